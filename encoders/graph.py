@@ -1,0 +1,166 @@
+"""Encoders of graphs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import MultimodalError
+from multimodal.core.registry import register
+
+if TYPE_CHECKING:
+    from torch_geometric.nn import MessagePassing
+
+MAX_FILE_BYTES = 64 * 2**20
+
+
+class GraphProcessor(Processor):
+    """Graphs with numeric features -> one disjoint union.
+
+    Raw values: a PyG ``Data``, a mapping, or the path of a JSON file with its entries: ``x`` (node features),
+    ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them).
+
+    Args:
+        node_features: columns of ``x``.
+        edge_features: columns of ``edge_attr``; 0: edges have none.
+    """
+
+    def __init__(self, node_features: int, edge_features: int) -> None:
+        self.node_features, self.edge_features = node_features, edge_features
+
+    def __call__(self, value: Any) -> dict[str, Tensor]:
+        if isinstance(value, str | Path):
+            value = _read_json(Path(value))
+        x = _tensor(value, "x", torch.float32)
+        edge_index = _tensor(value, "edge_index", torch.int64)
+        if x.ndim != 2 or x.shape[1] != self.node_features or not len(x):
+            raise MultimodalError(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
+        if edge_index.numel() == 0:
+            edge_index = edge_index.reshape(2, 0)
+        if edge_index.ndim != 2 or len(edge_index) != 2:
+            raise MultimodalError(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
+        if edge_index.numel() and not (0 <= int(edge_index.min()) and int(edge_index.max()) < len(x)):
+            raise MultimodalError(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
+        item = {"x": x, "edge_index": edge_index}
+        if self.edge_features:
+            wanted = (edge_index.shape[1], self.edge_features)
+            edge_attr = _tensor(value, "edge_attr", torch.float32).reshape(-1, self.edge_features)
+            if tuple(edge_attr.shape) != wanted:
+                raise MultimodalError(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
+            item["edge_attr"] = edge_attr
+        return item
+
+    def collate(self, items: Sequence[dict[str, Tensor]]) -> Inputs:
+        """``x`` ``(nodes, node_features)``, ``edge_index`` ``(2, edges)``, ``sizes`` ``(n,)``, perhaps ``edge_attr``."""
+        sizes = torch.tensor([len(item["x"]) for item in items])
+        edges = torch.tensor([item["edge_index"].shape[1] for item in items])
+        offsets = torch.repeat_interleave(sizes.cumsum(0) - sizes, edges)
+        inputs = {
+            "x": torch.cat([item["x"] for item in items]),
+            "edge_index": torch.cat([item["edge_index"] for item in items], dim=1) + offsets,
+            "sizes": sizes,
+        }
+        if self.edge_features:
+            inputs["edge_attr"] = torch.cat([item["edge_attr"] for item in items])
+        return inputs
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise MultimodalError(f"the graph {path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MultimodalError(f"the graph {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise MultimodalError(f"the graph {path} is not JSON: {error}.") from error
+
+
+def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
+    values = graph.get(name) if isinstance(graph, Mapping) else getattr(graph, name, None)
+    if values is None:
+        raise MultimodalError(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
+    try:
+        tensor = torch.as_tensor(values, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MultimodalError(f"the graph's {name} is no array of numbers: {error}.") from error
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise MultimodalError(f"the graph's {name} holds NaN or infinite values.")
+    return tensor
+
+
+@register("graph", "gnn")
+class GNN(Encoder):
+    """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
+
+    Args:
+        conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022; edge
+            features used if there are any), "gcn" (Kipf and Welling 2017) or "sage" (Hamilton et al. 2017).
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the nodes become one vector.
+        node_features: columns of the graph's ``x``.
+        edge_features: columns of its ``edge_attr``; 0: none. Only gine and gat see them.
+        width: width of the nodes and of the features.
+        layers: number of message-passing layers.
+        drop: dropout after each.
+    """
+
+    def __init__(
+        self,
+        conv: Literal["gin", "gine", "gat", "gcn", "sage"] = "gine",
+        pooling: Literal["sum", "mean", "max", "attention"] = "attention",
+        node_features: int = 4,
+        edge_features: int = 3,
+        width: int = 256,
+        layers: int = 4,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        uses_edges = conv in ("gine", "gat") and edge_features > 0
+        self.processor = GraphProcessor(node_features, edge_features if uses_edges else 0)
+        self.nodes = nn.Sequential(nn.Linear(node_features, width), nn.GELU(), nn.Linear(width, width))
+        self.convs = nn.ModuleList(_conv(conv, width, edge_features if uses_edges else None) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.drop = nn.Dropout(drop)
+        self.pool = _pool(pooling, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
+        """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
+        nodes = self.nodes(x)
+        edges = {} if edge_attr is None else {"edge_attr": edge_attr}
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            nodes = nodes + self.drop(nn.functional.gelu(conv(norm(nodes), edge_index, **edges)))
+        graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        return self.norm(self.pool(nodes, graph, dim_size=len(sizes)))
+
+
+def _conv(name: str, width: int, edge_features: int | None) -> MessagePassing:
+    from torch_geometric import nn as geometric
+
+    def mlp() -> nn.Module:
+        return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+
+    if name == "gin":
+        return geometric.GINConv(mlp())
+    if name == "gine":
+        return geometric.GINEConv(mlp(), edge_dim=edge_features)
+    if name == "gat":
+        return geometric.GATv2Conv(width, width // 4, heads=4, edge_dim=edge_features)
+    if name == "gcn":
+        return geometric.GCNConv(width, width)
+    return geometric.SAGEConv(width, width)
+
+
+def _pool(name: str, width: int) -> nn.Module:
+    from torch_geometric.nn import aggr
+
+    if name == "attention":
+        return aggr.AttentionalAggregation(nn.Linear(width, 1))
+    return {"sum": aggr.SumAggregation, "mean": aggr.MeanAggregation, "max": aggr.MaxAggregation}[name]()

@@ -1,0 +1,127 @@
+"""Encoders of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.registry import register
+
+PAD, UNKNOWN = 0, 1
+
+
+class SubwordProcessor(Processor):
+    """Text -> sub-word numbers, by a byte-pair encoding (Sennrich et al. 2016) fitted on the training texts.
+
+    Upper and lower case are one; words are split at white space and punctuation. Raw values: strings with at least one
+    visible character.
+
+    Args:
+        vocab_size: at most so many sub-words are learned.
+        max_length: longer texts are cut after so many sub-words.
+        word_drop: for training, the probability that a word is left out (one always stays).
+    """
+
+    def __init__(self, vocab_size: int, max_length: int, word_drop: float) -> None:
+        self.vocab_size, self.max_length, self.word_drop = vocab_size, max_length, word_drop
+        self._tokenizer: Any = None
+
+    def fit(self, values: Iterable[str]) -> None:
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+        tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocab_size, special_tokens=["[PAD]", "[UNK]"], show_progress=False
+        )
+        tokenizer.train_from_iterator(values, trainer)
+        self._tokenizer = tokenizer
+
+    def state(self) -> dict[str, Any]:
+        return {} if self._tokenizer is None else {"tokenizer": self._tokenizer.to_str()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(state["tokenizer"]) if state else None
+
+    def __getstate__(self) -> dict[str, Any]:  # a tokenizer pickles as its JSON
+        return self.__dict__ | {"_tokenizer": None, "_state": self.state()}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        state = values.pop("_state")
+        self.__dict__.update(values)
+        self.load_state(state)
+
+    def __call__(self, value: Any) -> list[int]:
+        if self._tokenizer is None:
+            raise UsageError("the tokenizer has not been fitted; call fit_processors, train, or load a trained model.")
+        if not isinstance(value, str):
+            raise MultimodalError(f"{type(value).__name__} is no text; give a string.")
+        if not value.strip():
+            raise MultimodalError("the text is empty; give at least one word.")
+        return self._tokenizer.encode(value).ids[: self.max_length]
+
+    def augment(self, item: list[int], rng: np.random.Generator) -> list[int]:
+        return item
+
+    def collate(self, items: Sequence[list[int]]) -> Inputs:
+        """``tokens``: ``(n, length of the longest)`` int64, 0 after the end."""
+        tokens = torch.full((len(items), max(map(len, items))), PAD)
+        for row, item in enumerate(items):
+            tokens[row, : len(item)] = torch.tensor(item)
+        return {"tokens": tokens}
+
+
+@register("text", "transformer")
+class TextTransformer(Encoder):
+    """A transformer encoder over sub-words (Vaswani et al. 2017, pre-norm), mean-pooled over the text.
+
+    Args:
+        vocab_size: rows of the token table; the tokenizer, fitted on the training split, learns at most so many.
+        width: width of the tokens and of the features.
+        layers: number of layers.
+        heads: attention heads in each.
+        max_length: longest text, in sub-words; the rest is cut.
+        drop: dropout in the layers.
+        word_drop: in training, the probability that a word is left out of the text.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 2000,
+        width: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        max_length: int = 64,
+        drop: float = 0.1,
+        word_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.processor = SubwordProcessor(vocab_size, max_length, word_drop)
+        self.tokens = nn.Embedding(vocab_size, width, padding_idx=PAD)
+        self.positions = nn.Parameter(torch.randn(max_length, width) * 0.02)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, drop, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``tokens`` ``(n, length)`` int64, 0 after the end -> ``(n, width)``."""
+        padding = tokens == PAD
+        hidden = self.tokens(tokens) + self.positions[: tokens.shape[1]]
+        hidden = self.layers(hidden, src_key_padding_mask=padding)
+        kept = (~padding).unsqueeze(-1).to(hidden.dtype)
+        return (hidden * kept).sum(dim=1) / kept.sum(dim=1)

@@ -1,0 +1,39 @@
+"""``multimodal embed``: resumable bulk embedding of a table."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from multimodal.cli.main import parser
+
+
+def run(command: str, arguments: list[str]) -> None:
+    p = parser(command, "Embed the rows of a table. Stopped half-way, the same command goes on where it was.")
+    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("table", metavar="TABLE", nargs="?", help="a table's name, or a configuration (default: the run's)")
+    p.add_argument("--split", default="all", help="the split to embed (default: all rows)")
+    p.add_argument("--out", type=Path, required=True, help="folder of the embeddings")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    options = p.parse_args(arguments)
+
+    from multimodal.cli.progress import progress
+    from multimodal.core.embedder import Embedder
+    from multimodal.core.hardware import leave_a_core
+    from multimodal.data.of_run import data_of
+    from multimodal.search.bulk import embed_rows
+
+    leave_a_core()
+    embedder = Embedder.from_pretrained(options.run)
+    samples = data_of(Path(options.run), options.table).samples
+    rows = samples.rows(options.split)
+    start = time.perf_counter()
+    with progress("Embedding", len(rows)) as advance:
+        embed_rows(embedder, samples, rows, options.out, advance)
+    seconds = time.perf_counter() - start
+    if options.json:
+        rate = len(rows) / seconds
+        print(json.dumps({"rows": len(rows), "rejects": 0, "out": str(options.out), "seconds": seconds, "rows_per_second": rate}))
+    else:
+        print(f"{len(rows):,} rows embedded in {seconds:.1f} s ({len(rows) / seconds:,.0f} rows/s): {options.out}")

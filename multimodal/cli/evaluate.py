@@ -1,0 +1,54 @@
+"""``multimodal evaluate``: retrieval between all pairs of modalities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from multimodal.cli.main import parser
+
+
+def run(command: str, arguments: list[str]) -> None:
+    p = parser(command, "Measure retrieval between all ordered pairs of modalities of a split.")
+    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
+    p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
+    p.add_argument("--out", type=Path, help="also write evaluation.json to this folder")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    options = p.parse_args(arguments)
+
+    from rich.console import Console
+
+    from multimodal.cli.progress import progress
+    from multimodal.core.embedder import Embedder
+    from multimodal.core.embeddings import Embeddings
+    from multimodal.core.hardware import leave_a_core
+    from multimodal.data.loading import ordered_loader
+    from multimodal.data.of_run import data_of
+    from multimodal.evaluation.retrieval import retrieval
+    from multimodal.evaluation.table import retrieval_table
+
+    leave_a_core()
+    embedder = Embedder.from_pretrained(options.run)
+    data = data_of(Path(options.run), options.data)
+    split = options.split or data.test_split
+    rows = data.samples.rows(split)
+    modalities = [m for m in embedder.modalities if m in data.samples.columns]
+    loader = ordered_loader(data.samples, rows, {m: embedder.processors[m] for m in modalities}, 256)
+    with progress("Embedding", len(rows)) as advance:
+        embeddings = embedder.embed_all(loader, advance)
+    results = retrieval(embeddings)
+    document = {
+        "run": options.run,
+        "split": split,
+        "seed": data.seed,
+        "pairs": {pair: r.to_json() for pair, r in results.items()},
+        "baselines": {},
+    }
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "evaluation.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    if options.json:
+        print(json.dumps(document, indent=1))
+    else:
+        Console().print(retrieval_table(results, f"Retrieval in {split!r} ({options.run})"))

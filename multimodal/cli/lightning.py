@@ -1,0 +1,136 @@
+"""LightningCLI with our names, errors and defaults; imported only when a model is trained or run by a trainer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+from jsonargparse import get_loader, set_loader
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from multimodal.cli import encoder_names
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.hardware import fast_precision, leave_a_core
+from multimodal.data.datamodule import DataModule
+from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
+from multimodal.training.callbacks import SaveBestModel, StopOnInterrupt, Throughput
+from multimodal.training.module import EmbedderModule
+
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+
+
+def train(command: str, arguments: list[str]) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` with command-line arguments."""
+    sys.path.insert(0, os.getcwd())  # a class path may name a module of the user's project
+    leave_a_core()
+    _hush()
+    load_yaml = get_loader("yaml")
+    set_loader("yaml", lambda stream: encoder_names.in_config(load_yaml(stream)))
+    arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
+    CommandLine(
+        EmbedderModule,
+        DataModule,
+        parser_class=Parser,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        seed_everything_default=0,
+        trainer_defaults={
+            "precision": fast_precision(),
+            "log_every_n_steps": 10,
+            "use_distributed_sampler": False,  # our samplers divide the batches themselves
+            "callbacks": [RetrievalMonitor(), Throughput(), LearningRateMonitor("step")],
+        },
+        auto_configure_optimizers=False,
+        args=[command, *encoder_names.in_arguments(arguments)],
+    )
+
+
+class Parser(LightningArgumentParser):
+    """Errors are raised, to be told in one line; options may not be abbreviated."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UsageError(message) from ex
+
+
+class CommandLine(LightningCLI):
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=str, default="run", help="The run's folder: checkpoints, logs, the model.")
+        parser.link_arguments("run", "trainer.default_root_dir")
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+        parser.set_defaults(
+            {
+                "model.objective": {"class_path": "multimodal.objectives.InfoNCE"},
+                "model.schedule": {"class_path": "multimodal.training.schedule.WarmupCosine"},
+            }
+        )
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.config[self.subcommand].run)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        config.weights_only = True  # no pickle is loaded
+        checkpoints = self.run_folder / CHECKPOINTS
+        if self.subcommand != "fit":
+            if config.ckpt_path in ("best", "last"):
+                config.ckpt_path = str(checkpoints / f"{config.ckpt_path}.ckpt")
+        elif config.ckpt_path == "last":
+            last = checkpoints / "last.ckpt"
+            config.ckpt_path = str(last) if last.exists() else None
+        elif config.ckpt_path is None and checkpoints.exists():
+            raise MultimodalError(
+                f"{self.run_folder} holds a run already. Resume it with --ckpt_path last,"
+                " name another folder with --run, or remove it."
+            )
+        if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+            raise MultimodalError(f"The checkpoint {config.ckpt_path} does not exist.")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        logger = self._get(self.config_init, "trainer")["logger"]
+        if logger in (None, True):
+            csv = CSVLogger(self.run_folder, name="logs")
+            kwargs["logger"] = [csv, TensorBoardLogger(self.run_folder, name="logs", version=csv.version)]
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
+        checkpoints = self.run_folder / CHECKPOINTS
+        callbacks += [
+            SaveBestModel(self.run_folder, MONITOR),
+            StopOnInterrupt(checkpoints / "last.ckpt"),
+            ModelCheckpoint(
+                checkpoints, "best", MONITOR, mode="max", save_last=True, enable_version_counter=False
+            ),
+        ]
+        return super()._instantiate_trainer(config, callbacks)
+
+
+class SaveConfig(SaveConfigCallback):
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.parser.save(self.config, folder / CONFIG, skip_none=False, overwrite=True)
+
+
+def _hush() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips and advertisements come as INFO
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*torch.jit.script.* is deprecated.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,94 @@
+"""The program ``multimodal``: one thin module a command, imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from multimodal import __version__
+from multimodal.core.errors import MultimodalError, UsageError, suggest
+
+# command -> (module, one line of help)
+COMMANDS = {
+    "fit": ("multimodal.cli.training", "train a model, from a YAML file"),
+    "validate": ("multimodal.cli.training", "run the validation of a checkpoint"),
+    "test": ("multimodal.cli.training", "run the test of a checkpoint"),
+    "predict": ("multimodal.cli.training", "embed all samples with a checkpoint"),
+    "encoders": ("multimodal.cli.encoders", "list the registered encoders and their parameters"),
+    "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
+    "embed": ("multimodal.cli.embed", "embed a table in bulk"),
+    "index": ("multimodal.cli.index", "build a search index from embeddings"),
+    "search": ("multimodal.cli.search", "search an index with a text, a picture, ..."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"multimodal {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        return _fail("multimodal", UsageError(f"there is no command {command!r}.{suggest(command, list(COMMANDS))}"))
+    debug = "--debug" in rest
+    # torchvision and torch-geometric compile as they are imported
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
+    try:
+        import_module(COMMANDS[command][0]).run(command, [a for a in rest if a != "--debug"])
+    except SystemExit as stop:  # argparse: help (0) or wrong usage (2)
+        return stop.code if isinstance(stop.code, int) else 1
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(f"multimodal {command}", error)
+    return 0
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser for one of the plain commands."""
+    return argparse.ArgumentParser(
+        prog=f"multimodal {command}",
+        description=description,
+        epilog="--debug shows the traceback of an error.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: multimodal COMMAND [options]",
+            "",
+            "One vector space for every form a thing comes in: train, evaluate and search multimodal embeddings.",
+            "",
+            *lines,
+            "",
+            "`multimodal COMMAND --help` tells more. `multimodal --version` prints the version.",
+        ]
+    )
+
+
+def _fail(program: str, error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        message = "interrupted."
+    elif isinstance(error, MultimodalError):
+        message = str(error)
+    else:  # a defect of ours, or of what we stand on
+        message = f"{type(error).__name__}: {error} (--debug shows where)"
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return 2 if isinstance(error, UsageError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""``multimodal fit|validate|test|predict``: Lightning's command line, with our names, errors and defaults."""
+
+from __future__ import annotations
+
+HELP = """\
+usage: multimodal {command} --config FILE [--any.key value] [--print_config]
+
+{what}
+
+  --config FILE          a YAML file like configs/glyphs.yaml; may be given several times, later ones win
+  --run FOLDER           the run's folder: config, checkpoints, logs, exported model
+  --ckpt_path PATH       {checkpoint}
+  --seed_everything N    the seed of everything random
+  --data.KEY VALUE       the table and its columns, the splits, batch_size, workers
+  --model.KEY VALUE      encoders, dim, objective, optimizer, schedule
+  --trainer.KEY VALUE    Lightning's Trainer: max_steps, precision, devices, ...
+  --print_config         print the full configuration, every key with its comment, and stop
+  --debug                show the traceback of an error
+
+An encoder is named by its registered name (`multimodal encoders` lists them) or by its class path. Single keys reach
+into it: --model.encoders.image.init_args.arch resnet34
+"""
+WHAT = {
+    "fit": "Train a model. The run folder gets checkpoints, logs, and the best model, ready for the other commands.",
+    "validate": "Run the validation split through a checkpoint and print its retrieval table.",
+    "test": "Run the test split through a checkpoint and print its retrieval table.",
+    "predict": "Run all samples through a checkpoint. `multimodal embed` writes embeddings to disk.",
+}
+CHECKPOINT = {"fit": "resume from a checkpoint; `last`: from the run's last one, or begin if there is none"}
+
+
+def run(command: str, arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):  # without the seconds that Lightning takes to import
+        checkpoint = CHECKPOINT.get(command, "the checkpoint to use; `best` or `last`: the run's")
+        print(HELP.format(command=command, what=WHAT[command], checkpoint=checkpoint))
+        return
+    from multimodal.cli.lightning import train
+
+    train(command, arguments)

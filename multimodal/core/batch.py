@@ -1,0 +1,74 @@
+"""Samples and batches: who has which modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multimodal.core.encoder import Inputs, Processor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of data: its name, a value for each modality it has, and the group it shares with its positives."""
+
+    key: str
+    values: Mapping[str, Any]
+    group: str
+
+
+def stable_number(name: str) -> int:
+    """A number in [0, 2^63) for a name, equal in every process (the first 63 bits of its BLAKE2b)."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n samples, for each modality the collated inputs of the rows that have it.
+
+    Shapes: ``rows[m]`` is ``(n_m,)`` int64, ascending row numbers in [0, n); ``inputs[m]`` describes those n_m rows;
+    ``groups`` is ``(n,)`` int64; ``keys`` has n strings. A modality that no row has is absent from both dicts.
+    """
+
+    inputs: dict[str, Inputs]
+    rows: dict[str, Tensor]
+    groups: Tensor
+    keys: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @classmethod
+    def collate(cls, samples: Sequence[Sample], processors: Mapping[str, Processor]) -> Batch:
+        """A batch of samples whose values are already *items* of the processors."""
+        rows: dict[str, list[int]] = {}
+        items: dict[str, list[Any]] = {}
+        for row, sample in enumerate(samples):
+            for modality, item in sample.values.items():
+                rows.setdefault(modality, []).append(row)
+                items.setdefault(modality, []).append(item)
+        return cls(
+            inputs={m: processors[m].collate(items[m]) for m in processors if m in items},
+            rows={m: torch.tensor(rows[m]) for m in processors if m in rows},
+            groups=torch.tensor([stable_number(s.group) for s in samples]),
+            keys=tuple(s.key for s in samples),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(lambda t: t.pin_memory())
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            inputs={m: {name: move(t) for name, t in inputs.items()} for m, inputs in self.inputs.items()},
+            rows={m: move(t) for m, t in self.rows.items()},
+            groups=move(self.groups),
+        )

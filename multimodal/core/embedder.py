@@ -1,0 +1,154 @@
+"""Encoders and projection heads: from batches, or from what people have, to the shared space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multimodal.core import pretrained
+from multimodal.core.batch import Batch
+from multimodal.core.embeddings import Embeddings
+from multimodal.core.encoder import Encoder, Processor
+from multimodal.core.errors import MultimodalError, UsageError, suggest
+
+
+class Embedder(nn.Module):
+    """One encoder and one linear projection head for each modality.
+
+    Args:
+        encoders: modality -> encoder.
+        dim: width of the shared space.
+    """
+
+    def __init__(self, encoders: Mapping[str, Encoder], dim: int = 256) -> None:
+        super().__init__()
+        if not encoders:
+            raise UsageError("An embedder needs an encoder for at least one modality.")
+        self.dim = dim
+        self.encoders = nn.ModuleDict(encoders)
+        self.heads = nn.ModuleDict({m: nn.Linear(encoder.width, dim) for m, encoder in encoders.items()})
+        self._known_fingerprint: tuple[str, int] | None = None
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(self.encoders)
+
+    @property
+    def processors(self) -> dict[str, Processor]:
+        return {modality: self.encoder(modality).processor for modality in self.encoders}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encoder(self, modality: str) -> Encoder:
+        """The encoder of a modality; a ``UsageError`` that names those there are if it has none."""
+        if modality not in self.encoders:
+            raise UsageError(f"This model has no modality {modality!r}.{suggest(modality, self.modalities)}")
+        encoder = self.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def embed(self, batch: Batch) -> Embeddings:
+        """Unit vectors for every modality that the batch has, in float32 also under autocast."""
+        vectors = {m: self._project(m, inputs) for m, inputs in batch.inputs.items()}
+        return Embeddings(vectors, batch.rows, batch.groups, batch.keys)
+
+    forward = embed
+
+    def _project(self, modality: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        projected = self.heads[modality](self.encoder(modality)(**inputs))
+        if projected.dtype in (torch.bfloat16, torch.float16):
+            projected = projected.float()
+        return functional.normalize(projected, dim=-1)
+
+    @torch.inference_mode()
+    def encode(self, batch_size: int = 256, **values: Sequence[Any]) -> np.ndarray:
+        """Raw values of one modality -> ``(n, dim)`` float32 vectors of unit length.
+
+        Example: ``embedder.encode(text=["black heart suit", "rightwards arrow"])``.
+
+        Raises:
+            UsageError: not exactly one modality, an unknown one, or a bare string instead of a list.
+            MultimodalError: a value cannot be read; the message says which.
+        """
+        if len(values) != 1:
+            raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
+        ((modality, raw),) = values.items()
+        processor = self.encoder(modality).processor
+        if isinstance(raw, str | bytes):
+            raise UsageError(f"encode({modality}=...) takes a list of values; write [{raw!r}].")
+        parts = [np.zeros((0, self.dim), dtype=np.float32)]
+        was_training = self.training
+        self.eval()
+        try:
+            for start in range(0, len(raw), batch_size):
+                items = [_process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))]
+                inputs = {name: t.to(self.device) for name, t in processor.collate(items).items()}
+                parts.append(self._project(modality, inputs).cpu().numpy())
+        finally:
+            self.train(was_training)
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def embed_all(self, batches: Iterable[Batch], advance: Callable[[int], object] | None = None) -> Embeddings:
+        """The embeddings of consecutive batches as those of one, on the CPU.
+
+        ``advance`` is called with the number of rows of each batch that is done.
+        """
+        parts = []
+        for batch in batches:
+            parts.append(self.embed(batch.to(self.device)).to("cpu"))
+            if advance is not None:
+                advance(len(batch))
+        return Embeddings.cat(parts)
+
+    def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
+        """Let each processor learn from its modality's raw values (of the training split)."""
+        for modality, raw in values.items():
+            self.encoder(modality).processor.fit(raw)
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits that tell this model (settings, fitted processors, weights) from any other."""
+        if self._known_fingerprint is not None and self._known_fingerprint[1] == self._changes():
+            return self._known_fingerprint[0]
+        return pretrained.fingerprint(self)
+
+    def remember_fingerprint(self, fingerprint: str) -> None:
+        """Take ``fingerprint`` as this model's until a weight changes: the whole model's, if only a part was loaded."""
+        self._known_fingerprint = (fingerprint, self._changes())
+
+    def _changes(self) -> int:
+        return sum(t._version for t in self.state_dict(keep_vars=True).values())
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model to a folder: ``embedder.json`` and ``model.safetensors``, replaced as one."""
+        pretrained.save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None) -> Embedder:
+        """Read a model that ``save_pretrained`` wrote, or the one in a run folder.
+
+        Args:
+            folder: the model's or the run's folder.
+            modalities: load only these; the others' encoders are not even imported. None: all.
+
+        Raises:
+            MultimodalError: the folder is missing, half written or damaged.
+            UsageError: a modality that the model lacks.
+        """
+        return pretrained.load(Path(folder), modalities)
+
+
+def _process(processor: Processor, modality: str, position: int, value: Any) -> Any:
+    try:
+        return processor(value)
+    except MultimodalError as error:
+        raise MultimodalError(f"{modality} value {position}: {error}") from error

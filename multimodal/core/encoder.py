@@ -1,0 +1,87 @@
+"""The contract of a modality: a processor for the data workers, an encoder for the model.
+
+1. raw value -> ``Processor.__call__`` -> item (what one sample contributes; small, picklable);
+2. items -> ``Processor.collate`` -> inputs (a dict of tensors, ready for the device);
+3. inputs -> ``Encoder.forward`` -> features ``(n, width)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+Inputs = dict[str, Tensor]
+
+
+class Processor(ABC):
+    """The cheap, picklable half of an encoder: raw value -> item, items -> inputs.
+
+    Subclasses say what raw values they take (a path, a string, an array, ...). What they cannot read they refuse with
+    a ``MultimodalError`` that says what would be right; the reader adds the row and column.
+    """
+
+    @abstractmethod
+    def __call__(self, value: Any) -> Any:
+        """One raw value -> one item."""
+
+    @abstractmethod
+    def collate(self, items: Sequence[Any]) -> Inputs:
+        """Items (at least one) -> the keyword arguments of the encoder's ``forward``, as tensors."""
+
+    def augment(self, item: Any, rng: np.random.Generator) -> Any:
+        """A random variant of an item, drawn for training only. By default the item itself."""
+        return item
+
+    def fit(self, values: Iterable[Any]) -> None:  # noqa: B027 (most processors learn nothing)
+        """Learn from the raw values of the training split (a vocabulary, a mean)."""
+
+    def state(self) -> dict[str, Any]:
+        """What ``fit`` learned, as JSON values; saved with the model and in checkpoints."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state``."""
+        if state:
+            raise ValueError(f"{type(self).__name__} has no state to load, got {sorted(state)}.")
+
+
+class Encoder(nn.Module, ABC):
+    """An ``nn.Module`` for one modality: inputs -> features ``(n, width)``.
+
+    A subclass sets ``width`` and ``processor`` in its constructor. The constructor's arguments are its configuration:
+    they must be JSON values (numbers, strings, booleans, None, lists, dicts), are recorded as ``settings`` and saved
+    with the model, which is rebuilt by calling the constructor with them.
+    """
+
+    width: int
+    processor: Processor
+    settings: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls.__init__)
+
+    @abstractmethod
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The tensors of ``processor.collate`` for n items -> features ``(n, width)``."""
+
+
+def _recording(init: Any) -> Any:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def recording_init(self: Encoder, *args: Any, **kwargs: Any) -> None:
+        if "settings" not in self.__dict__:  # the outermost constructor's arguments are the ones to call again
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            self.__dict__["settings"] = {name: v for name, v in bound.arguments.items() if name != "self"}
+        init(self, *args, **kwargs)
+
+    return recording_init

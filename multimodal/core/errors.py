@@ -1,0 +1,22 @@
+"""The one exception that people see: every other exception is a defect of ours."""
+
+
+class MultimodalError(Exception):
+    """The user's input or environment is at fault.
+
+    The message names the file, row, column, modality or key at fault and what would be right. The command line prints
+    it as one line and ends with exit code 1.
+    """
+
+
+class UsageError(MultimodalError):
+    """The call itself is wrong (an unknown option or name); the command line ends with exit code 2."""
+
+
+def suggest(word: str, known: list[str]) -> str:
+    """The end of an error text: the close matches of ``word``, then everything known."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+    return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."

@@ -1,0 +1,33 @@
+"""What this machine is good at."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+Precision = Literal["bf16-mixed", "32-true"]
+
+
+def fast_precision() -> Precision:
+    """``"bf16-mixed"`` where the accelerator or processor has instructions for bfloat16 products, else ``"32-true"``."""
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def leave_a_core() -> None:
+    """Let torch use all cores but one, unless ``OMP_NUM_THREADS`` says otherwise.
+
+    A thread too many makes every parallel loop wait for the one that was not scheduled: steps get 16 times slower.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores() - 1))

@@ -1,0 +1,136 @@
+"""A model on disk: settings and fitted processors in JSON, weights in safetensors, no pickle.
+
+``embedder.json`` holds for each modality the encoder's name, settings and processor state, the width of the space and
+the fingerprint; ``model.safetensors`` the weights. A model folder is written beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from multimodal.core import registry
+from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.files import replace_folder
+
+if TYPE_CHECKING:
+    from multimodal.core.embedder import Embedder
+
+SETTINGS = "embedder.json"
+WEIGHTS = "model.safetensors"
+RUN_MODEL = "model"  # where a run folder holds its exported model
+FORMAT = 1
+MAX_SETTINGS_BYTES = 256 * 2**20
+
+
+def describe(embedder: Embedder) -> dict[str, Any]:
+    """All that rebuilds an embedder, but the weights; JSON values."""
+    return {
+        "format": FORMAT,
+        "dim": embedder.dim,
+        "encoders": {
+            modality: {
+                "name": registry.name_of(modality, type(embedder.encoder(modality))),
+                "settings": embedder.encoder(modality).settings,
+                "processor": embedder.encoder(modality).processor.state(),
+            }
+            for modality in embedder.modalities
+        },
+    }
+
+
+def fingerprint(embedder: Embedder) -> str:
+    """SHA-256 of the description and of every weight's name, dtype, shape and bytes."""
+    digest = sha256(json.dumps(describe(embedder), sort_keys=True).encode())
+    for name, tensor in sorted(embedder.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(embedder: Embedder, folder: Path) -> None:
+    import multimodal
+
+    description = describe(embedder) | {"fingerprint": fingerprint(embedder), "multimodal": multimodal.__version__}
+    weights = {name: t.detach().cpu().contiguous() for name, t in embedder.state_dict().items()}
+    with replace_folder(folder) as new:
+        save_file(weights, new / WEIGHTS)
+        (new / SETTINGS).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def model_folder(folder: Path) -> Path:
+    """The model's folder for a run folder or a model folder.
+
+    Raises:
+        MultimodalError: neither is there; the message says what the folder lacks.
+    """
+    for candidate in (folder, folder / RUN_MODEL):
+        if (candidate / SETTINGS).is_file():
+            return candidate
+    if not folder.exists():
+        raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
+    if (folder / "config.yaml").is_file():
+        raise MultimodalError(
+            f"{folder} is a run without a model: training has not come to its first validation."
+            " Resume it with `multimodal fit --config ... --ckpt_path last`."
+        )
+    raise MultimodalError(f"{folder} holds no model: neither {SETTINGS} nor {RUN_MODEL}/{SETTINGS} is there.")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The checked contents of a model's ``embedder.json``; ``folder`` as in ``model_folder``."""
+    path = model_folder(folder) / SETTINGS
+    if path.stat().st_size > MAX_SETTINGS_BYTES:
+        raise MultimodalError(f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: not a file of ours.")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format"]
+        for entry in description["encoders"].values():
+            entry["name"], entry["settings"], entry["processor"]
+        int(description["dim"]), str(description["fingerprint"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
+    if version != FORMAT:
+        raise MultimodalError(f"{path} has format {version}; this version of multimodal reads format {FORMAT}.")
+    return description
+
+
+def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
+    from multimodal.core.embedder import Embedder
+
+    description = read_description(folder)
+    known = list(description["encoders"])
+    for modality in modalities or ():
+        if modality not in known:
+            raise UsageError(f"The model in {folder} has no modality {modality!r}.{suggest(modality, known)}")
+    encoders = {}
+    for modality in modalities or known:
+        entry = description["encoders"][modality]
+        encoders[modality] = registry.create(modality, entry["name"], **entry["settings"])
+        encoders[modality].processor.load_state(entry["processor"])
+    embedder = Embedder(encoders, int(description["dim"]))
+    _load_weights(embedder, model_folder(folder) / WEIGHTS)
+    embedder.remember_fingerprint(description["fingerprint"])
+    return embedder.eval()
+
+
+def _load_weights(embedder: Embedder, path: Path) -> None:
+    wanted = embedder.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = set(file.keys())
+            weights = {name: file.get_tensor(name) for name in wanted if name in stored}
+    except (OSError, SafetensorError) as error:
+        raise MultimodalError(f"The weights {path} are missing or damaged ({error}); export the model again.") from error
+    wrong = [n for n, t in wanted.items() if n not in weights or weights[n].shape != t.shape]
+    if wrong:
+        raise MultimodalError(f"{path} does not fit its {SETTINGS}: {len(wrong)} weights differ, the first is {wrong[0]}.")
+    embedder.load_state_dict(weights)

@@ -1,0 +1,152 @@
+"""Encoders by name.
+
+An encoder class is registered for a modality under a short name. Packages announce the module that registers their
+encoders in the entry-point group ``multimodal.encoders``; ours does the same, so ours has no privilege. A configuration
+names an encoder by its registered name, or by a class path (``package.module.Class``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multimodal.core.errors import UsageError, suggest
+
+if TYPE_CHECKING:
+    from multimodal.core.encoder import Encoder
+
+E = TypeVar("E", bound="Encoder")
+
+ENTRY_POINTS = "multimodal.encoders"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One registered encoder: ``extra`` is the optional part of a package (``pip install package[extra]``) it needs."""
+
+    modality: str
+    name: str
+    cls: type[Encoder]
+    extra: str | None = None
+
+    @property
+    def class_path(self) -> str:
+        return f"{self.cls.__module__}.{self.cls.__qualname__}"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (self.cls.__doc__ or "").strip().partition("\n")[0]
+
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's parameters and their defaults; a parameter without one has ``"required"``."""
+        signature = inspect.signature(self.cls.__init__)
+        return {
+            name: "required" if p.default is p.empty else p.default
+            for name, p in signature.parameters.items()
+            if name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
+
+
+_registered: dict[tuple[str, str], Registration] = {}
+_loaded_entry_points: set[str] = set()
+
+
+def register(modality: str, name: str, *, extra: str | None = None) -> Callable[[type[E]], type[E]]:
+    """Class decorator: make an encoder known as ``name`` for ``modality``.
+
+    Both must be Python identifiers, as they name keyword arguments and command-line options.
+
+    Raises:
+        UsageError: a name is no identifier, or another class holds it already.
+    """
+    for word in (modality, name):
+        if not word.isidentifier():
+            raise UsageError(f"register({modality!r}, {name!r}): {word!r} must be a Python identifier.")
+
+    def add(cls: type[E]) -> type[E]:
+        new = Registration(modality, name, cls, extra)
+        old = _registered.get((modality, name))
+        if old is not None and old.class_path != new.class_path:  # the same path: a module loaded anew
+            raise UsageError(f"{modality} encoder {name!r} is taken by {old.class_path}; choose another name.")
+        _registered[modality, name] = new
+        return cls
+
+    return add
+
+
+def _load_entry_points() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.value not in _loaded_entry_points:
+            _loaded_entry_points.add(point.value)
+            point.load()
+
+
+def registrations(modality: str | None = None) -> list[Registration]:
+    """All registered encoders, or those of one modality, sorted by modality and name."""
+    _load_entry_points()
+    found = [r for r in _registered.values() if modality in (None, r.modality)]
+    return sorted(found, key=lambda r: (r.modality, r.name))
+
+
+def find(modality: str, name: str) -> type[Encoder]:
+    """The encoder class registered as ``name`` for ``modality``, or the class at the path ``name``.
+
+    Raises:
+        UsageError: nothing of that name; the message tells the close matches and what exists.
+    """
+    if "." in name:
+        return _import_class(modality, name)
+    known = {r.name: r.cls for r in registrations(modality)}
+    if name in known:
+        return known[name]
+    if not known:
+        modalities = sorted({r.modality for r in registrations()})
+        raise UsageError(
+            f"No encoder is registered for modality {modality!r}, so {name!r} is unknown."
+            f" Name a class path, or use a modality that has encoders.{suggest(modality, modalities)}"
+        )
+    raise UsageError(f"Unknown {modality} encoder {name!r}.{suggest(name, list(known))}")
+
+
+def _import_class(modality: str, path: str) -> type[Encoder]:
+    from multimodal.core.encoder import Encoder
+
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        names = [r.name for r in registrations(modality)]
+        raise UsageError(
+            f"Cannot import the {modality} encoder {path!r}: {error}."
+            f" Give a registered name or an importable class path.{suggest(path, names)}"
+        ) from error
+    if not (inspect.isclass(cls) and issubclass(cls, Encoder)):
+        raise UsageError(f"{path!r}, named as the {modality} encoder, is not a subclass of multimodal.Encoder.")
+    return cls
+
+
+def create(modality: str, name: str, **settings: Any) -> Encoder:
+    """An encoder by registered name or class path, built with ``settings``.
+
+    Raises:
+        UsageError: the name is unknown, or a setting is none of the class's parameters.
+    """
+    cls = find(modality, name)
+    known = Registration(modality, name, cls).parameters()
+    for key in settings:
+        if key not in known:
+            raise UsageError(f"The {modality} encoder {name!r} has no parameter {key!r}.{suggest(key, list(known))}")
+    return cls(**settings)
+
+
+def name_of(modality: str, cls: type[Encoder]) -> str:
+    """What a saved model calls ``cls``: its registered name for ``modality`` if it has one, else its class path."""
+    for registration in registrations(modality):
+        if registration.cls is cls:
+            return registration.name
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,58 @@
+"""The data of a run, or of a configuration file, for the commands that come after training."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multimodal.core.errors import MultimodalError
+from multimodal.data.samples import Samples
+
+RUN_CONFIG = "config.yaml"  # the full configuration that training leaves in its run folder
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Samples, the split that a command takes if it is given none, and the seed of the run."""
+
+    samples: Samples
+    test_split: str
+    seed: int | None
+
+
+def data_of(run: Path, data: str | None = None) -> RunData:
+    """The data that a run was trained on, or others seen in the same way.
+
+    Args:
+        run: the run's folder.
+        data: a configuration file (``.yaml``) whose ``data:`` is taken instead, or the name of a table whose columns
+            are called as those of the run's table. None: the run's own.
+
+    Raises:
+        MultimodalError: a configuration is missing or damaged; the message says which.
+    """
+    is_config = data is not None and Path(data).suffix in (".yaml", ".yml")
+    if not is_config and not (run / RUN_CONFIG).is_file():
+        raise MultimodalError(
+            f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section."
+        )
+    config = _read(Path(data) if is_config else run / RUN_CONFIG)
+    settings = config["data"] | ({} if data is None or is_config else {"table": data})
+    known = inspect.signature(Samples).parameters
+    samples = Samples(**{key: value for key, value in settings.items() if key in known})
+    return RunData(samples, settings.get("test", "test"), config.get("seed_everything"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise MultimodalError(f"The configuration {path} cannot be read: {error}") from error
+    data = config.get("data") if isinstance(config, dict) else None
+    if not (isinstance(data, dict) and "table" in data and isinstance(data.get("columns"), dict)):
+        raise MultimodalError(f"The configuration {path} has no `data:` with `table:` and `columns:`.")
+    return config

@@ -1,0 +1,238 @@
+"""Glyphs: every character that matplotlib's fonts draw, as a picture, as an outline and by its Unicode name.
+
+Made on the spot from what is installed: the DejaVu Sans, Sans Mono, Serif and STIXGeneral faces that matplotlib ships,
+and Python's ``unicodedata``. A row is one drawing of one character in one face. Its columns:
+
+- ``key``: ``"DejaVuSans/U+03A9"``; ``character``: ``"Ω"``; ``font``: ``"DejaVuSans"``;
+- ``name``: the Unicode name, ``"GREEK CAPITAL LETTER OMEGA"``;
+- ``image``: ``(48, 48)`` uint8, black ink (0) on white (255), the baseline at a fixed height;
+- ``outline``: a PyG ``Data`` of the contour points (see ``outline_graph``);
+- ``split``: see ``split_of``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+
+from multimodal.core.files import replace_folder
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+# In the order of preference for the one drawing of a character that an evaluation split takes.
+FONTS = tuple(
+    family + style
+    for family, styles in (
+        ("DejaVuSans", ("", "-Bold", "-Oblique", "-BoldOblique")),
+        ("DejaVuSansMono", ("", "-Bold", "-Oblique", "-BoldOblique")),
+        ("STIXGeneral", ("", "Bol", "Italic", "BolIta")),
+        ("DejaVuSerif", ("", "-Bold", "-Italic", "-BoldItalic")),
+    )
+    for style in styles
+)
+UNSEEN_FAMILY = "DejaVuSerif"
+SIZE = 48
+EM = 36  # pixels an em
+BASELINE = 36  # pixels from the top
+FORMAT = 1  # raise it when what is made changes: the cache is then made anew
+
+
+class Glyphs:
+    """The table of glyphs: about 54,000 rows in about 7,300 groups (the characters)."""
+
+    name = "glyphs"
+    columns = ("key", "character", "name", "font", "split", "image", "outline")
+    metadata_columns = ("name", "character", "font", "split")
+
+    def __init__(self, cache: Path | None = None) -> None:
+        folder = made(cache or default_cache())
+        self._images = np.load(folder / "images.npy", mmap_mode="r")
+        self._points = np.load(folder / "points.npy", mmap_mode="r")
+        self._flags = np.load(folder / "flags.npy", mmap_mode="r")
+        self._offsets = np.load(folder / "offsets.npy")
+        self._codepoints = np.load(folder / "codepoints.npy")
+        self._fonts = np.load(folder / "fonts.npy")
+
+    def __len__(self) -> int:
+        return len(self._codepoints)
+
+    def value(self, row: int, column: str) -> Any:
+        """One cell."""
+        if column == "image":
+            return np.array(self._images[row])
+        if column == "outline":
+            points = slice(self._offsets[row], self._offsets[row + 1])
+            return outline_graph(np.array(self._points[points]), np.array(self._flags[points]))
+        character = chr(self._codepoints[row])
+        if column == "character":
+            return character
+        if column == "name":
+            return unicodedata.name(character)
+        if column == "font":
+            return FONTS[self._fonts[row]]
+        if column == "key":
+            return f"{FONTS[self._fonts[row]]}/U+{self._codepoints[row]:04X}"
+        if column == "split":
+            return self._splits[row]
+        raise KeyError(column)
+
+    @cached_property
+    def _splits(self) -> list[str]:
+        return split_of(self._codepoints, self._fonts)
+
+
+def split_of(codepoints: np.ndarray, fonts: np.ndarray) -> list[str]:
+    """The split of each drawing.
+
+    - ``unseen_characters``: one drawing each of 10 % of the characters (the first in the order of ``FONTS``);
+    - ``validation``: one drawing each of another 3 %;
+    - ``unseen_font``: the trained characters drawn in DejaVu Serif, upright where it has that;
+    - ``train``: the drawings of all other characters in the other families;
+    - ``other``: the rest, which no split needs: further faces of the held-out characters and of DejaVu Serif.
+
+    The characters are dealt by a hash of their code point: the split is the same on every machine.
+    """
+    order = np.lexsort((fonts, codepoints))
+    characters, first = np.unique(codepoints[order], return_index=True)
+    one_drawing = set(order[first].tolist())
+    dealt = sorted(characters.tolist(), key=lambda c: blake2b(f"U+{c:04X}".encode(), digest_size=8).digest())
+    tenth, to_validation = round(0.10 * len(dealt)), round(0.13 * len(dealt))
+    held_out = dict.fromkeys(dealt[:tenth], "unseen_characters") | dict.fromkeys(dealt[tenth:to_validation], "validation")
+    serif = np.array([name.startswith(UNSEEN_FAMILY) for name in FONTS])[fonts]
+    trained = set(codepoints[~serif].tolist()) - set(held_out)
+    serif_order = order[serif[order]]
+    _, first = np.unique(codepoints[serif_order], return_index=True)
+    one_serif = set(serif_order[first].tolist())
+
+    def split(row: int) -> str:
+        character = int(codepoints[row])
+        if character in held_out:
+            return held_out[character] if row in one_drawing else "other"
+        if serif[row]:
+            return "unseen_font" if row in one_serif and character in trained else "other"
+        return "train"
+
+    return [split(row) for row in range(len(codepoints))]
+
+
+def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
+    """The contours as a graph.
+
+    Args:
+        points: ``(p, 2)`` float32 coordinates in em, y up from the baseline.
+        flags: ``(p,)`` uint8; bit 0: the point is on the curve; bit 1: it starts a contour.
+
+    Returns:
+        ``x`` ``(p, 4)`` float32: x (centred), y, on-curve, contour start; ``edge_index`` ``(2, 2p)``: along each
+        contour and back; ``edge_attr`` ``(2p, 3)`` float32: dx, dy, and 1 along the contour or -1 back.
+    """
+    import torch
+    from torch_geometric.data import Data
+
+    start = (flags & 2) > 0
+    here = np.arange(len(points))
+    starts = np.flatnonzero(start)
+    contour = np.cumsum(start) - 1
+    ends = np.append(starts[1:], len(points)) - 1
+    following = here + 1
+    following[ends] = starts[contour[ends]]
+    centre = (points[:, 0].min() + points[:, 0].max()) / 2
+    x = np.stack([points[:, 0] - centre, points[:, 1], flags & 1, start], axis=1).astype(np.float32)
+    step = points[following] - points
+    along = np.concatenate([step, np.ones_like(step[:, :1])], axis=1)
+    return Data(
+        x=torch.from_numpy(x),
+        edge_index=torch.from_numpy(np.stack([np.append(here, following), np.append(following, here)])),
+        edge_attr=torch.from_numpy(np.concatenate([along, -along]).astype(np.float32)),
+    )
+
+
+def default_cache() -> Path:
+    """``$MULTIMODAL_CACHE``, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("MULTIMODAL_CACHE") or user_cache_path("multimodal"))
+
+
+def made(cache: Path) -> Path:
+    """The folder of the made arrays; whoever comes first makes it, others wait."""
+    cache.mkdir(parents=True, exist_ok=True)
+    recipe = {"format": FORMAT, "matplotlib": version("matplotlib"), "unicode": unicodedata.unidata_version}
+    folder = cache / "glyphs-{format}-matplotlib{matplotlib}-unicode{unicode}".format(**recipe)
+    with FileLock(cache / "glyphs.lock"):
+        if not folder.is_dir():
+            with replace_folder(folder) as new:
+                _make(new)
+                (new / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
+def _make(folder: Path) -> None:
+    import matplotlib
+    from rich.progress import track
+
+    ttf = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    drawings = [d for font in track(FONTS, "Drawing the glyphs", transient=True) for d in _draw_font(ttf, font)]
+    codepoints, fonts, images, points, flags = zip(*drawings, strict=True)
+    np.save(folder / "codepoints.npy", np.array(codepoints, dtype=np.int32))
+    np.save(folder / "fonts.npy", np.array(fonts, dtype=np.int16))
+    np.save(folder / "images.npy", np.stack(images))
+    np.save(folder / "points.npy", np.concatenate(points))
+    np.save(folder / "flags.npy", np.concatenate(flags))
+    np.save(folder / "offsets.npy", np.cumsum([0, *map(len, flags)]))
+
+
+def _draw_font(ttf: Path, font: str) -> list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
+    from fontTools.ttLib import TTFont
+
+    tables = TTFont(ttf / f"{font}.ttf")
+    glyf, em = tables["glyf"], tables["head"].unitsPerEm
+    drawings = []
+    for codepoint, glyph in sorted(tables.getBestCmap().items()):
+        if not unicodedata.name(chr(codepoint), ""):
+            continue
+        coordinates, ends, on_curve, *_ = glyf[glyph].getCoordinates(glyf)
+        if not len(coordinates):
+            continue
+        image = draw(ttf / f"{font}.ttf", chr(codepoint))
+        if image.min() > 127:  # nothing to see
+            continue
+        flags = np.array(on_curve, dtype=np.uint8) & 1
+        flags[[0, *(end + 1 for end in ends[:-1])]] |= 2
+        points = np.array(coordinates, dtype=np.float32).reshape(-1, 2) / em
+        drawings.append((codepoint, FONTS.index(font), image, points, flags))
+    return drawings
+
+
+def draw(font: Path, character: str) -> np.ndarray:
+    """The character in black on white, ``(48, 48)`` uint8: centred, on a fixed baseline, smaller if it would not fit."""
+    from PIL import Image, ImageDraw
+
+    left, top, right, bottom = _face(font, EM).getbbox(character, anchor="ls")
+    size = min(EM, int(EM * (SIZE - 2) / max(right - left, bottom - top, 1)))
+    left, top, right, bottom = _face(font, size).getbbox(character, anchor="ls")
+    baseline = min(max(BASELINE, 1 - top), SIZE - 1 - bottom)
+    picture = Image.new("L", (SIZE, SIZE), 255)
+    ImageDraw.Draw(picture).text(
+        ((SIZE - left - right) / 2, baseline), character, fill=0, font=_face(font, size), anchor="ls"
+    )
+    return np.asarray(picture)
+
+
+def _face(font: Path, size: int, _open: dict[tuple[Path, int], Any] = {}) -> Any:  # noqa: B006 (a cache)
+    from PIL import ImageFont
+
+    if (font, size) not in _open:
+        _open[font, size] = ImageFont.truetype(str(font), size, layout_engine=ImageFont.Layout.BASIC)
+    return _open[font, size]

@@ -1,0 +1,160 @@
+"""Bulk embedding: the rows of a table -> Parquet parts, a part at a time, resumable.
+
+A folder of embeddings holds ``embeddings.json`` (what they are of, and whether all are there) and
+``part-00000.parquet``, ... with the columns ``key``, ``group``, ``metadata`` (JSON) and one column of vectors for each
+modality, null where the row lacks it. A part is there whole or not at all; a second run makes those that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from multimodal.core.errors import MultimodalError
+
+if TYPE_CHECKING:
+    from multimodal.core.embedder import Embedder
+    from multimodal.core.embeddings import Embeddings
+    from multimodal.data.samples import Samples
+
+MANIFEST = "embeddings.json"
+PART_ROWS = 8192
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of embeddings holds; ``rows_digest`` tells which rows of the table, in which order."""
+
+    fingerprint: str
+    dim: int
+    modalities: list[str]
+    table: str
+    rows: int
+    rows_digest: str
+    part_rows: int
+    format: int = FORMAT
+
+    @property
+    def parts(self) -> list[str]:
+        return [f"part-{number:05}.parquet" for number in range(-(-self.rows // self.part_rows))]
+
+
+def embed_rows(
+    embedder: Embedder,
+    samples: Samples,
+    rows: np.ndarray,
+    out: Path,
+    advance: Callable[[int], object] | None = None,
+    part_rows: int = PART_ROWS,
+    batch_size: int = 256,
+) -> None:
+    """Embed rows of a table into the folder ``out``.
+
+    Args:
+        embedder: its modalities that the table has are embedded.
+        rows: ``(r,)`` row numbers.
+        out: a new or empty folder, or one where the same work was begun.
+        advance: called with the number of rows that are done, a batch or a part of an earlier run at a time.
+
+    Raises:
+        MultimodalError: ``out`` holds something else, or a row cannot be read.
+    """
+    from multimodal.data.loading import ordered_loader
+
+    modalities = [m for m in embedder.modalities if m in samples.columns]
+    if not modalities:
+        raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
+    digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
+    manifest = Manifest(
+        embedder.fingerprint, embedder.dim, modalities, samples.table, len(rows), digest, part_rows
+    )
+    _begin(manifest, out)
+    for number, part in enumerate(manifest.parts):
+        of_part = rows[number * part_rows : (number + 1) * part_rows]
+        if not (out / part).exists():
+            loader = ordered_loader(samples, of_part, {m: embedder.processors[m] for m in modalities}, batch_size)
+            table = _part(embedder.embed_all(loader, advance), samples, of_part, modalities, embedder.dim)
+            pq.write_table(table, out / f"{part}.new")
+            os.replace(out / f"{part}.new", out / part)
+        elif advance is not None:
+            advance(len(of_part))
+    _write(manifest, out, complete=True)
+
+
+def _part(
+    embeddings: Embeddings, samples: Samples, rows: np.ndarray, modalities: Sequence[str], dim: int
+) -> pa.Table:
+    columns: dict[str, Any] = {
+        "key": [samples.key_of(row) for row in rows.tolist()],
+        "group": [samples.group_of(row) for row in rows.tolist()],
+        "metadata": [json.dumps(samples.metadata(row), ensure_ascii=False) for row in rows.tolist()],
+    }
+    for m in modalities:
+        vectors, missing = np.zeros((len(rows), dim), np.float32), np.ones(len(rows), bool)
+        if m in embeddings.vectors:
+            at = embeddings.rows[m].numpy()
+            vectors[at], missing[at] = embeddings.vectors[m].numpy(), False
+        columns[m] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=pa.array(missing))
+    return pa.table(columns)
+
+
+def _begin(manifest: Manifest, out: Path) -> None:
+    if (out / MANIFEST).is_file():
+        if read_manifest(out) != manifest:
+            raise MultimodalError(
+                f"{out} holds embeddings of another model, table or split; remove it or choose another folder."
+            )
+    else:
+        if out.exists() and any(out.iterdir()):
+            raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        _write(manifest, out, complete=False)
+
+
+def _write(manifest: Manifest, out: Path, complete: bool) -> None:
+    new = out / f"{MANIFEST}.new"
+    new.write_text(json.dumps(asdict(manifest) | {"complete": complete}, indent=1), encoding="utf-8")
+    os.replace(new, out / MANIFEST)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder of embeddings, complete or not.
+
+    Raises:
+        MultimodalError: the folder holds no embeddings, or a damaged manifest.
+    """
+    try:
+        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        values.pop("complete")
+        return Manifest(**values)
+    except OSError as error:
+        raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is not there.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MultimodalError(f"{folder / MANIFEST} is damaged; make the embeddings anew.") from error
+
+
+def read_parts(folder: Path) -> Iterator[pa.Table]:
+    """The parts of a complete folder of embeddings.
+
+    Raises:
+        MultimodalError: a part is missing or damaged.
+    """
+    for part in read_manifest(folder).parts:
+        try:
+            yield pq.read_table(folder / part)
+        except FileNotFoundError as error:
+            raise MultimodalError(
+                f"{folder} is half made: {part} is missing. Run the same `multimodal embed` again; it goes on there."
+            ) from error
+        except (OSError, pa.ArrowInvalid) as error:
+            raise MultimodalError(f"{folder / part} is damaged; remove it and run `multimodal embed` again.") from error

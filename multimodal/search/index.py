@@ -1,0 +1,160 @@
+"""An index: searchable embeddings with their keys, groups and metadata.
+
+A folder: ``index.json`` (dim, count, the fingerprint of the model), ``vectors.npy`` (``(n, dim)`` float32, memory-mapped)
+and ``items.parquet`` (``key``, ``group``, ``modality`` and ``metadata`` of each vector). No torch is needed to search.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.files import replace_folder
+from multimodal.search.bulk import read_manifest, read_parts
+
+DESCRIPTION = "index.json"
+VECTORS = "vectors.npy"
+ITEMS = "items.parquet"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One thing found. ``score`` is the cosine, in [-1, 1]."""
+
+    key: str
+    modality: str
+    score: float
+    metadata: dict[str, Any]
+
+
+class Index:
+    """Exact search by cosine over all vectors.
+
+    A group (a thing with several vectors: its pictures, its name) is found once, by its best vector.
+
+    Args:
+        vectors: ``(n, dim)`` float32 of unit length.
+        items: n rows with the columns ``key``, ``group``, ``modality`` and ``metadata`` (JSON).
+        fingerprint: of the model that made the vectors.
+    """
+
+    def __init__(self, vectors: np.ndarray, items: pa.Table, fingerprint: str) -> None:
+        self.vectors, self.items, self.fingerprint = vectors, items, fingerprint
+        modality = items["modality"].combine_chunks().dictionary_encode()
+        self._modality, self.modalities = modality.indices.to_numpy(), modality.dictionary.to_pylist()
+        self._group = items["group"].combine_chunks().dictionary_encode().indices.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dim(self) -> int:
+        return self.vectors.shape[1]
+
+    def search(self, vectors: np.ndarray, k: int = 10, target: str | None = None) -> list[list[Hit]]:
+        """The k nearest groups of each query, the nearest first; fewer if there are no more.
+
+        Args:
+            vectors: ``(q, dim)`` queries of unit length.
+            k: how many hits a query gets, at least 1.
+            target: search the vectors of this modality alone. None: of all.
+
+        Raises:
+            UsageError: k, the width of the vectors or the modality do not fit.
+        """
+        vectors = np.asarray(vectors, dtype=np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise UsageError(f"The queries have shape {vectors.shape}, the index takes (q, {self.dim}).")
+        if k < 1:
+            raise UsageError(f"k must be at least 1, got {k}.")
+        if target is not None and target not in self.modalities:
+            raise UsageError(f"The index holds no {target!r} vectors.{suggest(target, self.modalities)}")
+        rows = np.arange(len(self))
+        if target is not None:
+            rows = np.flatnonzero(self._modality == self.modalities.index(target))
+        stored = self.vectors if target is None else self.vectors[rows]
+        return [self._hits(scores, rows, k) for scores in vectors @ stored.T]
+
+    def _hits(self, scores: np.ndarray, rows: np.ndarray, k: int) -> list[Hit]:
+        wanted = 4 * k  # candidates; more if they are of too few groups
+        while True:
+            top = np.arange(len(scores))
+            if wanted < len(scores):
+                top = np.argpartition(-scores, wanted)[:wanted]
+            top = top[np.lexsort((top, -scores[top]))]
+            _, first = np.unique(self._group[rows[top]], return_index=True)
+            if len(first) >= k or wanted >= len(scores):
+                return [self._hit(int(rows[i]), float(scores[i])) for i in top[np.sort(first)[:k]]]
+            wanted *= 4
+
+    def _hit(self, row: int, score: float) -> Hit:
+        item = self.items.slice(row, 1).to_pylist()[0]
+        return Hit(item["key"], item["modality"], score, json.loads(item["metadata"]))
+
+    @classmethod
+    def build(cls, embeddings: str | Path, out: str | Path) -> Index:
+        """Make the index of a folder of embeddings at ``out``, in the place of what is there.
+
+        Raises:
+            MultimodalError: the embeddings are missing or incomplete.
+        """
+        embeddings, out = Path(embeddings), Path(out)
+        manifest = read_manifest(embeddings)
+        if out.exists() and not (out / DESCRIPTION).is_file():
+            raise MultimodalError(f"{out} exists and is no index; choose another folder.")
+        vectors, items = [np.zeros((0, manifest.dim), np.float32)], [_ITEMS.empty_table()]
+        for part in read_parts(embeddings):
+            for modality in manifest.modalities:
+                present = part.filter(part[modality].is_valid())
+                flat = present[modality].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                vectors.append(flat.astype(np.float32).reshape(-1, manifest.dim))
+                named = present.select(["key", "group", "metadata"])
+                items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
+        all_vectors = np.concatenate(vectors)
+        description = {"format": FORMAT, "fingerprint": manifest.fingerprint, "count": len(all_vectors)}
+        with replace_folder(out) as new:
+            np.save(new / VECTORS, all_vectors)
+            pq.write_table(pa.concat_tables(items), new / ITEMS)
+            (new / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        return cls.open(out)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Index:
+        """Open the index in a folder; the vectors are memory-mapped.
+
+        Raises:
+            MultimodalError: there is none, or it is damaged.
+        """
+        folder = Path(folder)
+        if not (folder / DESCRIPTION).is_file():
+            raise MultimodalError(f"{folder} is no index: {DESCRIPTION} is not there. Build one with `multimodal index`.")
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
+            items = pq.read_table(folder / ITEMS)
+            if description["format"] != FORMAT:
+                raise MultimodalError(f"{folder} has index format {description['format']}; this version reads {FORMAT}.")
+            if not len(vectors) == len(items) == description["count"]:
+                raise ValueError("its files differ in length")
+            return cls(vectors, items, description["fingerprint"])
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise MultimodalError(f"The index {folder} is damaged ({error}); build it anew.") from error
+
+    def check_model(self, fingerprint: str) -> None:
+        """Raise a ``MultimodalError`` unless the vectors come from the model with this fingerprint."""
+        if fingerprint != self.fingerprint:
+            raise MultimodalError(
+                f"The index was made by another model ({self.fingerprint[:12]}) than the one at hand"
+                f" ({fingerprint[:12]}); embed and index again with this one."
+            )
+
+
+_ITEMS = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata", "modality")])

@@ -1,0 +1,107 @@
+"""What watches a training run: its speed, its best model, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from multimodal.core.batch import Batch
+from multimodal.core.errors import MultimodalError
+from multimodal.core.pretrained import RUN_MODEL
+from multimodal.training.module import EmbedderModule
+
+
+class Throughput(Callback):
+    """Logs ``train/samples_per_second`` since the last log, validation left out."""
+
+    def __init__(self) -> None:
+        self._samples, self._seconds, self._since = 0, 0.0, 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self._samples += len(batch) * trainer.world_size
+        self._seconds += now - self._since
+        self._since = now
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            module.log("train/samples_per_second", self._samples / self._seconds, prog_bar=True)
+            self._samples, self._seconds = 0, 0.0
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+
+class SaveBestModel(Callback):
+    """Writes the run's model folder whenever the monitored metric is the highest so far.
+
+    Args:
+        folder: the run's folder.
+        monitor: the metric's name.
+    """
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        self.folder, self.monitor = folder, monitor
+        self.best: float | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get(self.monitor)
+        if trainer.sanity_checking or value is None or (self.best is not None and float(value) <= self.best):
+            return
+        self.best = float(value)
+        if trainer.is_global_zero:
+            assert isinstance(module, EmbedderModule)
+            module.embedder.save_pretrained(self.folder / RUN_MODEL)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class StopOnInterrupt(Callback):
+    """Ctrl-C ends training after the step at hand, with a checkpoint to resume from; a second one ends it at once."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self._asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._asked = False
+        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if self._asked:
+            trainer.save_checkpoint(self.checkpoint)
+            raise TrainingStopped(
+                f"Training was stopped at step {trainer.global_step}, as you asked. Resume it with --ckpt_path last."
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        if trainer.training:
+            self._restore()
+
+
+class TrainingStopped(MultimodalError):
+    """The user ended the training before its end."""

@@ -1,0 +1,47 @@
+"""Learning-rate schedules as functions of the share of training that is done."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from multimodal.core.errors import UsageError
+
+
+class Schedule(ABC):
+    """The factor of the learning rate at each step."""
+
+    @abstractmethod
+    def factor(self, step: int, total: int) -> float:
+        """For step in [0, total): a number in [0, 1]."""
+
+
+class WarmupCosine(Schedule):
+    r"""Linear warm-up, then half a cosine down to ``final`` (Loshchilov and Hutter 2017, without restarts).
+
+    With w warm-up steps of N: :math:`(i + 1) / w` for i < w, then
+    :math:`f + (1 - f) (1 + \cos(\pi (i - w) / (N - w))) / 2`.
+
+    Args:
+        warmup: the part of all steps that warms up, in [0, 1).
+        final: the factor at the end, in [0, 1].
+    """
+
+    def __init__(self, warmup: float = 0.1, final: float = 0.0) -> None:
+        if not (0 <= warmup < 1 and 0 <= final <= 1):
+            raise UsageError(f"WarmupCosine: warmup {warmup} must lie in [0, 1) and final {final} in [0, 1].")
+        self.warmup, self.final = warmup, final
+
+    def factor(self, step: int, total: int) -> float:
+        warm = round(self.warmup * total)
+        if step < warm:
+            return (step + 1) / warm
+        done = min((step - warm) / max(total - warm, 1), 1.0)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+class Constant(Schedule):
+    """The same learning rate throughout."""
+
+    def factor(self, step: int, total: int) -> float:
+        return 1.0
