@@ -45,7 +45,7 @@ class GraphProcessor(Processor):
             edge_index = edge_index.reshape(2, 0)
         if edge_index.ndim != 2 or len(edge_index) != 2:
             raise MultimodalError(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
-        if edge_index.numel() and not (0 <= int(edge_index.min()) and int(edge_index.max()) < len(x)):
+        if edge_index.numel() and not (int(edge_index.min()) >= 0 and int(edge_index.max()) < len(x)):
             raise MultimodalError(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
         item = {"x": x, "edge_index": edge_index}
         if self.edge_features:

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 
 class ImageProcessor(Processor):
@@ -129,14 +132,13 @@ class CNN(Encoder):
         if arch not in known:
             raise UsageError(f"CNN: arch {arch!r} is none of torchvision's residual networks: {', '.join(known)}.")
         self.processor = ImageProcessor(size, channels, jitter)
-        self.net = models.get_model(arch, weights=None)
-        assert isinstance(self.net.fc, nn.Linear) and isinstance(self.net.conv1, nn.Conv2d)
+        self.net = cast("ResNet", models.get_model(arch, weights=None))
         self.width = self.net.fc.in_features
         stem_width = self.net.conv1.out_channels
-        self.net.fc = nn.Dropout(drop)
+        self.net.fc = nn.Dropout(drop)  # pyright: ignore[reportAttributeAccessIssue]
         if stem == "small":
             self.net.conv1 = nn.Conv2d(channels, stem_width, 3, stride=2, padding=1, bias=False)
-            self.net.maxpool = nn.Identity()
+            self.net.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
         elif channels != 3:
             self.net.conv1 = nn.Conv2d(channels, stem_width, 7, stride=2, padding=3, bias=False)
         self.to(memory_format=torch.channels_last)

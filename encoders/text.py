@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -55,32 +54,29 @@ class SubwordProcessor(Processor):
 
         self._tokenizer = Tokenizer.from_str(state["tokenizer"]) if state else None
 
-    def __getstate__(self) -> dict[str, Any]:  # a tokenizer pickles as its JSON
-        return self.__dict__ | {"_tokenizer": None, "_state": self.state()}
-
-    def __setstate__(self, values: dict[str, Any]) -> None:
-        state = values.pop("_state")
-        self.__dict__.update(values)
-        self.load_state(state)
-
-    def __call__(self, value: Any) -> list[int]:
+    def __call__(self, value: Any) -> list[list[int]]:
+        """The text's words (one at least), each as its sub-words."""
         if self._tokenizer is None:
             raise UsageError("the tokenizer has not been fitted; call fit_processors, train, or load a trained model.")
         if not isinstance(value, str):
             raise MultimodalError(f"{type(value).__name__} is no text; give a string.")
         if not value.strip():
             raise MultimodalError("the text is empty; give at least one word.")
-        return self._tokenizer.encode(value).ids[: self.max_length]
+        encoding = self._tokenizer.encode(value)
+        words: dict[int | None, list[int]] = {}
+        for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
+            words.setdefault(word, []).append(token)
+        return list(words.values()) or [[UNKNOWN]]  # nothing is left of a text of marks that NFKC takes away
 
-    def augment(self, item: list[int], rng: np.random.Generator) -> list[int]:
-        return item
+    def augment(self, item: list[list[int]], rng: np.random.Generator) -> list[list[int]]:
+        keep = rng.random(len(item)) >= self.word_drop
+        return list(compress(item, keep)) or [item[rng.integers(len(item))]]
 
-    def collate(self, items: Sequence[list[int]]) -> Inputs:
+    def collate(self, items: Sequence[list[list[int]]]) -> Inputs:
         """``tokens``: ``(n, length of the longest)`` int64, 0 after the end."""
-        tokens = torch.full((len(items), max(map(len, items))), PAD)
-        for row, item in enumerate(items):
-            tokens[row, : len(item)] = torch.tensor(item)
-        return {"tokens": tokens}
+        texts = [list(islice(chain.from_iterable(item), self.max_length)) for item in items]
+        length = max(map(len, texts))
+        return {"tokens": torch.tensor([text + [PAD] * (length - len(text)) for text in texts])}
 
 
 @register("text", "transformer")

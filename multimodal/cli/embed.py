@@ -32,8 +32,9 @@ def run(command: str, arguments: list[str]) -> None:
     with progress("Embedding", len(rows)) as advance:
         embed_rows(embedder, samples, rows, options.out, advance)
     seconds = time.perf_counter() - start
+    rate = len(rows) / seconds
     if options.json:
-        rate = len(rows) / seconds
-        print(json.dumps({"rows": len(rows), "rejects": 0, "out": str(options.out), "seconds": seconds, "rows_per_second": rate}))
+        counts = {"rows": len(rows), "rejects": 0, "out": str(options.out)}
+        print(json.dumps(counts | {"seconds": seconds, "rows_per_second": rate}))
     else:
-        print(f"{len(rows):,} rows embedded in {seconds:.1f} s ({len(rows) / seconds:,.0f} rows/s): {options.out}")
+        print(f"{len(rows):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")

@@ -16,7 +16,7 @@ def in_config(config: Any) -> Any:
         return config
     model = config.get("model")
     encoders = model.get("encoders") if isinstance(model, dict) else None
-    if not isinstance(encoders, dict):
+    if not (isinstance(model, dict) and isinstance(encoders, dict)):
         return config
     named = {modality: _encoder(str(modality), spec) for modality, spec in encoders.items()}
     return config | {"model": model | {"encoders": named}}

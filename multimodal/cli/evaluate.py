@@ -21,7 +21,6 @@ def run(command: str, arguments: list[str]) -> None:
 
     from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
-    from multimodal.core.embeddings import Embeddings
     from multimodal.core.hardware import leave_a_core
     from multimodal.data.loading import ordered_loader
     from multimodal.data.of_run import data_of

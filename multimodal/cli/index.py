@@ -19,6 +19,10 @@ def run(command: str, arguments: list[str]) -> None:
 
     index = Index.build(options.embeddings, options.out)
     if options.json:
-        print(json.dumps({"out": str(options.out), "vectors": len(index), "dim": index.dim, "modalities": index.modalities}))
+        print(
+            json.dumps(
+                {"out": str(options.out), "vectors": len(index), "dim": index.dim, "modalities": index.modalities}
+            )
+        )
     else:
         print(f"{len(index):,} vectors of {', '.join(index.modalities)}, {index.dim} wide: {options.out}")

@@ -76,11 +76,16 @@ class CommandLine(LightningCLI):
         )
 
     @property
+    def settings(self) -> Any:
+        """The configuration of the command that was called."""
+        return self.config[str(self.subcommand)]
+
+    @property
     def run_folder(self) -> Path:
-        return Path(self.config[self.subcommand].run)
+        return Path(self.settings.run)
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
+        config = self.settings
         config.weights_only = True  # no pickle is loaded
         checkpoints = self.run_folder / CHECKPOINTS
         if self.subcommand != "fit":
@@ -109,9 +114,7 @@ class CommandLine(LightningCLI):
         callbacks += [
             SaveBestModel(self.run_folder, MONITOR),
             StopOnInterrupt(checkpoints / "last.ckpt"),
-            ModelCheckpoint(
-                checkpoints, "best", MONITOR, mode="max", save_last=True, enable_version_counter=False
-            ),
+            ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", save_last=True, enable_version_counter=False),
         ]
         return super()._instantiate_trainer(config, callbacks)
 

@@ -11,7 +11,10 @@ from multimodal.cli.main import parser
 
 
 def run(command: str, arguments: list[str]) -> None:
-    p = parser(command, "Search an index with a value of any modality that the model knows: --text, --image, ... --MODALITY VALUE.")
+    p = parser(
+        command,
+        "Search an index with a value of any modality of the model: --text, --image, ... --MODALITY VALUE.",
+    )
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
     p.add_argument("--text", help="a text")
@@ -30,9 +33,11 @@ def run(command: str, arguments: list[str]) -> None:
     index = Index.open(options.index)
     index.check_model(read_description(Path(options.run))["fingerprint"])
     embedder = Embedder.from_pretrained(options.run, modalities=[modality])
-    hits = index.search(embedder.encode(**{modality: [value]}), options.k, options.target)[0]
+    hits = index.search(embedder.encode(256, **{modality: [value]}), options.k, options.target)[0]
     if options.json:
-        print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, ensure_ascii=False, indent=1))
+        print(
+            json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, ensure_ascii=False, indent=1)
+        )
         return
     for hit in hits:
         described = {name: str(v) for name, v in hit.metadata.items()}

@@ -89,7 +89,9 @@ class Embedder(nn.Module):
         self.eval()
         try:
             for start in range(0, len(raw), batch_size):
-                items = [_process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))]
+                items = [
+                    _process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))
+                ]
                 inputs = {name: t.to(self.device) for name, t in processor.collate(items).items()}
                 parts.append(self._project(modality, inputs).cpu().numpy())
         finally:

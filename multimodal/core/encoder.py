@@ -78,10 +78,11 @@ def _recording(init: Any) -> Any:
 
     @functools.wraps(init)
     def recording_init(self: Encoder, *args: Any, **kwargs: Any) -> None:
-        if "settings" not in self.__dict__:  # the outermost constructor's arguments are the ones to call again
+        if not hasattr(self, "settings"):  # the outermost constructor's arguments are the ones to call again
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
-            self.__dict__["settings"] = {name: v for name, v in bound.arguments.items() if name != "self"}
+            settings = {name: v for name, v in bound.arguments.items() if name != "self"}
+            object.__setattr__(self, "settings", settings)  # nn.Module's own needs its constructor to have run
         init(self, *args, **kwargs)
 
     return recording_init

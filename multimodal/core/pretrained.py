@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +58,7 @@ def fingerprint(embedder: Embedder) -> str:
 
 
 def save(embedder: Embedder, folder: Path) -> None:
-    import multimodal
-
-    description = describe(embedder) | {"fingerprint": fingerprint(embedder), "multimodal": multimodal.__version__}
+    description = describe(embedder) | {"fingerprint": fingerprint(embedder), "multimodal": version("multimodal")}
     weights = {name: t.detach().cpu().contiguous() for name, t in embedder.state_dict().items()}
     with replace_folder(folder) as new:
         save_file(weights, new / WEIGHTS)
@@ -92,14 +91,13 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise MultimodalError(f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: not a file of ours.")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format"]
         for entry in description["encoders"].values():
-            entry["name"], entry["settings"], entry["processor"]
-        int(description["dim"]), str(description["fingerprint"])
+            _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"])
+        _ = int(description["dim"]), str(description["fingerprint"])
+        if description["format"] != FORMAT:
+            raise MultimodalError(f"{path} has format {description['format']}; this version reads format {FORMAT}.")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
-    if version != FORMAT:
-        raise MultimodalError(f"{path} has format {version}; this version of multimodal reads format {FORMAT}.")
     return description
 
 
@@ -129,8 +127,12 @@ def _load_weights(embedder: Embedder, path: Path) -> None:
             stored = set(file.keys())
             weights = {name: file.get_tensor(name) for name in wanted if name in stored}
     except (OSError, SafetensorError) as error:
-        raise MultimodalError(f"The weights {path} are missing or damaged ({error}); export the model again.") from error
+        raise MultimodalError(
+            f"The weights {path} are missing or damaged ({error}); export the model again."
+        ) from error
     wrong = [n for n, t in wanted.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:
-        raise MultimodalError(f"{path} does not fit its {SETTINGS}: {len(wrong)} weights differ, the first is {wrong[0]}.")
+        raise MultimodalError(
+            f"{path} does not fit its {SETTINGS}: {len(wrong)} weights differ, the first is {wrong[0]}."
+        )
     embedder.load_state_dict(weights)

@@ -72,10 +72,14 @@ class DataModule(pl.LightningDataModule):
                 processor.fit(self.samples.values(modality, rows))
 
     @property
-    def _processors(self) -> Mapping[str, Processor]:
+    def _module(self) -> Any:  # an EmbedderModule, which this layer does not know
         if self.trainer is None:
             raise UsageError("The data module needs a trainer: its processors are those of the trainer's module.")
-        return self.trainer.lightning_module.embedder.processors
+        return self.trainer.lightning_module
+
+    @property
+    def _processors(self) -> Mapping[str, Processor]:
+        return self._module.embedder.processors
 
     def train_dataloader(self) -> ResumableLoader:
         assert self.trainer is not None
@@ -85,7 +89,7 @@ class DataModule(pl.LightningDataModule):
             rows,
             groups,
             self.batch_size,
-            seed=self.trainer.lightning_module.seed,
+            seed=self._module.seed,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )

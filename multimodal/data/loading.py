@@ -23,7 +23,7 @@ class Draw:
     seed: tuple[int, ...] | None = None
 
 
-class ProcessedSamples(Dataset[Sample]):
+class ProcessedSamples(Dataset[Any]):
     """Draw -> the sample with its values processed into items."""
 
     def __init__(self, samples: Samples, processors: Mapping[str, Processor]) -> None:

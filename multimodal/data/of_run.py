@@ -35,13 +35,16 @@ def data_of(run: Path, data: str | None = None) -> RunData:
     Raises:
         MultimodalError: a configuration is missing or damaged; the message says which.
     """
-    is_config = data is not None and Path(data).suffix in (".yaml", ".yml")
-    if not is_config and not (run / RUN_CONFIG).is_file():
+    if data is not None and Path(data).suffix in (".yaml", ".yml"):
+        config = _read(Path(data))
+        settings = config["data"]
+    elif (run / RUN_CONFIG).is_file():
+        config = _read(run / RUN_CONFIG)
+        settings = config["data"] | ({} if data is None else {"table": data})
+    else:
         raise MultimodalError(
             f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section."
         )
-    config = _read(Path(data) if is_config else run / RUN_CONFIG)
-    settings = config["data"] | ({} if data is None or is_config else {"table": data})
     known = inspect.signature(Samples).parameters
     samples = Samples(**{key: value for key, value in settings.items() if key in known})
     return RunData(samples, settings.get("test", "test"), config.get("seed_everything"))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
@@ -108,7 +107,9 @@ def split_of(codepoints: np.ndarray, fonts: np.ndarray) -> list[str]:
     one_drawing = set(order[first].tolist())
     dealt = sorted(characters.tolist(), key=lambda c: blake2b(f"U+{c:04X}".encode(), digest_size=8).digest())
     tenth, to_validation = round(0.10 * len(dealt)), round(0.13 * len(dealt))
-    held_out = dict.fromkeys(dealt[:tenth], "unseen_characters") | dict.fromkeys(dealt[tenth:to_validation], "validation")
+    held_out = dict.fromkeys(dealt[:tenth], "unseen_characters") | dict.fromkeys(
+        dealt[tenth:to_validation], "validation"
+    )
     serif = np.array([name.startswith(UNSEEN_FAMILY) for name in FONTS])[fonts]
     trained = set(codepoints[~serif].tolist()) - set(held_out)
     serif_order = order[serif[order]]
@@ -197,9 +198,9 @@ def _draw_font(ttf: Path, font: str) -> list[tuple[int, int, np.ndarray, np.ndar
     from fontTools.ttLib import TTFont
 
     tables = TTFont(ttf / f"{font}.ttf")
-    glyf, em = tables["glyf"], tables["head"].unitsPerEm
+    glyf, em = tables["glyf"], tables["head"].unitsPerEm  # pyright: ignore[reportAttributeAccessIssue]
     drawings = []
-    for codepoint, glyph in sorted(tables.getBestCmap().items()):
+    for codepoint, glyph in sorted((tables.getBestCmap() or {}).items()):
         if not unicodedata.name(chr(codepoint), ""):
             continue
         coordinates, ends, on_curve, *_ = glyf[glyph].getCoordinates(glyf)

@@ -27,13 +27,13 @@ class RetrievalMonitor(Callback):
     def __init__(self) -> None:
         self._parts: list[Embeddings] = []
 
-    def _start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._parts = []
 
     def _collect(
         self,
         trainer: pl.Trainer,
-        module: pl.LightningModule,
+        pl_module: pl.LightningModule,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
@@ -42,13 +42,13 @@ class RetrievalMonitor(Callback):
         self._parts.append(outputs)
 
     on_validation_epoch_start = on_test_epoch_start = _start
-    on_validation_batch_end = on_test_batch_end = _collect
+    on_validation_batch_end = on_test_batch_end = _collect  # pyright: ignore[reportAssignmentType]
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._report(trainer, module.log, "val", f"Validation at step {trainer.global_step}")
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._report(trainer, pl_module.log, "val", f"Validation at step {trainer.global_step}")
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._report(trainer, module.log, "test", "Test")
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._report(trainer, pl_module.log, "test", "Test")
 
     def _report(self, trainer: pl.Trainer, log: Callable[[str, float], None], stage: str, title: str) -> None:
         results = retrieval(Embeddings.cat(self._parts))

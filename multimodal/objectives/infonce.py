@@ -59,8 +59,12 @@ class InfoNCE(Objective):
     ) -> None:
         super().__init__()
         if not 1 / max_scale <= temperature <= 1:
-            raise UsageError(f"InfoNCE: temperature {temperature} lies outside [1 / max_scale, 1] = [{1 / max_scale}, 1].")
-        self.pairs = None if pairs is None else {_parse_pair(name): _positive_weight(name, w) for name, w in pairs.items()}
+            raise UsageError(
+                f"InfoNCE: temperature {temperature} lies outside [1 / max_scale, 1] = [{1 / max_scale}, 1]."
+            )
+        self.pairs = (
+            None if pairs is None else {_parse_pair(name): _positive_weight(name, w) for name, w in pairs.items()}
+        )
         self.max_log_scale = math.log(max_scale)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 

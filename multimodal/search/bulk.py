@@ -75,9 +75,7 @@ def embed_rows(
     if not modalities:
         raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
     digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
-    manifest = Manifest(
-        embedder.fingerprint, embedder.dim, modalities, samples.table, len(rows), digest, part_rows
-    )
+    manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, samples.table, len(rows), digest, part_rows)
     _begin(manifest, out)
     for number, part in enumerate(manifest.parts):
         of_part = rows[number * part_rows : (number + 1) * part_rows]
@@ -91,9 +89,7 @@ def embed_rows(
     _write(manifest, out, complete=True)
 
 
-def _part(
-    embeddings: Embeddings, samples: Samples, rows: np.ndarray, modalities: Sequence[str], dim: int
-) -> pa.Table:
+def _part(embeddings: Embeddings, samples: Samples, rows: np.ndarray, modalities: Sequence[str], dim: int) -> pa.Table:
     columns: dict[str, Any] = {
         "key": [samples.key_of(row) for row in rows.tolist()],
         "group": [samples.group_of(row) for row in rows.tolist()],

@@ -135,13 +135,17 @@ class Index:
         """
         folder = Path(folder)
         if not (folder / DESCRIPTION).is_file():
-            raise MultimodalError(f"{folder} is no index: {DESCRIPTION} is not there. Build one with `multimodal index`.")
+            raise MultimodalError(
+                f"{folder} is no index: {DESCRIPTION} is not there. Build one with `multimodal index`."
+            )
         try:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
             items = pq.read_table(folder / ITEMS)
             if description["format"] != FORMAT:
-                raise MultimodalError(f"{folder} has index format {description['format']}; this version reads {FORMAT}.")
+                raise MultimodalError(
+                    f"{folder} has index format {description['format']}; this version reads {FORMAT}."
+                )
             if not len(vectors) == len(items) == description["count"]:
                 raise ValueError("its files differ in length")
             return cls(vectors, items, description["fingerprint"])

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from multimodal.core.batch import Batch
 from multimodal.core.errors import MultimodalError
 from multimodal.core.pretrained import RUN_MODEL
-from multimodal.training.module import EmbedderModule
+from multimodal.training.module import EmbedderModule, log_interval
 
 
 class Throughput(Callback):
@@ -22,21 +22,21 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self._samples, self._seconds, self._since = 0, 0.0, 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         now = time.perf_counter()
         self._samples += len(batch) * trainer.world_size
         self._seconds += now - self._since
         self._since = now
-        if trainer.global_step % trainer.log_every_n_steps == 0:
-            module.log("train/samples_per_second", self._samples / self._seconds, prog_bar=True)
+        if trainer.global_step % log_interval(trainer) == 0:
+            pl_module.log("train/samples_per_second", self._samples / self._seconds, prog_bar=True)
             self._samples, self._seconds = 0, 0.0
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 
 
@@ -52,14 +52,14 @@ class SaveBestModel(Callback):
         self.folder, self.monitor = folder, monitor
         self.best: float | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
         if trainer.sanity_checking or value is None or (self.best is not None and float(value) <= self.best):
             return
         self.best = float(value)
         if trainer.is_global_zero:
-            assert isinstance(module, EmbedderModule)
-            module.embedder.save_pretrained(self.folder / RUN_MODEL)
+            assert isinstance(pl_module, EmbedderModule)
+            pl_module.embedder.save_pretrained(self.folder / RUN_MODEL)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -75,7 +75,7 @@ class StopOnInterrupt(Callback):
         self.checkpoint = checkpoint
         self._asked = False
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._asked = False
         self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
@@ -87,7 +87,7 @@ class StopOnInterrupt(Callback):
         signal.signal(signal.SIGINT, self._previous)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if self._asked:
             trainer.save_checkpoint(self.checkpoint)
@@ -95,10 +95,10 @@ class StopOnInterrupt(Callback):
                 f"Training was stopped at step {trainer.global_step}, as you asked. Resume it with --ckpt_path last."
             )
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if trainer.training:
             self._restore()
 

@@ -67,11 +67,11 @@ class EmbedderModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Embeddings:
         return self.embedder.embed(batch)
 
-    test_step = validation_step
+    test_step = validation_step  # pyright: ignore[reportAssignmentType]
     predict_step = validation_step
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+        if self.trainer.global_step % log_interval(self.trainer) == 0:
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("train/gradient_norm", nn.utils.get_total_norm(gradients))
 
@@ -93,6 +93,11 @@ class EmbedderModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for modality, state in checkpoint["processors"].items():
             self.embedder.encoder(modality).processor.load_state(state)
+
+
+def log_interval(trainer: pl.Trainer) -> int:
+    """Every how many steps the trainer writes its log."""
+    return trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] (set by a connector)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
