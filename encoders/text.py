@@ -20,7 +20,7 @@ PAD, UNKNOWN = 0, 1
 class SubwordProcessor(Processor):
     """Text -> sub-word numbers, by a byte-pair encoding (Sennrich et al. 2016) fitted on the training texts.
 
-    Upper and lower case are one; words are split at white space and punctuation. Raw values: strings with at least one
+    Upper and lower case are one; words are split at white space, punctuation and digits. Raw values: strings with at least one
     visible character.
 
     Args:
@@ -39,7 +39,12 @@ class SubwordProcessor(Processor):
         tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
+            [
+                pre_tokenizers.WhitespaceSplit(),
+                pre_tokenizers.Punctuation(),
+                pre_tokenizers.Digits(individual_digits=True),  # "DOTS-1256" is four dots, not a number by heart
+                pre_tokenizers.Metaspace(),
+            ]
         )
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size, special_tokens=["[PAD]", "[UNK]"], show_progress=False

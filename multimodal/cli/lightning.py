@@ -75,6 +75,9 @@ class CommandLine(LightningCLI):
             }
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)  # Lightning's own warns of arguments that are not sys.argv's
+
     @property
     def settings(self) -> Any:
         """The configuration of the command that was called."""
@@ -114,7 +117,8 @@ class CommandLine(LightningCLI):
         callbacks += [
             SaveBestModel(self.run_folder, MONITOR),
             StopOnInterrupt(checkpoints / "last.ckpt"),
-            ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", save_last=True, enable_version_counter=False),
+            ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", enable_version_counter=False),
+            ModelCheckpoint(checkpoints, "last", enable_version_counter=False),  # after each validation
         ]
         return super()._instantiate_trainer(config, callbacks)
 
@@ -130,8 +134,10 @@ class SaveConfig(SaveConfigCallback):
 def _hush() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips and advertisements come as INFO
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
     for message in (
         ".*does not have many workers.*",
+        ".*not supported by the model summary.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*torch.jit.script.* is deprecated.*",
         ".*Checkpoint directory .* exists and is not empty.*",

@@ -82,27 +82,27 @@ class EpochSampler(Sampler[list[Draw]]):
 class ResumableLoader(DataLoader[Batch]):
     """A loader of training batches whose place can be saved and restored to the batch (``state_dict``).
 
-    Each iteration is one epoch. The place counts the batches handed out, not those that workers have read ahead.
+    An iteration goes on from the place, the batch after the last one handed out, to the end of that epoch. What
+    workers have read ahead does not count.
     """
 
     def __init__(self, dataset: ProcessedSamples, sampler: EpochSampler, **options: Any) -> None:
         super().__init__(dataset, batch_sampler=sampler, collate_fn=Collate(dataset.processors), **options)
         self.order = sampler
-        self._handed_out = 0
+        self._place = {"epoch": 0, "batch": 0}
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self._handed_out = self.order.start
-        for batch in super().__iter__():
-            self._handed_out += 1
+        self.order.epoch, self.order.start = self._place["epoch"], self._place["batch"]
+        for number, batch in enumerate(super().__iter__(), start=self.order.start + 1):
+            ended = number == len(self)
+            self._place = {"epoch": self.order.epoch + ended, "batch": 0 if ended else number}
             yield batch
-        self.order.epoch, self.order.start = self.order.epoch + 1, 0
-        self._handed_out = 0
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.order.epoch, "batch": self._handed_out}
+        return dict(self._place)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.order.epoch, self.order.start = state["epoch"], state["batch"]
+        self._place = dict(state)
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,11 @@ class StopOnInterrupt(Callback):
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
-        self._asked = False
+        self._asked = self._saved = False
+        self._previous: Any = None  # the handler before training; None: ours is not installed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._asked = False
+        self._asked = self._saved = False
         self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -84,23 +85,31 @@ class StopOnInterrupt(Callback):
         self._restore()
 
     def _restore(self) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if self._asked:
             trainer.save_checkpoint(self.checkpoint)
+            self._saved = True
+
+    def _stop_when_saved(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+        if self._saved:
             raise TrainingStopped(
                 f"Training was stopped at step {trainer.global_step}, as you asked. Resume it with --ckpt_path last."
             )
+
+    # what may come after the end of a batch, when its log is written
+    on_train_batch_start = on_validation_start = on_train_epoch_end = _stop_when_saved
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if trainer.training:
-            self._restore()
+        self._restore()
 
 
 class TrainingStopped(MultimodalError):

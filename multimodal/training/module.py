@@ -59,7 +59,9 @@ class EmbedderModule(pl.LightningModule):
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.objective(self.embedder.embed(batch))
+        embeddings = self.embedder.embed(batch)
+        with torch.autocast(self.device.type, enabled=False):  # similarities at bf16 would tie
+            loss = self.objective(embeddings)
         self.log("train/loss", loss.total, prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in loss.parts.items()}, batch_size=len(batch))
         return loss.total

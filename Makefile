@@ -1,0 +1,39 @@
+# make demo: train, evaluate and search on real data.   make test: all that CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/glyphs
+
+.PHONY: demo test test-slow env benchmark
+
+env: $(VENV)/current
+
+# Made anew only when the pins or the project's dependencies change.
+$(VENV)/current: pins.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint pins.txt --editable '.[dev]'
+	touch $@
+
+demo: env
+	$(BIN)/multimodal fit --config configs/glyphs.yaml --run $(RUN) --ckpt_path last  # goes on where it was stopped
+	$(BIN)/multimodal evaluate $(RUN) --split unseen_characters
+	$(BIN)/multimodal embed $(RUN) --split unseen_characters --out $(RUN)/embeddings
+	$(BIN)/multimodal index $(RUN)/embeddings --out $(RUN)/index
+	@for query in "white chess queen" "rightwards arrow" "greek letter with accent"; do \
+		echo; echo "multimodal search $(RUN) $(RUN)/index --text \"$$query\" --target image -k 3"; \
+		$(BIN)/multimodal search $(RUN) $(RUN)/index --text "$$query" --target image -k 3; \
+	done
+
+test: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test-slow: env
+	$(BIN)/python -m pytest -m slow
+
+benchmark: env
+	$(BIN)/python benchmarks/training.py
