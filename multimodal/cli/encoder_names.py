@@ -11,7 +11,7 @@ ENCODERS = "model.encoders."
 
 
 def in_config(config: Any) -> Any:
-    """A loaded configuration with the registered names under ``model.encoders`` replaced by class paths."""
+    """A loaded configuration with the registered names under ``model.encoders`` replaced by class paths, settings checked."""
     if not isinstance(config, dict):
         return config
     model = config.get("model")
@@ -26,6 +26,8 @@ def _encoder(modality: str, spec: Any) -> Any:
     if isinstance(spec, str):
         return {"class_path": class_path(modality, spec)}
     if isinstance(spec, dict) and isinstance(spec.get("class_path"), str):
+        if isinstance(spec.get("init_args"), dict):
+            registry.check_settings(modality, spec["class_path"], spec["init_args"])
         return spec | {"class_path": class_path(modality, spec["class_path"])}
     return spec
 

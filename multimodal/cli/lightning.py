@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import re
 import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,10 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelChec
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from safetensors.torch import save_file
+
 from multimodal.cli import encoder_names
+from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.data.datamodule import DataModule
@@ -25,11 +29,11 @@ from multimodal.training.module import EmbedderModule
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+PREDICTIONS = "predictions.safetensors"
 
 
 def train(command: str, arguments: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict`` with command-line arguments."""
-    sys.path.insert(0, os.getcwd())  # a class path may name a module of the user's project
     leave_a_core()
     _hush()
     load_yaml = get_loader("yaml")
@@ -60,7 +64,14 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UsageError(message) from ex
+        unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
+        options = [dest for parser in self._with_subcommands() for dest in parser.get_defaults()]
+        close = get_close_matches(unknown[1] or unknown[2], options, n=1) if unknown else []
+        raise UsageError(f"{message}." + "".join(f" Did you mean {name!r}?" for name in close)) from ex
+
+    def _with_subcommands(self) -> list[LightningArgumentParser]:
+        commands = self._subcommands_action
+        return [self] if commands is None else list(commands._name_parser_map.values())
 
 
 class CommandLine(LightningCLI):
@@ -111,6 +122,15 @@ class CommandLine(LightningCLI):
             csv = CSVLogger(self.run_folder, name="logs")
             kwargs["logger"] = [csv, TensorBoardLogger(self.run_folder, name="logs", version=csv.version)]
         return super().instantiate_trainer(**kwargs)
+
+    def after_predict(self) -> None:
+        """Lightning keeps the predictions in memory; write them where the run is."""
+        embeddings = Embeddings.cat(self.trainer.predict_loop.predictions)
+        tensors = {"groups": embeddings.groups}
+        for modality in embeddings.modalities:
+            tensors[f"{modality}.vectors"] = embeddings.vectors[modality]
+            tensors[f"{modality}.rows"] = embeddings.rows[modality]
+        save_file(tensors, self.run_folder / PREDICTIONS)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         checkpoints = self.run_folder / CHECKPOINTS

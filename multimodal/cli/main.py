@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 import warnings
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         return _fail("multimodal", UsageError(f"there is no command {command!r}.{suggest(command, list(COMMANDS))}"))
     debug = "--debug" in rest
+    sys.path.append(os.getcwd())  # a class path may name a module of the user's project
     # torchvision and torch-geometric compile as they are imported
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
     try:

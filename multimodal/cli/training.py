@@ -24,7 +24,8 @@ WHAT = {
     "fit": "Train a model. The run folder gets checkpoints, logs, and the best model, ready for the other commands.",
     "validate": "Run the validation split through a checkpoint and print its retrieval table.",
     "test": "Run the test split through a checkpoint and print its retrieval table.",
-    "predict": "Run all samples through a checkpoint. `multimodal embed` writes embeddings to disk.",
+    "predict": "Run all samples through a checkpoint and write the vectors to predictions.safetensors in the run folder.\n"
+    "For many rows, and for an index, use `multimodal embed`.",
 }
 CHECKPOINT = {"fit": "resume from a checkpoint; `last`: from the run's last one, or begin if there is none"}
 

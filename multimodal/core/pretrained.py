@@ -33,18 +33,13 @@ MAX_SETTINGS_BYTES = 256 * 2**20
 
 def describe(embedder: Embedder) -> dict[str, Any]:
     """All that rebuilds an embedder, but the weights; JSON values."""
-    return {
-        "format": FORMAT,
-        "dim": embedder.dim,
-        "encoders": {
-            modality: {
-                "name": registry.name_of(modality, type(embedder.encoder(modality))),
-                "settings": embedder.encoder(modality).settings,
-                "processor": embedder.encoder(modality).processor.state(),
-            }
-            for modality in embedder.modalities
-        },
-    }
+    encoders = {}
+    for modality in embedder.modalities:
+        encoder = embedder.encoder(modality)
+        name, class_path = registry.names_of(modality, type(encoder))
+        state = encoder.processor.state()
+        encoders[modality] = {"name": name, "class": class_path, "settings": encoder.settings, "processor": state}
+    return {"format": FORMAT, "dim": embedder.dim, "encoders": encoders}
 
 
 def fingerprint(embedder: Embedder) -> str:
@@ -92,7 +87,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         for entry in description["encoders"].values():
-            _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"])
+            _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"]), str(entry["class"])
         _ = int(description["dim"]), str(description["fingerprint"])
         if description["format"] != FORMAT:
             raise MultimodalError(f"{path} has format {description['format']}; this version reads format {FORMAT}.")
@@ -112,7 +107,8 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
     encoders = {}
     for modality in modalities or known:
         entry = description["encoders"][modality]
-        encoders[modality] = registry.create(modality, entry["name"], **entry["settings"])
+        name = registry.find_saved(modality, entry["name"], entry["class"])
+        encoders[modality] = registry.create(modality, name, **entry["settings"])
         encoders[modality].processor.load_state(entry["processor"])
     embedder = Embedder(encoders, int(description["dim"]))
     _load_weights(embedder, model_folder(folder) / WEIGHTS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -137,16 +137,28 @@ def create(modality: str, name: str, **settings: Any) -> Encoder:
         UsageError: the name is unknown, or a setting is none of the class's parameters.
     """
     cls = find(modality, name)
-    known = Registration(modality, name, cls).parameters()
-    for key in settings:
-        if key not in known:
-            raise UsageError(f"The {modality} encoder {name!r} has no parameter {key!r}.{suggest(key, list(known))}")
+    check_settings(modality, name, settings)
     return cls(**settings)
 
 
-def name_of(modality: str, cls: type[Encoder]) -> str:
-    """What a saved model calls ``cls``: its registered name for ``modality`` if it has one, else its class path."""
-    for registration in registrations(modality):
-        if registration.cls is cls:
-            return registration.name
-    return f"{cls.__module__}.{cls.__qualname__}"
+def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
+    """Raise a ``UsageError`` if a setting is none of the encoder's parameters."""
+    known = Registration(modality, name, find(modality, name)).parameters()
+    for key in settings:
+        if key not in known:
+            raise UsageError(f"The {modality} encoder {name!r} has no parameter {key!r}.{suggest(key, list(known))}")
+
+
+def names_of(modality: str, cls: type[Encoder]) -> tuple[str, str]:
+    """What a saved model calls ``cls``: its registered name for ``modality`` (the class path if it has none), and that."""
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return next((r.name for r in registrations(modality) if r.cls is cls), path), path
+
+
+def find_saved(modality: str, name: str, class_path: str) -> str:
+    """The name to look up a saved model's encoder by: the registered one, or where nothing has it, the class path.
+
+    A registered name outlives a move of the class; a class registered by a module of the user's own is known only once
+    that module is imported, as by its path.
+    """
+    return name if any(r.name == name for r in registrations(modality)) else class_path

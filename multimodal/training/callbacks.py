@@ -96,14 +96,24 @@ class StopOnInterrupt(Callback):
             trainer.save_checkpoint(self.checkpoint)
             self._saved = True
 
-    def _stop_when_saved(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+    # The end of a batch is followed, when its log is written, by one of three things: there training stops.
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._stop_when_saved(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_when_saved(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_when_saved(trainer)
+
+    def _stop_when_saved(self, trainer: pl.Trainer) -> None:
         if self._saved:
             raise TrainingStopped(
                 f"Training was stopped at step {trainer.global_step}, as you asked. Resume it with --ckpt_path last."
             )
-
-    # what may come after the end of a batch, when its log is written
-    on_train_batch_start = on_validation_start = on_train_epoch_end = _stop_when_saved
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
