@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,6 @@ from jsonargparse import get_loader, set_loader
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-
 from safetensors.torch import save_file
 
 from multimodal.cli import encoder_names
@@ -65,7 +65,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
-        options = [dest for parser in self._with_subcommands() for dest in parser.get_defaults()]
+        options = list(chain.from_iterable(parser.get_defaults().keys() for parser in self._with_subcommands()))
         close = get_close_matches(unknown[1] or unknown[2], options, n=1) if unknown else []
         raise UsageError(f"{message}." + "".join(f" Did you mean {name!r}?" for name in close)) from ex
 
@@ -85,6 +85,12 @@ class CommandLine(LightningCLI):
                 "model.schedule": {"class_path": "multimodal.training.schedule.WarmupCosine"},
             }
         )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in ("validate", "test"):
+            parser.set_defaults(verbose=False)  # our table says it
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)  # Lightning's own warns of arguments that are not sys.argv's
@@ -158,6 +164,7 @@ def _hush() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*not supported by the model summary.*",
+        ".*custom batch sampler.*for prediction.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*torch.jit.script.* is deprecated.*",
         ".*Checkpoint directory .* exists and is not empty.*",

@@ -123,6 +123,7 @@ def ordered_loader(
     options: Mapping[str, Any] | None = None,
 ) -> DataLoader[Batch]:
     """Batches of given rows in their order, without augmentation."""
-    batches = [[Draw(row) for row in rows[i : i + batch_size].tolist()] for i in range(0, len(rows), batch_size)]
     data = ProcessedSamples(samples, processors)
-    return DataLoader(data, batch_sampler=batches, collate_fn=Collate(data.processors), **(options or {}))
+    draws = [Draw(row) for row in rows.tolist()]
+    collate = Collate(data.processors)
+    return DataLoader(data, batch_size=batch_size, sampler=draws, collate_fn=collate, **(options or {}))

@@ -9,52 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from multimodal.cli.main import main
 from multimodal.training.callbacks import Throughput
 
-STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5
-
-
-@pytest.fixture
-def config(tmp_path: Path, small_glyphs: str) -> Path:
-    path = tmp_path / "config.yaml"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "data": {
-                    "table": small_glyphs,
-                    "columns": {"image": "image", "graph": "outline", "text": "name"},
-                    "key": "key",
-                    "group": "character",
-                    "split": "split",
-                    "batch_size": 16,
-                },
-                "model": {
-                    "dim": 16,
-                    "encoders": {
-                        "image": {"class_path": "cnn", "init_args": {"stem": "standard", "drop": 0.1}},
-                        "graph": {"class_path": "gnn", "init_args": {"width": 16, "layers": 1, "drop": 0.1}},
-                        "text": {
-                            "class_path": "transformer",
-                            "init_args": {"width": 16, "layers": 1, "heads": 2, "vocab_size": 300, "word_drop": 0.2},
-                        },
-                    },
-                    "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.001}},
-                },
-                "trainer": {
-                    "max_steps": STEPS,
-                    "val_check_interval": VALIDATE_EVERY,
-                    "check_val_every_n_epoch": None,
-                    "enable_progress_bar": False,
-                    "log_every_n_steps": 1,
-                    "gradient_clip_val": 1.0,
-                },
-            }
-        )
-    )
-    return path
+STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5  # as the small configuration has them
 
 
 def fit(config: Path, run: Path, *more: str) -> int:
@@ -69,13 +28,15 @@ def curve(run: Path) -> list[tuple[str, str]]:
     """(step, loss) of every session of the run."""
     import csv
 
-    rows = [row for log in sorted(run.glob("logs/*/metrics.csv")) for row in csv.DictReader(log.read_text().splitlines())]
+    rows = [
+        row for log in sorted(run.glob("logs/*/metrics.csv")) for row in csv.DictReader(log.read_text().splitlines())
+    ]
     return [(row["step"], row["train/loss"]) for row in rows if row["train/loss"]]
 
 
 @pytest.fixture
-def uninterrupted(config: Path, tmp_path: Path) -> Path:
-    assert fit(config, tmp_path / "whole") == 0
+def uninterrupted(small_config: Path, tmp_path: Path) -> Path:
+    assert fit(small_config, tmp_path / "whole") == 0
     return tmp_path / "whole"
 
 
@@ -88,20 +49,20 @@ def assert_equal_weights(a: Path, b: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(
-    config: Path, uninterrupted: Path, tmp_path: Path
+    small_config: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    assert fit(config, tmp_path / "again") == 0
+    assert fit(small_config, tmp_path / "again") == 0
     assert_equal_weights(uninterrupted, tmp_path / "again")
     assert len(curve(uninterrupted)) == STEPS
     assert curve(uninterrupted) == curve(tmp_path / "again")
-    assert fit(config, tmp_path / "other", "--seed_everything", "1") == 0
+    assert fit(small_config, tmp_path / "other", "--seed_everything", "1") == 0
     assert curve(uninterrupted) != curve(tmp_path / "other")
 
 
 @pytest.mark.parametrize("step", [1, EPOCH, VALIDATE_EVERY, 7])
 def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_equals_one_that_was_not_stopped(
     step: int,
-    config: Path,
+    small_config: Path,
     uninterrupted: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -110,25 +71,25 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_equals_one_that_was_not_
     capsys.readouterr()
     with monkeypatch.context() as patch:
         stop_at(step, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
-        assert fit(config, tmp_path / "cut") == 1
+        assert fit(small_config, tmp_path / "cut") == 1
     assert "--ckpt_path last" in capsys.readouterr().err
     assert state(tmp_path / "cut")["global_step"] == step
-    assert fit(config, tmp_path / "cut", "--ckpt_path", "last") == 0
+    assert fit(small_config, tmp_path / "cut", "--ckpt_path", "last") == 0
     assert_equal_weights(uninterrupted, tmp_path / "cut")
     assert curve(uninterrupted) == curve(tmp_path / "cut")
 
 
 def test_a_run_that_broke_off_resumes_from_its_last_validation(
-    config: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_config: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
         stop_at(8, fail, patch)
-        assert fit(config, tmp_path / "cut") == 1
+        assert fit(small_config, tmp_path / "cut") == 1
     assert state(tmp_path / "cut")["global_step"] == VALIDATE_EVERY
-    assert fit(config, tmp_path / "cut", "--ckpt_path", "last") == 0
+    assert fit(small_config, tmp_path / "cut", "--ckpt_path", "last") == 0
     assert_equal_weights(uninterrupted, tmp_path / "cut")
 
 

@@ -1,0 +1,101 @@
+"""``multimodal fit|validate|test|predict``: what they write, and their errors in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from multimodal import Embedder
+from multimodal.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def no_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs") / "never"
+
+
+def test_a_run_holds_config_checkpoints_logs_and_the_best_model(small_config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["fit", "--config", str(small_config), "--run", str(run)]) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"] == 16
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    (log,) = run.glob("logs/*/metrics.csv")
+    columns = log.read_text().splitlines()[0].split(",")
+    for name in ("loss", "temperature", "gradient_norm", "samples_per_second", "image-text"):
+        assert f"train/{name}" in columns
+    assert {"val/recall@1", "val/text->image/recall@1", "val/graph->text/median_rank"} <= set(columns)
+    assert list(run.glob("logs/*/events.out.tfevents.*"))
+
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    model = Embedder.from_pretrained(run)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, best["state_dict"][f"embedder.{name}"])
+
+    # a completed run is not trained further, and one is not begun over it
+    assert main(["fit", "--config", str(small_config), "--run", str(run), "--ckpt_path", "last"]) == 0
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 10
+    assert main(["fit", "--config", str(small_config), "--run", str(run)]) == 1
+
+    # the other commands take its checkpoints
+    for command in ("validate", "test"):
+        assert main([command, "--config", str(small_config), "--run", str(run), "--ckpt_path", "best"]) == 0
+    assert main(["predict", "--config", str(small_config), "--run", str(run), "--ckpt_path", "best"]) == 0
+    predictions = load_file(run / "predictions.safetensors")
+    assert predictions["text.vectors"].shape == (len(predictions["groups"]), 16)
+
+
+def test_print_config_shows_every_key_with_its_comment(small_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(small_config), "--print_config"]) == 0
+    text = capsys.readouterr().out
+    config = yaml.safe_load(text)
+    assert config["model"]["encoders"]["image"]["init_args"]["stem"] == "standard"
+    assert config["model"]["encoders"]["image"]["init_args"]["size"] == 48  # a default
+    assert config["model"]["objective"]["init_args"]["max_scale"] == 100.0
+    assert "# pictures are brought to ``size`` x ``size`` pixels" in text
+
+
+Edit = Callable[[dict], object]
+ERRORS: list[tuple[Edit, list[str], int, str]] = [
+    (lambda c: c["model"]["encoders"].update(image="cnm"), [], 2, "Did you mean 'cnn'?"),
+    (lambda c: c["model"]["encoders"].update(image="no.such.Class"), [], 2, "Cannot import the image encoder"),
+    (lambda c: c["model"]["encoders"].update(smell="nose"), [], 2, "No encoder is registered for modality 'smell'"),
+    (lambda c: c["model"]["encoders"]["image"]["init_args"].update(sise=3), [], 2, "Did you mean 'size' or"),
+    (lambda c: c.update(sed_everything=3), [], 2, "Did you mean 'seed_everything'?"),
+    (lambda c: c["trainer"].update(max_steps="many"), [], 2, "trainer.max_steps"),
+    (lambda c: c["data"]["columns"].update(image="picture"), [], 2, "has no column 'picture'"),
+    (lambda c: c["data"]["columns"].pop("image"), [], 2, "has an encoder for 'image', but data.columns names none"),
+    (lambda c: c["data"].update(train="training"), [], 2, "Did you mean 'train'?"),
+    (lambda c: c["data"].update(batch_size=1000), [], 1, "Lower data.batch_size"),
+    (lambda c: None, ["--model.encoders.text", "transfomer"], 2, "Did you mean 'transformer'?"),
+    (lambda c: None, ["--data.batch_sz", "3"], 2, "Did you mean 'data.batch_size'?"),
+    (lambda c: None, ["--trainer.max_step", "3"], 2, "Did you mean 'trainer.max_steps'?"),
+    (lambda c: None, ["--ckpt_path", "nowhere.ckpt"], 1, "nowhere.ckpt does not exist"),
+    (lambda c: None, ["--config", "nowhere.yaml"], 2, "nowhere.yaml"),
+]
+
+
+@pytest.mark.parametrize(("edit", "arguments", "code", "message"), ERRORS)
+def test_an_error_is_one_line_and_leaves_no_run(
+    edit: Edit,
+    arguments: list[str],
+    code: int,
+    message: str,
+    small_config: Path,
+    no_run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = yaml.safe_load(small_config.read_text())
+    edit(config)
+    small_config.write_text(json.dumps(config))
+    assert main(["fit", "--config", str(small_config), "--run", str(no_run), *arguments]) == code
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("multimodal fit: ")
+    assert message in line
+    assert not (no_run / "checkpoints").exists()

@@ -1,0 +1,166 @@
+"""Ranks and measures against a plain transcription of the protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from multimodal.core.embeddings import Embeddings
+from multimodal.evaluation.retrieval import measures, ranks, retrieval
+
+Vectors = list[list[float]]
+
+
+def brute_force(queries: Vectors, candidates: Vectors, query_groups: list[int], candidate_groups: list[int]) -> list[int]:
+    """The protocol in plain Python: one query after the other, one candidate after the other."""
+    found = []
+    for query, group in zip(queries, query_groups, strict=True):
+        scores = [sum(a * b for a, b in zip(query, candidate, strict=True)) for candidate in candidates]
+        right = [s for s, g in zip(scores, candidate_groups, strict=True) if g == group]
+        wrong = [s for s, g in zip(scores, candidate_groups, strict=True) if g != group]
+        if right:
+            best = max((s for s in right if not math.isnan(s)), default=-math.inf)
+            found.append(1 + sum(math.isnan(s) or s >= best - 1e-6 for s in wrong))
+    return found
+
+
+@st.composite
+def searches(draw: st.DrawFn, numbers: Sequence[float]) -> tuple[Vectors, Vectors, list[int], list[int]]:
+    """Queries, candidates and their groups; the numbers are such that float32 products are exact and often equal."""
+    dim, q, c = draw(st.integers(1, 3)), draw(st.integers(0, 7)), draw(st.integers(1, 9))
+    vector, group = st.lists(st.sampled_from(numbers), min_size=dim, max_size=dim), st.integers(0, 3)
+    several = [draw(st.lists(vector, min_size=n, max_size=n)) for n in (q, c)]
+    groups = [draw(st.lists(group, min_size=n, max_size=n)) for n in (q, c)]
+    return several[0], several[1], groups[0], groups[1]
+
+
+def tensors(search: tuple[Vectors, Vectors, list[int], list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    queries, candidates, query_groups, candidate_groups = search
+    dim = len(candidates[0])
+    return (
+        torch.tensor(queries, dtype=torch.float32).reshape(-1, dim),
+        torch.tensor(candidates),
+        torch.tensor(query_groups, dtype=torch.int64),
+        torch.tensor(candidate_groups),
+    )
+
+
+GRID = (-1.0, -0.5, 0.0, 0.25, 1.0)
+
+
+@given(searches(GRID))
+@settings(deadline=None, max_examples=150)
+def test_ranks_are_those_of_the_protocol(search: tuple[Vectors, Vectors, list[int], list[int]]) -> None:
+    assert ranks(*tensors(search)).tolist() == brute_force(*search)
+
+
+@given(searches((*GRID, math.nan)))
+@settings(deadline=None, max_examples=100)
+def test_a_nan_ranks_a_right_answer_last_and_a_wrong_one_first(
+    search: tuple[Vectors, Vectors, list[int], list[int]],
+) -> None:
+    assert ranks(*tensors(search)).tolist() == brute_force(*search)
+
+
+@given(searches((*GRID, math.nan)), st.integers(1, 8))
+@settings(deadline=None, max_examples=50)
+def test_the_size_of_a_chunk_changes_nothing(
+    search: tuple[Vectors, Vectors, list[int], list[int]], chunk: int
+) -> None:
+    assert torch.equal(ranks(*tensors(search), chunk=chunk), ranks(*tensors(search)))
+
+
+@pytest.mark.parametrize(("wrong", "rank"), [(0.8, 2), (0.8 - 5e-7, 2), (0.8 + 5e-7, 2), (0.8 - 4e-6, 1), (0.8 + 4e-6, 2)])
+def test_a_wrong_answer_within_a_millionth_stands_before_the_right_one(wrong: float, rank: int) -> None:
+    candidates = torch.tensor([[0.8, 0.6], [wrong, math.sqrt(1 - wrong**2)]])
+    found = ranks(torch.tensor([[1.0, 0.0]]), candidates, torch.tensor([0]), torch.tensor([0, 1]))
+    assert found.tolist() == [rank]
+
+
+def test_equal_vectors_everywhere_give_the_last_rank_and_not_the_first() -> None:
+    vectors, groups = torch.ones(6, 4) / 2, torch.arange(6)
+    assert ranks(vectors, vectors, groups, groups).tolist() == [6] * 6
+
+
+def test_half_precision_vectors_are_scored_in_single_precision() -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(50, 8), dim=1).to(torch.bfloat16)
+    groups = torch.arange(50) // 2
+    assert torch.equal(
+        ranks(vectors, vectors.flip(0), groups, groups.flip(0)),
+        ranks(vectors.float(), vectors.float().flip(0), groups, groups.flip(0)),
+    )
+
+
+def test_no_query_has_no_rank() -> None:
+    none = ranks(torch.zeros(0, 2), torch.eye(2), torch.zeros(0, dtype=torch.int64), torch.arange(2))
+    assert (none.tolist(), none.dtype) == ([], torch.int64)
+
+
+@pytest.mark.xfail(strict=True, reason="amax over no candidates: an IndexError")
+def test_without_candidates_no_query_counts() -> None:
+    assert ranks(torch.eye(2), torch.zeros(0, 2), torch.arange(2), torch.zeros(0, dtype=torch.int64)).tolist() == []
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_measures_are_those_of_numpy(found: list[int]) -> None:
+    r, expected = measures(torch.tensor(found), pool=10_000).to_json(), np.array(found)
+    for k in (1, 5, 10):
+        assert r[f"recall@{k}"] == pytest.approx(np.mean(expected <= k))
+    assert r["mrr"] == pytest.approx(np.mean(1 / expected))
+    assert r["median_rank"] == pytest.approx(np.median(expected))
+    assert r["mean_rank"] == pytest.approx(np.mean(expected))
+    assert (r["queries"], r["pool"]) == (len(found), 10_000)
+
+
+def test_the_json_has_the_documented_keys() -> None:
+    keys = ["recall@1", "recall@5", "recall@10", "mrr", "median_rank", "mean_rank", "queries", "pool"]
+    assert list(measures(torch.tensor([1]), pool=1).to_json()) == keys
+
+
+def of_rows(vectors: dict[str, Tensor], rows: dict[str, list[int]], groups: list[int]) -> Embeddings:
+    return Embeddings(vectors, {m: torch.tensor(r) for m, r in rows.items()}, torch.tensor(groups))
+
+
+def test_perfect_embeddings_are_found_at_once() -> None:
+    vectors = {"text": torch.eye(12), "image": torch.eye(12), "graph": torch.eye(12)}
+    results = retrieval(of_rows(vectors, dict.fromkeys(vectors, list(range(12))), list(range(12))))
+    assert len(results) == 6
+    for r in results.values():
+        assert (r.recall_at_1, r.recall_at_5, r.recall_at_10, r.mrr, r.median_rank, r.mean_rank) == (1,) * 6
+        assert (r.queries, r.pool) == (12, 12)
+
+
+def test_random_embeddings_are_found_by_chance() -> None:
+    n = 800
+    vectors = {m: torch.nn.functional.normalize(torch.randn(n, 64), dim=1) for m in ("text", "image")}
+    for r in retrieval(of_rows(vectors, dict.fromkeys(vectors, list(range(n))), list(range(n)))).values():
+        assert r.mean_rank == pytest.approx((n + 1) / 2, abs=6 * n / math.sqrt(12 * n))
+        assert r.mrr == pytest.approx(sum(1 / rank for rank in range(1, n + 1)) / n, abs=0.01)
+        assert r.recall_at_10 == pytest.approx(10 / n, abs=6 * math.sqrt(10 / n / n))
+
+
+def test_each_direction_searches_the_vectors_that_its_modality_has() -> None:
+    groups = [0, 0, 1, 2, 3, 3]
+    rows = {"text": [0, 2, 3, 5], "image": [1, 2, 4], "audio": [3]}
+    vectors = {m: torch.nn.functional.normalize(torch.randn(len(r), 4), dim=1) for m, r in rows.items()}
+    results = retrieval(of_rows(vectors, rows, groups))
+    assert set(results) == {"text->image", "image->text", "text->audio", "audio->text"}  # no image is of group 2
+    for pair, r in results.items():
+        a, b = pair.split("->")
+        of = {m: [groups[row] for row in rows[m]] for m in (a, b)}
+        expected = brute_force(vectors[a].tolist(), vectors[b].tolist(), of[a], of[b])
+        assert (r.queries, r.pool) == (len(expected), len(rows[b]))
+        assert r.mean_rank == pytest.approx(np.mean(expected))
+    assert results["text->audio"].queries == 1
+
+
+def test_one_modality_alone_has_no_pairs() -> None:
+    assert retrieval(of_rows({"text": torch.eye(3)}, {"text": [0, 1, 2]}, [0, 1, 2])) == {}

@@ -1,0 +1,126 @@
+"""The training step: what is minimised, by which optimizer, at which precision, and what is logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from multimodal.core.batch import Batch, Sample
+from multimodal.core.encoder import Encoder, Processor
+from multimodal.evaluation.monitor import RetrievalMonitor
+from multimodal.objectives import InfoNCE, Loss, Objective
+from multimodal.training.callbacks import Throughput
+from multimodal.training.module import EmbedderModule, step_seed
+
+
+class VectorProcessor(Processor):
+    def __call__(self, value: Any) -> Tensor:
+        return torch.tensor(value, dtype=torch.float32)
+
+    def collate(self, items: Any) -> dict[str, Tensor]:
+        return {"x": torch.stack(list(items))}
+
+
+class Linear(Encoder):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.width, self.processor = width, VectorProcessor()
+        self.linear, self.norm, self.drop = nn.Linear(3, width), nn.LayerNorm(width), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.norm(self.linear(x)))
+
+
+class Seen(InfoNCE):
+    """InfoNCE that keeps what it was given."""
+
+    def forward(self, embeddings: Any) -> Loss:
+        self.embeddings, self.autocast = embeddings, torch.is_autocast_enabled("cpu")
+        return super().forward(embeddings)
+
+
+def batch(n: int = 6) -> Batch:
+    values = torch.randn(n, 2, 3, generator=torch.Generator().manual_seed(1)).tolist()
+    samples = [Sample(str(i), {"a": torch.tensor(a), "b": torch.tensor(b)}, str(i)) for i, (a, b) in enumerate(values)]
+    return Batch.collate(samples, {"a": VectorProcessor(), "b": VectorProcessor()})
+
+
+def module(objective: Objective | None = None, **settings: Any) -> EmbedderModule:
+    return EmbedderModule({"a": Linear(), "b": Linear()}, dim=4, objective=objective, **settings)
+
+
+def loader(batches: Any) -> DataLoader[Batch]:
+    return DataLoader(batches, batch_size=None)
+
+
+def fit(module: EmbedderModule, steps: int = 3, **settings: Any) -> pl.Trainer:
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_steps=steps, enable_model_summary=False, log_every_n_steps=1, **options | settings)
+    trainer.fit(module, loader([batch()] * steps), loader([batch(9)]))
+    return trainer
+
+
+def test_similarities_are_computed_in_float32_also_where_the_encoders_run_in_bfloat16() -> None:
+    objective = Seen()
+    fit(module(objective), steps=1, precision="bf16-mixed")
+    assert objective.autocast is False
+    assert {v.dtype for v in objective.embeddings.vectors.values()} == {torch.float32}
+
+
+def test_weight_decay_spares_biases_norms_and_the_temperature() -> None:
+    trained = module(optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.1, weight_decay=0.3))
+    trainer = fit(trained, steps=1)
+    decay = {p: group["weight_decay"] for group in trainer.optimizers[0].param_groups for p in group["params"]}
+    assert len(decay) == len(list(trained.parameters()))
+    for name, parameter in trained.named_parameters():
+        is_matrix = name.endswith("weight") and "norm" not in name
+        assert decay[parameter] == (0.3 if is_matrix else 0.0), name
+
+
+def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:
+    def dropped(step: int, seed: int, disturb: bool) -> Tensor:
+        objective = Seen()
+        model = module(objective, seed=seed, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0))
+        torch.manual_seed(5)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+        if disturb:
+            torch.rand(7)
+        fit(model, steps=step)
+        return objective.embeddings.vectors["a"]
+
+    assert torch.equal(dropped(2, 0, disturb=False), dropped(2, 0, disturb=True))
+    assert not torch.equal(dropped(2, 0, disturb=False), dropped(3, 0, disturb=False))
+    assert not torch.equal(dropped(2, 0, disturb=False), dropped(2, 1, disturb=False))
+    assert len({step_seed(*key) for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)]}) == 5
+
+
+def test_loss_parts_gradient_norm_speed_and_recalls_are_logged() -> None:
+    trained = module(optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0))
+    trainer = fit(trained, steps=2, callbacks=[Throughput(), RetrievalMonitor()])
+    logged = trainer.callback_metrics
+    assert logged["train/loss"] == logged["train/a-b"]
+    assert logged["train/temperature"] == pytest.approx(0.07)
+    assert logged["train/samples_per_second"] > 0
+    assert 0 <= logged["val/recall@1"] <= 1
+    assert logged["val/recall@1"] == (logged["val/a->b/recall@1"] + logged["val/b->a/recall@1"]) / 2
+    # the last step again, by hand
+    torch.manual_seed(step_seed(0, 1, 0))
+    trained.zero_grad()
+    trained.train()
+    trained.objective(trained.embedder.embed(batch())).total.backward()
+    squares = sum((p.grad.double() ** 2).sum() for p in trained.parameters() if p.grad is not None)
+    assert float(logged["train/gradient_norm"]) == pytest.approx(float(squares) ** 0.5, rel=1e-5)
+
+
+def test_training_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    model = module(optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.03))
+    first = float(fit(model, steps=1).callback_metrics["train/loss"])
+    last = float(fit(model, steps=60).callback_metrics["train/loss"])
+    assert last < 0.7 * first
