@@ -1,0 +1,59 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multimodal import Embedder
+from multimodal.cli.main import COMMANDS, main
+from multimodal.core import registry
+from multimodal.datasets.glyphs import Glyphs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """The ``multimodal ...`` lines of the README, split into words."""
+    joined = "\n".join(blocks("sh") + blocks("console")).replace("\\\n", " ")
+    return [shlex.split(line)[1:] for line in re.findall(r"^(?:\$ )?(multimodal .*)$", joined, re.MULTILINE)]
+
+
+def test_the_example_encoder_trains_and_is_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in blocks("python") if "mm.register" in block]
+    (fit,) = [words for words in commands() if words[0] == "fit" and "profiles.ProfileEncoder" in words]
+    (evaluate,) = [words for words in commands() if words[0] == "evaluate" and "runs/profiles" in words]
+    (tmp_path / "profiles.py").write_text(example)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    short = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "1", "--data.batch_size", "8"]
+    assert main([*fit, *short, "--trainer.enable_progress_bar", "false"]) == 0
+    assert main(evaluate) == 0
+    assert "text -> profile" in capsys.readouterr().out
+    del sys.modules["profiles"], registry._registered["profile", "mlp"]  # as in a new process
+    embedder = Embedder.from_pretrained("runs/profiles", ["profile"])
+    vectors = embedder.encode(profile=[Glyphs().value(row, "image") for row in range(3)])
+    assert vectors.shape == (3, 256)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    assert commands()
+    assert {words[0] for words in commands()} <= set(COMMANDS)
+
+
+def test_every_command_is_named_in_the_readme() -> None:
+    assert [name for name in COMMANDS if f"`{name}" not in README and f" {name}" not in README] == []
