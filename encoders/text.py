@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from itertools import chain, compress, islice
 from typing import Any
@@ -15,6 +16,8 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
 
 PAD, UNKNOWN = 0, 1
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are forked, which its threads do not survive
 
 
 class SubwordProcessor(Processor):

@@ -108,8 +108,13 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
     for modality in modalities or known:
         entry = description["encoders"][modality]
         name = registry.find_saved(modality, entry["name"], entry["class"])
-        encoders[modality] = registry.create(modality, name, **entry["settings"])
-        encoders[modality].processor.load_state(entry["processor"])
+        try:
+            encoders[modality] = registry.create(modality, name, **entry["settings"])
+            encoders[modality].processor.load_state(entry["processor"])
+        except MultimodalError:
+            raise
+        except Exception as error:  # a tokenizer's parser raises no narrower one
+            raise MultimodalError(f"The {modality} encoder of {folder} cannot be rebuilt: {error}") from error
     embedder = Embedder(encoders, int(description["dim"]))
     _load_weights(embedder, model_folder(folder) / WEIGHTS)
     embedder.remember_fingerprint(description["fingerprint"])
