@@ -13,7 +13,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
     p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
-    p.add_argument("--out", type=Path, help="also write evaluation.json to this folder")
+    p.add_argument("--out", type=Path, help="also write evaluation.json and retrieval.png to this folder")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
@@ -24,6 +24,7 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.core.hardware import leave_a_core
     from multimodal.data.loading import ordered_loader
     from multimodal.data.of_run import data_of
+    from multimodal.evaluation.chart import save_chart
     from multimodal.evaluation.retrieval import retrieval
     from multimodal.evaluation.table import retrieval_table
 
@@ -44,10 +45,12 @@ def run(command: str, arguments: list[str]) -> None:
         "pairs": {pair: r.to_json() for pair, r in results.items()},
         "baselines": {},
     }
+    title = f"Retrieval in {split!r} ({options.run})"
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "evaluation.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        save_chart(results, title, options.out / "retrieval.png")
     if options.json:
         print(json.dumps(document, indent=1))
     else:
-        Console().print(retrieval_table(results, f"Retrieval in {split!r} ({options.run})"))
+        Console().print(retrieval_table(results, title))

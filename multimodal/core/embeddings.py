@@ -52,6 +52,6 @@ class Embeddings:
         return cls(
             vectors={m: torch.cat(v) for m, v in vectors.items()},
             rows={m: torch.cat(r) for m, r in rows.items()},
-            groups=torch.cat([part.groups for part in parts]),
+            groups=torch.cat([part.groups for part in parts]) if parts else torch.zeros(0, dtype=torch.int64),
             keys=tuple(key for part in parts for key in part.keys),
         )

@@ -130,7 +130,7 @@ def _import_class(modality: str, path: str) -> type[Encoder]:
     return cls
 
 
-def create(modality: str, name: str, **settings: Any) -> Encoder:
+def create(modality: str, name: str, /, **settings: Any) -> Encoder:
     """An encoder by registered name or class path, built with ``settings``.
 
     Raises:
