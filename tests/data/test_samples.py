@@ -118,7 +118,7 @@ def test_without_a_split_column_there_is_all_alone() -> None:
     bare = samples_of(CELLS, COLUMNS)
     assert list(bare.splits) == ["all"]
     assert bare.rows("all").tolist() == [0, 1, 2, 3]
-    with pytest.raises(UsageError, match="no split 'test'.*Known: all"):
+    with pytest.raises(UsageError, match=r"no split 'test'.*Known: all"):
         bare.rows("test")
 
 

@@ -18,7 +18,9 @@ from multimodal.evaluation.retrieval import measures, ranks, retrieval
 Vectors = list[list[float]]
 
 
-def brute_force(queries: Vectors, candidates: Vectors, query_groups: list[int], candidate_groups: list[int]) -> list[int]:
+def brute_force(
+    queries: Vectors, candidates: Vectors, query_groups: list[int], candidate_groups: list[int]
+) -> list[int]:
     """The protocol in plain Python: one query after the other, one candidate after the other."""
     found = []
     for query, group in zip(queries, query_groups, strict=True):
@@ -71,13 +73,13 @@ def test_a_nan_ranks_a_right_answer_last_and_a_wrong_one_first(
 
 @given(searches((*GRID, math.nan)), st.integers(1, 8))
 @settings(deadline=None, max_examples=50)
-def test_the_size_of_a_chunk_changes_nothing(
-    search: tuple[Vectors, Vectors, list[int], list[int]], chunk: int
-) -> None:
+def test_the_size_of_a_chunk_changes_nothing(search: tuple[Vectors, Vectors, list[int], list[int]], chunk: int) -> None:
     assert torch.equal(ranks(*tensors(search), chunk=chunk), ranks(*tensors(search)))
 
 
-@pytest.mark.parametrize(("wrong", "rank"), [(0.8, 2), (0.8 - 5e-7, 2), (0.8 + 5e-7, 2), (0.8 - 4e-6, 1), (0.8 + 4e-6, 2)])
+@pytest.mark.parametrize(
+    ("wrong", "rank"), [(0.8, 2), (0.8 - 5e-7, 2), (0.8 + 5e-7, 2), (0.8 - 4e-6, 1), (0.8 + 4e-6, 2)]
+)
 def test_a_wrong_answer_within_a_millionth_stands_before_the_right_one(wrong: float, rank: int) -> None:
     candidates = torch.tensor([[0.8, 0.6], [wrong, math.sqrt(1 - wrong**2)]])
     found = ranks(torch.tensor([[1.0, 0.0]]), candidates, torch.tensor([0]), torch.tensor([0, 1]))
@@ -131,7 +133,7 @@ def of_rows(vectors: dict[str, Tensor], rows: dict[str, list[int]], groups: list
 
 def test_perfect_embeddings_are_found_at_once() -> None:
     vectors = {"text": torch.eye(12), "image": torch.eye(12), "graph": torch.eye(12)}
-    results = retrieval(of_rows(vectors, dict.fromkeys(vectors, list(range(12))), list(range(12))))
+    results = retrieval(of_rows(vectors, {m: list(range(12)) for m in vectors}, list(range(12))))
     assert len(results) == 6
     for r in results.values():
         assert (r.recall_at_1, r.recall_at_5, r.recall_at_10, r.mrr, r.median_rank, r.mean_rank) == (1,) * 6
@@ -141,7 +143,7 @@ def test_perfect_embeddings_are_found_at_once() -> None:
 def test_random_embeddings_are_found_by_chance() -> None:
     n = 800
     vectors = {m: torch.nn.functional.normalize(torch.randn(n, 64), dim=1) for m in ("text", "image")}
-    for r in retrieval(of_rows(vectors, dict.fromkeys(vectors, list(range(n))), list(range(n)))).values():
+    for r in retrieval(of_rows(vectors, {m: list(range(n)) for m in vectors}, list(range(n)))).values():
         assert r.mean_rank == pytest.approx((n + 1) / 2, abs=6 * n / math.sqrt(12 * n))
         assert r.mrr == pytest.approx(sum(1 / rank for rank in range(1, n + 1)) / n, abs=0.01)
         assert r.recall_at_10 == pytest.approx(10 / n, abs=6 * math.sqrt(10 / n / n))

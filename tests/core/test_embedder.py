@@ -1,0 +1,202 @@
+"""From batches, or from what people have, to unit vectors of the shared space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multimodal.core.batch import Batch, Sample
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError, UsageError
+
+Make = Callable[..., Embedder]
+Values = dict[str, list[Any]]
+
+
+def batch_of(embedder: Embedder, values: Values, rows: list[int]) -> Batch:
+    """The raw values at ``rows``; row r lacks the r-th modality."""
+    processors = embedder.processors
+    samples = []
+    for row in rows:
+        has = [m for i, m in enumerate(embedder.modalities) if i != row]
+        samples.append(Sample(str(row), {m: processors[m](values[m][row]) for m in has}, str(row)))
+    return Batch.collate(samples, processors)
+
+
+def test_a_vector_is_the_projected_features_over_their_length(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder()
+    batch = batch_of(embedder, values, [0, 1, 2, 3])
+    embeddings = embedder.embed(batch)
+    assert embeddings.modalities == ["image", "graph", "text"]
+    assert (embeddings.rows, embeddings.keys) == (batch.rows, ("0", "1", "2", "3"))
+    assert torch.equal(embeddings.groups, batch.groups)
+    weights = {name: w.numpy().astype(np.float64) for name, w in embedder.state_dict().items()}
+    for modality, inputs in batch.inputs.items():
+        features = embedder.encoder(modality)(**inputs).detach().numpy().astype(np.float64)
+        assert features.shape == (3, embedder.encoder(modality).width)
+        projected = features @ weights[f"heads.{modality}.weight"].T + weights[f"heads.{modality}.bias"]
+        expected = projected / np.sqrt((projected**2).sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(embeddings.vectors[modality].detach().numpy(), expected, atol=1e-6)
+
+
+def test_vectors_are_float32_and_of_unit_length_under_autocast_too(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder()
+    batch = batch_of(embedder, values, [0, 1, 2, 3])
+    exact = embedder.embed(batch).vectors
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = embedder.embed(batch).vectors
+    for modality, vectors in fast.items():
+        assert vectors.dtype == torch.float32
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3), atol=1e-6, rtol=0)
+        torch.testing.assert_close(vectors, exact[modality], atol=0.05, rtol=0)  # bfloat16 has 8 bits
+        assert not torch.equal(vectors, exact[modality])
+
+
+@pytest.mark.parametrize("modality", ["image", "graph", "text"])
+def test_encoding_raw_values_equals_embedding_their_batch(make_embedder: Make, values: Values, modality: str) -> None:
+    embedder = make_embedder(modality)
+    processor = embedder.encoder(modality).processor
+    samples = [Sample(str(i), {modality: processor(value)}, str(i)) for i, value in enumerate(values[modality])]
+    expected = embedder.embed(Batch.collate(samples, embedder.processors)).vectors[modality].detach().numpy()
+    vectors = embedder.encode(256, **{modality: values[modality]})
+    assert (vectors.shape, vectors.dtype) == ((5, 6), np.float32)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("modality", ["image", "graph", "text"])
+def test_the_vectors_do_not_depend_on_the_batch_size(make_embedder: Make, values: Values, modality: str) -> None:
+    embedder = make_embedder(modality)
+
+    @given(chosen=st.lists(st.integers(0, 4), min_size=1, max_size=7), batch_size=st.integers(1, 8))
+    @settings(max_examples=15, deadline=None)
+    def check(chosen: list[int], batch_size: int) -> None:
+        raw = [values[modality][i] for i in chosen]
+        alone = np.concatenate([embedder.encode(256, **{modality: [value]}) for value in raw])
+        np.testing.assert_allclose(embedder.encode(batch_size, **{modality: raw}), alone, atol=1e-5)
+
+    check()
+
+
+def test_the_values_embed_to_different_vectors(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder()
+    for modality, raw in values.items():
+        vectors = embedder.encode(256, **{modality: raw})
+        assert (np.abs(vectors[:, None] - vectors[None]).max(axis=2) > 1e-4).sum() == 5 * 4
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_encoding_neither_drops_out_nor_leaves_its_mode(make_embedder: Make, values: Values, training: bool) -> None:
+    embedder = make_embedder("text")
+    expected = embedder.encode(text=values["text"])
+    embedder.train(training)
+    np.testing.assert_array_equal(embedder.encode(text=values["text"]), expected)
+    assert {module.training for module in embedder.modules()} == {training}
+    with pytest.raises(MultimodalError):
+        embedder.encode(text=["fox", ""])
+    assert {module.training for module in embedder.modules()} == {training}
+
+
+@pytest.mark.xfail(strict=True, reason="train(was_training) sets the mode of every module to that of the embedder")
+def test_encoding_leaves_a_frozen_part_in_its_own_mode(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder("graph", "text").train()
+    embedder.encoder("text").eval()
+    before = {name: module.training for name, module in embedder.named_modules()}
+    embedder.encode(text=values["text"])
+    assert {name: module.training for name, module in embedder.named_modules()} == before
+
+
+def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder("text")
+    embedder.encode(text=values["text"])
+    assert all(p.grad is None for p in embedder.parameters())
+    embedder.embed(batch_of(embedder, values, [1, 2])).vectors["text"][:, 0].sum().backward()  # and training goes on
+    assert embedder.heads["text"].weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "takes one modality, got none; have ['graph', 'text']"),
+        ({"text": ["fox"], "graph": []}, "takes one modality, got ['graph', 'text']"),
+        ({"txt": ["fox"]}, "no modality 'txt'. Did you mean 'text'? Known: graph, text."),
+        ({"text": "fox"}, "takes a list of values; write ['fox']"),
+        ({"graph": b"{}"}, "takes a list of values; write [b'{}']"),
+    ],
+)
+def test_a_wrong_call_is_refused_with_the_right_one(make_embedder: Make, arguments: Any, said: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        make_embedder("graph", "text").encode(**arguments)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "batch_size",
+    [
+        pytest.param(0, marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="range()'s own error escapes")),
+        pytest.param(-1, marks=pytest.mark.xfail(strict=True, reason="no vectors come back, and no error")),
+    ],
+)
+def test_a_batch_size_below_one_is_refused(make_embedder: Make, batch_size: int) -> None:
+    with pytest.raises(UsageError, match="batch_size"):
+        make_embedder("text").encode(batch_size, text=["fox"])
+
+
+def test_a_value_that_cannot_be_read_is_named_by_its_place(make_embedder: Make) -> None:
+    with pytest.raises(MultimodalError, match=r"text value 3: int is no text"):
+        make_embedder("text").encode(2, text=["fox", "dog", "fox", 4])
+
+
+def test_no_values_have_no_vectors(make_embedder: Make) -> None:
+    vectors = make_embedder("text").encode(text=[])
+    assert (vectors.shape, vectors.dtype) == ((0, 6), np.float32)
+
+
+@pytest.mark.xfail(strict=True, reason="the vectors of a model in float64 come back in float64")
+def test_the_vectors_are_float32_whatever_the_precision_of_the_model(make_embedder: Make) -> None:
+    assert make_embedder("text").double().encode(text=["fox"]).dtype == np.float32
+
+
+def test_consecutive_batches_embed_as_one(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder()
+    parts = [[0, 1], [2], [3, 4]]
+    done: list[int] = []
+    embeddings = embedder.embed_all((batch_of(embedder, values, rows) for rows in parts), done.append)
+    whole = embedder.embed(batch_of(embedder, values, [0, 1, 2, 3, 4]))
+    assert done == [2, 1, 2]
+    assert embeddings.keys == whole.keys == ("0", "1", "2", "3", "4")
+    assert torch.equal(embeddings.groups, whole.groups)
+    for modality in embedder.modalities:
+        assert torch.equal(embeddings.rows[modality], whole.rows[modality])
+        torch.testing.assert_close(embeddings.vectors[modality], whole.vectors[modality], atol=1e-5, rtol=0)
+        assert not embeddings.vectors[modality].requires_grad
+
+
+def test_the_parts_of_a_modality_are_found_by_its_name(make_embedder: Make) -> None:
+    embedder = make_embedder("graph", "text")
+    assert embedder.modalities == list(embedder.processors) == ["graph", "text"]
+    assert embedder.processors["text"] is embedder.encoder("text").processor
+    with pytest.raises(UsageError, match=r"no modality 'texts'\. Did you mean 'text'\?"):
+        embedder.encoder("texts")
+
+
+def test_processors_are_fitted_each_on_its_own_values(make_embedder: Make) -> None:
+    embedder = make_embedder("graph", "text")
+    before = embedder.processors["text"].state()
+    embedder.fit_processors({"graph": []})
+    assert embedder.processors["text"].state() == before
+    embedder.fit_processors({"text": iter(["some new words"])})
+    assert embedder.processors["text"].state() != before
+    with pytest.raises(UsageError, match="no modality 'sound'"):
+        embedder.fit_processors({"sound": []})
+
+
+def test_an_embedder_needs_an_encoder() -> None:
+    with pytest.raises(UsageError, match="an encoder for at least one modality"):
+        Embedder({})
