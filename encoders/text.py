@@ -71,7 +71,10 @@ class SubwordProcessor(Processor):
             raise MultimodalError(f"{type(value).__name__} is no text; give a string.")
         if not value.strip():
             raise MultimodalError("the text is empty; give at least one word.")
-        encoding = self._tokenizer.encode(value)
+        try:
+            encoding = self._tokenizer.encode(value)
+        except TypeError as error:  # a lone surrogate
+            raise MultimodalError("the text is no valid Unicode.") from error
         words: dict[int | None, list[int]] = {}
         for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
             words.setdefault(word, []).append(token)

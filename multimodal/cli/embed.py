@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from multimodal.cli.main import parser
+from multimodal.cli.main import folder, parser
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -14,7 +14,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("table", metavar="TABLE", nargs="?", help="a table's name, or a configuration (default: the run's)")
     p.add_argument("--split", default="all", help="the split to embed (default: all rows)")
-    p.add_argument("--out", type=Path, required=True, help="folder of the embeddings")
+    p.add_argument("--out", type=folder, required=True, help="folder of the embeddings")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from multimodal.cli.main import parser
+from multimodal.cli.main import folder, parser
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -13,7 +13,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
     p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
-    p.add_argument("--out", type=Path, help="also write evaluation.json and retrieval.png to this folder")
+    p.add_argument("--out", type=folder, help="also write evaluation.json and retrieval.png to this folder")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
@@ -21,6 +21,7 @@ def run(command: str, arguments: list[str]) -> None:
 
     from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
+    from multimodal.core.errors import MultimodalError
     from multimodal.core.hardware import leave_a_core
     from multimodal.data.loading import ordered_loader
     from multimodal.data.of_run import data_of
@@ -34,6 +35,10 @@ def run(command: str, arguments: list[str]) -> None:
     split = options.split or data.test_split
     rows = data.samples.rows(split)
     modalities = [m for m in embedder.modalities if m in data.samples.columns]
+    if len(modalities) < 2:
+        raise MultimodalError(
+            f"The model knows {embedder.modalities}, the data have {data.samples.modalities}: no pair."
+        )
     loader = ordered_loader(data.samples, rows, {m: embedder.processors[m] for m in modalities}, 256)
     with progress("Embedding", len(rows)) as advance:
         embeddings = embedder.embed_all(loader, advance)

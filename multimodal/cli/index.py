@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from multimodal.cli.main import parser
+from multimodal.cli.main import folder, parser
 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "Build a search index from the embeddings that `multimodal embed` made.")
     p.add_argument("embeddings", metavar="EMBEDDINGS", type=Path, help="folder of embeddings")
-    p.add_argument("--out", type=Path, required=True, help="folder of the index; an index there is replaced")
+    p.add_argument("--out", type=folder, required=True, help="folder of the index; an index there is replaced")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 

@@ -9,6 +9,8 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
 
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError, UsageError, suggest
@@ -30,9 +32,12 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 the work failed, 2 wrong usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
+        print(_overview(), file=sys.stderr)
+        return 2
+    if arguments[0] in ("-h", "--help"):
         print(_overview())
-        return 0 if arguments else 2
+        return 0
     if arguments[0] == "--version":
         print(f"multimodal {__version__}")
         return 0
@@ -40,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         return _fail("multimodal", UsageError(f"there is no command {command!r}.{suggest(command, list(COMMANDS))}"))
     debug = "--debug" in rest
-    sys.path.append(os.getcwd())  # a class path may name a module of the user's project
     # torchvision and torch-geometric compile as they are imported
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
     try:
+        if os.getcwd() not in sys.path:  # a class path may name a module of the user's project
+            sys.path.append(os.getcwd())
         import_module(COMMANDS[command][0]).run(command, [a for a in rest if a != "--debug"])
-    except SystemExit as stop:  # argparse: help (0) or wrong usage (2)
+    except SystemExit as stop:  # argparse has printed its help
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException as error:
         if debug:
@@ -54,9 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def folder(text: str) -> Path:
+    """The type of an option that names a folder to write to."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file, not a folder")
+    return path
+
+
 def parser(command: str, description: str) -> argparse.ArgumentParser:
     """A parser for one of the plain commands."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"multimodal {command}",
         description=description,
         epilog="--debug shows the traceback of an error.",
@@ -85,7 +104,8 @@ def _fail(program: str, error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         message = "interrupted."
     elif isinstance(error, MultimodalError):
-        message = str(error)
+        # one from a data worker comes with that process's traceback, which ends with it
+        message = str(error).rpartition(f"{type(error).__name__}: ")[2]
     else:  # a defect of ours, or of what we stand on
         message = f"{type(error).__name__}: {error} (--debug shows where)"
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)

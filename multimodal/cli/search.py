@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from multimodal.cli.main import parser
+from multimodal.core.errors import UsageError
+
+OWN_OPTIONS = ("--target", "--json", "--help")
 
 
 def run(command: str, arguments: list[str]) -> None:
-    p = parser(
-        command,
-        "Search an index with a value of any modality of the model: --text, --image, ... --MODALITY VALUE.",
+    p = parser(command, "Search an index with a value of any modality that the model knows.")
+    p.usage = (
+        "multimodal search RUN INDEX (--text T | --image FILE | --graph FILE | --MODALITY VALUE)"
+        " [-k 10] [--target MODALITY] [--json]"
     )
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
-    p.add_argument("--text", help="a text")
-    p.add_argument("--image", metavar="FILE", help="a picture")
-    p.add_argument("--graph", metavar="FILE", help="a graph as JSON")
     p.add_argument("-k", type=int, default=10, help="how many hits (default: 10)")
-    p.add_argument("--target", metavar="MODALITY", help="find only things by this modality, e.g. image")
+    p.add_argument("--target", metavar="MODALITY", help="find things by this modality alone, e.g. image")
     p.add_argument("--json", action="store_true", help="print JSON")
-    options, rest = p.parse_known_args(arguments)
-    modality, value = _query(p, options, rest)
+    queries, rest = _queries(arguments)
+    options = p.parse_args(rest)
+    if len(queries) != 1:
+        given = ", ".join(f"--{modality}" for modality, _ in queries) or "none"
+        raise UsageError(f"give one query, by --text, --image, --graph or --MODALITY; got {given}.")
+    ((modality, value),) = queries
 
     from multimodal.core.embedder import Embedder
     from multimodal.core.pretrained import read_description
@@ -35,34 +39,31 @@ def run(command: str, arguments: list[str]) -> None:
     embedder = Embedder.from_pretrained(options.run, modalities=[modality])
     hits = index.search(embedder.encode(256, **{modality: [value]}), options.k, options.target)[0]
     if options.json:
-        print(
-            json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, ensure_ascii=False, indent=1)
-        )
+        print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
         return
     for hit in hits:
-        described = {name: str(v) for name, v in hit.metadata.items()}
-        print(f"{hit.score:6.3f}  {_shown(described)}  [{hit.modality} {hit.key}]")
+        print(f"{hit.score:6.3f}  {_shown(hit.metadata)}  [{hit.modality} {hit.key}]")
 
 
-def _query(p: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]) -> tuple[str, str]:
-    """The one modality and value asked for, by a listed option or ``--MODALITY VALUE``."""
-    given = {m: v for m in ("text", "image", "graph") if (v := getattr(options, m)) is not None}
-    while rest:
-        option, *rest = rest
-        name, has_value, value = option.removeprefix("--").partition("=")
-        if not option.startswith("--") or not name.isidentifier() or not (has_value or rest):
-            p.error(f"unrecognized argument: {option}")
-        if not has_value:
-            value, *rest = rest
-        given[name] = value
-    if len(given) != 1:
-        p.error(f"give one query, by one of --text, --image, --graph or --MODALITY; got {sorted(given) or 'none'}")
-    return next(iter(given.items()))
+def _queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The ``--MODALITY VALUE`` and ``--MODALITY=VALUE`` among the arguments, and the other arguments."""
+    queries, rest = [], []
+    left = iter(arguments)
+    for argument in left:
+        name, has_value, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or f"--{name}" in OWN_OPTIONS:
+            rest.append(argument)
+            continue
+        queried = value if has_value else next(left, None)
+        if queried is None:
+            raise UsageError(f"{argument} takes a value.")
+        queries.append((name, queried))
+    return queries, rest
 
 
-def _shown(metadata: dict[str, str]) -> str:
+def _shown(metadata: dict[str, object]) -> str:
     """A line for people: the character, if the hit is one and the terminal can show it, then the name."""
-    character, name = metadata.get("character"), metadata.get("name", "")
+    character, name = str(metadata.get("character", "")), str(metadata.get("name", ""))
     encoding = sys.stdout.encoding or "ascii"
     if character and sys.stdout.isatty() and character.encode(encoding, "ignore").decode(encoding) == character:
         return f"{character}  {name}"

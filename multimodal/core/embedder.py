@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,13 @@ class Embedder(nn.Module):
         if isinstance(raw, str | bytes):
             raise UsageError(f"encode({modality}=...) takes a list of values; write [{raw!r}].")
         parts = [np.zeros((0, self.dim), dtype=np.float32)]
-        was_training = self.training
-        self.eval()
-        try:
+        with self._evaluating():
             for start in range(0, len(raw), batch_size):
                 items = [
                     _process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))
                 ]
                 inputs = {name: t.to(self.device) for name, t in processor.collate(items).items()}
                 parts.append(self._project(modality, inputs).cpu().numpy())
-        finally:
-            self.train(was_training)
         return np.concatenate(parts)
 
     @torch.inference_mode()
@@ -105,11 +102,22 @@ class Embedder(nn.Module):
         ``advance`` is called with the number of rows of each batch that is done.
         """
         parts = []
-        for batch in batches:
-            parts.append(self.embed(batch.to(self.device)).to("cpu"))
-            if advance is not None:
-                advance(len(batch))
+        with self._evaluating():
+            for batch in batches:
+                parts.append(self.embed(batch.to(self.device)).to("cpu"))
+                if advance is not None:
+                    advance(len(batch))
         return Embeddings.cat(parts)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode (no dropout, fixed normalisation) for the block."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
 
     def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
         """Let each processor learn from its modality's raw values (of the training split)."""

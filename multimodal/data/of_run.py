@@ -35,11 +35,10 @@ def data_of(run: Path, data: str | None = None) -> RunData:
     Raises:
         MultimodalError: a configuration is missing or damaged; the message says which.
     """
+    config = _read(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
     if data is not None and Path(data).suffix in (".yaml", ".yml"):
-        config = _read(Path(data))
-        settings = config["data"]
-    elif (run / RUN_CONFIG).is_file():
-        config = _read(run / RUN_CONFIG)
+        settings = _read(Path(data))["data"]
+    elif config:
         settings = config["data"] | ({} if data is None else {"table": data})
     else:
         raise MultimodalError(

@@ -61,13 +61,21 @@ class Samples:
         values = {m: self._open.value(row, self.columns[m]) for m in modalities}
         return Sample(self.key_of(row), {m: v for m, v in values.items() if v is not None}, self.group_of(row))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that made it, as JSON values."""
+        names = ("table", "columns", "key", "group", "split")
+        return {name: getattr(self, name) for name in names} | {"columns": dict(self.columns)}
+
     def key_of(self, row: int) -> str:
-        return str(row) if self.key is None else str(self._open.value(row, self.key))
+        """The row's name; its number where it has none."""
+        key = None if self.key is None else self._open.value(row, self.key)
+        return str(row) if key is None else str(key)
 
     def group_of(self, row: int) -> str:
-        """The row's group; one without is alone under its key."""
+        """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
         group = None if self.group is None else self._open.value(row, self.group)
-        return self.key_of(row) if group is None else str(group)
+        return f"#{row}" if group is None else f"={group}"
 
     def metadata(self, row: int) -> dict[str, Any]:
         """What tells people which row it is."""

@@ -28,6 +28,6 @@ def open_table(name: str) -> Table:
     Raises:
         UsageError: there is none of that name.
     """
-    if name not in datasets.TABLES:
-        raise UsageError(f"There is no table {name!r}.{suggest(name, list(datasets.TABLES))}")
+    if not isinstance(name, str) or name not in datasets.TABLES:
+        raise UsageError(f"There is no table {name!r}.{suggest(str(name), list(datasets.TABLES))}")
     return datasets.load(name)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import unicodedata
 from functools import cached_property
 from hashlib import blake2b
@@ -55,6 +56,7 @@ class Glyphs:
     metadata_columns = ("name", "character", "font", "split")
 
     def __init__(self, cache: Path | None = None) -> None:
+        self._cache = cache
         folder = made(cache or default_cache())
         self._images = np.load(folder / "images.npy", mmap_mode="r")
         self._points = np.load(folder / "points.npy", mmap_mode="r")
@@ -62,6 +64,9 @@ class Glyphs:
         self._offsets = np.load(folder / "offsets.npy")
         self._codepoints = np.load(folder / "codepoints.npy")
         self._fonts = np.load(folder / "fonts.npy")
+
+    def __reduce__(self) -> tuple[type[Glyphs], tuple[Path | None]]:
+        return Glyphs, (self._cache,)  # a data worker maps the files itself
 
     def __len__(self) -> int:
         return len(self._codepoints)
@@ -172,6 +177,8 @@ def made(cache: Path) -> Path:
     recipe = {"format": FORMAT, "matplotlib": version("matplotlib"), "unicode": unicodedata.unidata_version}
     folder = cache / "glyphs-{format}-matplotlib{matplotlib}-unicode{unicode}".format(**recipe)
     with FileLock(cache / "glyphs.lock"):
+        for left in cache.glob(f".{folder.name}.*"):  # by a process that was killed
+            shutil.rmtree(left)
         if not folder.is_dir():
             with replace_folder(folder) as new:
                 _make(new)
@@ -181,10 +188,13 @@ def made(cache: Path) -> Path:
 
 def _make(folder: Path) -> None:
     import matplotlib
+    from rich.console import Console
     from rich.progress import track
 
     ttf = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    drawings = [d for font in track(FONTS, "Drawing the glyphs", transient=True) for d in _draw_font(ttf, font)]
+    drawings = [
+        d for font in track(FONTS, "Drawing the glyphs", console=Console(stderr=True)) for d in _draw_font(ttf, font)
+    ]
     codepoints, fonts, images, points, flags = zip(*drawings, strict=True)
     np.save(folder / "codepoints.npy", np.array(codepoints, dtype=np.int32))
     np.save(folder / "fonts.npy", np.array(fonts, dtype=np.int16))

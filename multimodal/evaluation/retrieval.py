@@ -53,14 +53,14 @@ def ranks(
         ``(q',)`` int64, ranks from 1, in the order of the queries, those without a right answer left out. A NaN score
         ranks a right answer last and a wrong one first.
     """
-    found = []
-    for start in range(0, len(queries), chunk):
+    found = [torch.zeros(0, dtype=torch.int64)]
+    for start in range(0, len(queries) if len(candidates) else 0, chunk):
         right = query_groups[start : start + chunk, None] == candidate_groups[None, :]
         scores = (queries[start : start + chunk].float() @ candidates.float().T).nan_to_num(nan=torch.inf)
         best = scores.masked_fill(~right, -torch.inf).masked_fill(scores == torch.inf, -torch.inf).amax(dim=1)
         before = ((scores >= best[:, None] - TIE) & ~right).sum(dim=1)
         found.append(1 + before[right.any(dim=1)])
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+    return torch.cat(found)
 
 
 def retrieval(embeddings: Embeddings) -> dict[str, Retrieval]:

@@ -12,7 +12,7 @@ from multimodal.evaluation.retrieval import Retrieval
 
 def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
     """One row a direction: recalls in per cent, mean reciprocal rank, median and mean rank of the first right answer."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("query -> found", no_wrap=True)
     for name in ("R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -1,6 +1,6 @@
 """Bulk embedding: the rows of a table -> Parquet parts, a part at a time, resumable.
 
-A folder of embeddings holds ``embeddings.json`` (what they are of, and whether all are there) and
+A folder of embeddings holds ``embeddings.json`` (what they are of) and
 ``part-00000.parquet``, ... with the columns ``key``, ``group``, ``metadata`` (JSON) and one column of vectors for each
 modality, null where the row lacks it. A part is there whole or not at all; a second run makes those that are missing.
 """
@@ -33,12 +33,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of embeddings holds; ``rows_digest`` tells which rows of the table, in which order."""
+    """What a folder of embeddings holds.
+
+    ``data`` says which table was read and how (``Samples.settings``), ``rows_digest`` which of its rows, in which order.
+    """
 
     fingerprint: str
     dim: int
     modalities: list[str]
-    table: str
+    data: dict[str, Any]
     rows: int
     rows_digest: str
     part_rows: int
@@ -74,8 +77,10 @@ def embed_rows(
     modalities = [m for m in embedder.modalities if m in samples.columns]
     if not modalities:
         raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
+    if not len(rows):
+        raise MultimodalError("There are no rows to embed.")
     digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
-    manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, samples.table, len(rows), digest, part_rows)
+    manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, samples.settings, len(rows), digest, part_rows)
     _begin(manifest, out)
     for number, part in enumerate(manifest.parts):
         of_part = rows[number * part_rows : (number + 1) * part_rows]
@@ -86,7 +91,6 @@ def embed_rows(
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
             advance(len(of_part))
-    _write(manifest, out, complete=True)
 
 
 def _part(embeddings: Embeddings, samples: Samples, rows: np.ndarray, modalities: Sequence[str], dim: int) -> pa.Table:
@@ -114,13 +118,9 @@ def _begin(manifest: Manifest, out: Path) -> None:
         if out.exists() and any(out.iterdir()):
             raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
-        _write(manifest, out, complete=False)
-
-
-def _write(manifest: Manifest, out: Path, complete: bool) -> None:
-    new = out / f"{MANIFEST}.new"
-    new.write_text(json.dumps(asdict(manifest) | {"complete": complete}, indent=1), encoding="utf-8")
-    os.replace(new, out / MANIFEST)
+        new = out / f"{MANIFEST}.new"
+        new.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+        os.replace(new, out / MANIFEST)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -130,9 +130,13 @@ def read_manifest(folder: Path) -> Manifest:
         MultimodalError: the folder holds no embeddings, or a damaged manifest.
     """
     try:
-        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        values.pop("complete")
-        return Manifest(**values)
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        numbers = (manifest.dim, manifest.rows, manifest.part_rows)
+        if not all(isinstance(number, int) and number > 0 for number in numbers) or manifest.format != FORMAT:
+            raise ValueError("numbers out of range, or another format")
+        if not isinstance(manifest.fingerprint, str) or not isinstance(manifest.modalities, list):
+            raise TypeError("not what embed writes")
+        return manifest
     except OSError as error:
         raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is not there.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

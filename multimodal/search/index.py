@@ -81,14 +81,14 @@ class Index:
         if target is not None:
             rows = np.flatnonzero(self._modality == self.modalities.index(target))
         stored = self.vectors if target is None else self.vectors[rows]
-        return [self._hits(scores, rows, k) for scores in vectors @ stored.T]
+        return [self._hits(scores, rows, k) for scores in (vectors @ stored.T).clip(-1, 1)]
 
     def _hits(self, scores: np.ndarray, rows: np.ndarray, k: int) -> list[Hit]:
         wanted = 4 * k  # candidates; more if they are of too few groups
         while True:
             top = np.arange(len(scores))
-            if wanted < len(scores):
-                top = np.argpartition(-scores, wanted)[:wanted]
+            if wanted < len(scores):  # all that are as good as the last one wanted: the order of equals is by row
+                top = np.flatnonzero(scores >= np.partition(scores, -wanted)[-wanted])
             top = top[np.lexsort((top, -scores[top]))]
             _, first = np.unique(self._group[rows[top]], return_index=True)
             if len(first) >= k or wanted >= len(scores):
@@ -148,8 +148,10 @@ class Index:
                 )
             if not len(vectors) == len(items) == description["count"]:
                 raise ValueError("its files differ in length")
+            if vectors.ndim != 2 or vectors.dtype != np.float32 or items.schema.names != _ITEMS.names:
+                raise ValueError("its files are not those that `multimodal index` writes")
             return cls(vectors, items, description["fingerprint"])
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise MultimodalError(f"The index {folder} is damaged ({error}); build it anew.") from error
 
     def check_model(self, fingerprint: str) -> None:
