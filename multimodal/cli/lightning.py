@@ -24,7 +24,7 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
-from multimodal.training.callbacks import SaveBestModel, StopOnInterrupt, Throughput
+from multimodal.training.callbacks import SaveBestModel, StopOnInterrupt, Summary, Throughput
 from multimodal.training.module import EmbedderModule
 
 CONFIG = "config.yaml"
@@ -50,7 +50,8 @@ def train(command: str, arguments: list[str]) -> None:
             "precision": fast_precision(),
             "log_every_n_steps": 10,
             "use_distributed_sampler": False,  # our samplers divide the batches themselves
-            "callbacks": [RetrievalMonitor(), Throughput(), LearningRateMonitor("step")],
+            "enable_model_summary": False,  # ours tells more in fewer lines
+            "callbacks": [Summary(), RetrievalMonitor(), Throughput(), LearningRateMonitor("step")],
         },
         auto_configure_optimizers=False,
         args=[command, *encoder_names.in_arguments(arguments)],
@@ -163,7 +164,6 @@ def _hush() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
     for message in (
         ".*does not have many workers.*",
-        ".*not supported by the model summary.*",
         ".*custom batch sampler.*for prediction.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*torch.jit.script.* is deprecated.*",

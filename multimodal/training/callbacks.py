@@ -1,4 +1,4 @@
-"""What watches a training run: its speed, its best model, Ctrl-C."""
+"""What watches a training run: what is trained, how fast, the best model, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from multimodal.core.batch import Batch
 from multimodal.core.errors import MultimodalError
@@ -38,6 +41,23 @@ class Throughput(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
+
+
+class Summary(Callback):
+    """Prints what is trained: each modality's encoder with its parameters, before the first step."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, EmbedderModule)
+        if not trainer.is_global_zero:
+            return
+        table = Table("modality", "encoder", "parameters", "features", box=box.SIMPLE_HEAD, pad_edge=False)
+        for modality in pl_module.embedder.modalities:
+            encoder = pl_module.embedder.encoder(modality)
+            count = sum(p.numel() for p in encoder.parameters())
+            table.add_row(
+                modality, type(encoder).__name__, f"{count:,}", f"{encoder.width} -> {pl_module.embedder.dim}"
+            )
+        Console(stderr=True).print(table)
 
 
 class SaveBestModel(Callback):
