@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in rest
     # torchvision and torch-geometric compile as they are imported
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
+    # Where other work keeps cores busy, OpenMP threads that spin for long make every step wait; read as torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         if os.getcwd() not in sys.path:  # a class path may name a module of the user's project
             sys.path.append(os.getcwd())
