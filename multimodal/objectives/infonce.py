@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import chain, combinations
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,10 @@ class InfoNCE(Objective):
         )
         self.max_log_scale = math.log(max_scale)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return set(chain.from_iterable(self.pairs or ()))
 
     def forward(self, embeddings: Embeddings) -> Loss:
         with torch.no_grad():  # the projection after the optimizer's last step

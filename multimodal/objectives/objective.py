@@ -21,5 +21,10 @@ class Loss:
 class Objective(nn.Module, ABC):
     """Embeddings -> ``Loss``. Parameters of an objective (a temperature) are trained with the model."""
 
+    @property
+    def named_modalities(self) -> set[str]:
+        """The modalities that its settings name, for whoever knows which there are."""
+        return set()
+
     @abstractmethod
     def forward(self, embeddings: Embeddings) -> Loss: ...

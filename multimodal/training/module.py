@@ -15,6 +15,7 @@ from multimodal.core.batch import Batch, stable_number
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UsageError, suggest
 from multimodal.objectives import InfoNCE, Objective
 from multimodal.training.schedule import Schedule, WarmupCosine
 
@@ -48,6 +49,10 @@ class EmbedderModule(pl.LightningModule):
         super().__init__()
         self.embedder = Embedder(encoders, dim)
         self.objective = InfoNCE() if objective is None else objective
+        for modality in sorted(self.objective.named_modalities - set(encoders)):
+            raise UsageError(
+                f"The objective names {modality!r}, which has no encoder.{suggest(modality, list(encoders))}"
+            )
         self.schedule = WarmupCosine() if schedule is None else schedule
         self.make_optimizer = optimizer
         self.seed = seed

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Processor
+from multimodal.core.errors import UsageError
 from multimodal.evaluation.monitor import RetrievalMonitor
 from multimodal.objectives import InfoNCE, Loss, Objective
 from multimodal.training.callbacks import Throughput
@@ -116,6 +117,12 @@ def test_loss_parts_gradient_norm_speed_and_recalls_are_logged() -> None:
     trained.objective(trained.embedder.embed(batch())).total.backward()
     squares = sum((p.grad.double() ** 2).sum() for p in trained.parameters() if p.grad is not None)
     assert float(logged["train/gradient_norm"]) == pytest.approx(float(squares) ** 0.5, rel=1e-5)
+
+
+def test_an_objective_that_names_a_modality_without_an_encoder_is_refused() -> None:
+    with pytest.raises(UsageError, match="The objective names 'aa', which has no encoder. Did you mean 'a'"):
+        module(InfoNCE(pairs={"aa-b": 1.0}))
+    assert module(InfoNCE(pairs={"a-b": 1.0})).objective.named_modalities == {"a", "b"}
 
 
 def test_training_lowers_the_loss() -> None:
