@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
 
 if TYPE_CHECKING:
     from torch_geometric.nn import MessagePassing
 
+Conv = Literal["gin", "gine", "gat", "gcn", "sage"]
+Pooling = Literal["sum", "mean", "max", "attention"]
+GAT_HEADS = 4
 MAX_FILE_BYTES = 64 * 2**20
 
 
@@ -50,10 +53,10 @@ class GraphProcessor(Processor):
         item = {"x": x, "edge_index": edge_index}
         if self.edge_features:
             wanted = (edge_index.shape[1], self.edge_features)
-            edge_attr = _tensor(value, "edge_attr", torch.float32).reshape(-1, self.edge_features)
-            if tuple(edge_attr.shape) != wanted:
+            edge_attr = _tensor(value, "edge_attr", torch.float32)
+            if tuple(edge_attr.shape) != wanted and edge_attr.numel():
                 raise MultimodalError(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
-            item["edge_attr"] = edge_attr
+            item["edge_attr"] = edge_attr.reshape(wanted)
         return item
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> Inputs:
@@ -78,7 +81,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MultimodalError(f"the graph {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MultimodalError(f"the graph {path} is not JSON: {error}.") from error
 
 
@@ -87,12 +90,14 @@ def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
     if values is None:
         raise MultimodalError(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
     try:
-        tensor = torch.as_tensor(values, dtype=dtype)
-    except (TypeError, ValueError, RuntimeError) as error:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise MultimodalError(f"the graph's {name} is no array of numbers: {error}.") from error
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise MultimodalError(f"the graph's {name} holds NaN or infinite values.")
-    return tensor
+    if tensor.numel() and not bool((tensor.to(dtype) == tensor).all()) and not dtype.is_floating_point:
+        raise MultimodalError(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
+    return tensor.to(dtype)
 
 
 @register("graph", "gnn")
@@ -112,8 +117,8 @@ class GNN(Encoder):
 
     def __init__(
         self,
-        conv: Literal["gin", "gine", "gat", "gcn", "sage"] = "gine",
-        pooling: Literal["sum", "mean", "max", "attention"] = "attention",
+        conv: Conv = "gine",
+        pooling: Pooling = "attention",
         node_features: int = 4,
         edge_features: int = 3,
         width: int = 256,
@@ -121,6 +126,13 @@ class GNN(Encoder):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
+        for what, chosen, known in (("conv", conv, get_args(Conv)), ("pooling", pooling, get_args(Pooling))):
+            if chosen not in known:
+                raise UsageError(f"GNN: {what} {chosen!r} is none of {', '.join(known)}.")
+        if conv == "gine" and edge_features < 1:
+            raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
+        if conv == "gat" and width % GAT_HEADS:
+            raise UsageError(f"GNN: gat needs a width that is a multiple of its {GAT_HEADS} heads, got {width}.")
         self.width = width
         uses_edges = conv in ("gine", "gat") and edge_features > 0
         self.processor = GraphProcessor(node_features, edge_features if uses_edges else 0)
@@ -152,7 +164,7 @@ def _conv(name: str, width: int, edge_features: int | None) -> MessagePassing:
     if name == "gine":
         return geometric.GINEConv(mlp(), edge_dim=edge_features)
     if name == "gat":
-        return geometric.GATv2Conv(width, width // 4, heads=4, edge_dim=edge_features)
+        return geometric.GATv2Conv(width, width // GAT_HEADS, heads=GAT_HEADS, edge_dim=edge_features)
     if name == "gcn":
         return geometric.GCNConv(width, width)
     return geometric.SAGEConv(width, width)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
@@ -25,7 +25,7 @@ class ImageProcessor(Processor):
     """Pictures of any size -> square uint8 tensors.
 
     Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
-    A picture is laid on a white ground, made square with it, and resized with antialiasing.
+    A picture is turned upright (EXIF), laid on a white ground, made square with it, and resized with antialiasing.
 
     Args:
         size: edge of the square, in pixels.
@@ -37,7 +37,7 @@ class ImageProcessor(Processor):
         self.size, self.channels, self.jitter = size, channels, jitter
 
     def __call__(self, value: Any) -> Tensor:
-        picture = _on_white(_open(value)).convert("L" if self.channels == 1 else "RGB")
+        picture = _opened(value, "L" if self.channels == 1 else "RGB")
         edge = max(picture.size)
         if picture.size != (edge, edge):
             square = Image.new(picture.mode, (edge, edge), "white")
@@ -71,26 +71,46 @@ class ImageProcessor(Processor):
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
 
 
-def _open(value: Any) -> Image.Image:
-    if isinstance(value, Image.Image):
-        return value
-    if isinstance(value, np.ndarray):
-        try:
-            return Image.fromarray(value)
-        except (TypeError, ValueError) as error:
-            raise MultimodalError(
-                f"an array of shape {value.shape} and type {value.dtype} is no picture; give (h, w[, 3 or 4]) uint8."
-            ) from error
-    if not isinstance(value, str | Path | bytes):
-        raise MultimodalError(f"{type(value).__name__} is no picture; give a path, bytes, a PIL image or an array.")
-    shown = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+def _opened(value: Any, mode: str) -> Image.Image:
+    """The upright picture on a white ground, in mode "L" or "RGB"."""
+    shown = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
+    if isinstance(value, str | Path):
+        shown = str(value)
     try:
-        picture = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
-        picture.load()
+        picture = ImageOps.exif_transpose(_open(value))
+        if not picture.width * picture.height:
+            raise ValueError("it has no pixels")
+        return _on_white(_of_eight_bits(picture)).convert(mode)
     except FileNotFoundError as error:
         raise MultimodalError(f"the picture {shown} does not exist.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MultimodalError(f"{shown} is no picture that can be read ({error}).") from error
+
+
+def _open(value: Any) -> Image.Image:
+    if isinstance(value, Image.Image):
+        value.load()
+        return value
+    if isinstance(value, np.ndarray):
+        if (
+            value.dtype not in (np.uint8, np.uint16, np.bool_)
+            or value.ndim not in (2, 3)
+            or value.shape[2:] not in ((), (3,), (4,))
+        ):
+            raise ValueError(f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8")
+        return Image.fromarray(value)
+    if not isinstance(value, str | Path | bytes):
+        raise ValueError("give a path, bytes, a PIL image or an array")
+    picture = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
+    picture.load()
+    return picture
+
+
+def _of_eight_bits(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ValueError("the range of floating-point pixels is not known")
+    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut at 255
+        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
     return picture
 
 
@@ -128,6 +148,8 @@ class CNN(Encoder):
         super().__init__()
         from torchvision import models
 
+        if stem not in ("small", "standard") or channels not in (1, 3):
+            raise UsageError(f"CNN: stem is small or standard and channels 1 or 3, got {stem!r} and {channels!r}.")
         known = models.list_models(module=models, include="*resne[tx]*")
         if arch not in known:
             raise UsageError(f"CNN: arch {arch!r} is none of torchvision's residual networks: {', '.join(known)}.")

@@ -40,7 +40,8 @@ class SubwordProcessor(Processor):
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        final_sigma = normalizers.Replace("ς", "σ")  # lower case of Σ is either, by its place in the word
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), final_sigma])
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.WhitespaceSplit(),
@@ -50,9 +51,16 @@ class SubwordProcessor(Processor):
             ]
         )
         trainer = trainers.BpeTrainer(
-            vocab_size=self.vocab_size, special_tokens=["[PAD]", "[UNK]"], show_progress=False
+            vocab_size=self.vocab_size,
+            special_tokens=["[PAD]", "[UNK]"],
+            limit_alphabet=self.vocab_size - 2,  # rare letters beyond it are unknown
+            show_progress=False,
         )
         tokenizer.train_from_iterator(values, trainer)
+        self._take(tokenizer)
+
+    def _take(self, tokenizer: Any) -> None:
+        tokenizer.encode_special_tokens = True  # "[PAD]" in a text is text
         self._tokenizer = tokenizer
 
     def state(self) -> dict[str, Any]:
@@ -61,7 +69,10 @@ class SubwordProcessor(Processor):
     def load_state(self, state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_str(state["tokenizer"]) if state else None
+        if state:
+            self._take(Tokenizer.from_str(state["tokenizer"]))
+        else:
+            self._tokenizer = None
 
     def __call__(self, value: Any) -> list[list[int]]:
         """The text's words (one at least), each as its sub-words."""
@@ -116,6 +127,10 @@ class TextTransformer(Encoder):
         word_drop: float = 0.0,
     ) -> None:
         super().__init__()
+        if vocab_size < 3 or heads < 1 or width % heads:
+            raise UsageError(
+                f"TextTransformer: width {width} must be a multiple of heads {heads}, vocab_size at least 3."
+            )
         self.width = width
         self.processor = SubwordProcessor(vocab_size, max_length, word_drop)
         self.tokens = nn.Embedding(vocab_size, width, padding_idx=PAD)

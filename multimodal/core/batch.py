@@ -55,7 +55,7 @@ class Batch:
         return cls(
             inputs={m: processors[m].collate(items[m]) for m in processors if m in items},
             rows={m: torch.tensor(rows[m]) for m in processors if m in rows},
-            groups=torch.tensor([stable_number(s.group) for s in samples]),
+            groups=torch.tensor([stable_number(s.group) for s in samples], dtype=torch.int64),
             keys=tuple(s.key for s in samples),
         )
 

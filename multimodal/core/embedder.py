@@ -34,7 +34,7 @@ class Embedder(nn.Module):
         self.dim = dim
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict({m: nn.Linear(encoder.width, dim) for m, encoder in encoders.items()})
-        self._known_fingerprint: tuple[str, int] | None = None
+        self._stands_for: tuple[str, str] | None = None
 
     @property
     def modalities(self) -> list[str]:
@@ -83,8 +83,12 @@ class Embedder(nn.Module):
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
         ((modality, raw),) = values.items()
         processor = self.encoder(modality).processor
-        if isinstance(raw, str | bytes):
-            raise UsageError(f"encode({modality}=...) takes a list of values; write [{raw!r}].")
+        if isinstance(raw, str | bytes | Mapping) or not (hasattr(raw, "__getitem__") and hasattr(raw, "__len__")):
+            raise UsageError(
+                f"encode({modality}=...) takes a list of values, got one {type(raw).__name__}: write [...]."
+            )
+        if batch_size < 1:
+            raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
         parts = [np.zeros((0, self.dim), dtype=np.float32)]
         with self._evaluating():
             for start in range(0, len(raw), batch_size):
@@ -92,7 +96,7 @@ class Embedder(nn.Module):
                     _process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))
                 ]
                 inputs = {name: t.to(self.device) for name, t in processor.collate(items).items()}
-                parts.append(self._project(modality, inputs).cpu().numpy())
+                parts.append(self._project(modality, inputs).float().cpu().numpy())
         return np.concatenate(parts)
 
     @torch.inference_mode()
@@ -112,12 +116,13 @@ class Embedder(nn.Module):
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Evaluation mode (no dropout, fixed normalisation) for the block."""
-        was_training = self.training
+        training = {module: module.training for module in self.modules()}
         self.eval()
         try:
             yield
         finally:
-            self.train(was_training)
+            for module, mode in training.items():  # a frozen part may have been in evaluation mode all along
+                module.training = mode
 
     def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
         """Let each processor learn from its modality's raw values (of the training split)."""
@@ -127,19 +132,19 @@ class Embedder(nn.Module):
     @property
     def fingerprint(self) -> str:
         """64 hex digits that tell this model (settings, fitted processors, weights) from any other."""
-        if self._known_fingerprint is not None and self._known_fingerprint[1] == self._changes():
-            return self._known_fingerprint[0]
-        return pretrained.fingerprint(self)
+        own = pretrained.fingerprint(self)
+        part, whole = self._stands_for or ("", "")
+        return whole if own == part else own
 
-    def remember_fingerprint(self, fingerprint: str) -> None:
-        """Take ``fingerprint`` as this model's until a weight changes: the whole model's, if only a part was loaded."""
-        self._known_fingerprint = (fingerprint, self._changes())
-
-    def _changes(self) -> int:
-        return sum(t._version for t in self.state_dict(keep_vars=True).values())
+    def stand_for(self, fingerprint: str) -> None:
+        """Take the fingerprint of the whole model, of which this is an unchanged part."""
+        self._stands_for = (pretrained.fingerprint(self), fingerprint)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model to a folder: ``embedder.json`` and ``model.safetensors``, replaced as one."""
+        """Write the model to a folder: ``embedder.json`` and ``model.safetensors``.
+
+        A model that is there is replaced as a whole; a folder of anything else is refused with a ``MultimodalError``.
+        """
         pretrained.save(self, Path(folder))
 
     @classmethod

@@ -75,6 +75,10 @@ class Encoder(nn.Module, ABC):
 
 def _recording(init: Any) -> Any:
     signature = inspect.signature(init)
+    kinds = {p.kind: p.name for p in signature.parameters.values()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        raise TypeError(f"{init.__qualname__}: an encoder's settings have names; it can take no *arguments.")
+    more = kinds.get(inspect.Parameter.VAR_KEYWORD, "")  # the name of **settings
 
     @functools.wraps(init)
     def recording_init(self: Encoder, *args: Any, **kwargs: Any) -> None:
@@ -82,6 +86,7 @@ def _recording(init: Any) -> Any:
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             settings = {name: v for name, v in bound.arguments.items() if name != "self"}
+            settings |= settings.pop(more, {})
             object.__setattr__(self, "settings", settings)  # nn.Module's own needs its constructor to have run
         init(self, *args, **kwargs)
 

@@ -9,28 +9,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from multimodal.core.errors import MultimodalError
+
 
 @contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
+def replace_folder(folder: Path, marker: str) -> Iterator[Path]:
     """A new, empty folder to fill, which takes the place of ``folder`` when the block ends without an exception.
 
     It is made beside its place, so that the move is a rename. A process killed at any moment leaves the old folder, the
     new one, or (for the instant between two renames) none; never a mixture.
+
+    Args:
+        folder: where the new folder goes.
+        marker: the name of a file that tells a folder of this kind.
+
+    Raises:
+        MultimodalError: ``folder`` is a file, or holds other things: nothing is replaced that was not written so.
     """
+    folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise MultimodalError(f"{folder} is a file; name a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        raise MultimodalError(f"{folder} is not empty and holds no {marker}; choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
     os.chmod(new, 0o777 & ~_umask())  # mkdtemp's 0700 would hide the result from other users
     try:
         yield new
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
-            os.rename(folder, old / folder.name)
-            os.rename(new, folder)
-            shutil.rmtree(old)
+            _exchange(new, folder)
         else:
             os.rename(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
+    try:
+        os.rename(folder, aside / folder.name)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            os.rename(aside / folder.name, folder)
+            raise
+    finally:
+        shutil.rmtree(aside)
 
 
 def _umask() -> int:

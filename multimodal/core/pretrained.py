@@ -54,8 +54,11 @@ def fingerprint(embedder: Embedder) -> str:
 
 def save(embedder: Embedder, folder: Path) -> None:
     description = describe(embedder) | {"fingerprint": fingerprint(embedder), "multimodal": version("multimodal")}
-    weights = {name: t.detach().cpu().contiguous() for name, t in embedder.state_dict().items()}
-    with replace_folder(folder) as new:
+    # copies: safetensors refuses tensors that share memory, as tied weights do
+    weights = {
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in embedder.state_dict().items()
+    }
+    with replace_folder(folder, marker=SETTINGS) as new:
         save_file(weights, new / WEIGHTS)
         (new / SETTINGS).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -86,14 +89,21 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise MultimodalError(f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: not a file of ours.")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        for entry in description["encoders"].values():
-            _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"]), str(entry["class"])
-        _ = int(description["dim"]), str(description["fingerprint"])
-        if description["format"] != FORMAT:
-            raise MultimodalError(f"{path} has format {description['format']}; this version reads format {FORMAT}.")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = description["format"]
+        if found == FORMAT:
+            _check(description)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
+    if found != FORMAT:
+        raise MultimodalError(f"{path} has format {found}; this version of multimodal reads format {FORMAT}.")
     return description
+
+
+def _check(description: dict[str, Any]) -> None:
+    for entry in description["encoders"].values():
+        _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"]), str(entry["class"])
+    if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
+        raise ValueError("dim or fingerprint")
 
 
 def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
@@ -117,7 +127,8 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
             raise MultimodalError(f"The {modality} encoder of {folder} cannot be rebuilt: {error}") from error
     embedder = Embedder(encoders, int(description["dim"]))
     _load_weights(embedder, model_folder(folder) / WEIGHTS)
-    embedder.remember_fingerprint(description["fingerprint"])
+    if len(encoders) < len(known):
+        embedder.stand_for(description["fingerprint"])
     return embedder.eval()
 
 

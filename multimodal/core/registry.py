@@ -12,9 +12,10 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 
 if TYPE_CHECKING:
     from multimodal.core.encoder import Encoder
@@ -65,8 +66,8 @@ def register(modality: str, name: str, *, extra: str | None = None) -> Callable[
         UsageError: a name is no identifier, or another class holds it already.
     """
     for word in (modality, name):
-        if not word.isidentifier():
-            raise UsageError(f"register({modality!r}, {name!r}): {word!r} must be a Python identifier.")
+        if not word.isidentifier() or iskeyword(word):
+            raise UsageError(f"register({modality!r}, {name!r}): {word!r} must be a Python identifier, and no keyword.")
 
     def add(cls: type[E]) -> type[E]:
         new = Registration(modality, name, cls, extra)
@@ -82,8 +83,14 @@ def register(modality: str, name: str, *, extra: str | None = None) -> Callable[
 def _load_entry_points() -> None:
     for point in entry_points(group=ENTRY_POINTS):
         if point.value not in _loaded_entry_points:
+            try:
+                point.load()
+            except Exception as error:  # whatever a package does when it is imported
+                raise MultimodalError(
+                    f"The package that announces encoders in {point.value!r} cannot be imported ({error!r});"
+                    " mend or uninstall it."
+                ) from error
             _loaded_entry_points.add(point.value)
-            point.load()
 
 
 def registrations(modality: str | None = None) -> list[Registration]:
@@ -119,7 +126,7 @@ def _import_class(modality: str, path: str) -> type[Encoder]:
     module_name, _, class_name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         names = [r.name for r in registrations(modality)]
         raise UsageError(
             f"Cannot import the {modality} encoder {path!r}: {error}."
@@ -143,7 +150,10 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
 
 def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
     """Raise a ``UsageError`` if a setting is none of the encoder's parameters."""
-    known = Registration(modality, name, find(modality, name)).parameters()
+    cls = find(modality, name)
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
+        return
+    known = Registration(modality, name, cls).parameters()
     for key in settings:
         if key not in known:
             raise UsageError(f"The {modality} encoder {name!r} has no parameter {key!r}.{suggest(key, list(known))}")

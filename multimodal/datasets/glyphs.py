@@ -180,7 +180,7 @@ def made(cache: Path) -> Path:
         for left in cache.glob(f".{folder.name}.*"):  # by a process that was killed
             shutil.rmtree(left)
         if not folder.is_dir():
-            with replace_folder(folder) as new:
+            with replace_folder(folder, marker="recipe.json") as new:
                 _make(new)
                 (new / "recipe.json").write_text(json.dumps(recipe))
     return folder

@@ -108,8 +108,6 @@ class Index:
         """
         embeddings, out = Path(embeddings), Path(out)
         manifest = read_manifest(embeddings)
-        if out.exists() and not (out / DESCRIPTION).is_file():
-            raise MultimodalError(f"{out} exists and is no index; choose another folder.")
         vectors, items = [np.zeros((0, manifest.dim), np.float32)], [_ITEMS.empty_table()]
         for part in read_parts(embeddings):
             for modality in manifest.modalities:
@@ -120,7 +118,7 @@ class Index:
                 items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
         all_vectors = np.concatenate(vectors)
         description = {"format": FORMAT, "fingerprint": manifest.fingerprint, "count": len(all_vectors)}
-        with replace_folder(out) as new:
+        with replace_folder(out, marker=DESCRIPTION) as new:
             np.save(new / VECTORS, all_vectors)
             pq.write_table(pa.concat_tables(items), new / ITEMS)
             (new / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
