@@ -70,8 +70,9 @@ class _Parser(argparse.ArgumentParser):
 def folder(text: str) -> Path:
     """The type of an option that names a folder to write to."""
     path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a file, not a folder")
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there} is a file, not a folder")
     return path
 
 

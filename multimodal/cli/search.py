@@ -55,8 +55,8 @@ def _queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
             rest.append(argument)
             continue
         queried = value if has_value else next(left, None)
-        if queried is None:
-            raise UsageError(f"{argument} takes a value.")
+        if queried is None or (queried.startswith("--") and not has_value):
+            raise UsageError(f"{argument} takes a value; one that begins with -- is written {argument}=VALUE.")
         queries.append((name, queried))
     return queries, rest
 

@@ -48,13 +48,13 @@ def _exchange(new: Path, folder: Path) -> None:
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
     try:
         os.rename(folder, aside / folder.name)
-        try:
-            os.rename(new, folder)
-        except OSError:
+        os.rename(new, folder)
+    except OSError:
+        if not folder.exists():
             os.rename(aside / folder.name, folder)
-            raise
-    finally:
-        shutil.rmtree(aside)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)
 
 
 def _umask() -> int:

@@ -192,9 +192,9 @@ def _make(folder: Path) -> None:
     from rich.progress import track
 
     ttf = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    drawings = [
-        d for font in track(FONTS, "Drawing the glyphs", console=Console(stderr=True)) for d in _draw_font(ttf, font)
-    ]
+    console = Console(stderr=True)
+    shown = track(FONTS, "Drawing the glyphs", console=console, disable=not console.is_terminal)
+    drawings = [drawing for font in shown for drawing in _draw_font(ttf, font)]
     codepoints, fonts, images, points, flags = zip(*drawings, strict=True)
     np.save(folder / "codepoints.npy", np.array(codepoints, dtype=np.int32))
     np.save(folder / "fonts.npy", np.array(fonts, dtype=np.int16))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 
 from multimodal.evaluation.retrieval import Retrieval
 
@@ -22,9 +23,15 @@ def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None
         values = [getattr(r, measure) for r in results.values()]
         axes.barh(names, values, color=color, label=f"R@{measure.rpartition('_')[2]}")
     for row, r in enumerate(results.values()):
-        axes.text(max(r.recall_at_1, 0.08) - 0.01, row, f"{r.recall_at_1:.2f}", va="center", ha="right", color="white")
+        inside = r.recall_at_1 > 0.1
+        x, side, color = (-0.01, "right", "white") if inside else (0.01, "left", "black")
+        axes.text(r.recall_at_1 + x, row, f"{r.recall_at_1:.2f}", va="center", ha=side, color=color)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1), title=title, xlabel="part of the queries with a right answer among the first k (pool size)")
+    axes.set(
+        xlim=(0, 1),
+        title=fill(title, 60),
+        xlabel="part of the queries with a right answer among the first k (pool size)",
+    )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure).print_png(str(path))

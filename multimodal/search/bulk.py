@@ -115,6 +115,8 @@ def _begin(manifest: Manifest, out: Path) -> None:
                 f"{out} holds embeddings of another model, table or split; remove it or choose another folder."
             )
     else:
+        if out.exists() and not out.is_dir():
+            raise MultimodalError(f"{out} is a file; name a folder.")
         if out.exists() and any(out.iterdir()):
             raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
         out.mkdir(parents=True, exist_ok=True)

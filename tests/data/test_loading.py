@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multimodal.cli import encoders
+from multimodal.cli.main import main
 from multimodal.core.batch import Batch
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError
@@ -255,9 +257,19 @@ def test_a_value_that_cannot_be_read_is_told_with_its_table_row_key_and_column(s
     assert str(caught.value) == "table 'numbers', row 4 (key n4), column 'number': unreadable is no number."
 
 
-@pytest.mark.xfail(strict=True, reason="a worker's error comes with the worker's traceback as its text")
-def test_workers_tell_of_a_value_that_cannot_be_read_in_the_same_words() -> None:
+def test_workers_tell_of_a_value_that_cannot_be_read_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the worker's traceback, which a command leaves out."""
+    told = "table 'numbers', row 4 (key n4), column 'number': unreadable is no number."
     loader = ordered_loader(samples_of(9, [4]), np.arange(9), PROCESSORS, 3, {"num_workers": 1})
     with pytest.raises(MultimodalError) as caught:
         list(loader)
-    assert str(caught.value) == "table 'numbers', row 4 (key n4), column 'number': unreadable is no number."
+    assert str(caught.value).splitlines()[-1] == f"multimodal.core.errors.MultimodalError: {told}"
+
+    def run(command: str, arguments: list[str]) -> None:
+        raise caught.value
+
+    monkeypatch.setattr(encoders, "run", run)
+    assert main(["encoders"]) == 1
+    assert capsys.readouterr() == ("", f"multimodal encoders: {told}\n")

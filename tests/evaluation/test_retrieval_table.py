@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from io import StringIO
 
-import pytest
 from rich.console import Console
 
 from multimodal.evaluation.retrieval import Retrieval
@@ -30,6 +29,5 @@ def test_each_direction_is_a_line_of_its_measures_under_their_names() -> None:
     assert ["image", "->", "text", "0.0", "0.1", "100.0", "1.000", "1", "1.0", "3", "4"] in lines
 
 
-@pytest.mark.xfail(strict=True, reason="the table is wider than 80 columns, so the pool is cut to '56,7…'")
 def test_no_number_is_cut_where_a_pipe_or_a_terminal_has_80_columns() -> None:
-    assert [line for line in printed(width=80) if "…" in line] == []
+    assert [line.split() for line in printed(width=80)] == [line.split() for line in printed(width=120)]

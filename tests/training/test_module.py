@@ -120,7 +120,7 @@ def test_loss_parts_gradient_norm_speed_and_recalls_are_logged() -> None:
 
 
 def test_an_objective_that_names_a_modality_without_an_encoder_is_refused() -> None:
-    with pytest.raises(UsageError, match="The objective names 'aa', which has no encoder. Did you mean 'a'"):
+    with pytest.raises(UsageError, match=r"The objective names 'aa', which has no encoder. Did you mean 'a'"):
         module(InfoNCE(pairs={"aa-b": 1.0}))
     assert module(InfoNCE(pairs={"a-b": 1.0})).objective.named_modalities == {"a", "b"}
 
