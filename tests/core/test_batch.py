@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,9 +65,6 @@ def test_the_order_of_the_modalities_is_that_of_the_processors_whatever_the_rows
     assert list(Batch.collate(samples, PROCESSORS).inputs) == ["image", "text"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="torch.tensor([]) is float32, and would turn the groups it is joined to into floats"
-)
 def test_the_groups_of_no_samples_are_integers_too() -> None:
     assert Batch.collate([], PROCESSORS).groups.dtype == torch.int64
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric.data import Data
 
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.embedder import Embedder
@@ -98,17 +100,21 @@ def test_encoding_neither_drops_out_nor_leaves_its_mode(make_embedder: Make, val
     embedder.train(training)
     np.testing.assert_array_equal(embedder.encode(text=values["text"]), expected)
     assert {module.training for module in embedder.modules()} == {training}
+    embeddings = embedder.embed_all([batch_of(embedder, values, [1, 2])])
+    np.testing.assert_allclose(embeddings.vectors["text"].numpy(), expected[1:3], atol=1e-6)
+    assert {module.training for module in embedder.modules()} == {training}
     with pytest.raises(MultimodalError):
         embedder.encode(text=["fox", ""])
     assert {module.training for module in embedder.modules()} == {training}
 
 
-@pytest.mark.xfail(strict=True, reason="train(was_training) sets the mode of every module to that of the embedder")
 def test_encoding_leaves_a_frozen_part_in_its_own_mode(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder("graph", "text").train()
     embedder.encoder("text").eval()
     before = {name: module.training for name, module in embedder.named_modules()}
     embedder.encode(text=values["text"])
+    assert {name: module.training for name, module in embedder.named_modules()} == before
+    embedder.embed_all([batch_of(embedder, values, [2, 3])])
     assert {name: module.training for name, module in embedder.named_modules()} == before
 
 
@@ -126,8 +132,21 @@ def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
         ({}, "takes one modality, got none; have ['graph', 'text']"),
         ({"text": ["fox"], "graph": []}, "takes one modality, got ['graph', 'text']"),
         ({"txt": ["fox"]}, "no modality 'txt'. Did you mean 'text'? Known: graph, text."),
-        ({"text": "fox"}, "takes a list of values; write ['fox']"),
-        ({"graph": b"{}"}, "takes a list of values; write [b'{}']"),
+        ({"text": "fox"}, "encode(text=...) takes a list of values, got one str: write [...]"),
+        ({"graph": b"{}"}, "encode(graph=...) takes a list of values, got one bytes: write [...]"),
+        ({"graph": {"x": []}}, "takes a list of values, got one dict"),
+        ({"graph": Path("a.json")}, "takes a list of values, got one PosixPath"),
+        ({"text": None}, "takes a list of values, got one NoneType"),
+        ({"text": {"fox"}}, "takes a list of values, got one set"),  # it has no order
+        ({"text": iter(["fox"])}, "takes a list of values, got one list_iterator"),
+        pytest.param(
+            {"graph": Data(x=torch.zeros(1, 2))},
+            "takes a list of values, got one Data",
+            marks=pytest.mark.xfail(
+                strict=True, raises=KeyError, reason="it has a length and items: KeyError 0 escapes"
+            ),
+            id="a PyG Data",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused_with_the_right_one(make_embedder: Make, arguments: Any, said: str) -> None:
@@ -136,15 +155,16 @@ def test_a_wrong_call_is_refused_with_the_right_one(make_embedder: Make, argumen
     assert said in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    "batch_size",
-    [
-        pytest.param(0, marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="range()'s own error escapes")),
-        pytest.param(-1, marks=pytest.mark.xfail(strict=True, reason="no vectors come back, and no error")),
-    ],
-)
+@pytest.mark.parametrize("sequence", [tuple, np.array])
+def test_any_sequence_of_values_will_do(make_embedder: Make, values: Values, sequence: Callable[..., Any]) -> None:
+    embedder = make_embedder("text")
+    expected = embedder.encode(text=values["text"])
+    np.testing.assert_array_equal(embedder.encode(text=sequence(values["text"])), expected)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_size_below_one_is_refused(make_embedder: Make, batch_size: int) -> None:
-    with pytest.raises(UsageError, match="batch_size"):
+    with pytest.raises(UsageError, match=f"takes a batch_size of at least 1, got {batch_size}"):
         make_embedder("text").encode(batch_size, text=["fox"])
 
 
@@ -158,9 +178,13 @@ def test_no_values_have_no_vectors(make_embedder: Make) -> None:
     assert (vectors.shape, vectors.dtype) == ((0, 6), np.float32)
 
 
-@pytest.mark.xfail(strict=True, reason="the vectors of a model in float64 come back in float64")
-def test_the_vectors_are_float32_whatever_the_precision_of_the_model(make_embedder: Make) -> None:
-    assert make_embedder("text").double().encode(text=["fox"]).dtype == np.float32
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.bfloat16, 0.05)])
+def test_the_vectors_are_float32_whatever_the_precision_of_the_model(
+    make_embedder: Make, dtype: torch.dtype, tolerance: float
+) -> None:
+    vectors = make_embedder("text").to(dtype).encode(text=["fox"])
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, make_embedder("text").encode(text=["fox"]), atol=tolerance)
 
 
 def test_consecutive_batches_embed_as_one(make_embedder: Make, values: Values) -> None:

@@ -48,6 +48,12 @@ def test_the_embeddings_of_parts_are_those_of_the_whole(parts: list[list[Sample]
     assert joined.keys == whole.keys
 
 
+def test_no_parts_are_the_embeddings_of_no_rows() -> None:
+    nothing = Embeddings.cat([])
+    assert (nothing.vectors, nothing.rows, nothing.keys) == ({}, {}, ())
+    assert (nothing.groups.tolist(), nothing.groups.dtype) == ([], torch.int64)
+
+
 def test_each_vector_has_the_group_of_its_row() -> None:
     embeddings = Embeddings({"text": torch.eye(2)}, {"text": torch.tensor([1, 3])}, torch.tensor([7, 8, 7, 9]))
     assert embeddings.groups_of("text").tolist() == [8, 9]

@@ -65,11 +65,22 @@ def test_the_settings_are_the_arguments_that_build_the_encoder_again(encoder: Ba
     assert (again.width, again.scale, again.names) == (encoder.width, encoder.scale, encoder.names)
 
 
-@pytest.mark.xfail(strict=True, reason="arguments caught by ** are recorded as one setting of that name")
-def test_the_settings_of_a_constructor_with_open_arguments_build_the_encoder_again() -> None:
-    encoder = registry.create("number", f"{__name__}.Open", **Open(3).settings)
-    assert encoder.settings == {"width": 3}
-    assert Open(3, scale=2.0).settings == {"width": 3, "scale": 2.0}
+@pytest.mark.parametrize("more", [{}, {"scale": 2.0}, {"names": ["a"], "scale": 2.0}])
+def test_the_settings_of_a_constructor_with_open_arguments_build_the_encoder_again(more: dict[str, Any]) -> None:
+    encoder = Open(3, **more)
+    assert encoder.settings == {"width": 3} | more
+    again = registry.create("number", f"{__name__}.Open", **json.loads(json.dumps(encoder.settings)))
+    assert isinstance(again, Open)
+    assert again.settings == encoder.settings
+    assert (again.width, again.scale, again.names) == (encoder.width, encoder.scale, encoder.names)
+
+
+def test_a_constructor_whose_arguments_have_no_names_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Nameless\.__init__: an encoder's settings have names; it can take no \*"):
+
+        class Nameless(Base):
+            def __init__(self, *sizes: int) -> None:
+                super().__init__(sizes[0])
 
 
 def test_wrong_arguments_fail_as_they_do_for_any_constructor() -> None:

@@ -27,7 +27,7 @@ def old(tmp_path: Path) -> Path:
 
 def test_a_new_folder_appears_with_its_parents_when_it_is_full(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "first" / "model"
-    with replace_folder(folder) as new:
+    with replace_folder(folder, "a") as new:
         (new / "a").write_text("1")
         assert not folder.exists()
     assert contents(folder) == {"a": "1"}
@@ -36,7 +36,7 @@ def test_a_new_folder_appears_with_its_parents_when_it_is_full(tmp_path: Path) -
 
 def test_an_old_folder_stays_until_the_new_one_is_full_and_is_then_replaced_whole(old: Path) -> None:
     before = contents(old)
-    with replace_folder(old) as new:
+    with replace_folder(old, "a") as new:
         assert contents(new) == {}
         (new / "a").write_text("new a")
         assert contents(old) == before
@@ -52,19 +52,18 @@ def test_an_exception_leaves_the_old_folder_and_nothing_of_the_new(old: Path, er
         (new / "a").write_text("half")
         raise error("stop")
 
-    with pytest.raises(error, match="stop"), replace_folder(old) as new:
+    with pytest.raises(error, match="stop"), replace_folder(old, "a") as new:
         fill(new)
     assert contents(old) == before
     assert os.listdir(old.parent) == ["model"]
 
 
 def test_an_exception_where_no_folder_was_leaves_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stop"), replace_folder(tmp_path / "model"):
+    with pytest.raises(ValueError, match="stop"), replace_folder(tmp_path / "model", "a"):
         raise ValueError("stop")
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the old folder is not moved back, and the temporary one stays")
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_move_that_fails_leaves_the_old_folder_and_no_other(
     old: Path, monkeypatch: pytest.MonkeyPatch, failing: int
@@ -78,26 +77,48 @@ def test_a_move_that_fails_leaves_the_old_folder_and_no_other(
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", sometimes)
-    with pytest.raises(OSError, match="the disk is gone"), replace_folder(old):
+    with pytest.raises(OSError, match="the disk is gone"), replace_folder(old, "a"):
         pass
     assert old.exists()
     assert contents(old) == before
     assert os.listdir(old.parent) == ["model"]
 
 
-@pytest.mark.xfail(strict=True, reason="the file is moved aside and deleted")
 def test_a_file_in_the_folder_s_place_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(MultimodalError, match=r"notes\.txt"), replace_folder(tmp_path / "notes.txt"):
-        pass
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    refuse(tmp_path / "notes.txt", r"/notes\.txt is a file; name a folder")
+    assert contents(tmp_path) == {"notes.txt": "mine"}
+
+
+@pytest.mark.parametrize("marker", ["no_such_file", "inner", ""])  # the last two name folders
+def test_a_folder_of_other_things_is_refused_and_kept(old: Path, marker: str) -> None:
+    before = contents(old)
+    refuse(old, rf"/model is not empty and holds no {marker}; choose another folder", marker)
+    assert contents(old) == before
+    assert os.listdir(old.parent) == ["model"]
+
+
+def refuse(folder: Path, said: str, marker: str = "a") -> None:
+    filled = []
+    with pytest.raises(MultimodalError, match=said), replace_folder(folder, marker) as new:
+        filled.append(new)
+    assert filled == []  # refused before any work is done
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with replace_folder(Path("model"), "a") as new:
+        (new / "a").write_text("1")
+    assert contents(tmp_path) == {"model/a": "1"}
+    assert os.listdir(tmp_path) == ["model"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_the_folder_is_open_to_whom_the_umask_lets_in(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        with replace_folder(tmp_path / "model"):
+        with replace_folder(tmp_path / "model", "a"):
             pass
         (tmp_path / "plain").mkdir()
         assert os.umask(mask) == mask  # and the umask is as it was

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives import InfoNCE
+from multimodal.objectives import InfoNCE, Loss, Objective
 from multimodal.objectives.infonce import info_nce
 
 MODALITIES: tuple[str, ...] = ("image", "graph", "text")
@@ -276,11 +276,46 @@ def test_a_temperature_outside_the_bounds_is_refused(temperature: float) -> None
         InfoNCE(temperature=temperature)
 
 
-@pytest.mark.xfail(strict=True, reason="max_scale is not checked: 1 / 0 and log(-5) escape as Python's own errors")
-@pytest.mark.parametrize("max_scale", [0.0, -5.0])
-def test_a_bound_that_is_not_positive_is_refused(max_scale: float) -> None:
-    with pytest.raises(UsageError, match="max_scale"):
+@pytest.mark.parametrize("max_scale", [0.0, -5.0, 0.99, math.nan, -math.inf])
+def test_a_bound_below_one_is_refused(max_scale: float) -> None:
+    with pytest.raises(UsageError, match=f"max_scale {max_scale} must be at least 1"):
         InfoNCE(max_scale=max_scale)
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="0 lies in [1 / inf, 1], and has no logarithm")
+def test_a_temperature_of_zero_is_refused_under_any_bound() -> None:
+    with pytest.raises(UsageError, match="temperature"):
+        InfoNCE(temperature=0.0, max_scale=math.inf)
+
+
+def test_a_scale_bound_to_one_stays_one() -> None:
+    embeddings = embeddings_of({"image": [0, 1], "text": [0, 1]}, [0, 1])
+    assert InfoNCE(temperature=1, max_scale=1)(embeddings).parts["temperature"].item() == 1
+
+
+def test_no_pairs_at_all_are_refused() -> None:
+    with pytest.raises(UsageError, match="pairs is empty; leave it out to take all pairs"):
+        InfoNCE(pairs={})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named"),
+    [
+        (None, set()),
+        ({"text-image": 1.0}, {"text", "image"}),
+        ({"text-image": 1.0, "graph-text": 2.0}, {"text", "image", "graph"}),
+    ],
+)
+def test_the_named_modalities_are_those_of_the_pairs(pairs: dict[str, float] | None, named: set[str]) -> None:
+    assert InfoNCE(pairs).named_modalities == named
+
+
+def test_an_objective_whose_settings_name_nothing_names_no_modality() -> None:
+    class Nothing(Objective):
+        def forward(self, embeddings: Embeddings) -> Loss:
+            return Loss(torch.zeros(()), {})
+
+    assert Nothing().named_modalities == set()
 
 
 @pytest.mark.parametrize("name", ["", "text", "text-", "-image", "text-text", "text-image-graph", "my text-image"])
