@@ -54,7 +54,7 @@ class GraphProcessor(Processor):
         if self.edge_features:
             wanted = (edge_index.shape[1], self.edge_features)
             edge_attr = _tensor(value, "edge_attr", torch.float32)
-            if tuple(edge_attr.shape) != wanted and edge_attr.numel():
+            if tuple(edge_attr.shape) != wanted and (edge_attr.numel() or wanted[0]):
                 raise MultimodalError(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
             item["edge_attr"] = edge_attr.reshape(wanted)
         return item
@@ -90,14 +90,17 @@ def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
     if values is None:
         raise MultimodalError(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
     try:
-        tensor = torch.as_tensor(values)
+        given = torch.as_tensor(values)
+        tensor = given.to(dtype)
+        if given.is_complex():
+            raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise MultimodalError(f"the graph's {name} is no array of numbers: {error}.") from error
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-        raise MultimodalError(f"the graph's {name} holds NaN or infinite values.")
-    if tensor.numel() and not bool((tensor.to(dtype) == tensor).all()) and not dtype.is_floating_point:
+    if not bool(given.isfinite().all() and tensor.isfinite().all()):
+        raise MultimodalError(f"the graph's {name} holds NaN or infinite values, or some too large.")
+    if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):
         raise MultimodalError(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
-    return tensor.to(dtype)
+    return tensor
 
 
 @register("graph", "gnn")

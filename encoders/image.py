@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -83,7 +84,7 @@ def _opened(value: Any, mode: str) -> Image.Image:
         return _on_white(_of_eight_bits(picture)).convert(mode)
     except FileNotFoundError as error:
         raise MultimodalError(f"the picture {shown} does not exist.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise MultimodalError(f"{shown} is no picture that can be read ({error}).") from error
 
 
@@ -92,11 +93,9 @@ def _open(value: Any) -> Image.Image:
         value.load()
         return value
     if isinstance(value, np.ndarray):
-        if (
-            value.dtype not in (np.uint8, np.uint16, np.bool_)
-            or value.ndim not in (2, 3)
-            or value.shape[2:] not in ((), (3,), (4,))
-        ):
+        colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
+        grey = value.ndim == 2 and value.dtype in (np.uint8, np.uint16, np.bool_)
+        if not (colours or grey):
             raise ValueError(f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8")
         return Image.fromarray(value)
     if not isinstance(value, str | Path | bytes):

@@ -74,6 +74,13 @@ class SubwordProcessor(Processor):
         else:
             self._tokenizer = None
 
+    def __getstate__(self) -> dict[str, Any]:  # a tokenizer's own pickle forgets what _take sets
+        return vars(self) | {"_tokenizer": self.state()}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        vars(self).update(values)
+        self.load_state(values["_tokenizer"])
+
     def __call__(self, value: Any) -> list[list[int]]:
         """The text's words (one at least), each as its sub-words."""
         if self._tokenizer is None:

@@ -83,7 +83,7 @@ class Embedder(nn.Module):
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
         ((modality, raw),) = values.items()
         processor = self.encoder(modality).processor
-        if isinstance(raw, str | bytes | Mapping) or not (hasattr(raw, "__getitem__") and hasattr(raw, "__len__")):
+        if isinstance(raw, str | bytes) or not isinstance(raw, Sequence | np.ndarray | Tensor):
             raise UsageError(
                 f"encode({modality}=...) takes a list of values, got one {type(raw).__name__}: write [...]."
             )

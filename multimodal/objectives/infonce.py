@@ -58,8 +58,8 @@ class InfoNCE(Objective):
         self, pairs: Mapping[str, float] | None = None, temperature: float = 0.07, max_scale: float = 100.0
     ) -> None:
         super().__init__()
-        if not max_scale >= 1:
-            raise UsageError(f"InfoNCE: max_scale {max_scale} must be at least 1.")
+        if not 1 <= max_scale < math.inf:
+            raise UsageError(f"InfoNCE: max_scale {max_scale} must be at least 1, and finite.")
         if pairs is not None and not pairs:
             raise UsageError("InfoNCE: pairs is empty; leave it out to take all pairs.")
         if not 1 / max_scale <= temperature <= 1:

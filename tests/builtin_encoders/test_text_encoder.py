@@ -292,16 +292,13 @@ def pickled(processor: Processor) -> Processor:
     return pickle.loads(pickle.dumps(processor))
 
 
-FORGETFUL = pytest.mark.xfail(strict=True, reason="a pickled tokenizer forgets encode_special_tokens: [PAD] becomes 0")
-
-
 @pytest.mark.parametrize(
     "copied",
     [
         lambda processor: processor,
         loaded_from_its_state,
-        pytest.param(pickled, marks=FORGETFUL),
-        pytest.param(copy.deepcopy, marks=FORGETFUL),
+        pytest.param(pickled),
+        pytest.param(copy.deepcopy),
     ],
     ids=["fitted", "loaded", "pickled, as for a data worker", "copied"],
 )

@@ -142,9 +142,6 @@ def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
         pytest.param(
             {"graph": Data(x=torch.zeros(1, 2))},
             "takes a list of values, got one Data",
-            marks=pytest.mark.xfail(
-                strict=True, raises=KeyError, reason="it has a length and items: KeyError 0 escapes"
-            ),
             id="a PyG Data",
         ),
     ],
