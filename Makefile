@@ -20,7 +20,7 @@ demo: env
 	$(BIN)/multimodal evaluate $(RUN) --split unseen_characters
 	$(BIN)/multimodal embed $(RUN) --split unseen_characters --out $(RUN)/embeddings
 	$(BIN)/multimodal index $(RUN)/embeddings --out $(RUN)/index
-	@for query in "white chess queen" "rightwards arrow" "greek letter with accent"; do \
+	@for query in "rightwards arrow" "white star" "face with eyes closed"; do \
 		echo; echo "multimodal search $(RUN) $(RUN)/index --text \"$$query\" --target image -k 3"; \
 		$(BIN)/multimodal search $(RUN) $(RUN)/index --text "$$query" --target image -k 3; \
 	done
