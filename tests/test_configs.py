@@ -19,7 +19,7 @@ def test_a_configuration_trains_a_step_as_it_stands(config: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "at_1", "at_5"), [("glyphs", 0.50, 0.75), ("glyphs_full", 0.68, 0.87)])
+@pytest.mark.parametrize(("name", "at_1", "at_5"), [("glyphs", 0.50, 0.75), ("glyphs_full", 0.62, 0.80)])
 def test_characters_never_seen_are_found_by_their_names(
     name: str, at_1: float, at_5: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
