@@ -46,7 +46,7 @@ class Throughput(Callback):
 class Summary(Callback):
     """Prints what is trained: each modality's encoder with its parameters, before the first step."""
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, EmbedderModule)
         if not trainer.is_global_zero:
             return
