@@ -53,7 +53,7 @@ def ranks(
         ``(q',)`` int64, ranks from 1, in the order of the queries, those without a right answer left out. A NaN score
         ranks a right answer last and a wrong one first.
     """
-    found = [torch.zeros(0, dtype=torch.int64)]
+    found = [torch.zeros(0, dtype=torch.int64, device=queries.device)]
     for start in range(0, len(queries) if len(candidates) else 0, chunk):
         right = query_groups[start : start + chunk, None] == candidate_groups[None, :]
         scores = (queries[start : start + chunk].float() @ candidates.float().T).nan_to_num(nan=torch.inf)
