@@ -51,5 +51,4 @@ def in_arguments(arguments: list[str]) -> list[str]:
 
 def class_path(modality: str, name: str) -> str:
     """The class path of an encoder; its name is checked."""
-    cls = registry.find(modality, name)
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return registry.class_path(registry.find(modality, name))

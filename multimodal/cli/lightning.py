@@ -22,12 +22,12 @@ from multimodal.cli import encoder_names
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import fast_precision, leave_a_core
+from multimodal.core.pretrained import RUN_CONFIG
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
 from multimodal.training.callbacks import SaveBestModel, StopOnInterrupt, Summary, Throughput
 from multimodal.training.module import EmbedderModule
 
-CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 PREDICTIONS = "predictions.safetensors"
 
@@ -155,7 +155,7 @@ class SaveConfig(SaveConfigCallback):
         if stage == "fit":
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / CONFIG, skip_none=False, overwrite=True)
+            self.parser.save(self.config, folder / RUN_CONFIG, skip_none=False, overwrite=True)
 
 
 def _hush() -> None:
@@ -166,7 +166,6 @@ def _hush() -> None:
         ".*does not have many workers.*",
         ".*custom batch sampler.*for prediction.*",
         ".*isinstance.treespec, LeafSpec.*",
-        ".*torch.jit.script.* is deprecated.*",
         ".*Checkpoint directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", message=message)

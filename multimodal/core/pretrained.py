@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SETTINGS = "embedder.json"
 WEIGHTS = "model.safetensors"
 RUN_MODEL = "model"  # where a run folder holds its exported model
+RUN_CONFIG = "config.yaml"  # and the full configuration that training leaves in it
 FORMAT = 1
 MAX_SETTINGS_BYTES = 256 * 2**20
 
@@ -74,7 +75,7 @@ def model_folder(folder: Path) -> Path:
             return candidate
     if not folder.exists():
         raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
-    if (folder / "config.yaml").is_file():
+    if (folder / RUN_CONFIG).is_file():
         raise MultimodalError(
             f"{folder} is a run without a model: training has not come to its first validation."
             " Resume it with `multimodal fit --config ... --ckpt_path last`."

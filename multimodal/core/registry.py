@@ -25,6 +25,11 @@ E = TypeVar("E", bound="Encoder")
 ENTRY_POINTS = "multimodal.encoders"
 
 
+def class_path(cls: type) -> str:
+    """``package.module.Class``."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 @dataclass(frozen=True)
 class Registration:
     """One registered encoder: ``extra`` is the optional part of a package (``pip install package[extra]``) it needs."""
@@ -36,7 +41,7 @@ class Registration:
 
     @property
     def class_path(self) -> str:
-        return f"{self.cls.__module__}.{self.cls.__qualname__}"
+        return class_path(self.cls)
 
     @property
     def summary(self) -> str:
@@ -161,7 +166,7 @@ def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
 
 def names_of(modality: str, cls: type[Encoder]) -> tuple[str, str]:
     """What a saved model calls ``cls``: its registered name for ``modality`` (the class path if it has none), and that."""
-    path = f"{cls.__module__}.{cls.__qualname__}"
+    path = class_path(cls)
     return next((r.name for r in registrations(modality) if r.cls is cls), path), path
 
 

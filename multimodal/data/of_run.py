@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.pretrained import RUN_CONFIG
 from multimodal.data.samples import Samples
-
-RUN_CONFIG = "config.yaml"  # the full configuration that training leaves in its run folder
 
 
 @dataclass(frozen=True)
