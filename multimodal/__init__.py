@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
     from multimodal.core.embeddings import Embeddings
     from multimodal.core.encoder import Encoder, Inputs, Processor
-    from multimodal.core.errors import MultimodalError, UsageError
+    from multimodal.core.errors import MultimodalError, Unreadable, UsageError
     from multimodal.core.registry import register
     from multimodal.search.index import Index
 
@@ -29,6 +29,7 @@ _HOMES = {
     "MultimodalError": "multimodal.core.errors",
     "Processor": "multimodal.core.encoder",
     "Sample": "multimodal.core.batch",
+    "Unreadable": "multimodal.core.errors",
     "UsageError": "multimodal.core.errors",
     "register": "multimodal.core.registry",
 }
@@ -42,6 +43,7 @@ __all__ = [
     "MultimodalError",
     "Processor",
     "Sample",
+    "Unreadable",
     "UsageError",
     "register",
 ]

@@ -23,8 +23,10 @@ class Processor(ABC):
     """The cheap, picklable half of an encoder: raw value -> item, items -> inputs.
 
     Subclasses say what raw values they take (a path, a string, an array, ...). What they cannot read they refuse with
-    a ``MultimodalError`` that says what would be right; the reader adds the row and column.
+    an ``Unreadable`` that says what would be right; the reader adds the row and column.
     """
+
+    reads_files: bool = False  # a string in a table is a file's path, relative to the table; else it is the value
 
     @abstractmethod
     def __call__(self, value: Any) -> Any:
@@ -40,6 +42,10 @@ class Processor(ABC):
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027 (most processors learn nothing)
         """Learn from the raw values of the training split (a vocabulary, a mean)."""
+
+    def linear_features(self) -> Any | None:
+        """A fresh scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; None: there is none."""
+        return None
 
     def state(self) -> dict[str, Any]:
         """What ``fit`` learned, as JSON values; saved with the model and in checkpoints."""

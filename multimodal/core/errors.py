@@ -1,5 +1,7 @@
 """The one exception that people see: every other exception is a defect of ours."""
 
+from __future__ import annotations
+
 
 class MultimodalError(Exception):
     """The user's input or environment is at fault.
@@ -11,6 +13,22 @@ class MultimodalError(Exception):
 
 class UsageError(MultimodalError):
     """The call itself is wrong (an unknown option or name); the command line ends with exit code 2."""
+
+
+class Unreadable(MultimodalError):
+    """A value of the data cannot be read. The reader skips its row and counts it under ``reason``.
+
+    Args:
+        reason: what is wrong in some words without the value, equal for all values of that fault ("missing file").
+        message: what is wrong with this one and what would be right.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:  # it crosses from workers to the main process
+        return type(self), (self.reason, str(self))
 
 
 def suggest(word: str, known: list[str]) -> str:
