@@ -30,7 +30,8 @@ from multimodal.core.batch import Batch
 from multimodal.core.embedder import Embedder
 from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.data.datamodule import DataModule
-from multimodal.data.loading import Draw, ProcessedSamples
+from multimodal.data.loading import Collate, ProcessedSamples
+from multimodal.data.sampling import Draw
 from multimodal.objectives import InfoNCE
 from multimodal.training.callbacks import Throughput
 from multimodal.training.module import EmbedderModule
@@ -100,10 +101,11 @@ def bare(config: dict[str, Any], data: DataModule, steps: int) -> float:
 
 def batches(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]:
     samples = ProcessedSamples(data.samples, embedder.processors)
+    collate = Collate(embedder.processors)
     rows = torch.from_numpy(data.samples.rows("train"))
     for _ in range(steps):
         drawn = rows[torch.randperm(len(rows))[: data.batch_size]].tolist()
-        yield Batch.collate([samples[Draw(row, (0, row))] for row in drawn], embedder.processors)
+        yield collate([samples[Draw(row, (0, row))] for row in drawn])
 
 
 def optimizer(parameters: Any) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from multimodal.core.table import Table
 from multimodal.data import samples
 from multimodal.datasets.glyphs import Glyphs
 
@@ -23,7 +24,7 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-class FewGlyphs:
+class FewGlyphs(Table):
     """Some rows of the glyphs: 70 characters to train on in two fonts, 20 to validate on, 20 to test with."""
 
     name = "few_glyphs"
@@ -56,7 +57,7 @@ class FewGlyphs:
 @pytest.fixture
 def small_glyphs(monkeypatch: pytest.MonkeyPatch) -> str:
     table = FewGlyphs()
-    monkeypatch.setattr(samples, "open_table", lambda name: table)
+    monkeypatch.setattr(samples, "open_table", lambda *settings: table)
     return table.name
 
 

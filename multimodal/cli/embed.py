@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -26,15 +27,18 @@ def run(command: str, arguments: list[str]) -> None:
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run)
-    samples = data_of(Path(options.run), options.table).samples
+    data = data_of(Path(options.run), options.table)
+    samples = data.samples
     rows = samples.rows(options.split)
     start = time.perf_counter()
     with progress("Embedding", len(rows)) as advance:
-        embed_rows(embedder, samples, rows, options.out, advance)
+        rejects = embed_rows(embedder, samples, rows, options.out, advance, max_rejects=data.max_rejects)
     seconds = time.perf_counter() - start
     rate = len(rows) / seconds
     if options.json:
-        counts = {"rows": len(rows), "rejects": 0, "out": str(options.out)}
+        counts = {"rows": len(rows), "rejects": len(rejects), "out": str(options.out)}
         print(json.dumps(counts | {"seconds": seconds, "rows_per_second": rate}))
     else:
         print(f"{len(rows):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
+    if len(rejects):
+        print(rejects.summary(), file=sys.stderr)

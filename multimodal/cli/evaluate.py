@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from multimodal.cli.main import folder, parser
@@ -23,6 +24,7 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.core.embedder import Embedder
     from multimodal.core.errors import MultimodalError
     from multimodal.core.hardware import leave_a_core
+    from multimodal.core.rejects import Rejects
     from multimodal.data.loading import ordered_loader
     from multimodal.data.of_run import data_of
     from multimodal.evaluation.chart import save_chart
@@ -39,7 +41,8 @@ def run(command: str, arguments: list[str]) -> None:
         raise MultimodalError(
             f"The model knows {embedder.modalities}, the data have {data.samples.modalities}: no pair."
         )
-    loader = ordered_loader(data.samples, rows, {m: embedder.processors[m] for m in modalities}, 256)
+    rejects = Rejects(data.max_rejects, len(rows), None if options.out is None else options.out / "rejects.jsonl")
+    loader = ordered_loader(data.samples, rows, {m: embedder.processors[m] for m in modalities}, 256, rejects)
     with progress("Embedding", len(rows)) as advance:
         embeddings = embedder.embed_all(loader, advance)
     results = retrieval(embeddings)
@@ -59,3 +62,5 @@ def run(command: str, arguments: list[str]) -> None:
         print(json.dumps(document, indent=1))
     else:
         Console().print(retrieval_table(results, title))
+    if len(rejects):
+        print(rejects.summary(), file=sys.stderr)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.rejects import Reject
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Batch:
 
     Shapes: ``rows[m]`` is ``(n_m,)`` int64, ascending row numbers in [0, n); ``inputs[m]`` describes those n_m rows;
     ``groups`` is ``(n,)`` int64; ``keys`` has n strings. A modality that no row has is absent from both dicts.
+    ``rejects`` are the rows that should have been here but cannot be read.
     """
 
     inputs: dict[str, Inputs]
     rows: dict[str, Tensor]
     groups: Tensor
     keys: tuple[str, ...] = field(default=())
+    rejects: tuple[Reject, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.groups)

@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all."""
+"""Folders that are there whole or not at all, and where what can be made again is kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from multimodal.core.errors import MultimodalError
+
+
+def default_cache() -> Path:
+    """``$MULTIMODAL_CACHE``, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("MULTIMODAL_CACHE") or user_cache_path("multimodal"))
 
 
 @contextmanager

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table as ShownTable
 from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.data.loading import EpochSampler, ProcessedSamples, ResumableLoader, ordered_loader
-from multimodal.data.samples import Samples
+from multimodal.core.rejects import Rejects
+from multimodal.data.loading import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.data.samples import Samples, meaning_of
+from multimodal.data.sampling import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage
+from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
+from multimodal.data.tables import Access, locate
+
+REJECTS = "rejects.jsonl"
 
 
 class DataModule(pl.LightningDataModule):
@@ -23,12 +33,22 @@ class DataModule(pl.LightningDataModule):
     training begins, and come from the checkpoint when it resumes.
 
     Args:
-        table: the table's name.
-        columns: modality -> the column that holds it.
+        table: "glyphs"; a CSV, TSV, JSON Lines or Parquet file, WebDataset tar shards or a pattern for several files; a
+            folder of such files, of a saved ``datasets`` data set or of any files; an fsspec URL; hf:OWNER/NAME.
+        columns: modality -> the column that holds it. Several are alternatives: training draws one each time, evaluation
+            takes all, as one group.
         key: the column that names a row; null: the row number.
         group: the column whose equal values make rows positives of each other; null: none are.
-        split: the column that names each row's split; null: there is one split, "all".
-        train: the split to train on.
+        split: the column that names each row's split, or shares like {train: 0.9, test: 0.1} in which groups are dealt;
+            null: 80 % train, 10 % validation, 10 % test.
+        split_seed: of that dealing.
+        options: settings of the table's reader, by the names of the datasets library (delimiter, encoding, ...).
+        access: "mapped" from disk, in "memory", or "streamed": training reads the files from end to end.
+        buffer: rows of a stream that are shuffled together.
+        balance_pairs: give every pair of modalities the same share of each batch; null: where fewer than half of the
+            groups have some pair.
+        max_rejects: the part of the rows that may be unreadable before the run stops.
+        train: the split to train on, or several.
         validation: the split to validate on while training.
         test: the split that ``test`` and ``evaluate`` take if they are given no other.
         batch_size: rows in a training batch, over all devices.
@@ -38,38 +58,62 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        table: str,
-        columns: dict[str, str],
+        table: Any,
+        columns: dict[str, str | list[str]],
         key: str | None = None,
         group: str | None = None,
-        split: str | None = None,
-        train: str = "train",
-        validation: str = "validation",
-        test: str = "test",
+        split: str | dict[str, float] | None = None,
+        split_seed: int = 0,
+        options: dict[str, Any] | None = None,
+        access: Access = "mapped",
+        buffer: int = 10_000,
+        balance_pairs: bool | None = None,
+        max_rejects: float = 0.01,
+        train: str | list[str] = "train",
+        validation: str | list[str] = "validation",
+        test: str | list[str] = "test",
         batch_size: int = 256,
         eval_batch_size: int = 256,
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.samples = Samples(table, columns, key, group, split)
+        if not 0 <= max_rejects <= 1:
+            raise UsageError(f"data.max_rejects is a part of the rows, in [0, 1]; got {max_rejects}.")
+        self.source = locate(table, options) if access == "streamed" else None
+        self.meaning = meaning_of(columns, key, group, split, split_seed)
+        self._samples = (table, columns, key, group, split, split_seed, options or {}, access)
+        self._opened: Samples | None = None
+        self._stream_loader: StreamLoader | None = None
+        if self.source is None:
+            self._opened = Samples(*self._samples)
+        self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
         self.train_split, self.validation_split, self.test_split = train, validation, test
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
 
+    @property
+    def samples(self) -> Samples:
+        """The table by rows; a streamed one is opened only when it is asked for so."""
+        if self._opened is None:
+            self._opened = Samples(*self._samples)
+        return self._opened
+
     def setup(self, stage: str) -> None:
         """Check that splits and modalities are there, and fit the processors on the training split."""
-        modalities = list(self._processors)
-        for modality in modalities:
-            if modality not in self.samples.columns:
+        for modality in self._processors:
+            if modality not in self.meaning.columns:
                 raise UsageError(
                     f"The model has an encoder for {modality!r}, but data.columns names none;"
-                    f" have {self.samples.modalities}."
+                    f" have {list(self.meaning.columns)}."
                 )
         if stage != "fit":
             return
-        rows = self.samples.rows(self.train_split)
         for modality, processor in self._processors.items():
             if not processor.state():
-                processor.fit(self.samples.values(modality, rows))
+                if self.source is None:
+                    values = self.samples.values(modality, self.samples.rows(self.train_split), processor)
+                else:
+                    values = self._stream(self.train_split).values(modality, processor)
+                processor.fit(values)
 
     @property
     def _module(self) -> Any:  # an EmbedderModule, which this layer does not know
@@ -81,24 +125,48 @@ class DataModule(pl.LightningDataModule):
     def _processors(self) -> Mapping[str, Processor]:
         return self._module.embedder.processors
 
-    def train_dataloader(self) -> ResumableLoader:
-        assert self.trainer is not None
+    def train_dataloader(self) -> ResumableLoader | StreamLoader:
+        trainer = self.trainer
+        assert trainer is not None
+        place = {"seed": self._module.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
+        if self.source is not None:
+            stream = self._stream(self.train_split)
+            stream.check()
+            batches = StreamedBatches(stream, self._processors, self.batch_size, max(self.buffer, 1), **place)
+            self._stream_loader = StreamLoader(batches, self._rejects(None), **self._worker_options())
+            return self._stream_loader
         rows = self.samples.rows(self.train_split)
-        groups = np.array([self.samples.group_of(row) for row in rows.tolist()])
-        sampler = EpochSampler(
-            rows,
-            groups,
-            self.batch_size,
-            seed=self._module.seed,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-        )
+        sampler = self._sampler(rows, **place)
         if not len(sampler):
             raise MultimodalError(
-                f"The split {self.train_split!r} has {len(np.unique(groups))} groups, fewer than batch_size"
-                f" {self.batch_size}; an epoch takes one row of each. Lower data.batch_size."
+                f"The split {self.train_split!r} has {len(np.unique(self.samples.group_numbers[rows]))} groups, too few for"
+                f" a batch_size of {self.batch_size}; an epoch takes one row of each. Lower data.batch_size."
             )
-        return ResumableLoader(ProcessedSamples(self.samples, self._processors), sampler, **self._worker_options())
+        rejects = self._rejects(len(self.samples))
+        return ResumableLoader(
+            ProcessedSamples(self.samples, self._processors), sampler, rejects, **self._worker_options()
+        )
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if self._stream_loader is not None and self.trainer is not None and self.trainer.training:
+            self._stream_loader.taken()
+        return batch
+
+    def _sampler(self, rows: np.ndarray, **place: int) -> BatchSampler:
+        groups = self.samples.group_numbers[rows]
+        has = {modality: self.samples.present(modality)[rows] for modality in self._processors}
+        covered = coverage(groups, has)
+        if self.balance_pairs is None:
+            balance = bool(covered) and min(covered.values()) < UNEVEN and max(covered.values()) > 0
+        else:
+            balance = self.balance_pairs
+        if not balance:
+            return EpochSampler(rows, groups, self.batch_size, **place)
+        sampler = PairSampler(rows, groups, has, self.batch_size, **place)
+        assert self.trainer is not None
+        if self.trainer.is_global_zero:
+            Console(stderr=True).print(_balance_table(covered, len(sampler.of)))
+        return sampler
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.split_loader(self.validation_split)
@@ -109,13 +177,36 @@ class DataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.split_loader("all")
 
-    def split_loader(self, split: str) -> DataLoader[Batch]:
+    def split_loader(self, split: str | list[str]) -> CheckedLoader:
         """A split in the order of its rows, without augmentation."""
+        if self.source is not None:
+            batches = StreamedBatches(self._stream(split), self._processors, self.eval_batch_size, buffer=0, seed=0)
+            return CheckedLoader(batches, self._rejects(None), batch_size=None, **self._worker_options())
+        rows = self.samples.rows(split)
+        rejects = self._rejects(len(self.samples))
         return ordered_loader(
-            self.samples, self.samples.rows(split), self._processors, self.eval_batch_size, self._worker_options()
+            self.samples, rows, self._processors, self.eval_batch_size, rejects, self._worker_options()
         )
+
+    def _stream(self, split: str | list[str]) -> Stream:
+        assert self.source is not None
+        return Stream(self.source, self.meaning, (split,) if isinstance(split, str) else tuple(split))
+
+    def _rejects(self, rows: int | None) -> Rejects:
+        assert self.trainer is not None
+        return Rejects(self.max_rejects, rows, Path(self.trainer.default_root_dir) / REJECTS)
 
     def _worker_options(self) -> dict[str, Any]:
         assert self.trainer is not None
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "pin_memory": on_gpu}
+
+
+def _balance_table(covered: Mapping[str, float], pairs: int) -> ShownTable:
+    table = ShownTable(
+        "pair", "groups that have it", "share of a batch",
+        title="Pairs of modalities, balanced in each batch", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    for pair, part in covered.items():
+        table.add_row(pair, f"{part:.1%}", f"{1 / pairs:.1%}" if part else "0 (no group has it)")
+    return table

@@ -3,49 +3,66 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.pretrained import RUN_CONFIG
 from multimodal.data.samples import Samples
 
 
 @dataclass(frozen=True)
 class RunData:
-    """Samples, the split that a command takes if it is given none, and the seed of the run."""
+    """Samples, the splits that it was trained on and that a command takes if it is given none, and the seed of the run."""
 
     samples: Samples
-    test_split: str
+    train_split: str | list[str]
+    test_split: str | list[str]
+    max_rejects: float
     seed: int | None
 
 
-def data_of(run: Path, data: str | None = None) -> RunData:
+def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | None = None) -> RunData:
     """The data that a run was trained on, or others seen in the same way.
 
     Args:
         run: the run's folder.
         data: a configuration file (``.yaml``) whose ``data:`` is taken instead, or the name of a table whose columns
             are called as those of the run's table. None: the run's own.
+        changes: keys of ``data:`` that take the place of those found.
 
     Raises:
         MultimodalError: a configuration is missing or damaged; the message says which.
     """
     config = _read(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
+    settings: dict[str, Any]
     if data is not None and Path(data).suffix in (".yaml", ".yml"):
         settings = _read(Path(data))["data"]
     elif config:
         settings = config["data"] | ({} if data is None else {"table": data})
+    elif data is not None and changes and "columns" in changes:
+        settings = {"table": data}
     else:
         raise MultimodalError(
-            f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section."
+            f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section,"
+            " or a table with --columns.MODALITY COLUMN."
         )
+    settings = settings | dict(changes or {})
+    if not isinstance(settings["table"], str):
+        raise UsageError(f"The table {settings['table']!r} is no name.")
     known = inspect.signature(Samples).parameters
-    samples = Samples(**{key: value for key, value in settings.items() if key in known})
-    return RunData(samples, settings.get("test", "test"), config.get("seed_everything"))
+    samples = Samples(**{key: value for key, value in settings.items() if key in known and value is not None})
+    return RunData(
+        samples,
+        settings.get("train", "train"),
+        settings.get("test", "test"),
+        settings.get("max_rejects", 0.01),
+        config.get("seed_everything"),
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

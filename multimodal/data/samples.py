@@ -1,17 +1,22 @@
-"""A table seen as samples: which column is which modality, what names a row, what groups rows, what splits them."""
+"""A table seen as samples, by row number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from multimodal.core.batch import Sample
-from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.data.table import Table, open_table
+from multimodal.core.encoder import Processor
+from multimodal.core.errors import UsageError, suggest
+from multimodal.core.rejects import Reject
+from multimodal.core.table import Table
+from multimodal.data.columns import SHARES, Columns
+from multimodal.data.files import resolve
+from multimodal.data.tables import Access, open_table
 
 
 @dataclass(frozen=True)
@@ -19,32 +24,42 @@ class Samples:
     """Map-style access to the samples of a table.
 
     Args:
-        table: the table's name.
-        columns: modality -> the column that holds it.
+        table: the table's name, or in Python the table; see ``open_table``.
+        columns: modality -> the column that holds it, or several that are alternatives.
         key: the column that names a row; None: the row number.
         group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
-        split: the column that names each row's split; None: there is one split, ``all``.
+        split: the column that names each row's split, or the share of each split (``{train: 0.9, test: 0.1}``) in which
+            groups are dealt at random. None: 80 % train, 10 % validation, 10 % test.
+        split_seed: of that dealing.
+        options: settings of the table's reader.
+        access: where the rows are kept; "streamed" counts for training alone.
     """
 
-    table: str
-    columns: Mapping[str, str]
+    table: Any
+    columns: Mapping[str, str | Sequence[str]]
     key: str | None = None
     group: str | None = None
-    split: str | None = None
+    split: str | Mapping[str, float] | None = None
+    split_seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    access: Access = "mapped"
     _open: Table = field(init=False, repr=False, compare=False)
+    meaning: Columns = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.columns:
-            raise UsageError("The data need columns: a mapping like {image: picture, text: title}.")
-        table = open_table(self.table)
+        object.__setattr__(self, "meaning", meaning_of(self.columns, self.key, self.group, self.split, self.split_seed))
+        table = open_table(self.table, self.options, self.access)
         object.__setattr__(self, "_open", table)
-        named = {f"columns.{m}": c for m, c in self.columns.items()}
-        named |= {k: c for k in ("key", "group", "split") if (c := getattr(self, k)) is not None}
-        for option, column in named.items():
-            if column not in table.columns:
-                raise UsageError(
-                    f"{option}: the table {self.table!r} has no column {column!r}.{suggest(column, list(table.columns))}"
-                )
+        self.meaning.check(table.name, table.columns)
+
+    @property
+    def name(self) -> str:
+        return self._open.name
+
+    @property
+    def base(self) -> str | None:
+        """The folder or URL that paths in the table are relative to."""
+        return self._open.base
 
     @property
     def modalities(self) -> list[str]:
@@ -54,28 +69,44 @@ class Samples:
         return len(self._open)
 
     def __getitem__(self, row: int) -> Sample:
-        return self.read(row, self.modalities)
-
-    def read(self, row: int, modalities: list[str]) -> Sample:
-        """The sample of a row with the values of some modalities, those that the row has."""
-        values = {m: self._open.value(row, self.columns[m]) for m in modalities}
+        """The raw values of a row; of several columns of a modality the first that has one."""
+        cell = partial(self._open.value, row)
+        values = {
+            m: next((v for c in columns if (v := cell(c)) is not None), None)
+            for m, columns in self.meaning.columns.items()
+        }
         return Sample(self.key_of(row), {m: v for m, v in values.items() if v is not None}, self.group_of(row))
+
+    def items(
+        self, row: int, processors: Mapping[str, Processor], seed: tuple[int, ...] | None = None
+    ) -> list[Sample | Reject]:
+        """A row as samples of processed items, or as a reject; see ``Columns.items``."""
+        return self.meaning.items(partial(self._open.value, row), str(row), row, processors, self.base, seed)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments that made it, as JSON values."""
-        names = ("table", "columns", "key", "group", "split")
-        return {name: getattr(self, name) for name in names} | {"columns": dict(self.columns)}
+        return {
+            "table": self.table if isinstance(self.table, str) else self.name,
+            "columns": {m: c if isinstance(c, str) else list(c) for m, c in self.columns.items()},
+            "key": self.key,
+            "group": self.group,
+            "split": dict(self.split) if isinstance(self.split, Mapping) else self.split,
+            "split_seed": self.split_seed,
+            "options": dict(self.options),
+        }
+
+    def keyed_by_number(self) -> Samples:
+        """The same samples, named by their row numbers."""
+        return replace(self, table=self._open, key=None)
 
     def key_of(self, row: int) -> str:
         """The row's name; its number where it has none."""
-        key = None if self.key is None else self._open.value(row, self.key)
-        return str(row) if key is None else str(key)
+        return self.meaning.key_of(partial(self._open.value, row), str(row))
 
     def group_of(self, row: int) -> str:
         """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
-        group = None if self.group is None else self._open.value(row, self.group)
-        return f"#{row}" if group is None else f"={group}"
+        return self.meaning.group_of(partial(self._open.value, row), str(row))
 
     def metadata(self, row: int) -> dict[str, Any]:
         """What tells people which row it is."""
@@ -84,31 +115,76 @@ class Samples:
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
         """Split name -> its rows, ascending int64."""
-        if self.split is None:
-            return {"all": np.arange(len(self))}
-        names = np.array([str(self._open.value(row, self.split)) for row in range(len(self))])
+        split = self.meaning.split
+        if isinstance(split, str):
+            names = np.array([str(cell) for cell in self._open.column(split)])
+        else:
+            of_group = {int(number): row for row, number in enumerate(self.group_numbers)}  # a row of each group
+            dealt = {n: self.meaning.split_of(partial(self._open.value, row), str(row)) for n, row in of_group.items()}
+            names = np.array([dealt[number] for number in self.group_numbers.tolist()])
         return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
 
-    def rows(self, split: str) -> np.ndarray:
-        """The rows of a split, or of ``all``.
+    @cached_property
+    def group_numbers(self) -> np.ndarray:
+        """``(rows,)`` int64: equal where the groups are."""
+        if self.group is None:
+            return np.arange(len(self))
+        cells = self._open.column(self.group)
+        known: dict[str, int] = {}
+        return np.array(
+            [known.setdefault(f"#{row}" if c is None else f"={c}", len(known)) for row, c in enumerate(cells)],
+            dtype=np.int64,
+        )
+
+    def present(self, modality: str) -> np.ndarray:
+        """``(rows,)`` bool: which rows have the modality."""
+        has = np.zeros(len(self), dtype=bool)
+        for column in self.meaning.columns[modality]:
+            has |= self._open.present(column)
+        return has
+
+    def rows(self, split: str | Sequence[str]) -> np.ndarray:
+        """The rows of a split, of several, or of ``all``, ascending.
 
         Raises:
             UsageError: there is no such split.
         """
         if split == "all":
             return np.arange(len(self))
-        if split not in self.splits:
-            raise UsageError(f"The table {self.table!r} has no split {split!r}.{suggest(split, [*self.splits, 'all'])}")
-        return self.splits[split]
+        names = [split] if isinstance(split, str) else list(split)
+        for name in names:
+            if name not in self.splits:
+                raise UsageError(
+                    f"The table {self.name!r} has no split {name!r}.{suggest(name, [*self.splits, 'all'])}"
+                )
+        return np.sort(np.concatenate([self.splits[name] for name in names]))
 
-    def values(self, modality: str, rows: np.ndarray) -> Iterator[Any]:
-        """The raw values of a modality in some rows, without the missing ones."""
+    def values(self, modality: str, rows: np.ndarray, processor: Processor | None = None) -> Iterator[Any]:
+        """The raw values of a modality in some rows, of all its columns, without the missing ones.
+
+        If the processor that is to take them is given, cells that name files become the files; those of missing files
+        are left out.
+        """
         for row in rows.tolist():
-            value = self._open.value(row, self.columns[modality])
-            if value is not None:
+            for column in self.meaning.columns[modality]:
+                value = self._open.value(row, column)
+                if value is None:
+                    continue
+                if processor is not None and processor.reads_files:
+                    try:
+                        value = resolve(value, self.base)
+                    except Exception:  # reading the row will tell
+                        continue
                 yield value
 
-    def failed(self, row: int, modality: str, error: MultimodalError) -> MultimodalError:
-        """``error`` with the place it arose at."""
-        where = f"table {self.table!r}, row {row} (key {self.key_of(row)}), column {self.columns[modality]!r}"
-        return MultimodalError(f"{where}: {error}")
+
+def meaning_of(
+    columns: Mapping[str, str | Sequence[str]],
+    key: str | None,
+    group: str | None,
+    split: str | Mapping[str, float] | None,
+    split_seed: int,
+) -> Columns:
+    """``Columns`` from the settings that people write."""
+    several = {m: (c,) if isinstance(c, str) else tuple(c) for m, c in (columns or {}).items()}
+    return Columns(several, key, group, SHARES if split is None else split, split_seed)

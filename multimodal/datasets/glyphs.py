@@ -13,7 +13,6 @@ and Python's ``unicodedata``. A row is one drawing of one character in one face.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import unicodedata
 from functools import cached_property
@@ -25,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from multimodal.core.files import replace_folder
+from multimodal.core.files import default_cache, replace_folder
+from multimodal.core.table import Table
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -48,7 +48,7 @@ BASELINE = 36  # pixels from the top
 FORMAT = 1  # raise it when what is made changes: the cache is then made anew
 
 
-class Glyphs:
+class Glyphs(Table):
     """The table of glyphs: about 54,000 rows in about 7,300 groups (the characters)."""
 
     name = "glyphs"
@@ -90,6 +90,9 @@ class Glyphs:
         if column == "split":
             return self._splits[row]
         raise KeyError(column)
+
+    def present(self, name: str) -> np.ndarray:
+        return np.ones(len(self), dtype=bool)
 
     @cached_property
     def _splits(self) -> list[str]:
@@ -162,13 +165,6 @@ def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
         edge_index=torch.from_numpy(np.stack([np.append(here, following), np.append(following, here)])),
         edge_attr=torch.from_numpy(np.concatenate([along, -along]).astype(np.float32)),
     )
-
-
-def default_cache() -> Path:
-    """``$MULTIMODAL_CACHE``, or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("MULTIMODAL_CACHE") or user_cache_path("multimodal"))
 
 
 def made(cache: Path) -> Path:

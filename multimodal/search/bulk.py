@@ -2,7 +2,9 @@
 
 A folder of embeddings holds ``embeddings.json`` (what they are of) and
 ``part-00000.parquet``, ... with the columns ``key``, ``group``, ``metadata`` (JSON) and one column of vectors for each
-modality, null where the row lacks it. A part is there whole or not at all; a second run makes those that are missing.
+modality, null where the row lacks it. A row of which a modality has several columns stands there once for each, a row
+that cannot be read not at all, but in ``rejects.jsonl``. A part is there whole or not at all; a second run makes those
+that are missing.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.rejects import Rejects
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
@@ -60,7 +63,8 @@ def embed_rows(
     advance: Callable[[int], object] | None = None,
     part_rows: int = PART_ROWS,
     batch_size: int = 256,
-) -> None:
+    max_rejects: float = 0.01,
+) -> Rejects:
     """Embed rows of a table into the folder ``out``.
 
     Args:
@@ -68,9 +72,13 @@ def embed_rows(
         rows: ``(r,)`` row numbers.
         out: a new or empty folder, or one where the same work was begun.
         advance: called with the number of rows that are done, a batch or a part of an earlier run at a time.
+        max_rejects: the part of the rows that may be unreadable.
+
+    Returns:
+        The rows that cannot be read; they are left out and stand in ``rejects.jsonl``.
 
     Raises:
-        MultimodalError: ``out`` holds something else, or a row cannot be read.
+        MultimodalError: ``out`` holds something else, or too many rows cannot be read.
     """
     from multimodal.data.loading import ordered_loader
 
@@ -82,22 +90,27 @@ def embed_rows(
     digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, samples.settings, len(rows), digest, part_rows)
     _begin(manifest, out)
+    rejects = Rejects(max_rejects, len(rows), out / "rejects.jsonl")
+    by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
     for number, part in enumerate(manifest.parts):
         of_part = rows[number * part_rows : (number + 1) * part_rows]
         if not (out / part).exists():
-            loader = ordered_loader(samples, of_part, {m: embedder.processors[m] for m in modalities}, batch_size)
-            table = _part(embedder.embed_all(loader, advance), samples, of_part, modalities, embedder.dim)
+            processors = {m: embedder.processors[m] for m in modalities}
+            loader = ordered_loader(by_number, of_part, processors, batch_size, rejects)
+            table = _part(embedder.embed_all(loader, advance), samples, modalities, embedder.dim)
             pq.write_table(table, out / f"{part}.new")
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
             advance(len(of_part))
+    return rejects
 
 
-def _part(embeddings: Embeddings, samples: Samples, rows: np.ndarray, modalities: Sequence[str], dim: int) -> pa.Table:
+def _part(embeddings: Embeddings, samples: Samples, modalities: Sequence[str], dim: int) -> pa.Table:
+    rows = [int(key) for key in embeddings.keys]
     columns: dict[str, Any] = {
-        "key": [samples.key_of(row) for row in rows.tolist()],
-        "group": [samples.group_of(row) for row in rows.tolist()],
-        "metadata": [json.dumps(samples.metadata(row), ensure_ascii=False) for row in rows.tolist()],
+        "key": [samples.key_of(row) for row in rows],
+        "group": [samples.group_of(row) for row in rows],
+        "metadata": [json.dumps(samples.metadata(row), ensure_ascii=False) for row in rows],
     }
     for m in modalities:
         vectors, missing = np.zeros((len(rows), dim), np.float32), np.ones(len(rows), bool)

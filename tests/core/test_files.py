@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import replace_folder
+from multimodal.core.files import default_cache, replace_folder
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -125,3 +125,10 @@ def test_the_folder_is_open_to_whom_the_umask_lets_in(tmp_path: Path, mask: int)
     finally:
         os.umask(before)
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "here"))
+    assert default_cache() == tmp_path / "here"
+    monkeypatch.setenv("MULTIMODAL_CACHE", "")
+    assert default_cache().name == "multimodal"

@@ -6,8 +6,8 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,16 +15,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.cli import encoders
-from multimodal.cli.main import main
-from multimodal.core.batch import Batch
+from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError
-from multimodal.data.loading import Draw, EpochSampler, ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.core.rejects import Reject, Rejects
+from multimodal.core.table import Table
+from multimodal.data.loading import ProcessedSamples, ResumableLoader, ordered_loader
 from multimodal.data.samples import Samples
+from multimodal.data.sampling import Draw, EpochSampler, PairSampler, coverage
 
 
-class NumberTable:
+class NumberTable(Table):
     """Row r has the number r; every third row lacks its ``even`` one; some cells cannot be read."""
 
     name = "numbers"
@@ -64,13 +65,16 @@ PROCESSORS = {"number": NumberProcessor(), "even": NumberProcessor()}
 
 
 def samples_of(rows: int, unreadable: Sequence[int] = ()) -> Samples:
-    with patch("multimodal.data.samples.open_table", return_value=NumberTable(rows, unreadable)):
-        return Samples("numbers", {"number": "number", "even": "even"}, key="key")
+    return Samples(NumberTable(rows, unreadable), {"number": "number", "even": "even"}, key="key")
+
+
+def few_rejects() -> Rejects:
+    return Rejects(max_rejects=1.0, rows=None)
 
 
 def training_loader(groups: Sequence[int], batch_size: int, seed: int = 0, **options: Any) -> ResumableLoader:
     sampler = EpochSampler(np.arange(len(groups)), np.array(groups), batch_size, seed)
-    return ResumableLoader(ProcessedSamples(samples_of(len(groups)), PROCESSORS), sampler, **options)
+    return ResumableLoader(ProcessedSamples(samples_of(len(groups)), PROCESSORS), sampler, few_rejects(), **options)
 
 
 def batches_of(sampler: EpochSampler, epoch: int) -> list[list[Draw]]:
@@ -212,29 +216,33 @@ def test_an_iteration_that_was_left_is_gone_on_with_and_ends_with_its_epoch() ->
 # -- items
 
 
+def number_of(row: int, seed: tuple[int, ...] | None) -> float:
+    (sample,) = ProcessedSamples(samples_of(20), PROCESSORS)[Draw(row, seed)]
+    assert isinstance(sample, Sample)
+    return sample.values["number"]
+
+
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 19))
 @settings(deadline=None, max_examples=30)
 def test_augmentation_depends_on_seed_epoch_and_row_alone(seed: int, epoch: int, row: int) -> None:
-    data = ProcessedSamples(samples_of(20), PROCESSORS)
-    once = data[Draw(row, (seed, epoch, row))]
-    data[Draw(5, (1, 2, 5))]
-    assert data[Draw(row, (seed, epoch, row))] == once
-    assert row < once.values["number"] < row + 1
-    others = [data[Draw(row, s)].values["number"] for s in ((seed + 1, epoch, row), (seed, epoch + 1, row))]
-    assert len({once.values["number"], *others}) == 3
-    assert data[Draw(row)].values["number"] == row
+    once = number_of(row, (seed, epoch, row))
+    number_of(5, (1, 2, 5))
+    assert number_of(row, (seed, epoch, row)) == once
+    assert row < once < row + 1
+    others = [number_of(row, s) for s in ((seed + 1, epoch, row), (seed, epoch + 1, row))]
+    assert len({once, *others}) == 3
+    assert number_of(row, None) == row
 
 
 def test_rows_of_one_epoch_get_noise_of_their_own() -> None:
-    data = ProcessedSamples(samples_of(20), PROCESSORS)
-    noise = {data[Draw(row, (0, 0, row))].values["number"] - row for row in range(20)}
+    noise = {number_of(row, (0, 0, row)) - row for row in range(20)}
     assert len(noise) == 20
 
 
 @given(st.lists(st.integers(0, 19), max_size=20), st.integers(1, 7))
 @settings(deadline=None, max_examples=40)
 def test_an_ordered_loader_reads_the_rows_in_their_order_as_they_are(rows: list[int], batch_size: int) -> None:
-    loader = ordered_loader(samples_of(20), np.array(rows, dtype=np.int64), PROCESSORS, batch_size)
+    loader = ordered_loader(samples_of(20), np.array(rows, dtype=np.int64), PROCESSORS, batch_size, few_rejects())
     batches = list(loader)
     assert len(loader) == len(batches) == -(-len(rows) // batch_size)
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -250,26 +258,78 @@ def test_an_ordered_loader_reads_the_rows_in_their_order_as_they_are(rows: list[
 
 
 @pytest.mark.parametrize("seed", [None, (0, 0, 4)])
-def test_a_value_that_cannot_be_read_is_told_with_its_table_row_key_and_column(seed: tuple[int, ...] | None) -> None:
-    data = ProcessedSamples(samples_of(9, unreadable=[4]), PROCESSORS)
-    with pytest.raises(MultimodalError) as caught:
-        data[Draw(4, seed)]
-    assert str(caught.value) == "table 'numbers', row 4 (key n4), column 'number': unreadable is no number."
+def test_a_row_that_cannot_be_read_is_a_reject(seed: tuple[int, ...] | None) -> None:
+    (reject,) = ProcessedSamples(samples_of(9, unreadable=[4]), PROCESSORS)[Draw(4, seed)]
+    assert reject == Reject(4, "n4", "number", "unreadable", "unreadable", "unreadable is no number.")
 
 
-def test_workers_tell_of_a_value_that_cannot_be_read_in_the_same_words(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """After the worker's traceback, which a command leaves out."""
-    told = "table 'numbers', row 4 (key n4), column 'number': unreadable is no number."
-    loader = ordered_loader(samples_of(9, [4]), np.arange(9), PROCESSORS, 3, {"num_workers": 1})
-    with pytest.raises(MultimodalError) as caught:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rejects_are_left_out_of_batches_and_written_once(workers: int, tmp_path: Path) -> None:
+    path = tmp_path / "rejects.jsonl"
+    for _ in range(2):  # a second run does not write them again
+        rejects = Rejects(0.25, 9, path)
+        loader = ordered_loader(samples_of(9, [4, 7]), np.arange(9), PROCESSORS, 3, rejects, {"num_workers": workers})
+        for _ in range(2):
+            batches = list(loader)
+            assert [batch.keys for batch in batches] == [("n0", "n1", "n2"), ("n3", "n5"), ("n6", "n8")]
+            assert [[r.row for r in batch.rejects] for batch in batches] == [[], [4], [7]]
+        assert (len(rejects), rejects.reasons) == (2, {"unreadable": 2})
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["n4", "n7"]
+
+
+def test_too_many_rejects_stop_the_reading_with_a_summary(tmp_path: Path) -> None:
+    rejects = Rejects(0.2, 9, tmp_path / "rejects.jsonl")
+    loader = ordered_loader(samples_of(9, [4, 7]), np.arange(9), PROCESSORS, 3, rejects)
+    with pytest.raises(
+        MultimodalError, match=r"^2 of 9 rows cannot be read \(2 x unreadable\); max_rejects 0.2 allows 1"
+    ):
         list(loader)
-    assert str(caught.value).splitlines()[-1] == f"multimodal.core.errors.MultimodalError: {told}"
 
-    def run(command: str, arguments: list[str]) -> None:
-        raise caught.value
 
-    monkeypatch.setattr(encoders, "run", run)
-    assert main(["encoders"]) == 1
-    assert capsys.readouterr() == ("", f"multimodal encoders: {told}\n")
+def test_a_batch_may_lose_all_its_rows() -> None:
+    loader = ordered_loader(samples_of(4, [0, 1]), np.arange(4), PROCESSORS, 2, few_rejects())
+    empty, full = list(loader)
+    assert (len(empty), empty.inputs, len(empty.rejects), len(full)) == (0, {}, 2, 2)
+
+
+@given(
+    st.integers(0, 5),
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 30)), min_size=1, max_size=60),
+    st.integers(1, 9),
+)
+@settings(deadline=None, max_examples=60)
+def test_every_pair_gets_its_share_of_each_batch(
+    seed: int, rows: list[tuple[bool, bool, bool, int]], size: int
+) -> None:
+    numbers = np.arange(len(rows)) * 3  # row numbers are not positions
+    has = {m: np.array([row[i] for row in rows]) for i, m in enumerate("abc")}
+    groups = np.array([row[3] for row in rows])
+    sampler = PairSampler(numbers, groups, has, size, seed)
+    pairs = [p for p in (("a", "b"), ("a", "c"), ("b", "c")) if (has[p[0]] & has[p[1]]).any()]
+    with_pair = {int(g) for g, *h in zip(groups, *has.values(), strict=True) if sum(h) > 1}
+    assert len(sampler) == (len(with_pair) // size if pairs else 0)
+    batches = list(sampler)
+    assert [len(batch) for batch in batches] == [size] * len(sampler)
+    share = size // max(len(pairs), 1)
+    for batch in batches:
+        drawn = [draw.row // 3 for draw in batch]
+        for a, b in pairs:
+            assert sum(bool(has[a][row] and has[b][row]) for row in drawn) >= share
+        assert all(sum(h[row] for h in has.values()) > 1 for row in drawn)
+    assert batches == list(sampler)
+
+
+def test_rare_pairs_come_again_before_others_and_all_their_groups_in_turn() -> None:
+    """1,000 rows of a and b, 8 of a and c: each pair fills half of every batch."""
+    has = {"a": np.ones(1008, bool), "b": np.arange(1008) < 1000, "c": np.arange(1008) >= 1000}
+    sampler = PairSampler(np.arange(1008), np.arange(1008), has, 16, seed=1)
+    rows = np.array([[draw.row for draw in batch] for batch in sampler])
+    assert ((rows >= 1000).sum(axis=1) == 8).all()
+    counts = Counter(rows[rows >= 1000].tolist())
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert len(set(rows[rows < 1000].tolist())) == 8 * len(sampler)  # none twice in an epoch
+
+
+def test_the_coverage_counts_groups() -> None:
+    has = {"a": np.array([True, True, True, False]), "b": np.array([True, False, False, True])}
+    assert coverage(np.array([0, 0, 1, 2]), has) == {"a-b": 1 / 3}

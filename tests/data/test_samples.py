@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.batch import Sample
+from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.rejects import Reject
+from multimodal.core.table import Table
 from multimodal.data.samples import Samples
 
 CELLS: dict[str, Sequence[Any]] = {
@@ -25,13 +28,13 @@ CELLS: dict[str, Sequence[Any]] = {
 COLUMNS = {"image": "picture", "text": "title"}
 
 
-class ShopTable:
+class ShopTable(Table):
     """Columns of cells."""
 
     name = "shop"
     metadata_columns = ("title", "product")
 
-    def __init__(self, cells: dict[str, Sequence[Any]]) -> None:
+    def __init__(self, cells: Mapping[str, Sequence[Any]]) -> None:
         self.cells, self.columns = cells, tuple(cells)
 
     def __len__(self) -> int:
@@ -41,9 +44,8 @@ class ShopTable:
         return self.cells[column][row]
 
 
-def samples_of(cells: dict[str, Sequence[Any]], columns: dict[str, str], **options: str) -> Samples:
-    with patch("multimodal.data.samples.open_table", return_value=ShopTable(cells)):
-        return Samples("shop", columns, **options)
+def samples_of(cells: Mapping[str, Sequence[Any]], columns: Mapping[str, Any], **options: Any) -> Samples:
+    return Samples(ShopTable(cells), columns, **options)
 
 
 @pytest.fixture
@@ -60,10 +62,6 @@ def test_a_sample_has_the_values_that_its_row_has(shop: Samples) -> None:
         {"image": "c.png"},
         {},
     ]
-
-
-def test_only_the_asked_modalities_are_read(shop: Samples) -> None:
-    assert dict(shop.read(0, ["text"]).values) == {"text": "cup"}
 
 
 def test_keys_and_groups_are_the_cells_of_their_columns(shop: Samples) -> None:
@@ -95,14 +93,16 @@ def test_rows_with_a_missing_key_are_named_by_their_number() -> None:
     assert len({samples.group_of(row) for row in range(3)}) == 3
 
 
-def test_the_settings_are_json_values_that_make_the_same_samples(shop: Samples) -> None:
-    settings = {"table": "shop", "columns": COLUMNS, "key": "sku", "group": "product", "split": "part"}
-    assert json.loads(json.dumps(shop.settings)) == shop.settings == settings
-    with patch("multimodal.data.samples.open_table", return_value=ShopTable(CELLS)):
-        assert Samples(**shop.settings) == shop
-    assert samples_of(CELLS, COLUMNS).settings == {"table": "shop", "columns": COLUMNS} | dict.fromkeys(
-        ("key", "group", "split")
-    )
+def test_the_settings_are_json_values_that_make_the_same_samples() -> None:
+    shop = samples_of(CELLS, {"image": "picture", "text": ["title", "sku"]}, key="sku", split={"a": 0.5, "b": 0.5})
+    settings = shop.settings
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["table"] == "shop"
+    again = Samples(**(settings | {"table": ShopTable(CELLS)}))  # pyright: ignore[reportArgumentType]
+    assert again.settings == settings
+    assert {name: rows.tolist() for name, rows in again.splits.items()} == {
+        name: rows.tolist() for name, rows in shop.splits.items()
+    }
 
 
 def test_the_metadata_are_the_cells_that_the_table_names(shop: Samples) -> None:
@@ -127,12 +127,46 @@ def test_splits_hold_their_rows_in_ascending_order(names: list[str]) -> None:
     assert samples.rows("all").tolist() == list(range(len(names)))
 
 
-def test_without_a_split_column_there_is_all_alone() -> None:
-    bare = samples_of(CELLS, COLUMNS)
-    assert list(bare.splits) == ["all"]
-    assert bare.rows("all").tolist() == [0, 1, 2, 3]
-    with pytest.raises(UsageError, match=r"no split 'test'.*Known: all"):
-        bare.rows("test")
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 8)), min_size=1, max_size=40),
+    st.sampled_from([None, {"train": 0.9, "test": 0.1}, {"a": 0.2, "b": 0.3, "c": 0.5}]),
+    st.integers(0, 3),
+)
+def test_without_a_split_column_groups_are_dealt(groups: list[Any], shares: dict[str, float] | None, seed: int) -> None:
+    cells = {"title": groups, "product": groups}
+    dealt = samples_of(cells, {"text": "title"}, group="product", split=shares, split_seed=seed)
+    names = set(shares or ("train", "validation", "test"))
+    assert set(dealt.splits) <= names
+    assert sorted(row for rows in dealt.splits.values() for row in rows.tolist()) == list(range(len(groups)))
+    of = {row: name for name, rows in dealt.splits.items() for row in rows.tolist()}
+    for row, group in enumerate(groups):  # no group is in two splits, and where it is does not hang on other rows
+        assert {of[r] for r, g in enumerate(groups) if g == group and g is not None} <= {of[row]} or group is None
+        alone = samples_of(
+            {"title": [group], "product": [group]}, {"text": "title"}, group="product", split=shares, split_seed=seed
+        )
+        if group is not None:
+            assert list(alone.splits) == [of[row]]
+
+
+def test_the_shares_of_dealt_splits_are_met() -> None:
+    many = samples_of({"title": list(range(20_000))}, {"text": "title"}, split={"train": 0.7, "test": 0.3})
+    assert len(many.rows("test")) / 20_000 == pytest.approx(0.3, abs=0.015)
+    other = samples_of(
+        {"title": list(range(20_000))}, {"text": "title"}, split={"train": 0.7, "test": 0.3}, split_seed=1
+    )
+    both = len(np.intersect1d(many.rows("test"), other.rows("test")))
+    assert both / 20_000 == pytest.approx(0.09, abs=0.015)  # independent
+
+
+@pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.5, "test": -0.5}])
+def test_shares_that_are_no_shares_are_refused(shares: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=r"split: the shares .* must be positive and add up to 1"):
+        samples_of(CELLS, COLUMNS, split=shares)
+
+
+def test_several_splits_are_read_as_one(shop: Samples) -> None:
+    assert shop.rows(["test", "train"]).tolist() == [0, 1, 2, 3]
+    assert shop.rows(["test"]).tolist() == [1, 3]
 
 
 def test_an_unknown_split_is_answered_with_the_close_and_the_known_ones(shop: Samples) -> None:
@@ -157,6 +191,74 @@ def test_a_missing_column_is_answered_with_the_option_and_the_columns(
         samples_of(CELLS, columns, **options)
 
 
-def test_a_failure_is_told_with_its_table_row_key_and_column(shop: Samples) -> None:
-    error = shop.failed(1, "text", MultimodalError("it is empty."))
-    assert str(error) == "table 'shop', row 1 (key s-1), column 'title': it is empty."
+class Words(Processor):
+    """A word -> itself; training shouts; "?" cannot be read."""
+
+    def __call__(self, value: Any) -> str:
+        if value == "?":
+            raise Unreadable("question", "it asks.")
+        return value
+
+    def augment(self, item: str, rng: np.random.Generator) -> str:
+        return item.upper()
+
+    def collate(self, items: Sequence[str]) -> Inputs:
+        raise NotImplementedError
+
+
+ALTERNATIVES: dict[str, Sequence[Any]] = {
+    "name": ["cup", None, "pot", None, "?"],
+    "words": ["mug", "jug", None, None, "x"],
+    "picture": ["a", "b", "c", "d", "e"],
+}
+PROCESSORS = {"image": Words(), "text": Words()}
+
+
+@pytest.fixture
+def worded() -> Samples:
+    return samples_of(ALTERNATIVES, {"image": "picture", "text": ["name", "words"]})
+
+
+def test_evaluation_takes_all_columns_of_a_modality_as_one_group(worded: Samples) -> None:
+    found = [worded.items(row, PROCESSORS) for row in range(4)]
+    assert [[dict(s.values) for s in row if isinstance(s, Sample)] for row in found] == [
+        [{"image": "a", "text": "cup"}, {"text": "mug"}],
+        [{"image": "b", "text": "jug"}],
+        [{"image": "c", "text": "pot"}],
+        [{"image": "d"}],
+    ]
+    assert {(s.key, s.group) for s in found[0] if isinstance(s, Sample)} == {("0", "#0")}
+
+
+def test_training_draws_one_of_the_columns_and_in_time_each(worded: Samples) -> None:
+    drawn = set()
+    for epoch in range(40):
+        (sample,) = worded.items(0, PROCESSORS, seed=(0, epoch, 0))
+        assert isinstance(sample, Sample)
+        assert [sample] == worded.items(0, PROCESSORS, seed=(0, epoch, 0))
+        drawn.add(sample.values["text"])
+    assert drawn == {"CUP", "MUG"}
+    assert worded[0].values["text"] == "cup"
+
+
+def test_a_row_that_cannot_be_read_is_a_reject_with_its_reason(worded: Samples) -> None:
+    (reject,) = worded.items(4, PROCESSORS)
+    assert reject == Reject(4, "4", "name", "?", "question", "it asks.")
+
+
+def test_rows_that_have_a_modality_in_any_of_its_columns(worded: Samples) -> None:
+    assert worded.present("text").tolist() == [True, True, True, False, True]
+    assert worded.present("image").all()
+
+
+def test_processors_learn_from_all_columns(worded: Samples) -> None:
+    assert list(worded.values("text", np.arange(3))) == ["cup", "mug", "jug", "pot"]
+
+
+def test_a_settings_error_while_reading_is_no_reject(worded: Samples) -> None:
+    class Wrong(Words):
+        def __call__(self, value: Any) -> str:
+            raise UsageError("the extra is missing.")
+
+    with pytest.raises(UsageError, match="extra"):
+        worded.items(0, {"text": Wrong()})

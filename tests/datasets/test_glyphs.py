@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.datasets import glyphs as source
-from multimodal.datasets.glyphs import FONTS, Glyphs, default_cache, outline_graph, split_of
+from multimodal.datasets.glyphs import FONTS, Glyphs, outline_graph, split_of
 
 FONT_FILES = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 ONE_FACE = "STIXGeneralBolIta"  # has few characters
@@ -387,10 +387,3 @@ def check_pickle(table: Glyphs, rows: range) -> None:
         assert list(ours) == list(theirs)
         for name, values in ours.items():
             np.testing.assert_array_equal(theirs[name].numpy(), values.numpy())
-
-
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "here"))
-    assert default_cache() == tmp_path / "here"
-    monkeypatch.setenv("MULTIMODAL_CACHE", "")
-    assert default_cache().name == "multimodal"

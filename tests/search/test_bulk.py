@@ -18,8 +18,10 @@ import torch
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError
 from multimodal.core.registry import create
+from multimodal.core.table import Table
 from multimodal.data.samples import Samples
 from multimodal.search.bulk import MANIFEST, Manifest, embed_rows, read_manifest, read_parts
+from multimodal.search.index import Index
 
 PATH = {"x": [[0.0, 1, 1, 0], [1, 0, 0, 0]], "edge_index": [[0, 1], [1, 0]], "edge_attr": [[1.0, 1, 1], [1, 1, -1]]}
 POINT = {"x": [[0.5, 0, 1, 1]], "edge_index": [], "edge_attr": []}
@@ -34,7 +36,7 @@ CELLS: dict[str, Sequence[Any]] = {
 ROWS = np.arange(11)
 
 
-class ShopTable:
+class ShopTable(Table):
     """Columns of cells; rows 4 to 7, a whole part, lack the text, rows 6 to 8 everything."""
 
     metadata_columns = ("title", "product")
@@ -56,8 +58,7 @@ def samples_of(
     group: str | None = "product",
     **columns: str,
 ) -> Samples:
-    with patch("multimodal.data.samples.open_table", return_value=ShopTable(table, cells)):
-        return Samples(table, columns or {"graph": "drawing", "text": "title"}, key=key, group=group)
+    return Samples(ShopTable(table, cells), columns or {"graph": "drawing", "text": "title"}, key=key, group=group)
 
 
 def new_embedder(seed: int = 0) -> Embedder:
@@ -122,6 +123,8 @@ def test_the_parts_have_the_documented_columns_and_rows(embedder: Embedder, tmp_
         "key": "sku",
         "group": "product",
         "split": None,
+        "split_seed": 0,
+        "options": {},
     }
     assert manifest["fingerprint"] == embedder.fingerprint
 
@@ -213,14 +216,45 @@ def test_a_part_that_was_lost_is_made_again(embedder: Embedder, tmp_path: Path) 
     assert contents(tmp_path / "out") == before
 
 
-def test_a_row_that_cannot_be_read_is_named_and_the_parts_before_it_stay(embedder: Embedder, tmp_path: Path) -> None:
+def test_too_many_rows_that_cannot_be_read_stop_it_and_the_parts_before_stay(
+    embedder: Embedder, tmp_path: Path
+) -> None:
     broken = samples_of(cells=CELLS | {"title": [*TITLES[:9], "", "tea pot"]})
-    with pytest.raises(MultimodalError, match=r"table 'shop', row 9 \(key s-9\), column 'title': the text is empty"):
+    with pytest.raises(MultimodalError, match=r"1 of 11 rows cannot be read .*row 9, column 'title': .* empty"):
         embed(embedder, tmp_path / "out", samples=broken)
     assert sorted(path.name for path in (tmp_path / "out").glob("part-*")) == [
         "part-00000.parquet",
         "part-00001.parquet",
     ]
+
+
+def test_a_row_that_cannot_be_read_is_left_out_and_the_others_keep_their_names(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    broken = samples_of(cells=CELLS | {"title": [TITLES[0], "", *TITLES[2:]]})
+    rejects = embed_rows(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
+    assert len(rejects) == 1
+    made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
+    assert [row["key"] for row in made] == [f"s-{row}" for row in range(11) if row != 1]
+    (expected,) = embedder.encode(256, text=[TITLES[2]])
+    assert made[1]["text"] == pytest.approx(expected.tolist(), abs=1e-5)
+    index = Index.build(tmp_path / "out", tmp_path / "index")
+    assert "s-1" not in {hit.key for hit in index.search(expected[None], k=100)[0]}
+
+
+def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    cells = {"name": ["tea cup", "jug", None], "words": ["mug", None, None], "sku": ["a", "b", "c"]}
+    samples = Samples(
+        ShopTable("words", cells | {"title": cells["name"], "product": [1, 2, 3]}), {"text": ["name", "words"]}, "sku"
+    )
+    embed_rows(embedder, samples, np.arange(3), tmp_path / "out")
+    made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
+    assert [row["key"] for row in made] == ["a", "a", "b", "c"]
+    expected = embedder.encode(256, text=["tea cup", "mug", "jug"])
+    np.testing.assert_allclose([row["text"] for row in made[:3]], expected, atol=1e-5)
+    assert made[3]["text"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""Rows that cannot be read: skipped, counted by reason, told in a file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.errors import MultimodalError, Unreadable
+
+SHOWN = 200  # characters of a value
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that was skipped: its number and key, the column at fault, the value (cut short), the reason, the full message."""
+
+    row: int
+    key: str
+    column: str
+    value: str
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, row: int, key: str, column: str, value: Any, error: Exception) -> Reject:
+        """The reject that an error while reading or processing a value leads to."""
+        reason = error.reason if isinstance(error, Unreadable) else "unreadable"
+        message = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
+        return cls(row, key, column, shown(value), reason, message)
+
+
+def shown(value: Any) -> str:
+    """A value in some characters."""
+    text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+class Rejects:
+    """Collects rejects, each row and column once, and stops the work when there are too many.
+
+    Args:
+        max_rejects: the part of the rows that may be rejected, in [0, 1].
+        rows: how many rows there are; None: not known, as in a stream, where the part is taken of the rows seen.
+        path: the JSON Lines file to write them to; those that are in it already count. None: no file.
+    """
+
+    def __init__(self, max_rejects: float, rows: int | None, path: Path | None = None) -> None:
+        self.max_rejects, self.rows, self.path = max_rejects, rows, path
+        self.seen = 0
+        self._reasons: dict[tuple[int, str], str] = {}
+        self._rejected: set[int] = set()
+        self._first: Reject | None = None
+        if path is not None and path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    self._note(Reject(**json.loads(line)))
+                except (ValueError, TypeError) as error:
+                    raise MultimodalError(f"{path} is no file of rejected rows ({error}); move it away.") from error
+
+    def __len__(self) -> int:
+        """How many rows were rejected."""
+        return len(self._rejected)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How often each reason arose, the most frequent first."""
+        return dict(Counter(self._reasons.values()).most_common())
+
+    def add(self, rejects: Iterable[Reject], seen: int = 0) -> None:
+        """Take note of the rejects among ``seen`` further rows.
+
+        Raises:
+            MultimodalError: more than ``max_rejects`` of the rows are rejected; the message sums up the reasons.
+        """
+        self.seen += seen
+        new = [reject for reject in rejects if self._note(reject)]
+        if not new:
+            return
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in new)
+        if len(self) > self.limit:
+            raise MultimodalError(self.summary())
+
+    @property
+    def limit(self) -> int:
+        """How many rows may be rejected by now."""
+        return int(self.max_rejects * (max(self.seen, 1000) if self.rows is None else self.rows))
+
+    def summary(self) -> str:
+        """One line on how many rows were rejected and why."""
+        if not self._reasons:
+            return "No row was rejected."
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in self.reasons.items())
+        of = f"{self.seen:,} read so far" if self.rows is None else f"{self.rows:,}"
+        first = self._first
+        example = "" if first is None else f" The first: row {first.row}, column {first.column!r}: {first.message}"
+        where = "" if self.path is None else f" All are in {self.path}."
+        return (
+            f"{len(self):,} of {of} rows cannot be read ({reasons}); max_rejects {self.max_rejects:g} allows"
+            f" {self.limit:,}.{example}{where}"
+        )
+
+    def _note(self, reject: Reject) -> bool:
+        at = (reject.row, reject.column)
+        if at in self._reasons:
+            return False
+        self._reasons[at] = reject.reason
+        self._rejected.add(reject.row)
+        self._first = self._first or reject
+        return True

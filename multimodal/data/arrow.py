@@ -1,0 +1,65 @@
+"""Tables of the ``datasets`` library: rows in Arrow, in memory or mapped from disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodal.core.table import Table
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+
+class ArrowTable(Table):
+    """A ``datasets.Dataset`` as a table. Pictures and sounds in it come as the bytes or paths of their files."""
+
+    def __init__(self, name: str, data: Dataset, base: str | None = None) -> None:
+        self.name, self.base = name, base
+        self._data = undecoded(data) if data._indices is None else undecoded(data).flatten_indices()
+        self.columns = tuple(data.column_names)
+        self.metadata_columns = describing(data.features)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def value(self, row: int, column: str) -> Any:
+        return raw(self._data.data.column(column)[row].as_py())
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self._data.data.column(name).to_pylist()
+
+    def present(self, name: str) -> np.ndarray:
+        return self._data.data.column(name).is_valid().to_numpy(zero_copy_only=False)
+
+
+def raw(cell: Any) -> Any:
+    """A cell as processors take it: the bytes or path of a file, None for what is missing, else the cell."""
+    if isinstance(cell, dict) and cell.keys() == {"bytes", "path"}:
+        return cell["path"] if cell["bytes"] is None else cell["bytes"]
+    return None if isinstance(cell, float) and math.isnan(cell) else cell
+
+
+def undecoded(data: Any) -> Any:
+    """A data set, or a stream, whose pictures and sounds stay the files that they are."""
+    from datasets import Audio, Image
+
+    for column, feature in (data.features or {}).items():
+        if isinstance(feature, Image | Audio):
+            data = data.cast_column(column, type(feature)(decode=False))
+    return data
+
+
+def describing(features: Features) -> tuple[str, ...]:
+    """The columns whose cells are JSON values for people."""
+    from datasets import ClassLabel, Value
+
+    kinds = ("string", "large_string", "bool", "int", "uint", "float")
+    return tuple(
+        name
+        for name, feature in features.items()
+        if isinstance(feature, Value | ClassLabel) and feature.dtype.rstrip("0123456789") in kinds
+    )

@@ -1,0 +1,113 @@
+"""What the columns of a table mean: which hold a modality, what names a row, what groups rows, what splits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from multimodal.core.batch import Sample, stable_number
+from multimodal.core.encoder import Processor
+from multimodal.core.errors import UsageError, suggest
+from multimodal.core.rejects import Reject
+from multimodal.data.files import resolve
+
+Cell = Callable[[str], Any]  # column -> the value of one row there; None: missing
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The meaning of a table's columns.
+
+    Args:
+        columns: modality -> the columns that hold it. Several are alternatives.
+        key: the column that names a row; None: the row number.
+        group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
+        split: the column that names each row's split, or the shares of splits that groups are dealt to.
+        split_seed: of that dealing.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    key: str | None
+    group: str | None
+    split: str | Mapping[str, float]
+    split_seed: int
+
+    def __post_init__(self) -> None:
+        if not self.columns or not all(self.columns.values()):
+            raise UsageError("The data need columns: a mapping like {image: picture, text: title}.")
+        if not isinstance(self.split, str):
+            shares = list(self.split.values())
+            if not shares or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+                raise UsageError(f"split: the shares {dict(self.split)} must be positive and add up to 1.")
+
+    def check(self, table: str, columns: Sequence[str]) -> None:
+        """Raise a ``UsageError`` if a column that is named here is none of the table's."""
+        named = [(f"columns.{m}", column) for m, several in self.columns.items() for column in several]
+        named += [(option, c) for option in ("key", "group", "split") if isinstance(c := getattr(self, option), str)]
+        for option, column in named:
+            if column not in columns:
+                raise UsageError(
+                    f"{option}: the table {table!r} has no column {column!r}.{suggest(column, list(columns))}"
+                )
+
+    def key_of(self, cell: Cell, number: str) -> str:
+        """The row's name; its number where it has none."""
+        key = None if self.key is None else cell(self.key)
+        return number if key is None else str(key)
+
+    def group_of(self, cell: Cell, number: str) -> str:
+        """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
+        group = None if self.group is None else cell(self.group)
+        return f"#{number}" if group is None else f"={group}"
+
+    def split_of(self, cell: Cell, number: str) -> str:
+        """The row's split. Rows of one group are in one split if it is dealt."""
+        if isinstance(self.split, str):
+            return str(cell(self.split))
+        return dealt(self.group_of(cell, number), self.split, self.split_seed)
+
+    def items(
+        self,
+        cell: Cell,
+        number: str,
+        row: int,
+        processors: Mapping[str, Processor],
+        base: str | None,
+        seed: tuple[int, ...] | None,
+    ) -> list[Sample | Reject]:
+        """A row as samples of processed items, or as the reject that it is if one of its values cannot be read.
+
+        For training (``seed`` is given) it is one sample: of several columns of a modality one is drawn, and the items
+        are augmented. Else it is as many samples of one group as a modality has columns, each with one of them.
+        """
+        key, group = self.key_of(cell, number), self.group_of(cell, number)
+        rng = None if seed is None else np.random.default_rng(seed)
+        samples: list[dict[str, Any]] = [{}]
+        for modality, processor in processors.items():
+            present = [(c, value) for c in self.columns[modality] if (value := cell(c)) is not None]
+            if rng is not None and len(present) > 1:
+                present = [present[rng.integers(len(present))]]
+            for number_of_alternative, (column, value) in enumerate(present):
+                try:
+                    item = processor(resolve(value, base) if processor.reads_files else value)
+                    item = item if rng is None else processor.augment(item, rng)
+                except UsageError:  # the settings are at fault, not this row
+                    raise
+                except Exception as error:
+                    return [Reject.of(row, key, column, value, error)]
+                if number_of_alternative == len(samples):
+                    samples.append({})
+                samples[number_of_alternative][modality] = item
+        return [Sample(key, values, group) for values in samples]
+
+
+def dealt(group: str, shares: Mapping[str, float], seed: int) -> str:
+    """The split of a group: a function of its name, the shares and the seed, whatever other groups there are."""
+    position = stable_number(f"{seed} {group}") / 2**63
+    bounds = list(accumulate(shares.values()))
+    return next((name for name, bound in zip(shares, bounds, strict=True) if position < bound), list(shares)[-1])

@@ -1,0 +1,248 @@
+"""Opening tables by name: what is there, which reader of the ``datasets`` library takes it, and how.
+
+1. a name -> ``locate`` -> ``Source``: the kind of its files, their addresses, the folder that their cells are relative to;
+2. a source -> ``open_table`` -> ``Table`` (mapped from a cache on disk, or in memory), or ``stream_of`` one of its files.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from multimodal import datasets as builtin
+from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.files import default_cache
+from multimodal.core.table import Table
+from multimodal.data.arrow import ArrowTable, undecoded
+from multimodal.data.folder import folder_of_files
+from multimodal.data.shards import tar_features
+
+Access = Literal["mapped", "memory", "streamed"]
+
+# suffix -> the reader of the datasets library, and its settings
+READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"delimiter": "\t", "quoting": 3}),  # quotes are letters there
+    ".jsonl": ("json", {}),
+    ".ndjson": ("json", {}),
+    ".json": ("json", {}),
+    ".parquet": ("parquet", {"batch_size": 10_000}),  # by default a whole row group is held in memory
+    ".tar": ("webdataset", {}),
+}
+READ_AT_ONCE = 256  # rows of a stream
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a table lies: the reader of its ``files``, the reader's settings, and the ``base`` of relative paths."""
+
+    name: str
+    reader: str
+    options: dict[str, Any]
+    files: tuple[str, ...]
+    base: str
+
+
+def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Access = "mapped") -> Table:
+    """A table by its name, or one that is at hand.
+
+    Args:
+        table: "glyphs"; the path, pattern or fsspec URL of a CSV, TSV, JSON Lines or Parquet file or of WebDataset tar
+            shards; a folder of such files, of a ``datasets`` data set saved to disk, or of any other files (see
+            ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the Hugging Face hub; or in Python a ``Table``, a
+            ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
+        options: settings of the reader, by the names of the ``datasets`` library (``delimiter``, ``encoding``, ...).
+        access: "mapped": from a cache on disk, made at the first opening; "memory": kept in memory.
+
+    Raises:
+        UsageError: there is nothing of that name, or an option is unknown.
+        MultimodalError: the files cannot be read.
+    """
+    if isinstance(table, Table):
+        return table
+    if not isinstance(table, str):
+        return _from_memory(table)
+    if table in builtin.TABLES:
+        return builtin.load(table)
+    import datasets
+    import fsspec
+
+    with _told(table):
+        if table.startswith("hf:"):
+            data = datasets.load_dataset(table[3:], cache_dir=_cache(), **(options or {}))
+            return ArrowTable(table, _joined(data))
+        files, path = fsspec.url_to_fs(table)
+        if files.isdir(path):
+            if files.exists(posixpath.join(path, "state.json")) or files.exists(
+                posixpath.join(path, "dataset_dict.json")
+            ):
+                return ArrowTable(table, _joined(datasets.load_from_disk(table)), table)
+            if not _shards_in(files, path):
+                return ArrowTable(table, folder_of_files(table), table)
+    source = locate(table, options)
+    with _told(table):
+        builder = _builder(source, source.files)
+        builder.download_and_prepare()
+        return ArrowTable(table, builder.as_dataset(split="train", in_memory=access == "memory"), source.base)
+
+
+def stream_of(source: Source, file: str) -> Iterator[dict[str, Any]]:
+    """The rows of one file of a source, in their order, as they are read."""
+    with _told(file):
+        rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))
+        for block in rows.iter(batch_size=READ_AT_ONCE):  # plain iteration would deal the files to torch's workers
+            columns = list(block)
+            for cells in zip(*block.values(), strict=True):
+                yield dict(zip(columns, cells, strict=True))
+
+
+def _builder(source: Source, files: Sequence[str]) -> Any:
+    """The reader itself: ``load_dataset`` would tell the hub that it was called."""
+    from datasets.packaged_modules.csv.csv import Csv
+    from datasets.packaged_modules.json.json import Json
+    from datasets.packaged_modules.parquet.parquet import Parquet
+    from datasets.packaged_modules.webdataset.webdataset import WebDataset
+
+    readers = {"csv": Csv, "json": Json, "parquet": Parquet, "webdataset": WebDataset}
+    return readers[source.reader](cache_dir=_cache(), data_files=list(files), **source.options)
+
+
+def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
+    """The files of a table of files, with the reader that takes them.
+
+    Raises:
+        UsageError: nothing is there, or it is of no known kind.
+    """
+    import fsspec
+
+    with _told(table):
+        system, path = fsspec.url_to_fs(table)
+        if system.isdir(path):
+            found, base = _shards_in(system, path), path
+        else:
+            found = sorted(str(file) for file in system.glob(path)) if any(c in path for c in "*?[") else [path]
+            found = [file for file in found if system.isfile(file)]
+            base = posixpath.dirname(path.partition("*")[0])
+    if not found:
+        raise UsageError(
+            f"There is no table {table!r}: no file or folder of that name.{suggest(table, list(builtin.TABLES))}"
+            f" Or name a file ({', '.join(READERS)}), a folder, a URL, or hf:OWNER/NAME."
+        )
+    suffixes = {_suffix(file) for file in found}
+    if len(suffixes) > 1:
+        raise UsageError(
+            f"{table} holds several kinds of tables ({', '.join(sorted(suffixes))}); name one, as a pattern."
+        )
+    (suffix,) = suffixes
+    if suffix not in READERS:
+        raise UsageError(f"The table {table!r} ends in none of {', '.join(READERS)}, so its format is not known.")
+    reader, settings = READERS[suffix]
+    addresses = tuple(system.unstrip_protocol(file) if _is_remote(table) else file for file in found)
+    settings = settings | dict(options or {})
+    with _told(table):
+        if reader == "csv" and "features" not in settings:
+            settings |= _as_text(addresses[0], settings)
+        if reader == "webdataset":
+            settings |= {"features": tar_features(addresses)}
+    return Source(table, reader, settings, addresses, system.unstrip_protocol(base) if _is_remote(table) else base)
+
+
+def _as_text(file: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that read each cell as the text that it is: "007" stays itself, "NA" too; an empty cell is missing."""
+    import pandas as pd
+    from datasets import Features, Value
+
+    known = (
+        "delimiter",
+        "sep",
+        "quoting",
+        "quotechar",
+        "escapechar",
+        "encoding",
+        "header",
+        "names",
+        "skiprows",
+        "comment",
+    )
+    columns = pd.read_csv(file, nrows=0, dtype=str, **{k: v for k, v in settings.items() if k in known}).columns
+    features = Features({str(column): Value("string") for column in columns})
+    return {"features": features, "keep_default_na": False, "na_values": [""]}
+
+
+def _from_memory(table: Any) -> ArrowTable:
+    import datasets
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        table = datasets.Dataset.from_pandas(table, preserve_index=False)
+    elif isinstance(table, list) and all(isinstance(row, dict) for row in table):
+        with _told("rows"):
+            table = datasets.Dataset.from_list(table)
+    if not isinstance(table, datasets.Dataset):
+        raise UsageError(
+            f"A {type(table).__name__} is no table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."
+        )
+    return ArrowTable("in memory", table)
+
+
+def _joined(data: Any) -> Any:
+    """A data set; of several splits one, with a column ``split`` that names them."""
+    import datasets
+
+    if not isinstance(data, datasets.DatasetDict):
+        return data
+    named = [
+        part if "split" in part.column_names else part.add_column("split", [str(name)] * len(part))
+        for name, part in data.items()
+    ]
+    return datasets.concatenate_datasets(named)
+
+
+def _shards_in(system: Any, folder: str) -> list[str]:
+    """The table files that lie directly in a folder."""
+    return sorted(file for file in system.ls(folder, detail=False) if _suffix(file) in READERS and system.isfile(file))
+
+
+def _suffix(file: str) -> str:
+    stem, suffix = posixpath.splitext(file.lower())
+    return posixpath.splitext(stem)[1] if suffix in COMPRESSED else suffix
+
+
+def _is_remote(table: str) -> bool:
+    return "://" in table
+
+
+def _cache() -> str:
+    return str(default_cache() / "tables")
+
+
+@contextmanager
+def _told(table: str) -> Iterator[None]:
+    """Whatever a reader raises becomes one line that names the table."""
+    import datasets
+
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs as an error is in the exception
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    except MultimodalError:
+        raise
+    except (TypeError, ValueError) as error:
+        if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
+            raise UsageError(f"data.options for the table {table!r}: {error}") from error
+        raise MultimodalError(_cannot(table, error)) from error
+    except Exception as error:  # readers for many formats raise as many kinds
+        raise MultimodalError(_cannot(table, error)) from error
+
+
+def _cannot(table: str, error: BaseException) -> str:
+    while error.__cause__ is not None:  # the datasets library wraps what went wrong
+        error = error.__cause__
+    hint = " Set data.options.encoding." if isinstance(error, UnicodeDecodeError) else ""
+    return f"The table {table!r} cannot be read ({type(error).__name__}: {error}).{hint}"

@@ -1,0 +1,79 @@
+"""Rejects are counted once, written once, and stop the work past their limit."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from multimodal.core.errors import MultimodalError, Unreadable
+from multimodal.core.rejects import SHOWN, Reject, Rejects
+
+
+def reject(row: int, column: str = "photo", reason: str = "missing file") -> Reject:
+    return Reject(row, f"k{row}", column, "x.png", reason, f"{reason}!")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "message"),
+    [
+        (Unreadable("empty text", "the text is empty."), "empty text", "the text is empty."),
+        (MultimodalError("no."), "unreadable", "no."),
+        (KeyError("x"), "unreadable", "KeyError: 'x'"),
+    ],
+)
+def test_a_reject_tells_what_was_wrong(error: Exception, reason: str, message: str) -> None:
+    assert Reject.of(3, "k", "c", "v", error) == Reject(3, "k", "c", "v", reason, message)
+
+
+def test_values_are_shown_in_some_characters() -> None:
+    assert Reject.of(0, "", "", b"abc", KeyError()).value == "<3 bytes>"
+    assert len(Reject.of(0, "", "", "y" * 10_000, KeyError()).value) == SHOWN
+
+
+def test_an_unreadable_crosses_processes() -> None:
+    error = pickle.loads(pickle.dumps(Unreadable("empty text", "the text is empty.")))
+    assert (str(error), error.reason) == ("the text is empty.", "empty text")
+
+
+def test_a_row_and_column_count_once_and_a_row_once(tmp_path: Path) -> None:
+    rejects = Rejects(1.0, 10, tmp_path / "run" / "rejects.jsonl")
+    rejects.add([reject(1), reject(1), reject(1, "sound", "silent audio"), reject(2)], seen=4)
+    rejects.add([reject(2)], seen=4)
+    assert (len(rejects), rejects.reasons) == (2, {"missing file": 2, "silent audio": 1})
+    lines = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert [(line["row"], line["column"]) for line in lines] == [(1, "photo"), (1, "sound"), (2, "photo")]
+    assert len(Rejects(1.0, 10, tmp_path / "run" / "rejects.jsonl")) == 2  # it goes on with them
+
+
+def test_no_reject_leaves_no_file(tmp_path: Path) -> None:
+    Rejects(0.1, 10, tmp_path / "rejects.jsonl").add([], seen=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("part", "rows", "allowed"), [(0.01, 100, 1), (0.01, 99, 0), (0.0, 100, 0), (0.5, 4, 2)])
+def test_more_than_the_allowed_part_of_the_rows_stops_with_a_summary(part: float, rows: int, allowed: int) -> None:
+    rejects = Rejects(part, rows)
+    rejects.add([reject(row) for row in range(allowed)])
+    message = (
+        rf"{allowed + 1} of {rows} rows cannot be read \({allowed + 1} x missing file\); .*first: row 0, column 'photo'"
+    )
+    with pytest.raises(MultimodalError, match=message):
+        rejects.add([reject(allowed)])
+
+
+def test_of_a_stream_the_part_is_of_the_rows_seen_from_a_thousand_on() -> None:
+    rejects = Rejects(0.01, None)
+    rejects.add([reject(row) for row in range(10)], seen=500)
+    rejects.add([], seen=1500)
+    rejects.add([reject(row) for row in range(10, 20)], seen=0)
+    with pytest.raises(MultimodalError, match="21 of 2,000 read so far"):
+        rejects.add([reject(20)])
+
+
+def test_a_file_of_other_things_is_not_added_to(tmp_path: Path) -> None:
+    (tmp_path / "rejects.jsonl").write_text("hello\n")
+    with pytest.raises(MultimodalError, match=r"rejects\.jsonl is no file of rejected rows"):
+        Rejects(0.1, 10, tmp_path / "rejects.jsonl")

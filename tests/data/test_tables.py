@@ -1,0 +1,233 @@
+"""Tables of files, of folders, of memory: what is written is what is read."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.table import Table
+from multimodal.data.tables import open_table
+
+ROWS = [
+    {"id": "007", "title": "a “red” cup, large", "photo": "photos/cup.png"},
+    {"id": "008", "title": None, "photo": "photos/mug.png"},
+    {"id": "NA", "title": "null", "photo": None},
+]
+
+
+# the datasets library leaves files open that it cannot read
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
+
+
+def cells(table: Table) -> list[dict[str, Any]]:
+    return [{c: table.value(row, c) for c in table.columns} for row in range(len(table))]
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]] = ROWS) -> Path:
+    frame = pd.DataFrame(list(rows))
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".tsv":
+        frame.to_csv(path, index=False, sep="\t", quoting=3)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("access", ["mapped", "memory"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"])
+def test_a_table_file_is_read_as_it_is(tmp_path: Path, suffix: str, access: Any) -> None:
+    path = write(tmp_path / f"shop{suffix}")
+    table = open_table(str(path), access=access)
+    assert (table.name, table.columns, table.base) == (str(path), ("id", "title", "photo"), str(tmp_path))
+    assert cells(table) == ROWS
+    assert table.column("id") == ["007", "008", "NA"]
+    assert table.present("title").tolist() == [True, False, True]
+    assert table.metadata_columns == table.columns
+
+
+def test_compressed_and_several_files_and_urls(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"part-{number}.parquet", [ROWS[number]])
+    assert cells(open_table(f"{tmp_path}/part-*.parquet")) == ROWS
+    assert cells(open_table(str(tmp_path))) == ROWS  # a folder of them
+    pd.DataFrame(ROWS).to_csv(tmp_path / "shop.csv.gz", index=False)
+    assert cells(open_table(str(tmp_path / "shop.csv.gz"))) == ROWS
+    assert cells(open_table(f"file://{tmp_path}/part-*.parquet")) == ROWS
+
+
+def test_a_table_in_the_memory_file_system_of_fsspec_is_read_by_its_url() -> None:
+    with fsspec.open("memory://shop/rows.jsonl", "w") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in ROWS))  # pyright: ignore[reportAttributeAccessIssue]
+    table = open_table("memory://shop/rows.jsonl")
+    assert cells(table) == ROWS
+    assert table.base == "memory:///shop"
+
+
+def test_options_are_those_of_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_bytes("id;title\n1;caf\xe9\n".encode("latin-1"))
+    table = open_table(str(tmp_path / "odd.csv"), {"delimiter": ";", "encoding": "latin-1"})
+    assert cells(table) == [{"id": "1", "title": "café"}]
+    with pytest.raises(MultimodalError, match=r"odd\.csv.*Set data\.options\.encoding"):
+        open_table(str(tmp_path / "odd.csv"), {"delimiter": ";"})
+    with pytest.raises(UsageError, match=r"data\.options .*delimitr"):
+        open_table(str(tmp_path / "odd.csv"), {"delimitr": ";"})
+
+
+def test_quotes_in_a_tsv_are_letters_and_backslashes_may_escape(tmp_path: Path) -> None:
+    (tmp_path / "m.tsv").write_text('smiles\ttext\nC\\\\C\t"a" 5"-thing\nCC\tb\n')
+    assert cells(open_table(str(tmp_path / "m.tsv"), {"escapechar": "\\"})) == [
+        {"smiles": "C\\C", "text": '"a" 5"-thing'},
+        {"smiles": "CC", "text": "b"},
+    ]
+
+
+def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "shop.csv")
+    assert len(open_table(str(path))) == 3
+    write(path, ROWS[:2])
+    assert cells(open_table(str(path))) == ROWS[:2]
+
+
+def test_a_folder_of_files_has_a_row_for_each_stem(tmp_path: Path) -> None:
+    folder = tmp_path / "things"
+    for name, content in {
+        "cups/red.png": b"1", "cups/red.txt": "röd".encode(), "mugs/red.png": b"2", "lone.wav": b"3", ".hidden": b"4",
+    }.items():  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    table = open_table(str(folder))
+    assert cells(table) == [
+        {"key": "cups/red", "name": "red", "folder": "cups", "png": "cups/red.png", "txt": "röd", "wav": None},
+        {"key": "lone", "name": "lone", "folder": "", "png": None, "txt": None, "wav": "lone.wav"},
+        {"key": "mugs/red", "name": "red", "folder": "mugs", "png": "mugs/red.png", "txt": None, "wav": None},
+    ]
+    assert table.base == str(folder)
+
+
+def shard(path: Path, members: Mapping[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def png(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), colour).save(file, "png")
+    return file.getvalue()
+
+
+def test_tar_shards_have_a_column_for_each_suffix_and_samples_may_lack_any(tmp_path: Path) -> None:
+    shard(tmp_path / "a-0.tar", {"x.png": png("red"), "y.txt": b"why", "y.json": b'{"n": 3}'})
+    shard(tmp_path / "a-1.tar", {"z.png": png("blue"), "z.txt": b"zed", "z.cls": b"4"})
+    table = open_table(f"{tmp_path}/a-*.tar")
+    found = cells(table)
+    assert [row["__key__"] for row in found] == ["x", "y", "z"]
+    assert [row["txt"] for row in found] == [None, "why", "zed"]
+    assert [row["png"] for row in found] == [png("red"), None, png("blue")]
+    assert [row["json"] for row in found] == [None, {"n": 3}, None]
+    assert [row["cls"] for row in found] == [None, None, 4]
+    assert {"txt", "png"} & set(table.metadata_columns) == {"txt"}
+
+
+def test_pickles_in_a_shard_are_refused(tmp_path: Path) -> None:
+    shard(tmp_path / "p.tar", {"x.pth": b"..."})
+    with pytest.raises(UsageError, match=r"'x\.pth': pickled files are not read"):
+        open_table(str(tmp_path / "p.tar"))
+
+
+def test_data_sets_of_the_datasets_library_on_disk_and_in_memory(tmp_path: Path) -> None:
+    data = datasets.Dataset.from_list([dict(row) for row in ROWS])
+    assert cells(open_table(data)) == ROWS
+    assert cells(open_table(data.select([2, 0]))) == [ROWS[2], ROWS[0]]
+    data.save_to_disk(str(tmp_path / "one"))
+    assert cells(open_table(str(tmp_path / "one"))) == ROWS
+    datasets.DatasetDict({"train": data.select([0, 1]), "test": data.select([2])}).save_to_disk(str(tmp_path / "both"))
+    assert open_table(str(tmp_path / "both")).column("split") == ["train", "train", "test"]
+
+
+def test_frames_and_lists_are_tables() -> None:
+    assert cells(open_table([dict(row) for row in ROWS])) == ROWS
+    assert cells(open_table(pd.DataFrame({"n": [1.5, np.nan]}))) == [{"n": 1.5}, {"n": None}]
+    with pytest.raises(UsageError, match="A int is no table"):
+        open_table(5)
+
+
+def test_pictures_in_a_data_set_come_as_their_files() -> None:
+    data = datasets.Dataset.from_list([{"p": png("red")}]).cast_column("p", datasets.Image())
+    assert open_table(data).value(0, "p") == png("red")
+    assert open_table(data).metadata_columns == ()
+
+
+def test_what_is_not_there_is_answered_with_what_could_be(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no table 'glyph'.*Did you mean 'glyphs'\?.*\.csv.*a folder, a URL"):
+        open_table("glyph")
+    (tmp_path / "table.xls").write_bytes(b"1")
+    with pytest.raises(UsageError, match=r"ends in none of \.csv"):
+        open_table(str(tmp_path / "table.xls"))
+    write(tmp_path / "a.csv")
+    write(tmp_path / "b.jsonl")
+    with pytest.raises(UsageError, match=r"several kinds of tables \(\.csv, \.jsonl\)"):
+        open_table(str(tmp_path))
+    with pytest.raises(MultimodalError, match="no-such-protocol"):
+        open_table("no-such-protocol://x/y.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.csv", b""),
+        ("more.csv", b"a,b\n1,2\n1,2,3\n"),
+        ("quote.csv", b'a,b\n1,"2\n'),
+        ("cut.jsonl", b'{"a": 1}\n{"a": '),
+        ("no.parquet", b"PAR1 not so"),
+        ("no.tar", b"\x00\x01" * 700),
+        ("no.csv.gz", b"abc"),
+    ],
+)
+def test_a_broken_file_is_one_clear_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(MultimodalError) as caught:
+        open_table(str(tmp_path / name))
+    assert name in str(caught.value)
+
+
+@given(
+    st.binary(max_size=300) | st.text(alphabet='a1,;"\n\r\\\t {}[]:é\x00', max_size=120).map(str.encode),
+    st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet", ".tar"]),
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_it_is_a_table_or_a_clear_error(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"odd{suffix}"
+    path.write_bytes(content)
+    try:
+        table = open_table(str(path), access="memory")
+    except MultimodalError:
+        return
+    cells(table)
