@@ -164,6 +164,7 @@ def _hush() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
     for message in (
         ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
         ".*custom batch sampler.*for prediction.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Checkpoint directory .* exists and is not empty.*",

@@ -116,7 +116,7 @@ FAILURES = [
     ("serch {run} {index}", 2, "no command 'serch'. Did you mean 'search'?"),
     ("encoders --modality imag", 2, "for 'imag'. Did you mean 'image'?"),
     ("evaluate {run} --split tests", 2, "no split 'tests'"),
-    ("evaluate {run} --data glyph", 2, "no table 'glyph'. Did you mean 'glyphs'?"),
+    ("evaluate {run} --data glyph", 2, "no table 'glyph': no file or folder of that name. Did you mean 'glyphs'?"),
     ("evaluate {run} --data {tmp}/broken.yaml", 1, "broken.yaml"),
     ("evaluate {run}/model", 1, "run/model has no config.yaml"),
     ("evaluate {tmp}/nowhere", 1, "nowhere does not exist"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from multimodal.cli.main import main
 from multimodal.training.callbacks import Throughput
@@ -91,6 +93,57 @@ def test_a_run_that_broke_off_resumes_from_its_last_validation(
     assert state(tmp_path / "cut")["global_step"] == VALIDATE_EVERY
     assert fit(small_config, tmp_path / "cut", "--ckpt_path", "last") == 0
     assert_equal_weights(uninterrupted, tmp_path / "cut")
+
+
+@pytest.fixture
+def streamed_config(tmp_path: Path) -> Path:
+    """Two texts of 46 things in three files, read as a stream: four batches of training an epoch."""
+    things = [
+        {
+            "name": f"thing {n}",
+            "words": f"{'odd' if n % 2 else 'even'} number {n}",
+            "split": "train" if n > 5 else "validation",
+        }
+        for n in range(46)
+    ]
+    for number in range(3):
+        (tmp_path / f"shard-{number}.jsonl").write_text("".join(json.dumps(t) + "\n" for t in things[number::3]))
+    encoder = {"class_path": "encoders.text.TextTransformer"}
+    encoder["init_args"] = {"width": 16, "layers": 1, "heads": 2, "vocab_size": 100, "drop": 0.1}  # pyright: ignore
+    config = {
+        "data": {
+            "table": f"{tmp_path}/shard-*.jsonl",
+            "columns": {"text": "name", "words": "words"},
+            "split": "split",
+            "access": "streamed",
+            "buffer": 12,
+            "batch_size": 10,
+        },
+        "model": {"dim": 8, "encoders": {"text": encoder, "words": encoder}},
+        "trainer": {
+            "max_steps": STEPS,
+            "val_check_interval": VALIDATE_EVERY,
+            "check_val_every_n_epoch": None,
+            "enable_progress_bar": False,
+            "log_every_n_steps": 1,
+        },
+    }
+    (tmp_path / "streamed.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path / "streamed.yaml"
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 7])
+def test_a_stream_that_was_stopped_resumes_at_its_sample(
+    step: int, streamed_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit(streamed_config, tmp_path / "whole", "--data.workers", "1") == 0
+    with monkeypatch.context() as patch:
+        stop_at(step, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
+        assert fit(streamed_config, tmp_path / "cut") == 1
+    assert state(tmp_path / "cut")["global_step"] == step
+    assert fit(streamed_config, tmp_path / "cut", "--ckpt_path", "last") == 0
+    assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
+    assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
 
 
 def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
