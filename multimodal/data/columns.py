@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,7 @@ class Columns:
         """The row's split. Rows of one group are in one split if it is dealt."""
         if isinstance(self.split, str):
             return str(cell(self.split))
-        return dealt(self.group_of(cell, number), self.split, self.split_seed)
+        return dealt([self.group_of(cell, number)], self.split, self.split_seed)[0]
 
     def items(
         self,
@@ -106,8 +105,14 @@ class Columns:
         return [Sample(key, values, group) for values in samples]
 
 
-def dealt(group: str, shares: Mapping[str, float], seed: int) -> str:
-    """The split of a group: a function of its name, the shares and the seed, whatever other groups there are."""
-    position = stable_number(f"{seed} {group}") / 2**63
-    bounds = list(accumulate(shares.values()))
-    return next((name for name, bound in zip(shares, bounds, strict=True) if position < bound), list(shares)[-1])
+def dealt(groups: Iterable[str], shares: Mapping[str, float], seed: int) -> list[str]:
+    """The split of each group: a function of its name, the shares and the seed, whatever other groups there are."""
+    names = list(shares)
+    return [names[number] for number in dealt_numbers(groups, shares, seed).tolist()]
+
+
+def dealt_numbers(groups: Iterable[str], shares: Mapping[str, float], seed: int) -> np.ndarray:
+    """As ``dealt``, with the positions of the splits in ``shares``; ``(groups,)`` int64."""
+    positions = np.fromiter((stable_number(f"{seed} {group}") for group in groups), dtype=np.int64) / 2**63
+    bounds = np.cumsum(list(shares.values()))[:-1]
+    return np.searchsorted(bounds, positions, side="right")

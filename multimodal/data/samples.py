@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +14,7 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.columns import SHARES, Columns
+from multimodal.data.columns import SHARES, Columns, dealt_numbers
 from multimodal.data.files import resolve
 from multimodal.data.tables import Access, open_table
 
@@ -117,24 +117,29 @@ class Samples:
         """Split name -> its rows, ascending int64."""
         split = self.meaning.split
         if isinstance(split, str):
-            names = np.array([str(cell) for cell in self._open.column(split)])
+            names, numbers = _numbered(self._open.column(split))
         else:
-            of_group = {int(number): row for row, number in enumerate(self.group_numbers)}  # a row of each group
-            dealt = {n: self.meaning.split_of(partial(self._open.value, row), str(row)) for n, row in of_group.items()}
-            names = np.array([dealt[number] for number in self.group_numbers.tolist()])
-        return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+            names = list(split)
+            of_group = dealt_numbers(self._groups, split, self.split_seed)
+            numbers = of_group[self.group_numbers] if self.group else of_group
+        return {name: rows for n, name in enumerate(names) if len(rows := np.flatnonzero(numbers == n))}
+
+    @property
+    def _groups(self) -> Iterable[str]:
+        """The groups in the order of their numbers."""
+        if self.group is None:
+            return (f"#{row}" for row in range(len(self)))
+        return self._numbered_groups[0]
 
     @cached_property
     def group_numbers(self) -> np.ndarray:
         """``(rows,)`` int64: equal where the groups are."""
-        if self.group is None:
-            return np.arange(len(self))
-        cells = self._open.column(self.group)
-        known: dict[str, int] = {}
-        return np.array(
-            [known.setdefault(f"#{row}" if c is None else f"={c}", len(known)) for row, c in enumerate(cells)],
-            dtype=np.int64,
-        )
+        return np.arange(len(self)) if self.group is None else self._numbered_groups[1]
+
+    @cached_property
+    def _numbered_groups(self) -> tuple[list[str], np.ndarray]:
+        assert self.group is not None
+        return _numbered(f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._open.column(self.group)))
 
     def present(self, modality: str) -> np.ndarray:
         """``(rows,)`` bool: which rows have the modality."""
@@ -176,6 +181,13 @@ class Samples:
                     except Exception:  # reading the row will tell
                         continue
                 yield value
+
+
+def _numbered(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
+    """Distinct cells, as strings, in the order of their first coming; ``(cells,)`` int64 numbers of each."""
+    known: dict[str, int] = {}
+    numbers = np.fromiter((known.setdefault(str(cell), len(known)) for cell in cells), dtype=np.int64)
+    return list(known), numbers
 
 
 def meaning_of(

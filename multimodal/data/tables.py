@@ -71,6 +71,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         return builtin.load(table)
     import datasets
     import fsspec
+    import pyarrow as pa
 
     with _told(table):
         if table.startswith("hf:"):
@@ -88,6 +89,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
     with _told(table):
         builder = _builder(source, source.files)
         builder.download_and_prepare()
+        pa.default_memory_pool().release_unused()  # what the copy to the cache took
         return ArrowTable(table, builder.as_dataset(split="train", in_memory=access == "memory"), source.base)
 
 
