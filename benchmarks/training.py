@@ -105,7 +105,7 @@ def batches(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]
     rows = torch.from_numpy(data.samples.rows("train"))
     for _ in range(steps):
         drawn = rows[torch.randperm(len(rows))[: data.batch_size]].tolist()
-        yield collate([samples[Draw(row, (0, row))] for row in drawn])
+        yield collate.batch([samples[Draw(row, (0, row))] for row in drawn])
 
 
 def optimizer(parameters: Any) -> torch.optim.Optimizer:

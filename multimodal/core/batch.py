@@ -75,3 +75,27 @@ class Batch:
             rows={m: move(t) for m, t in self.rows.items()},
             groups=move(self.groups),
         )
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """One batch in parts that are embedded one after another; the objective sees them as one."""
+
+    parts: tuple[Batch, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key for part in self.parts for key in part.keys)
+
+    @property
+    def rejects(self) -> tuple[Reject, ...]:
+        return tuple(reject for part in self.parts for reject in part.rejects)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatches:
+        return MicroBatches(tuple(part.to(device, non_blocking) for part in self.parts))
+
+    def pin_memory(self) -> MicroBatches:
+        return MicroBatches(tuple(part.pin_memory() for part in self.parts))

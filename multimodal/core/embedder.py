@@ -56,15 +56,21 @@ class Embedder(nn.Module):
         assert isinstance(encoder, Encoder)
         return encoder
 
+    def parameters_of(self, modality: str) -> Iterator[nn.Parameter]:
+        """The parameters of a modality's encoder and head."""
+        yield from self.encoder(modality).parameters()
+        yield from self.heads[modality].parameters()
+
     def embed(self, batch: Batch) -> Embeddings:
         """Unit vectors for every modality that the batch has, in float32 also under autocast."""
-        vectors = {m: self._project(m, inputs) for m, inputs in batch.inputs.items()}
+        vectors = {m: self.project(m, self.encoder(m)(**inputs)) for m, inputs in batch.inputs.items()}
         return Embeddings(vectors, batch.rows, batch.groups, batch.keys)
 
     forward = embed
 
-    def _project(self, modality: str, inputs: Mapping[str, Tensor]) -> Tensor:
-        projected = self.heads[modality](self.encoder(modality)(**inputs))
+    def project(self, modality: str, features: Tensor) -> Tensor:
+        """Features of a modality's encoder, ``(n, width)`` -> unit vectors ``(n, dim)``."""
+        projected = self.heads[modality](features)
         if projected.dtype in (torch.bfloat16, torch.float16):
             projected = projected.float()
         return functional.normalize(projected, dim=-1)
@@ -96,7 +102,7 @@ class Embedder(nn.Module):
                     _process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))
                 ]
                 inputs = {name: t.to(self.device) for name, t in processor.collate(items).items()}
-                parts.append(self._project(modality, inputs).float().cpu().numpy())
+                parts.append(self.project(modality, self.encoder(modality)(**inputs)).float().cpu().numpy())
         return np.concatenate(parts)
 
     @torch.inference_mode()

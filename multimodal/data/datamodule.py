@@ -52,6 +52,8 @@ class DataModule(pl.LightningDataModule):
         validation: the split to validate on while training.
         test: the split that ``test`` and ``evaluate`` take if they are given no other.
         batch_size: rows in a training batch, over all devices.
+        micro_batch: rows of a device's batch that are embedded at a time, so that memory does not grow with the batch; the
+            gradients are those of the whole batch. null: all at once.
         eval_batch_size: rows in a batch of the other splits; it changes the speed, never a result.
         workers: processes that read and process samples; 0: the training process does it.
     """
@@ -73,6 +75,7 @@ class DataModule(pl.LightningDataModule):
         validation: str | list[str] = "validation",
         test: str | list[str] = "test",
         batch_size: int = 256,
+        micro_batch: int | None = None,
         eval_batch_size: int = 256,
         workers: int = 0,
     ) -> None:
@@ -88,6 +91,9 @@ class DataModule(pl.LightningDataModule):
             self._opened = Samples(*self._samples)
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
         self.train_split, self.validation_split, self.test_split = train, validation, test
+        if micro_batch is not None and micro_batch < 1:
+            raise UsageError(f"data.micro_batch must be at least 1, got {micro_batch}.")
+        self.micro_batch = micro_batch
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
 
     @property
@@ -132,7 +138,9 @@ class DataModule(pl.LightningDataModule):
         if self.source is not None:
             stream = self._stream(self.train_split)
             stream.check()
-            batches = StreamedBatches(stream, self._processors, self.batch_size, max(self.buffer, 1), **place)
+            batches = StreamedBatches(
+                stream, self._processors, self.batch_size, max(self.buffer, 1), **place, micro_batch=self.micro_batch
+            )
             self._stream_loader = StreamLoader(batches, self._rejects(None), **self._worker_options())
             return self._stream_loader
         rows = self.samples.rows(self.train_split)
@@ -144,7 +152,11 @@ class DataModule(pl.LightningDataModule):
             )
         rejects = self._rejects(len(self.samples))
         return ResumableLoader(
-            ProcessedSamples(self.samples, self._processors), sampler, rejects, **self._worker_options()
+            ProcessedSamples(self.samples, self._processors),
+            sampler,
+            rejects,
+            self.micro_batch,
+            **self._worker_options(),
         )
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

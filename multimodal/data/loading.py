@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from multimodal.core.batch import Batch, Sample
+from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.encoder import Processor
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.samples import Samples
@@ -28,11 +28,18 @@ class ProcessedSamples(Dataset[Any]):
 
 @dataclass(frozen=True)
 class Collate:
-    """The workers' ``collate_fn``: rows of samples of items, or rejects -> ``Batch``."""
+    """The workers' ``collate_fn``: rows of samples of items, or rejects -> ``Batch``, or with ``micro_batch`` in parts."""
 
     processors: dict[str, Processor]
+    micro_batch: int | None = None
 
-    def __call__(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
+    def __call__(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch | MicroBatches:
+        if self.micro_batch is None:
+            return self.batch(rows)
+        starts = range(0, len(rows), self.micro_batch)
+        return MicroBatches(tuple(self.batch(rows[start : start + self.micro_batch]) for start in starts))
+
+    def batch(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
         samples = [part for row in rows for part in row if isinstance(part, Sample)]
         rejects = tuple(part for row in rows for part in row if isinstance(part, Reject))
         return replace(Batch.collate(samples, self.processors), rejects=rejects)
@@ -64,8 +71,16 @@ class ResumableLoader(CheckedLoader):
     workers have read ahead does not count.
     """
 
-    def __init__(self, dataset: ProcessedSamples, sampler: BatchSampler, rejects: Rejects, **options: Any) -> None:
-        super().__init__(dataset, rejects, batch_sampler=sampler, collate_fn=Collate(dataset.processors), **options)
+    def __init__(
+        self,
+        dataset: ProcessedSamples,
+        sampler: BatchSampler,
+        rejects: Rejects,
+        micro_batch: int | None = None,
+        **options: Any,
+    ) -> None:
+        collate = Collate(dataset.processors, micro_batch)
+        super().__init__(dataset, rejects, batch_sampler=sampler, collate_fn=collate, **options)
         self.order = sampler
         self._place = {"epoch": 0, "batch": 0}
 

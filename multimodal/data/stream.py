@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from multimodal.core.batch import Batch
+from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Rejects
@@ -91,7 +91,7 @@ class Stream:
                     continue
 
 
-class StreamedBatches(IterableDataset[Batch]):
+class StreamedBatches(IterableDataset[Any]):
     """The batches of one epoch of a stream.
 
     Args:
@@ -101,6 +101,7 @@ class StreamedBatches(IterableDataset[Batch]):
             fewer rows than there are ranks.
         buffer: rows that are shuffled together; 0: the rows come in their order, without augmentation, as for validation.
         seed, rank, world_size: see ``BatchSampler``.
+        micro_batch: rows in a part of a batch; None: batches are whole.
     """
 
     def __init__(
@@ -112,8 +113,9 @@ class StreamedBatches(IterableDataset[Batch]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        micro_batch: int | None = None,
     ) -> None:
-        self.stream, self.processors, self.collate = stream, dict(processors), Collate(dict(processors))
+        self.stream, self.processors, self.collate = stream, dict(processors), Collate(dict(processors), micro_batch)
         self.batch_size, self.buffer, self.seed = batch_size, buffer, seed
         self.rank, self.world_size = rank, world_size
         # shared with workers that live on from epoch to epoch
@@ -123,7 +125,7 @@ class StreamedBatches(IterableDataset[Batch]):
         """Where the next iteration begins."""
         self._place[0], self._place[1] = epoch, batch
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         epoch, start = self._place.tolist()
         worker = get_worker_info()
         ours, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
@@ -146,7 +148,7 @@ class StreamedBatches(IterableDataset[Batch]):
             for position in rng.permutation(len(window)):
                 yield window[position]
 
-    def _batch(self, rows: list[StreamedRow], epoch: int) -> Batch:
+    def _batch(self, rows: list[StreamedRow], epoch: int) -> Batch | MicroBatches:
         files = self.stream.source.files
         return self.collate([
             self.stream.meaning.items(

@@ -8,16 +8,21 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from multimodal.core.batch import Batch, stable_number
+from multimodal.core.batch import Batch, MicroBatches, stable_number
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.objectives import InfoNCE, Objective
+from multimodal.training.gather import average_gradients, gather
+from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.schedule import Schedule, WarmupCosine
+
+SHOWN_KEYS = 10
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
@@ -56,20 +61,56 @@ class EmbedderModule(pl.LightningModule):
         self.schedule = WarmupCosine() if schedule is None else schedule
         self.make_optimizer = optimizer
         self.seed = seed
+        self._cache: GradientCache | None = None  # of the step at hand
 
     def forward(self, batch: Batch) -> Embeddings:
         return self.embedder.embed(batch)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    @property
+    def _ddp(self) -> DistributedDataParallel | None:
+        model = self.trainer.strategy.model
+        return model if isinstance(model, DistributedDataParallel) else None
+
+    def on_train_batch_start(self, batch: Batch | MicroBatches, batch_idx: int) -> None:
+        if self._ddp is not None:  # it can wait for one backward pass alone
+            self._ddp.require_backward_grad_sync = not isinstance(batch, MicroBatches)
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        embeddings = self.embedder.embed(batch)
+    def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
+        if isinstance(batch, MicroBatches):
+            seed = step_seed(self.seed, self.global_step, self.global_rank)
+            self._cache = GradientCache(self.embedder, batch, seed, self.trainer.precision_plugin.forward_context)
+            embeddings = self._cache.embeddings
+        else:
+            embeddings = self.embedder.embed(batch)
+        everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, torch.float32)
         with torch.autocast(self.device.type, enabled=False):  # similarities at bf16 would tie
-            loss = self.objective(embeddings)
+            loss = self.objective(everyone)
+        if not loss.total.isfinite():
+            keys = ", ".join(batch.keys[:SHOWN_KEYS]) + (", ..." if len(batch) > SHOWN_KEYS else "")
+            raise MultimodalError(
+                f"The loss of step {self.global_step} is {loss.total.item()}; the batch's samples are {keys}."
+                " The last checkpoint is from before it; lower the learning rate, or look at these samples."
+            )
         self.log("train/loss", loss.total, prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in loss.parts.items()}, batch_size=len(batch))
-        return loss.total
+        return loss.total + self._of_absent(embeddings)
+
+    def _of_absent(self, embeddings: Embeddings) -> Tensor | float:
+        """Zero, with a gradient for the modalities that this rank's batch lacks: the other ranks wait for it."""
+        if self.trainer.world_size == 1 or self._cache is not None:
+            return 0.0
+        absent = [m for m in self.embedder.modalities if m not in embeddings.vectors]
+        used = [p for m in absent for p in self.embedder.parameters_of(m) if p.requires_grad]
+        return sum((p.sum() * 0.0 for p in used), start=0.0)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        super().backward(loss, *args, **kwargs)
+        if self._cache is not None:
+            self._cache.backward()
+            self._cache = None
+            if self._ddp is not None:
+                average_gradients(self.parameters())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Embeddings:
         return self.embedder.embed(batch)

@@ -1,0 +1,103 @@
+"""Exact gradients of a batch that does not fit: embed it in parts twice, once for the loss, once for the gradients.
+
+1. every part is embedded without a graph; the vectors are all that is kept;
+2. the objective sees the vectors of the whole batch and gives the gradient of each;
+3. every part is embedded again, with the same random numbers, and the gradients of its vectors go back through it.
+
+By the chain rule the sum is the gradient of the whole batch (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch
+Size under Memory Limited Setup", section 3). Memory for activations is that of one part. The price is the second forward
+pass: 4/3 of the plain step where a backward pass costs two forward ones.
+
+Batch normalisation normalises within a part, in both passes alike; its running statistics take the second pass alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from multimodal.core.batch import Batch, MicroBatches, stable_number
+from multimodal.core.embedder import Embedder
+from multimodal.core.embeddings import Embeddings
+
+
+class GradientCache:
+    """One step over a batch in parts.
+
+    Args:
+        embedder: in training mode.
+        batch: the parts.
+        seed: of the random numbers (dropout) of this step; each part has its own, the same in both passes.
+        context: what forward passes run in, such as autocast.
+
+    Attributes:
+        embeddings: those of the whole batch; their vectors are leaves whose gradients ``backward`` passes on.
+    """
+
+    def __init__(
+        self, embedder: Embedder, batch: MicroBatches, seed: int, context: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._embedder, self._batch, self._seed, self._context = embedder, batch, seed, context
+        self._frozen = {
+            m for m in embedder.modalities if not any(p.requires_grad for p in embedder.encoder(m).parameters())
+        }
+        self._features: list[dict[str, Tensor]] = []  # of the frozen encoders, which run once
+        with torch.no_grad(), _without_statistics(embedder):
+            parts = [self._first(number, part) for number, part in enumerate(batch.parts)]
+        whole = Embeddings.cat(parts)
+        self._sizes = [{m: len(v) for m, v in part.vectors.items()} for part in parts]
+        self.embeddings = replace(whole, vectors={m: v.requires_grad_() for m, v in whole.vectors.items()})
+
+    def backward(self) -> None:
+        """Pass the gradients of ``embeddings.vectors`` on to the parameters."""
+        starts = dict.fromkeys(self.embeddings.vectors, 0)
+        gradients = {m: v.grad for m, v in self.embeddings.vectors.items()}
+        for number, sizes in enumerate(self._sizes):
+            with self._context():
+                vectors = self._embed(number, self._batch.parts[number])
+            back: list[tuple[Tensor, Tensor]] = []
+            for modality, size in sizes.items():
+                gradient = gradients[modality]
+                if gradient is not None and vectors[modality].requires_grad:
+                    back.append((vectors[modality], gradient[starts[modality] : starts[modality] + size]))
+                starts[modality] += size
+            if back:
+                torch.autograd.backward(*map(list, zip(*back, strict=True)))  # pyright: ignore[reportArgumentType]
+
+    def _first(self, number: int, part: Batch) -> Embeddings:
+        with self._context():
+            features = {m: self._encode(number, m, part) for m in part.inputs if m in self._frozen}
+            self._features.append(features)
+            return Embeddings(self._embed(number, part), part.rows, part.groups, part.keys)
+
+    def _embed(self, number: int, part: Batch) -> dict[str, Tensor]:
+        kept = self._features[number]
+        return {
+            m: self._embedder.project(m, kept[m] if m in kept else self._encode(number, m, part)) for m in part.inputs
+        }
+
+    def _encode(self, number: int, modality: str, part: Batch) -> Tensor:
+        torch.manual_seed(stable_number(f"{self._seed} {number} {modality}"))
+        return self._embedder.encoder(modality)(**part.inputs[modality])
+
+
+@contextmanager
+def _without_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation as in training, but its running statistics stay."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    tracked = [None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone() for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum, number in zip(layers, momenta, tracked, strict=True):
+            layer.momentum = momentum
+            if layer.num_batches_tracked is not None and number is not None:
+                layer.num_batches_tracked.copy_(number)
