@@ -140,10 +140,12 @@ class GNN(Encoder):
         uses_edges = conv in ("gine", "gat") and edge_features > 0
         self.processor = GraphProcessor(node_features, edge_features if uses_edges else 0)
         self.nodes = nn.Sequential(nn.Linear(node_features, width), nn.GELU(), nn.Linear(width, width))
-        self.convs = nn.ModuleList(_conv(conv, width, edge_features if uses_edges else None) for _ in range(layers))
+        self.convs = nn.ModuleList(
+            message_passing(conv, width, edge_features if uses_edges else None) for _ in range(layers)
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.drop = nn.Dropout(drop)
-        self.pool = _pool(pooling, width)
+        self.pool = readout(pooling, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
@@ -156,7 +158,8 @@ class GNN(Encoder):
         return self.norm(self.pool(nodes, graph, dim_size=len(sizes)))
 
 
-def _conv(name: str, width: int, edge_features: int | None) -> MessagePassing:
+def message_passing(name: str, width: int, edge_features: int | None) -> MessagePassing:
+    """A layer from nodes of ``width`` to nodes of ``width``; ``edge_features``: columns of ``edge_attr``, if it takes any."""
     from torch_geometric import nn as geometric
 
     def mlp() -> nn.Module:
@@ -173,7 +176,8 @@ def _conv(name: str, width: int, edge_features: int | None) -> MessagePassing:
     return geometric.SAGEConv(width, width)
 
 
-def _pool(name: str, width: int) -> nn.Module:
+def readout(name: str, width: int) -> nn.Module:
+    """Nodes and the number of the graph of each -> one vector a graph."""
     from torch_geometric.nn import aggr
 
     if name == "attention":

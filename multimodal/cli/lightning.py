@@ -51,7 +51,6 @@ def train(command: str, arguments: list[str]) -> None:
             "log_every_n_steps": 10,
             "use_distributed_sampler": False,  # our samplers divide the batches themselves
             "enable_model_summary": False,  # ours tells more in fewer lines
-            "callbacks": [Summary(), RetrievalMonitor(), Throughput(), LearningRateMonitor("step")],
         },
         auto_configure_optimizers=False,
         args=[command, *encoder_names.in_arguments(arguments)],
@@ -141,8 +140,15 @@ class CommandLine(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         checkpoints = self.run_folder / CHECKPOINTS
-        callbacks += [
+        # the configuration's own callbacks come after those that look at the weights they may have put in place
+        callbacks[:0] = [
+            Summary(),
+            RetrievalMonitor(),
+            Throughput(),
+            LearningRateMonitor("step"),
             SaveBestModel(self.run_folder, MONITOR),
+        ]
+        callbacks += [
             StopOnInterrupt(checkpoints / "last.ckpt"),
             ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", enable_version_counter=False),
             ModelCheckpoint(checkpoints, "last", enable_version_counter=False),  # after each validation

@@ -78,11 +78,13 @@ class Columns:
         processors: Mapping[str, Processor],
         base: str | None,
         seed: tuple[int, ...] | None,
+        kept: dict[tuple[int, str], Any] | None = None,
     ) -> list[Sample | Reject]:
         """A row as samples of processed items, or as the reject that it is if one of its values cannot be read.
 
         For training (``seed`` is given) it is one sample: of several columns of a modality one is drawn, and the items
-        are augmented. Else it is as many samples of one group as a modality has columns, each with one of them.
+        are augmented. Else it is as many samples of one group as a modality has columns, each with one of them. Items
+        are taken from ``kept`` and put there, if it is given, under the row and "modality column".
         """
         key, group = self.key_of(cell, number), self.group_of(cell, number)
         rng = None if seed is None else np.random.default_rng(seed)
@@ -92,8 +94,14 @@ class Columns:
             if rng is not None and len(present) > 1:
                 present = [present[rng.integers(len(present))]]
             for number_of_alternative, (column, value) in enumerate(present):
+                place = (row, f"{modality} {column}")
                 try:
-                    item = processor(resolve(value, base) if processor.reads_files else value)
+                    if kept is not None and place in kept:
+                        item = kept[place]
+                    else:
+                        item = processor(resolve(value, base) if processor.reads_files else value)
+                        if kept is not None:
+                            kept[place] = item
                     item = item if rng is None else processor.augment(item, rng)
                 except UsageError:  # the settings are at fault, not this row
                     raise

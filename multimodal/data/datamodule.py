@@ -56,6 +56,7 @@ class DataModule(pl.LightningDataModule):
             gradients are those of the whole batch. null: all at once.
         eval_batch_size: rows in a batch of the other splits; it changes the speed, never a result.
         workers: processes that read and process samples; 0: the training process does it.
+        keep_items: keep what the processors make of the training rows in memory, for data that is small and slow to read.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class DataModule(pl.LightningDataModule):
         micro_batch: int | None = None,
         eval_batch_size: int = 256,
         workers: int = 0,
+        keep_items: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= max_rejects <= 1:
@@ -94,6 +96,7 @@ class DataModule(pl.LightningDataModule):
         if micro_batch is not None and micro_batch < 1:
             raise UsageError(f"data.micro_batch must be at least 1, got {micro_batch}.")
         self.micro_batch = micro_batch
+        self.keep_items = keep_items
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
 
     @property

@@ -17,13 +17,20 @@ from multimodal.data.sampling import BatchSampler, Draw
 
 
 class ProcessedSamples(Dataset[Any]):
-    """Draw -> the row's samples with their values processed into items, or the reject that it is."""
+    """Draw -> the row's samples with their values processed into items, or the reject that it is.
 
-    def __init__(self, samples: Samples, processors: Mapping[str, Processor]) -> None:
+    Args:
+        samples: the rows.
+        processors: of the modalities to read.
+        keep: keep the items, before their augmentation, in the memory of the process that reads them.
+    """
+
+    def __init__(self, samples: Samples, processors: Mapping[str, Processor], keep: bool = False) -> None:
         self.samples, self.processors = samples, dict(processors)
+        self._kept: dict[tuple[int, str], Any] | None = {} if keep else None
 
     def __getitem__(self, draw: Draw) -> list[Sample | Reject]:
-        return self.samples.items(draw.row, self.processors, draw.seed)
+        return self.samples.items(draw.row, self.processors, draw.seed, self._kept)
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,14 @@ class Samples:
         return Sample(self.key_of(row), {m: v for m, v in values.items() if v is not None}, self.group_of(row))
 
     def items(
-        self, row: int, processors: Mapping[str, Processor], seed: tuple[int, ...] | None = None
+        self,
+        row: int,
+        processors: Mapping[str, Processor],
+        seed: tuple[int, ...] | None = None,
+        kept: dict[tuple[int, str], Any] | None = None,
     ) -> list[Sample | Reject]:
         """A row as samples of processed items, or as a reject; see ``Columns.items``."""
-        return self.meaning.items(partial(self._open.value, row), str(row), row, processors, self.base, seed)
+        return self.meaning.items(partial(self._open.value, row), str(row), row, processors, self.base, seed, kept)
 
     @property
     def settings(self) -> dict[str, Any]:

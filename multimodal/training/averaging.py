@@ -1,0 +1,54 @@
+"""Averaged weights: what is validated and exported is the moving average of the weights, not their last value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from multimodal.core.errors import UsageError
+
+
+class AveragedWeights(WeightAveraging):
+    r"""Lightning's weight averaging with an exponential moving average that warms up.
+
+    After update n the average is :math:`d_n a + (1 - d_n) w` with
+    :math:`d_n = \min(\text{decay}, (1 + n) / (10 + n))`, as TensorFlow's ``ExponentialMovingAverage`` with a step count:
+    a short run does not end with an average over its random beginning.
+
+    Args:
+        decay: of the average, in (0, 1); it looks back over about ``1 / (1 - decay)`` steps.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 < decay < 1:
+            raise UsageError(f"AveragedWeights: decay {decay} lies outside (0, 1).")
+
+        def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+            d = min(decay, (1 + int(updates)) / (10 + int(updates)))
+            return d * averaged + (1 - d) * current
+
+        super().__init__(avg_fn=average)
+        self.decay = decay
+
+    # The best model is written at the end of validation, after its epoch's end: the average has to stay until then.
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pass
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._average_model is not None:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._average_model is not None:  # else the averaged weights are what there is to load
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
