@@ -7,17 +7,21 @@ import sys
 import time
 from pathlib import Path
 
+from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.main import folder, parser
+
+KEYS = ("key", "group", "max_rejects")
 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "Embed the rows of a table. Stopped half-way, the same command goes on where it was.")
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
-    p.add_argument("table", metavar="TABLE", nargs="?", help="a table's name, or a configuration (default: the run's)")
+    p.add_argument("table", metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)")
     p.add_argument("--split", default="all", help="the split to embed (default: all rows)")
     p.add_argument("--out", type=folder, required=True, help="folder of the embeddings")
     p.add_argument("--json", action="store_true", help="print JSON")
-    options = p.parse_args(arguments)
+    add_data_options(p, KEYS)
+    options, given = parse_with_data(p, arguments, KEYS)
 
     from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
@@ -27,7 +31,7 @@ def run(command: str, arguments: list[str]) -> None:
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run)
-    data = data_of(Path(options.run), options.table)
+    data = data_of(Path(options.run), options.table, given)
     samples = data.samples
     rows = samples.rows(options.split)
     start = time.perf_counter()

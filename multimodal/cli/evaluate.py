@@ -6,7 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.main import folder, parser
+
+KEYS = ("key", "group", "max_rejects")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -14,10 +17,13 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
     p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
+    p.add_argument("--pool", metavar="SPLIT", help="search in this split, or in all rows (default: the split itself)")
     p.add_argument("--out", type=folder, help="also write evaluation.json and retrieval.png to this folder")
     p.add_argument("--json", action="store_true", help="print JSON")
-    options = p.parse_args(arguments)
+    add_data_options(p, KEYS)
+    options, given = parse_with_data(p, arguments, KEYS)
 
+    import numpy as np
     from rich.console import Console
 
     from multimodal.cli.progress import progress
@@ -33,7 +39,7 @@ def run(command: str, arguments: list[str]) -> None:
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run)
-    data = data_of(Path(options.run), options.data)
+    data = data_of(Path(options.run), options.data, given)
     split = options.split or data.test_split
     rows = data.samples.rows(split)
     modalities = [m for m in embedder.modalities if m in data.samples.columns]
@@ -41,19 +47,26 @@ def run(command: str, arguments: list[str]) -> None:
         raise MultimodalError(
             f"The model knows {embedder.modalities}, the data have {data.samples.modalities}: no pair."
         )
-    rejects = Rejects(data.max_rejects, len(rows), None if options.out is None else options.out / "rejects.jsonl")
-    loader = ordered_loader(data.samples, rows, {m: embedder.processors[m] for m in modalities}, 256, rejects)
-    with progress("Embedding", len(rows)) as advance:
-        embeddings = embedder.embed_all(loader, advance)
-    results = retrieval(embeddings)
+    searched = None if options.pool is None else data.samples.rows(options.pool)
+    wanted = rows if searched is None else np.concatenate([rows, searched])
+    rejects = Rejects(data.max_rejects, len(wanted), None if options.out is None else options.out / "rejects.jsonl")
+    processors = {m: embedder.processors[m] for m in modalities}
+    with progress("Embedding", len(wanted)) as advance:
+        queries = embedder.embed_all(ordered_loader(data.samples, rows, processors, 256, rejects), advance)
+        candidates = None
+        if searched is not None:
+            candidates = embedder.embed_all(ordered_loader(data.samples, searched, processors, 256, rejects), advance)
+    results = retrieval(queries, candidates)
     document = {
         "run": options.run,
         "split": split,
+        "pool": options.pool or split,
         "seed": data.seed,
         "pairs": {pair: r.to_json() for pair, r in results.items()},
         "baselines": {},
     }
-    title = f"Retrieval in {split!r} ({options.run})"
+    place = repr(split) if options.pool is None else f"{options.pool!r}, queries of {split!r}"
+    title = f"Retrieval in {place} ({options.run})"
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "evaluation.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

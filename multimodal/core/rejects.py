@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,17 @@ class Rejects:
         max_rejects: the part of the rows that may be rejected, in [0, 1].
         rows: how many rows there are; None: not known, as in a stream, where the part is taken of the rows seen.
         path: the JSON Lines file to write them to; those that are in it already count. None: no file.
+        key_of: row number -> key, where rejects come with other keys.
     """
 
-    def __init__(self, max_rejects: float, rows: int | None, path: Path | None = None) -> None:
-        self.max_rejects, self.rows, self.path = max_rejects, rows, path
+    def __init__(
+        self,
+        max_rejects: float,
+        rows: int | None,
+        path: Path | None = None,
+        key_of: Callable[[int], str] | None = None,
+    ) -> None:
+        self.max_rejects, self.rows, self.path, self._key_of = max_rejects, rows, path, key_of
         self.seen = 0
         self._reasons: dict[tuple[int, str], str] = {}
         self._rejected: set[int] = set()
@@ -77,6 +84,8 @@ class Rejects:
             MultimodalError: more than ``max_rejects`` of the rows are rejected; the message sums up the reasons.
         """
         self.seen += seen
+        if self._key_of is not None:
+            rejects = [replace(reject, key=self._key_of(reject.row)) for reject in rejects]
         new = [reject for reject in rejects if self._note(reject)]
         if not new:
             return

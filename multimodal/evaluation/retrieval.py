@@ -63,16 +63,23 @@ def ranks(
     return torch.cat(found)
 
 
-def retrieval(embeddings: Embeddings) -> dict[str, Retrieval]:
+def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict[str, Retrieval]:
     """The measures of every ordered pair of modalities, under names like ``"text->image"``.
 
     A pair without any query that has a right answer is left out.
+
+    Args:
+        queries: what is searched for.
+        candidates: what is searched in, a wider pool; None: the queries' own embeddings.
     """
+    candidates = queries if candidates is None else candidates
     table = {}
-    for a, b in permutations(embeddings.modalities, 2):
-        r = ranks(embeddings.vectors[a], embeddings.vectors[b], embeddings.groups_of(a), embeddings.groups_of(b))
-        if len(r):
-            table[f"{a}->{b}"] = measures(r, pool=len(embeddings.vectors[b]))
+    for a, b in permutations(queries.modalities, 2):
+        if b in candidates.vectors:
+            pool = candidates.vectors[b]
+            r = ranks(queries.vectors[a], pool, queries.groups_of(a), candidates.groups_of(b))
+            if len(r):
+                table[f"{a}->{b}"] = measures(r, pool=len(pool))
     return table
 
 

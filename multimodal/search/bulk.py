@@ -90,7 +90,7 @@ def embed_rows(
     digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, samples.settings, len(rows), digest, part_rows)
     _begin(manifest, out)
-    rejects = Rejects(max_rejects, len(rows), out / "rejects.jsonl")
+    rejects = Rejects(max_rejects, len(rows), out / "rejects.jsonl", samples.key_of)
     by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
     for number, part in enumerate(manifest.parts):
         of_part = rows[number * part_rows : (number + 1) * part_rows]

@@ -118,6 +118,30 @@ def test_evaluate_takes_other_data_and_an_exported_model(called: Called, run: Pa
     assert document["split"] == "validation"
 
 
+def test_evaluate_searches_a_wider_pool(called: Called, run: Path) -> None:
+    data = [str(run), "--split", "validation", "--columns.text", "name", "--columns.graph", "outline", "--json"]
+    alone = json.loads(called("evaluate", *data))
+    wide = json.loads(called("evaluate", *data, "--pool", "unseen_characters"))
+    assert wide["pairs"] == {}  # no query has its right answer there
+    same = json.loads(called("evaluate", *data, "--pool", "validation"))
+    assert same["pairs"] == alone["pairs"]
+    assert set(alone["pairs"]) == {"text->graph", "graph->text"}
+    assert (wide["split"], wide["pool"]) == ("validation", "unseen_characters")
+
+
+def test_a_file_is_embedded_as_a_table_by_its_columns(called: Called, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.csv").write_text("id,title,other\na,black star,\nb,,white arrow\nc, ,\n")
+    out = tmp_path / "out"
+    table = [tmp_path / "words.csv", "--columns.text", "title", "--columns.text", "other", "--key", "id"]
+    code = main([str(a) for a in ("embed", run / "model", *table, "--out", out, "--max_rejects", "0.4", "--json")])
+    assert code == 0
+    assert json.loads((out / "rejects.jsonl").read_text())["key"] == "c"
+    rows = pq.read_table(out / "part-00000.parquet").to_pylist()
+    assert [row["key"] for row in rows] == ["a", "b"]
+    expected = Embedder.from_pretrained(run).encode(256, text=["black star", "white arrow"])
+    np.testing.assert_allclose([row["text"] for row in rows], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("columns", [{"sound": "name"}, {"text": "name"}, {"sound": "key", "text": "name"}])
 def test_evaluate_refuses_data_that_share_fewer_than_two_modalities_with_the_model(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: dict[str, str]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.evaluation.retrieval import measures, ranks, retrieval
@@ -166,3 +166,19 @@ def test_each_direction_searches_the_vectors_that_its_modality_has() -> None:
 
 def test_one_modality_alone_has_no_pairs() -> None:
     assert retrieval(of_rows({"text": torch.eye(3)}, {"text": [0, 1, 2]}, [0, 1, 2])) == {}
+
+
+def test_a_wider_pool_is_searched_with_the_same_queries() -> None:
+    everything = Embeddings(
+        {m: nn.functional.normalize(torch.randn(30, 8), dim=1) for m in "ab"},
+        {m: torch.arange(30) for m in "ab"},
+        torch.arange(30),
+    )
+    few = Embeddings(
+        {m: v[:5] for m, v in everything.vectors.items()}, {m: torch.arange(5) for m in "ab"}, torch.arange(5)
+    )
+    found = retrieval(few, everything)
+    scores = (few.vectors["a"] @ everything.vectors["b"].T).numpy()
+    expected = [(row >= row[i] - 1e-6).sum() for i, row in enumerate(scores)]
+    assert (found["a->b"].queries, found["a->b"].pool) == (5, 30)
+    assert found["a->b"].mean_rank == pytest.approx(sum(expected) / 5)

@@ -1,0 +1,86 @@
+"""The keys of ``data:`` as options of the commands that take a table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.errors import MultimodalError, UsageError
+
+COLUMNS = "--columns."
+HELP: dict[str, dict[str, Any]] = {
+    "key": {"metavar": "COLUMN", "help": "the column that names a row (default: the row number)"},
+    "group": {"metavar": "COLUMN", "help": "the column whose equal values belong together"},
+    "split": {"metavar": "COLUMN", "help": "the column that names each row's split"},
+    "max_rejects": {
+        "metavar": "PART",
+        "type": float,
+        "help": "the part of the rows that may be unreadable (default: 0.01)",
+    },
+}
+
+
+def add_data_options(parser: argparse.ArgumentParser, keys: Sequence[str] = tuple(HELP)) -> None:
+    """Give a parser ``--columns.MODALITY COLUMN`` and options for ``keys`` of ``data:``."""
+    options = parser.add_argument_group("the table")
+    options.add_argument(
+        COLUMNS + "MODALITY", metavar="COLUMN", help="the column of a modality; given again, further columns of it"
+    )
+    for key in keys:
+        options.add_argument(f"--{key}", default=None, **HELP[key])
+
+
+def parse_with_data(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], keys: Sequence[str] = tuple(HELP)
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The parsed options, and the keys of ``data:`` that were given, ``columns`` as modality -> column or columns.
+
+    Raises:
+        UsageError: an option is unknown, or lacks its value.
+    """
+    columns, rest = _columns(arguments)
+    options = parser.parse_args(rest)
+    data: dict[str, Any] = {key: value for key in keys if (value := getattr(options, key)) is not None}
+    return options, data | ({"columns": columns} if columns else {})
+
+
+def data_settings(table: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings under ``data:``: those of a configuration file (``TABLE`` ends in .yaml), changed by the options given.
+
+    Raises:
+        MultimodalError: the configuration cannot be read.
+    """
+    if Path(table).suffix not in (".yaml", ".yml"):
+        return {"table": table} | given
+    import yaml
+
+    try:
+        config = yaml.safe_load(Path(table).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise MultimodalError(f"The configuration {table} cannot be read: {error}") from error
+    data = config.get("data") if isinstance(config, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("table"), str):
+        raise MultimodalError(f"The configuration {table} has no `data:` with the name of a `table:`.")
+    return data | given
+
+
+def _columns(arguments: Sequence[str]) -> tuple[dict[str, str | list[str]], list[str]]:
+    """The ``--columns.MODALITY COLUMN`` and ``--columns.MODALITY=COLUMN`` among the arguments, and the other arguments."""
+    found: dict[str, list[str]] = {}
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        name, has_value, value = argument.partition("=")
+        if not name.startswith(COLUMNS):
+            rest.append(argument)
+            continue
+        modality = name.removeprefix(COLUMNS)
+        column = value if has_value else next(left, None)
+        if not modality.isidentifier():
+            raise UsageError(f"{name}: {modality!r} is no name of a modality; write --columns.image picture.")
+        if not column or (column.startswith("--") and not has_value):
+            raise UsageError(f"{name} takes the name of a column, as in --columns.image picture.")
+        found.setdefault(modality, []).append(column)
+    return {m: several[0] if len(several) == 1 else several for m, several in found.items()}, rest
