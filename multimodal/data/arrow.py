@@ -22,18 +22,27 @@ class ArrowTable(Table):
         self._data = undecoded(data) if data._indices is None else undecoded(data).flatten_indices()
         self.columns = tuple(data.column_names)
         self.metadata_columns = describing(data.features)
+        self._cells: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self._data)
 
     def value(self, row: int, column: str) -> Any:
-        return raw(self._data.data.column(column)[row].as_py())
+        return raw(self._column(column)[row].as_py())
+
+    def _column(self, name: str) -> Any:
+        if name not in self._cells:
+            self._cells[name] = self._data.data.column(name)
+        return self._cells[name]
+
+    def __getstate__(self) -> dict[str, Any]:  # a process that is given the table maps the files itself
+        return vars(self) | {"_cells": {}}
 
     def column(self, name: str) -> Sequence[Any]:
-        return self._data.data.column(name).to_pylist()
+        return self._column(name).to_pylist()
 
     def present(self, name: str) -> np.ndarray:
-        return self._data.data.column(name).is_valid().to_numpy(zero_copy_only=False)
+        return self._column(name).is_valid().to_numpy(zero_copy_only=False)
 
 
 def raw(cell: Any) -> Any:
