@@ -41,7 +41,7 @@ def embeddings_of(has: Mapping[str, list[int]], groups: list[int], seed: int = 0
 def objective_of(log_scale: float = 1.5, pairs: Mapping[str, float] | None = None) -> InfoNCE:
     objective = InfoNCE(pairs).double()
     with torch.no_grad():
-        objective.log_scale.fill_(log_scale)
+        objective.temperature.log_scale.value.fill_(log_scale)
     return objective
 
 
@@ -97,13 +97,13 @@ def by_hand(embeddings: Embeddings, log_scale: float, weights: Mapping[tuple[str
 
 
 def assert_as_by_hand(objective: InfoNCE, embeddings: Embeddings, weights: Mapping[tuple[str, str], float]) -> None:
-    expected = by_hand(embeddings, float(objective.log_scale.detach()), weights)
+    expected = by_hand(embeddings, float(objective.temperature.log_scale.value.detach()), weights)
     total = objective(embeddings).total
     total.backward()
     assert total.item() == pytest.approx(expected.loss, rel=1e-10, abs=1e-10)
     for modality, vectors in embeddings.vectors.items():
         np.testing.assert_allclose(gradient(vectors).numpy(), expected.vectors[modality], rtol=1e-10, atol=1e-10)
-    assert gradient(objective.log_scale).item() == pytest.approx(expected.log_scale, rel=1e-10, abs=1e-10)
+    assert gradient(objective.temperature.log_scale.value).item() == pytest.approx(expected.log_scale, rel=1e-10, abs=1e-10)
 
 
 @st.composite
@@ -153,7 +153,7 @@ def test_complete_rows_of_their_own_groups_have_the_loss_and_gradients_of_clip(
     ours = [unit_vectors(7, seed, dtype=dtype) for seed in (1, 2)]
     theirs = [v.detach().clone().requires_grad_() for v in ours]
     objective = InfoNCE(temperature=0.05).to(dtype)
-    their_log_scale = objective.log_scale.detach().clone().requires_grad_()
+    their_log_scale = objective.temperature.log_scale.value.detach().clone().requires_grad_()
     rows = torch.arange(7)
     total = objective(Embeddings({"image": ours[0], "text": ours[1]}, {"image": rows, "text": rows}, 100 - rows)).total
     expected = ClipLoss()(*theirs, their_log_scale.exp())
@@ -162,7 +162,7 @@ def test_complete_rows_of_their_own_groups_have_the_loss_and_gradients_of_clip(
     close = partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
     close(total, expected)
     close([gradient(v) for v in ours], [gradient(v) for v in theirs])
-    close(gradient(objective.log_scale), gradient(their_log_scale))
+    close(gradient(objective.temperature.log_scale.value), gradient(their_log_scale))
 
 
 def test_several_positives_are_averaged_outside_the_logarithm_as_in_supervised_contrastive_learning() -> None:
@@ -252,16 +252,16 @@ def test_the_parts_are_the_losses_of_the_pairs_alone_and_the_temperature() -> No
 def test_the_scale_is_projected_onto_its_bounds_and_still_learns_there(log_scale: float, projected: float) -> None:
     objective = InfoNCE(max_scale=50).double()
     with torch.no_grad():
-        objective.log_scale.fill_(log_scale)
+        objective.temperature.log_scale.value.fill_(log_scale)
     embeddings = embeddings_of({"image": [0, 1, 2], "text": [0, 1, 2]}, [0, 1, 2])
     loss = objective(embeddings)
-    assert objective.log_scale.item() == pytest.approx(projected, abs=1e-12)
+    assert objective.temperature.log_scale.value.item() == pytest.approx(projected, abs=1e-12)
     assert loss.parts["temperature"].item() == pytest.approx(math.exp(-projected), rel=1e-12)
     assert loss.total.item() == pytest.approx(by_hand(embeddings, projected, {("image", "text"): 1}).loss, rel=1e-10)
     loss.total.backward()
     expected = by_hand(embeddings, projected, {("image", "text"): 1}).log_scale
     assert abs(expected) > 1e-3
-    assert gradient(objective.log_scale).item() == pytest.approx(expected, rel=1e-10)
+    assert gradient(objective.temperature.log_scale.value).item() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
@@ -345,7 +345,7 @@ def test_a_batch_without_any_pair_has_loss_zero_and_gradients_of_zero(
     loss.total.backward()
     assert loss.total.item() == 0
     assert set(loss.parts) == {"temperature"}
-    for tensor in (*embeddings.vectors.values(), objective.log_scale):
+    for tensor in (*embeddings.vectors.values(), objective.temperature.log_scale.value):
         assert torch.equal(gradient(tensor), torch.zeros_like(tensor))
 
 
