@@ -48,9 +48,9 @@ class Triplet(Objective):
         if not 0 < margin < math.inf:
             raise UsageError(f"Triplet: margin {margin} must be a positive number.")
         if mining not in MINING:
-            raise UsageError(f"Triplet: mining {mining!r} is neither of {', '.join(MINING)}.")
+            raise UsageError(f"Triplet: mining {mining!r} is none of {', '.join(MINING)}.")
         if negatives not in ("batch", "given"):
-            raise UsageError(f"Triplet: negatives {negatives!r} are neither of batch, given.")
+            raise UsageError(f"Triplet: negatives {negatives!r} are none of batch, given.")
         self.pairs = Pairs(pairs, "Triplet")
         self.margin, self.mining, self.negatives = margin, MINING[mining], negatives
 

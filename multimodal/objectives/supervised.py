@@ -106,7 +106,7 @@ class MultiLabel(Objective):
             known = ~labels.isnan()
             if not ((labels[known] >= 0) & (labels[known] <= 1)).all():
                 raise UsageError(f"MultiLabel: target {self.target!r} must be 0, 1 or between.")
-            return functional.binary_cross_entropy_with_logits(self.head(vectors)[known], labels[known])
+            return functional.binary_cross_entropy_with_logits(self.head(vectors).view_as(labels)[known], labels[known])
 
         zero, labels = attached_zero(embeddings, self.parameters()), self.head.linear.out_features
         return _mean_over_modalities(embeddings, self.modalities, self.target, labels, zero, loss_of)

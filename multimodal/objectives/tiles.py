@@ -56,7 +56,7 @@ class Term(NamedTuple):
         return chosen.masked_fill(same if self.among == "negatives" else ~same, -torch.inf)
 
 
-def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int = TILE) -> tuple[Tensor, Tensor]:
+def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int | None = None) -> tuple[Tensor, Tensor]:
     r"""For each term :math:`\log \sum_j \exp(c\, s_{ij})` of every row and :math:`\log \sum_i \exp(c\, s_{ij})` of
     every column, with :math:`s = a b^T` and c the term's multiple.
 
@@ -64,16 +64,16 @@ def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int 
         a: n rows.
         b: m columns.
         terms: k terms.
-        tile: rows and columns of a tile.
+        tile: rows and columns of a tile; None: ``TILE``.
 
     Returns:
         ``(k, n)`` and ``(k, m)``, in the dtype of the vectors; -inf where the sum is empty.
     """
-    rows, columns = _LogSumExps.apply(a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile)  # pyright: ignore[reportGeneralTypeIssues]
+    rows, columns = _LogSumExps.apply(a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile or TILE)  # pyright: ignore[reportGeneralTypeIssues]
     return rows, columns
 
 
-def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int = TILE) -> Tensor:
+def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) -> Tensor:
     r""":math:`\sum_{ij} \log(1 + \exp(s_{ij} + \beta))` with :math:`s = a b^T`.
 
     One sweep computes the sum and, where they are needed, its gradients: they do not depend on the whole.
@@ -82,12 +82,12 @@ def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int = TILE) -> Tensor
         a: ``(n, d)`` rows.
         b: ``(m, d)`` columns.
         bias: the scalar :math:`\beta`, in the dtype of the vectors.
-        tile: rows and columns of a tile.
+        tile: rows and columns of a tile; None: ``TILE``.
 
     Returns:
         The scalar sum, in the dtype of the vectors.
     """
-    return _SoftplusSum.apply(a, b, bias, tile, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
+    return _SoftplusSum.apply(a, b, bias, tile or TILE, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
 
 
 def sweep(a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = TILE) -> tuple[Tensor, list[Tensor]]:

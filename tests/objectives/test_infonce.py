@@ -7,35 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drawn_batches import MODALITIES, embeddings_of, gradient, incomplete_batches, two_modalities, unit_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.loss import ClipLoss
+from pytorch_metric_learning.losses import NTXentLoss, SupConLoss
 from torch import Tensor
-from torch.func import functional_call
+from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives import InfoNCE, Loss, Objective
+from multimodal.objectives import InfoNCE, Loss, Objective, tiles
 from multimodal.objectives.infonce import info_nce
-
-MODALITIES: tuple[str, ...] = ("image", "graph", "text")
-
-
-def unit_vectors(n: int, seed: int, dim: int = 4, dtype: torch.dtype = torch.float64) -> Tensor:
-    drawn = torch.randn(n, dim, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-    return (drawn / drawn.norm(dim=1, keepdim=True)).requires_grad_()
-
-
-def embeddings_of(has: Mapping[str, list[int]], groups: list[int], seed: int = 0) -> Embeddings:
-    return Embeddings(
-        {m: unit_vectors(len(rows), seed + i) for i, (m, rows) in enumerate(has.items())},
-        {m: torch.tensor(rows) for m, rows in has.items()},
-        torch.tensor(groups),
-    )
+from multimodal.objectives.tiles import Block
 
 
 def objective_of(log_scale: float = 1.5, pairs: Mapping[str, float] | None = None) -> InfoNCE:
@@ -43,11 +32,6 @@ def objective_of(log_scale: float = 1.5, pairs: Mapping[str, float] | None = Non
     with torch.no_grad():
         objective.temperature.log_scale.value.fill_(log_scale)
     return objective
-
-
-def gradient(tensor: Tensor) -> Tensor:
-    assert tensor.grad is not None
-    return tensor.grad
 
 
 @dataclass
@@ -103,47 +87,181 @@ def assert_as_by_hand(objective: InfoNCE, embeddings: Embeddings, weights: Mappi
     assert total.item() == pytest.approx(expected.loss, rel=1e-10, abs=1e-10)
     for modality, vectors in embeddings.vectors.items():
         np.testing.assert_allclose(gradient(vectors).numpy(), expected.vectors[modality], rtol=1e-10, atol=1e-10)
-    assert gradient(objective.temperature.log_scale.value).item() == pytest.approx(expected.log_scale, rel=1e-10, abs=1e-10)
+    assert gradient(objective.temperature.log_scale.value).item() == pytest.approx(
+        expected.log_scale, rel=1e-10, abs=1e-10
+    )
+
+
+def blocks_of(logits: Tensor, groups: tuple[list[int], list[int]]) -> tuple[Block, Block]:
+    """Vectors whose products are given logits ``(n, m)``."""
+    identity = torch.eye(logits.shape[1], dtype=logits.dtype)
+    return Block(logits, torch.tensor(groups[0])), Block(identity, torch.tensor(groups[1]))
 
 
 @st.composite
-def incomplete_batches(draw: st.DrawFn) -> Embeddings:
-    """One to six rows, each with some of three modalities and one of three groups."""
-    n = draw(st.integers(1, 6))
-    groups = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
-    masks = draw(st.lists(st.sets(st.sampled_from(MODALITIES)), min_size=n, max_size=n))
-    has = {m: [row for row in range(n) if m in masks[row]] for m in MODALITIES}
-    return embeddings_of({m: rows for m, rows in has.items() if rows}, groups, seed=draw(st.integers(0, 999)))
+def logits_and_groups(draw: st.DrawFn) -> tuple[list[list[float]], tuple[list[int], list[int]]]:
+    n, m = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    logits = draw(st.lists(st.lists(st.floats(-30, 30), min_size=m, max_size=m), min_size=n, max_size=n))
+    of, to = (draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)) for size in (n, m))
+    return logits, (of, to)
 
 
-@given(data=st.data(), n=st.integers(1, 5), m=st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
-def test_info_nce_is_its_formula(data: st.DataObject, n: int, m: int) -> None:
-    cells = st.lists(st.lists(st.floats(-30, 30), min_size=m, max_size=m), min_size=n, max_size=n)
-    marks = st.lists(st.lists(st.booleans(), min_size=m, max_size=m), min_size=n, max_size=n)
-    s, positive = data.draw(cells), data.draw(marks)
+def one_direction(
+    s: Any, of: list[int], to: list[int], smoothing: float = 0.0, hardness: float = 0.0, decoupled: bool = False
+) -> float:
+    """The formula of ``info_nce``'s docstring, number by number."""
     terms = []
-    for i in range(n):
-        positives = [j for j in range(m) if positive[i][j]]
-        if positives:
-            denominator = math.fsum(math.exp(s[i][j]) for j in range(m))
-            terms.append(-math.fsum(math.log(math.exp(s[i][p]) / denominator) for p in positives) / len(positives))
-    expected = math.fsum(terms) / len(terms) if terms else 0.0
-    assert info_nce(torch.tensor(s, dtype=torch.float64), torch.tensor(positive)).item() == pytest.approx(
-        expected, rel=1e-10, abs=1e-10
-    )
+    for i, group in enumerate(of):
+        positives = [j for j, g in enumerate(to) if g == group]
+        negatives = [j for j, g in enumerate(to) if g != group]
+        if not positives or (decoupled and not negatives):
+            continue
+        weights = [math.exp(hardness * s[i][j]) for j in negatives]
+        mean = sum(weights) / len(weights) if weights else 1.0
+        z = math.fsum(w / mean * math.exp(s[i][j]) for w, j in zip(weights, negatives, strict=True))
+        z += 0.0 if decoupled else math.fsum(math.exp(s[i][p]) for p in positives)
+        drawn = (1 - smoothing) * sum(s[i][p] for p in positives) / len(positives) + smoothing * sum(s[i]) / len(to)
+        terms.append(math.log(z) - drawn)
+    return sum(terms) / len(terms) if terms else 0.0
+
+
+@given(
+    drawn=logits_and_groups(),
+    smoothing=st.sampled_from([0.0, 0.1, 0.5]),
+    hardness=st.sampled_from([0.0, 0.3, 1.0]),
+    decoupled=st.booleans(),
+    tile=st.integers(1, 6),
+)
+@settings(max_examples=150, deadline=None)
+def test_info_nce_is_its_formula_in_tiles_of_any_size(
+    drawn: tuple[list[list[float]], tuple[list[int], list[int]]],
+    smoothing: float,
+    hardness: float,
+    decoupled: bool,
+    tile: int,
+) -> None:
+    s, (of, to) = drawn
+    back = [list(column) for column in zip(*s, strict=True)]
+    options = (smoothing, hardness, decoupled)
+    expected = (one_direction(s, of, to, *options) + one_direction(back, to, of, *options)) / 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", tile)
+        loss = info_nce(*blocks_of(torch.tensor(s, dtype=torch.float64), (of, to)), *options)
+    assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
 def test_each_logit_is_pulled_by_its_share_of_the_positives_less_its_probability() -> None:
     s = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    positive = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]).bool()
-    info_nce(s, positive).backward()
+    of, to = [0, 1, 0, 9], [0, 0, 1, 0, 7]
+    info_nce(*blocks_of(s, (of, to))).backward()
     for i in range(4):
-        row = [math.exp(x) for x in s[i].tolist()]
         for j in range(5):
-            share = float(positive[i, j]) / max(1, int(positive[i].sum()))
-            expected = (row[j] / sum(row) - share) / 3 if positive[i].any() else 0.0
+            expected = 0.0
+            for anchor, other, a, b, logits in (
+                (of[i], to[j], of, to, s[i].tolist()),
+                (to[j], of[i], to, of, s[:, j].tolist()),
+            ):
+                if anchor in b:
+                    exps, place = [math.exp(x) for x in logits], j if a is of else i
+                    share = (anchor == other) / b.count(anchor)
+                    expected += (exps[place] / sum(exps) - share) / sum(g in b for g in a) / 2
             assert gradient(s)[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_smoothing_is_that_of_the_cross_entropy() -> None:
+    x, y = (v.detach() for v in two_modalities(6).vectors.values())
+    logits, labels = 5 * x @ y.T, torch.arange(6)
+    expected = [functional.cross_entropy(each, labels, label_smoothing=0.2) for each in (logits, logits.T)]
+    ours = info_nce(Block(5 * x, labels), Block(y, labels), smoothing=0.2)
+    assert ours.item() == pytest.approx(sum(expected).item() / 2, rel=1e-12)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_hard_negatives_weigh_as_in_the_code_of_robinson_et_al() -> None:
+    """github.com/joshr17/HCL, ``criterion`` with estimator "hard" and tau_plus = 0."""
+    x, y = (v.detach() for v in two_modalities(6).vectors.values())
+    temperature, beta, labels = 0.5, 0.7, torch.arange(6)
+
+    def criterion(of: Tensor, to: Tensor) -> Tensor:
+        scores = torch.exp(of @ to.T / temperature)
+        pos, neg = scores.diagonal(), scores[~torch.eye(6).bool()].view(6, 5)
+        imp = (beta * neg.log()).exp()
+        reweight_neg = (imp * neg).sum(dim=-1) / imp.mean(dim=-1)
+        return (-torch.log(pos / (pos + reweight_neg))).mean()
+
+    ours = info_nce(Block(x / temperature, labels), Block(y, labels), hardness=beta)
+    assert ours.item() == pytest.approx(((criterion(x, y) + criterion(y, x)) / 2).item(), rel=1e-12)
+
+
+def test_groups_have_the_supervised_contrastive_loss_of_pytorch_metric_learning() -> None:
+    groups = {"image": torch.tensor([0, 0, 1, 2, 1, 0]), "text": torch.tensor([2, 1, 0, 0, 1, 1, 3])}
+    x, y = (unit_vectors(len(g), seed).detach() for seed, g in enumerate(groups.values()))
+    theirs = SupConLoss(temperature=0.2)
+    expected = [
+        theirs(x, groups["image"], ref_emb=y, ref_labels=groups["text"]),
+        theirs(y[:6], groups["text"][:6], ref_emb=x, ref_labels=groups["image"]),
+    ]
+    ours = info_nce(Block(x / 0.2, groups["image"]), Block(y, groups["text"]))
+    assert ours.item() == pytest.approx((expected[0] + expected[1]).item() / 2, rel=1e-10)
+
+
+def test_single_positives_have_the_ntxent_loss_of_pytorch_metric_learning() -> None:
+    x, y = (v.detach() for v in two_modalities(6).vectors.values())
+    labels = torch.arange(6)
+    theirs = NTXentLoss(temperature=0.3)
+    other = labels.clone()  # the same tensor would stand for the same vectors
+    expected = theirs(x, labels, ref_emb=y, ref_labels=other) + theirs(y, labels, ref_emb=x, ref_labels=other)
+    ours = info_nce(Block(x / 0.3, labels), Block(y, labels))
+    assert ours.item() == pytest.approx(expected.item() / 2, rel=1e-10)
+
+
+@given(embeddings=incomplete_batches(), tile=st.integers(1, 7), pair=st.sampled_from(["*-*", "image-*", "text-graph"]))
+@settings(max_examples=60, deadline=None)
+def test_tiles_give_the_losses_and_gradients_of_the_dense_form(embeddings: Embeddings, tile: int, pair: str) -> None:
+    objective = InfoNCE({pair: 1.0}, temperature=0.1, smoothing=0.1, hardness=0.5).double()
+    inputs = [*embeddings.vectors.values(), objective.temperature.log_scale.value]
+    dense = objective(embeddings).total
+    expected = torch.autograd.grad(dense, inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", tile)
+        tiled = objective(embeddings).total
+    torch.testing.assert_close(tiled, dense, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(torch.autograd.grad(tiled, inputs), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_batches_of_more_than_a_tile_have_the_loss_and_gradients_of_clip() -> None:
+    embeddings = two_modalities(tiles.TILE + 100, dim=16, dtype=torch.float32)
+    theirs = [v.detach().clone().requires_grad_() for v in embeddings.vectors.values()]
+    total, expected = InfoNCE(temperature=0.1)(embeddings).total, ClipLoss()(*theirs, torch.tensor(10.0))
+    total.backward()
+    expected.backward()
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=0)
+    for ours, other in zip(embeddings.vectors.values(), theirs, strict=True):
+        torch.testing.assert_close(gradient(ours), gradient(other), rtol=1e-4, atol=1e-8)
+
+
+def test_hard_negatives_of_the_data_are_candidates_and_no_anchors() -> None:
+    """Row 2 is a text that the data call a hard negative of row 0."""
+    x, y = (v.detach() for v in two_modalities(2).vectors.values())
+    extra = unit_vectors(1, 9).detach()
+    rows = {"image": torch.tensor([0, 1]), "text": torch.tensor([0, 1, 2])}
+    vectors = {"image": x, "text": torch.cat([y, extra])}
+    embeddings = Embeddings(vectors, rows, torch.tensor([4, 5, 6]), negative_of=torch.tensor([-1, -1, 0]))
+    there = functional.cross_entropy(10 * x @ vectors["text"].T, torch.arange(2))
+    back = functional.cross_entropy(10 * y @ x.T, torch.arange(2))
+    ours = InfoNCE(temperature=0.1).double()(embeddings).total
+    assert ours.item() == pytest.approx((there + back).item() / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
+def test_smoothing_outside_its_bounds_is_refused(smoothing: float) -> None:
+    with pytest.raises(UsageError, match=r"InfoNCE: smoothing .* lies outside \[0, 1\)"):
+        InfoNCE(smoothing=smoothing)
+
+
+@pytest.mark.parametrize("hardness", [-0.1, math.inf, math.nan])
+def test_hardness_that_is_no_weight_is_refused(hardness: float) -> None:
+    with pytest.raises(UsageError, match=r"InfoNCE: hardness .* must be at least 0"):
+        InfoNCE(hardness=hardness)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -206,35 +324,6 @@ def test_only_the_chosen_pairs_count_and_by_their_weights(
     embeddings: Embeddings, pairs: dict[tuple[str, str], float]
 ) -> None:
     assert_as_by_hand(objective_of(pairs={f"{a}-{b}": w for (a, b), w in pairs.items()}), embeddings, pairs)
-
-
-def test_the_derivatives_are_those_of_the_loss() -> None:
-    embeddings = embeddings_of({"image": [0, 1, 3], "graph": [1, 2], "text": [0, 2, 3]}, [0, 0, 1, 1])
-    objective = objective_of()
-
-    def loss(log_scale: Tensor, *vectors: Tensor) -> Tensor:
-        seen = replace(embeddings, vectors=dict(zip(embeddings.modalities, vectors, strict=True)))
-        return functional_call(objective, {"log_scale": log_scale.clone()}, (seen,)).total
-
-    log_scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(loss, (log_scale, *embeddings.vectors.values()))
-
-
-@given(embeddings=incomplete_batches(), data=st.data())
-@settings(max_examples=40, deadline=None)
-def test_neither_the_order_of_rows_nor_that_of_modalities_matters(embeddings: Embeddings, data: st.DataObject) -> None:
-    n = len(embeddings.groups)
-    order = torch.tensor(data.draw(st.permutations(range(n))))  # new row -> old row
-    place = torch.argsort(order)  # old row -> new row
-    vectors, rows = {}, {}
-    for modality in data.draw(st.permutations(embeddings.modalities)):
-        moved = place[embeddings.rows[modality]]
-        ascending = torch.argsort(moved)
-        vectors[modality], rows[modality] = embeddings.vectors[modality][ascending], moved[ascending]
-    objective = objective_of()
-    before = objective(embeddings).total
-    after = objective(Embeddings(vectors, rows, embeddings.groups[order])).total
-    assert after.item() == pytest.approx(before.item(), rel=1e-12, abs=1e-12)
 
 
 def test_the_parts_are_the_losses_of_the_pairs_alone_and_the_temperature() -> None:
