@@ -97,27 +97,41 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
         The scalar loss; 0 (with a gradient of 0) if no anchor has a positive.
     """
     matches = matched_scores(a, b)
-    logs = logsumexps(a, b, _terms(hardness, decoupled))
-    directions = zip(
-        logs, (a, b), (b, a), (matches.of_a, matches.of_b), (matches.counts_b, matches.counts_a), strict=True
-    )
-    total = a.vectors.new_zeros(())
-    for log, of, to, positives, counts in directions:
-        negatives = len(to.groups) - positives
-        anchors = (positives > 0) & (negatives > 0) if decoupled else positives > 0
-        number = anchors.sum().clamp(min=1)
-        drawn = (matches.sums / counts)[_with_negatives(counts, len(to.groups), decoupled)].sum()
-        denominators = _log_denominator(log, negatives, hardness, decoupled)
-        loss = denominators.where(anchors, 0.0).sum() - (1 - smoothing) * drawn
-        if smoothing:
-            loss = loss - smoothing * (of.vectors[anchors].sum(0) @ to.vectors.mean(0))
-        total = total + loss / number
-    return total / 2
+    rows, columns = logsumexps(a, b, _terms(hardness, decoupled))
+    options = smoothing, hardness, decoupled
+    there = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
+    back = _direction(b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options)
+    return (there + back) / 2
 
 
-def _with_negatives(counts: Tensor, candidates: int, decoupled: bool) -> Tensor:
-    """Which groups are not all that there is, where that matters."""
-    return counts < candidates if decoupled else torch.ones_like(counts, dtype=torch.bool)
+def _direction(
+    of: Tensor,
+    to: Tensor,
+    logs: Tensor,
+    positives: Tensor,
+    sums: Tensor,
+    counts: Tensor,
+    smoothing: float,
+    hardness: float,
+    decoupled: bool,
+) -> Tensor:
+    """The loss from ``of`` ``(n, d)`` to ``to`` ``(m, d)``.
+
+    Args:
+        of, to: the vectors.
+        logs: ``(k, n)`` the log-sum-exps of each anchor's terms.
+        positives: ``(n,)`` how many positives it has.
+        sums: ``(g,)`` the sum of the scores of the positives in each group that both sides have.
+        counts: ``(g,)`` how many candidates each of those groups has.
+        smoothing, hardness, decoupled: as in ``info_nce``.
+    """
+    needed = int(decoupled)  # negatives that an anchor must have
+    anchors = (positives > 0) & (len(to) - positives >= needed)
+    drawn = (1 - smoothing) * (sums / counts)[len(to) - counts >= needed].sum()
+    if smoothing:
+        drawn = drawn + smoothing * (of[anchors].sum(0) @ to.mean(0))
+    denominators = _log_denominators(logs, len(to) - positives, hardness, decoupled)
+    return (denominators.where(anchors, 0.0).sum() - drawn) / anchors.sum().clamp(min=1)
 
 
 def _terms(hardness: float, decoupled: bool) -> tuple[Term, ...]:
@@ -127,9 +141,9 @@ def _terms(hardness: float, decoupled: bool) -> tuple[Term, ...]:
     return weighted if decoupled else (*weighted, Term("positives"))
 
 
-def _log_denominator(log: Tensor, negatives: Tensor, hardness: float, decoupled: bool) -> Tensor:
+def _log_denominators(logs: Tensor, negatives: Tensor, hardness: float, decoupled: bool) -> Tensor:
     """``(n,)``: log Z of each anchor, from the log-sum-exps of its terms."""
     if not hardness:
-        return log[0]
-    weighted = (negatives.clamp(min=1).to(log.dtype).log() + log[0] - log[1]).where(negatives > 0, -torch.inf)
-    return weighted if decoupled else torch.logaddexp(weighted, log[2])
+        return logs[0]
+    weighted = (negatives.clamp(min=1).to(logs.dtype).log() + logs[0] - logs[1]).where(negatives > 0, -torch.inf)
+    return weighted if decoupled else torch.logaddexp(weighted, logs[2])

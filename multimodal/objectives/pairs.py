@@ -176,10 +176,11 @@ class Temperature(nn.Module):
 
 @dataclass(frozen=True)
 class Matches:
-    """How often the groups that both sides have occur, and the sums of their vectors.
+    """What is known of the positives without computing a score.
 
-    Shapes: ``counts_a``, ``counts_b`` and ``sums`` are ``(g,)``; of the vectors: in group k the scores of matching
-    vectors sum to ``sums[k]``; ``of_a`` ``(n,)`` and ``of_b`` ``(m,)`` are how many positives each vector has.
+    Shapes: of g shared groups ``counts_a`` and ``counts_b`` ``(g,)`` int64 are how many vectors each side has, ``sums``
+    ``(g,)`` is the sum of the scores of its matching vectors; ``of_a`` ``(n,)`` and ``of_b`` ``(m,)`` int64 are how many
+    positives each vector has.
     """
 
     counts_a: Tensor

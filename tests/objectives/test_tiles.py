@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from drawn_batches import two_modalities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from multimodal.objectives import InfoNCE, Objective, Sigmoid, tiles
 from multimodal.objectives.tiles import TILE, Block, Term, logsumexps, softplus_sum, sweep, sweep_back
 
 TERMS = [Term(), Term("negatives"), Term("negatives", 1.5), Term("negatives", 0.5), Term("positives"), Term("all", 2.0)]
@@ -190,6 +192,17 @@ def test_nothing_is_ever_as_large_as_all_scores(reduce: Callable[[Block, Block],
     with Largest() as largest:
         reduce(a, b).backward()
     assert largest.numbers == max(100 * 3, 8 * 8)
+
+
+@pytest.mark.parametrize("make", [InfoNCE, Sigmoid, lambda: InfoNCE(smoothing=0.1, hardness=0.5, decoupled=True)])
+def test_nor_is_anything_that_the_objectives_make(
+    make: Callable[[], Objective], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings, objective = two_modalities(100, dim=3), make().double()
+    monkeypatch.setattr(tiles, "TILE", 8)
+    with Largest() as largest:
+        objective(embeddings).total.backward()
+    assert largest.numbers <= 2 * 100 * 3
 
 
 def test_gradients_can_be_asked_for_again() -> None:
