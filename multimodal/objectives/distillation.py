@@ -16,7 +16,7 @@ from multimodal.objectives.pairs import Pair, Pairs
 
 
 class Distillation(Objective):
-    """Contrastive relational distillation of CLIP-KD (Yang et al. 2024, eq. 5 to 7), weighted over pairs of modalities.
+    """Contrastive relational distillation of CLIP-KD (Yang et al. 2024), weighted over pairs of modalities.
 
     For a pair (a, b) the loss is the mean of ``divergence`` from a to b and from b to a, over the vectors whose rows
     have the teacher's vectors too. Those are targets of the rows, computed beforehand: they need no length nor width in

@@ -81,11 +81,11 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
     - :math:`\sum_j e^{s_{ij}}`. With one positive each it is the InfoNCE of CLIP (Radford et al. 2021, figure 3; van
       den Oord et al. 2018, eq. 4), with several the outer form of supervised contrastive learning (Khosla et al. 2020,
       eq. 2), with the candidates of another modality.
-    - :math:`N_i = \sum_{j \notin P(i)} e^{s_{ij}}` if it is decoupled (DCL, Yeh et al. 2022, eq. 5); anchors without
+    - :math:`N_i = \sum_{j \notin P(i)} e^{s_{ij}}` if it is decoupled (DCL, Yeh et al. 2022); anchors without
       negatives are none.
     - hardness :math:`\beta`: negatives weighted by :math:`w_{ij} \propto e^{\beta s_{ij}}` with mean 1, so that
       :math:`N_i = (m - |P(i)|) \sum_{j \notin P(i)} e^{(1 + \beta) s_{ij}} / \sum_{j \notin P(i)} e^{\beta s_{ij}}`
-      (Robinson et al. 2021, eq. 4, with :math:`\tau^+ = 0`; HN-NCE of Radenovic et al. 2023), and
+      (Robinson et al. 2021 with :math:`\tau^+ = 0`; HN-NCE of Radenovic et al. 2023), and
       :math:`Z_i = \sum_{p \in P(i)} e^{s_{ip}} + N_i`.
 
     Args:

@@ -18,7 +18,7 @@ class Sigmoid(Objective):
     r"""For each two vectors of a pair of modalities: do they match? Weighted over pairs of modalities.
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle + \beta` with a learned :math:`t`, see ``Temperature``, and a
-    learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023, section 3.2), since nearly all of the
+    learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all of the
     pairs do not match. The total is the weighted mean of ``sigmoid`` over the pairs that have a positive in the batch.
 
     Args:
@@ -61,7 +61,7 @@ class Sigmoid(Objective):
 
 
 def sigmoid(a: Block, b: Block, bias: Tensor) -> Tensor:
-    r"""The sigmoid loss (Zhai et al. 2023, eq. 1), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
+    r"""The sigmoid loss (Zhai et al. 2023, section 3.2), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
 
     .. math:: L = \frac{-2}{n + m} \sum_{i} \sum_{j} \log \sigma(z_{ij} s_{ij})
                 = \frac{2}{n + m} \Big( \sum_{ij} \log(1 + e^{s_{ij}}) - \sum_{z_{ij} = 1} s_{ij} \Big)

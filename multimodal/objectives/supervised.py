@@ -15,7 +15,7 @@ from multimodal.objectives.objective import Loss, Objective, attached_zero
 class Head(nn.Module):
     """A linear layer on the shared space, one for all modalities.
 
-    A prefix of a vector is predicted from by the prefix of the weights (MRL-E of Kusupati et al. 2022, section 3.1), so
+    A prefix of a vector is predicted from by the prefix of the weights (the efficient MRL-E of Kusupati et al. 2022), so
     that the head serves inside ``Matryoshka`` too.
 
     Args:
