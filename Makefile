@@ -37,3 +37,4 @@ test-slow: env
 
 benchmark: env
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/objectives.py

@@ -50,6 +50,16 @@ def test_the_example_encoder_trains_and_is_loaded_again(
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
 
+def test_the_example_objective_trains(tmp_path: Path, small_config: Path) -> None:
+    (example,) = [block for block in blocks("yaml") if "objective:" in block]
+    (tmp_path / "objective.yaml").write_text(example)
+    configs = ["--config", str(small_config), "--config", str(tmp_path / "objective.yaml")]
+    run = ["--run", str(tmp_path / "run"), "--model.dim", "256", "--trainer.max_steps", "2"]
+    assert main(["fit", *configs, *run, "--trainer.val_check_interval", "1"]) == 0
+    log = next((tmp_path / "run").rglob("metrics.csv")).read_text()
+    assert {"train/contrastive/64/image-text", "train/spread"} <= set(log.splitlines()[0].split(","))
+
+
 def test_every_command_in_the_readme_exists() -> None:
     assert commands()
     assert {words[0] for words in commands()} <= set(COMMANDS)

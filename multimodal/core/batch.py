@@ -11,16 +11,23 @@ import torch
 from torch import Tensor
 
 from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of data: its name, a value for each modality it has, and the group it shares with its positives."""
+    """One row of data: its name, a value for each modality it has, and the group it shares with its positives.
+
+    ``targets``: what is known of it, a number (a class is its number) or a list of numbers by name. ``negatives``:
+    samples that are hard to tell from it and do not match it, each of its own group.
+    """
 
     key: str
     values: Mapping[str, Any]
     group: str
+    targets: Mapping[str, Any] = field(default_factory=dict)
+    negatives: tuple[Sample, ...] = ()
 
 
 def stable_number(name: str) -> int:
@@ -35,6 +42,11 @@ class Batch:
     Shapes: ``rows[m]`` is ``(n_m,)`` int64, ascending row numbers in [0, n); ``inputs[m]`` describes those n_m rows;
     ``groups`` is ``(n,)`` int64; ``keys`` has n strings. A modality that no row has is absent from both dicts.
     ``rejects`` are the rows that should have been here but cannot be read.
+
+    ``targets[name]`` is ``(n,)`` or ``(n, c)`` float32, NaN where a row has none; classes are whole numbers. A target
+    that no row has is absent. ``negative_of`` is ``(n,)`` int64: the row that this one is a hard negative of, -1 if of
+    none. Negatives are rows like others: they stand after the samples, and as nothing matches them, objectives see
+    them as candidates that are no positives. None: there are no such rows.
     """
 
     inputs: dict[str, Inputs]
@@ -42,13 +54,22 @@ class Batch:
     groups: Tensor
     keys: tuple[str, ...] = field(default=())
     rejects: tuple[Reject, ...] = field(default=())
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    negative_of: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.groups)
 
     @classmethod
     def collate(cls, samples: Sequence[Sample], processors: Mapping[str, Processor]) -> Batch:
-        """A batch of samples whose values are already *items* of the processors."""
+        """A batch of samples whose values are already *items* of the processors, then of their negatives.
+
+        Raises:
+            UsageError: a target has lists of different lengths.
+        """
+        negatives = [(negative, row) for row, sample in enumerate(samples) for negative in sample.negatives]
+        negative_of = torch.tensor([-1] * len(samples) + [row for _, row in negatives]) if negatives else None
+        samples = [*samples, *(negative for negative, _ in negatives)]
         rows: dict[str, list[int]] = {}
         items: dict[str, list[Any]] = {}
         for row, sample in enumerate(samples):
@@ -60,6 +81,8 @@ class Batch:
             rows={m: torch.tensor(rows[m]) for m in processors if m in rows},
             groups=torch.tensor([stable_number(s.group) for s in samples], dtype=torch.int64),
             keys=tuple(s.key for s in samples),
+            targets=_collate_targets(samples),
+            negative_of=negative_of,
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -74,6 +97,8 @@ class Batch:
             inputs={m: {name: move(t) for name, t in inputs.items()} for m, inputs in self.inputs.items()},
             rows={m: move(t) for m, t in self.rows.items()},
             groups=move(self.groups),
+            targets={name: move(t) for name, t in self.targets.items()},
+            negative_of=None if self.negative_of is None else move(self.negative_of),
         )
 
 
@@ -99,3 +124,18 @@ class MicroBatches:
 
     def pin_memory(self) -> MicroBatches:
         return MicroBatches(tuple(part.pin_memory() for part in self.parts))
+
+
+def _collate_targets(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    targets: dict[str, Tensor] = {}
+    for row, sample in enumerate(samples):
+        for name, value in sample.targets.items():
+            known = torch.as_tensor(value, dtype=torch.float32)
+            column = targets.setdefault(name, torch.full((len(samples), *known.shape), torch.nan))
+            if known.shape != column.shape[1:]:
+                raise UsageError(
+                    f"Target {name!r} of {sample.key!r} has shape {tuple(known.shape)}, that of an earlier sample "
+                    f"{tuple(column.shape[1:])}; every sample needs as many numbers."
+                )
+            column[row] = known
+    return targets

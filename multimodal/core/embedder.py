@@ -64,7 +64,7 @@ class Embedder(nn.Module):
     def embed(self, batch: Batch) -> Embeddings:
         """Unit vectors for every modality that the batch has, in float32 also under autocast."""
         vectors = {m: self.project(m, self.encoder(m)(**inputs)) for m, inputs in batch.inputs.items()}
-        return Embeddings(vectors, batch.rows, batch.groups, batch.keys)
+        return Embeddings.of_batch(batch, vectors)
 
     forward = embed
 

@@ -1,6 +1,34 @@
-"""Objectives: embeddings -> loss. They see vectors, rows and groups, never a model."""
+"""Objectives: embeddings -> loss. They see vectors, rows, groups and targets, never a model.
 
+1. A formula is a function of tensors, such as ``infonce.info_nce`` or ``ranking.margin_ranking``; one family a file.
+2. An ``Objective`` applies a formula to ``Embeddings``. ``pairs`` says which pairs of modalities are compared, how much
+   each weighs and at which temperature; ``tiles`` computes what needs all n x m scores without keeping them.
+3. ``compose`` makes objectives of objectives.
+"""
+
+from multimodal.objectives.compose import Matryoshka, ModalityDropout, Ramp, Sum
+from multimodal.objectives.distillation import Distillation
 from multimodal.objectives.infonce import InfoNCE
 from multimodal.objectives.objective import Loss, Objective
+from multimodal.objectives.ranking import Triplet
+from multimodal.objectives.redundancy import BarlowTwins, VICReg
+from multimodal.objectives.sigmoid import Sigmoid
+from multimodal.objectives.supervised import Classification, MultiLabel, Regression
 
-__all__ = ["InfoNCE", "Loss", "Objective"]
+__all__ = [
+    "BarlowTwins",
+    "Classification",
+    "Distillation",
+    "InfoNCE",
+    "Loss",
+    "Matryoshka",
+    "ModalityDropout",
+    "MultiLabel",
+    "Objective",
+    "Ramp",
+    "Regression",
+    "Sigmoid",
+    "Sum",
+    "Triplet",
+    "VICReg",
+]

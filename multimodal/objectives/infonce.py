@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import chain, combinations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective
-
-
-def info_nce(logits: Tensor, positive: Tensor) -> Tensor:
-    r"""Multi-positive InfoNCE in one direction.
-
-    .. math:: L = \frac{1}{|A|} \sum_{i \in A} \frac{-1}{|P(i)|} \sum_{p \in P(i)}
-              \log \frac{\exp(s_{ip})}{\sum_{j} \exp(s_{ij})}
-
-    with A the anchors that have a positive. With one positive each it is the InfoNCE of CLIP (Radford et al. 2021,
-    figure 3; van den Oord et al. 2018, eq. 4), with several the outer form of supervised contrastive learning (Khosla
-    et al. 2020, eq. 2), with the candidates of another modality.
-
-    Args:
-        logits: ``(n, m)`` floating point, similarity of anchor i and candidate j over the temperature.
-        positive: ``(n, m)`` bool, whether candidate j is a positive of anchor i.
-
-    Returns:
-        The scalar loss; 0 (with a gradient of 0) if no anchor has a positive.
-    """
-    count = positive.sum(dim=1)
-    log_probability = logits.log_softmax(dim=1)
-    per_anchor = -(log_probability * positive).sum(dim=1) / count.clamp(min=1)
-    return per_anchor.sum() / (count > 0).sum().clamp(min=1)
+from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.pairs import Pair, Pairs, Temperature, matched_scores
+from multimodal.objectives.tiles import Block, Term, logsumexps
 
 
 class InfoNCE(Objective):
@@ -42,74 +20,130 @@ class InfoNCE(Objective):
 
     For a pair (a, b) the loss is the mean of ``info_nce`` from a to b and from b to a. Each direction's anchors are the
     vectors that have a positive (a vector of the other modality in the same group), its candidates all vectors of the
-    other modality: vectors of the same group are never each other's negatives, and a row that lacks one modality still
-    serves with those it has. The total is the weighted mean over the pairs that have a positive in the batch.
+    other modality: vectors of the same group are never each other's negatives, a row that lacks one modality still
+    serves with those it has, and so do the hard negatives that the data give. The total is the weighted mean over the
+    pairs that have a positive in the batch.
 
-    The logits are :math:`e^{t} \langle a_i, b_j \rangle` with a learnable :math:`t`, as in CLIP; before each use t is
-    projected onto :math:`[0, \log(\text{max\_scale})]`, so that the scale can neither explode nor vanish.
+    The logits are :math:`e^{t} \langle a_i, b_j \rangle` with a learned :math:`t`, see ``Temperature``.
 
     Args:
-        pairs: ``"text-image"``-like name -> weight (> 0). None: every pair of modalities, each with weight 1.
-        temperature: the initial temperature, in [1 / max_scale, 1]; the logit scale is its inverse.
+        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
+            modalities, each with weight 1.
+        temperature: the initial temperature, in [1 / max_scale, 1]; the logit scale is its inverse. A mapping of pairs'
+            names gives each a temperature of its own.
         max_scale: the bound of the logit scale; CLIP's is 100.
+        smoothing: the share of the target that is spread over all candidates, in [0, 1).
+        hardness: how much more the negatives weigh the closer they are, at least 0.
+        decoupled: leave the positives out of the denominator.
     """
 
     def __init__(
-        self, pairs: Mapping[str, float] | None = None, temperature: float = 0.07, max_scale: float = 100.0
+        self,
+        pairs: Mapping[str, float] | None = None,
+        temperature: float | Mapping[str, float] = 0.07,
+        max_scale: float = 100.0,
+        smoothing: float = 0.0,
+        hardness: float = 0.0,
+        decoupled: bool = False,
     ) -> None:
         super().__init__()
-        if not 1 <= max_scale < math.inf:
-            raise UsageError(f"InfoNCE: max_scale {max_scale} must be at least 1, and finite.")
-        if pairs is not None and not pairs:
-            raise UsageError("InfoNCE: pairs is empty; leave it out to take all pairs.")
-        if not 1 / max_scale <= temperature <= 1:
-            raise UsageError(
-                f"InfoNCE: temperature {temperature} lies outside [1 / max_scale, 1] = [{1 / max_scale}, 1]."
-            )
-        self.pairs = (
-            None if pairs is None else {_parse_pair(name): _positive_weight(name, w) for name, w in pairs.items()}
-        )
-        self.max_log_scale = math.log(max_scale)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        if not 0 <= smoothing < 1:
+            raise UsageError(f"InfoNCE: smoothing {smoothing} lies outside [0, 1).")
+        if not 0 <= hardness < math.inf:
+            raise UsageError(f"InfoNCE: hardness {hardness} must be at least 0, and finite.")
+        self.pairs = Pairs(pairs, "InfoNCE")
+        self.temperature = Temperature(temperature, max_scale, self.pairs, "InfoNCE")
+        self.smoothing, self.hardness, self.decoupled = smoothing, hardness, decoupled
 
     @property
     def named_modalities(self) -> set[str]:
-        return set(chain.from_iterable(self.pairs or ()))
+        return self.pairs.modalities
 
     def forward(self, embeddings: Embeddings) -> Loss:
-        with torch.no_grad():  # the projection after the optimizer's last step
-            self.log_scale.clamp_(0.0, self.max_log_scale)
-        scale = self.log_scale.exp()
-        # zero, but attached to every vector: a batch without any pair still has gradients, all 0
-        total = sum((v.sum() * 0.0 for v in embeddings.vectors.values()), start=scale * 0.0)
-        total_weight = 0.0
-        parts: dict[str, Tensor] = {"temperature": 1 / scale.detach()}
-        for (a, b), weight in self._pairs_of(embeddings).items():
-            positive = embeddings.groups_of(a)[:, None] == embeddings.groups_of(b)[None, :]
-            if not positive.any():
-                continue
-            logits = scale.to(embeddings.vectors[a].dtype) * embeddings.vectors[a] @ embeddings.vectors[b].T
-            loss = (info_nce(logits, positive) + info_nce(logits.T, positive.T)) / 2
-            parts[f"{a}-{b}"] = loss.detach()
-            total = total + weight * loss
-            total_weight += weight
-        return Loss(total / total_weight if total_weight else total, parts)
+        self.temperature.project()
+        zero = attached_zero(embeddings, self.parameters())
+        total, parts = self.pairs.mean(embeddings, zero, self._of_pair)
+        return Loss(total, self.temperature.parts() | parts)
 
-    def _pairs_of(self, embeddings: Embeddings) -> dict[tuple[str, str], float]:
-        present = embeddings.vectors
-        if self.pairs is None:
-            return dict.fromkeys(combinations(present, 2), 1.0)
-        return {(a, b): w for (a, b), w in self.pairs.items() if a in present and b in present}
+    def _of_pair(self, pair: Pair) -> Tensor:
+        return info_nce(self.temperature.scaled(pair), pair.b, self.smoothing, self.hardness, self.decoupled)
 
 
-def _parse_pair(name: str) -> tuple[str, str]:
-    a, _, b = name.partition("-")
-    if not (a.isidentifier() and b.isidentifier()) or a == b:
-        raise UsageError(f"InfoNCE: {name!r} is no pair of two modalities; write one like 'text-image'.")
-    return a, b
+def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, decoupled: bool = False) -> Tensor:
+    r"""The mean over both directions of multi-positive InfoNCE, with logits :math:`s_{ij} = \langle a_i, b_j \rangle`.
+
+    .. math:: L_{a \to b} = \frac{1}{|A|} \sum_{i \in A} \Big( \log Z_i - \sum_j q_{ij} s_{ij} \Big), \qquad
+              q_{ij} = (1 - \varepsilon) \frac{[j \in P(i)]}{|P(i)|} + \frac{\varepsilon}{m}
+
+    with A the anchors that have a positive, P(i) the positives of i (those of its group), :math:`\varepsilon` the
+    smoothing, and :math:`Z_i` one of
+
+    - :math:`\sum_j e^{s_{ij}}`. With one positive each it is the InfoNCE of CLIP (Radford et al. 2021, figure 3; van
+      den Oord et al. 2018, eq. 4), with several the outer form of supervised contrastive learning (Khosla et al. 2020,
+      eq. 2), with the candidates of another modality.
+    - :math:`N_i = \sum_{j \notin P(i)} e^{s_{ij}}` if it is decoupled (DCL, Yeh et al. 2022); anchors without
+      negatives are none.
+    - hardness :math:`\beta`: negatives weighted by :math:`w_{ij} \propto e^{\beta s_{ij}}` with mean 1, so that
+      :math:`N_i = (m - |P(i)|) \sum_{j \notin P(i)} e^{(1 + \beta) s_{ij}} / \sum_{j \notin P(i)} e^{\beta s_{ij}}`
+      (Robinson et al. 2021 with :math:`\tau^+ = 0`; HN-NCE of Radenovic et al. 2023), and
+      :math:`Z_i = \sum_{p \in P(i)} e^{s_{ip}} + N_i`.
+
+    Args:
+        a: ``(n, d)`` vectors, the inverse temperature multiplied in, and their groups.
+        b: ``(m, d)`` vectors and their groups.
+        smoothing, hardness, decoupled: see above.
+
+    Returns:
+        The scalar loss; 0 (with a gradient of 0) if no anchor has a positive.
+    """
+    matches = matched_scores(a, b)
+    rows, columns = logsumexps(a, b, _terms(hardness, decoupled))
+    options = smoothing, hardness, decoupled
+    there = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
+    back = _direction(b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options)
+    return (there + back) / 2
 
 
-def _positive_weight(name: str, weight: float) -> float:
-    if not (math.isfinite(weight) and weight > 0):
-        raise UsageError(f"InfoNCE: the weight {weight} of pair {name!r} must be a positive number.")
-    return float(weight)
+def _direction(
+    of: Tensor,
+    to: Tensor,
+    logs: Tensor,
+    positives: Tensor,
+    sums: Tensor,
+    counts: Tensor,
+    smoothing: float,
+    hardness: float,
+    decoupled: bool,
+) -> Tensor:
+    """The loss from ``of`` ``(n, d)`` to ``to`` ``(m, d)``.
+
+    Args:
+        of, to: the vectors.
+        logs: ``(k, n)`` the log-sum-exps of each anchor's terms.
+        positives: ``(n,)`` how many positives it has.
+        sums: ``(g,)`` the sum of the scores of the positives in each group that both sides have.
+        counts: ``(g,)`` how many candidates each of those groups has.
+        smoothing, hardness, decoupled: as in ``info_nce``.
+    """
+    needed = int(decoupled)  # negatives that an anchor must have
+    anchors = (positives > 0) & (len(to) - positives >= needed)
+    drawn = (1 - smoothing) * (sums / counts)[len(to) - counts >= needed].sum()
+    if smoothing:
+        drawn = drawn + smoothing * (of[anchors].sum(0) @ to.mean(0))
+    denominators = _log_denominators(logs, len(to) - positives, hardness, decoupled)
+    return (denominators.where(anchors, 0.0).sum() - drawn) / anchors.sum().clamp(min=1)
+
+
+def _terms(hardness: float, decoupled: bool) -> tuple[Term, ...]:
+    if not hardness:
+        return (Term("negatives" if decoupled else "all"),)
+    weighted = Term("negatives", 1 + hardness), Term("negatives", hardness)
+    return weighted if decoupled else (*weighted, Term("positives"))
+
+
+def _log_denominators(logs: Tensor, negatives: Tensor, hardness: float, decoupled: bool) -> Tensor:
+    """``(n,)``: log Z of each anchor, from the log-sum-exps of its terms."""
+    if not hardness:
+        return logs[0]
+    weighted = (negatives.clamp(min=1).to(logs.dtype).log() + logs[0] - logs[1]).where(negatives > 0, -torch.inf)
+    return weighted if decoupled else torch.logaddexp(weighted, logs[2])

@@ -9,6 +9,7 @@ loss of all rows, ``mean_r(W dL/dv_r dv_r/dp) = sum_r dL/dv_r dv_r/dp = dL/dp``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from multimodal.core.embeddings import Embeddings
 
 
 def gather(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: torch.dtype) -> Embeddings:
-    """The embeddings of all ranks, in the order of the ranks. Ranks may have different numbers of rows, or none.
+    """The embeddings of all ranks, in the order of the ranks, without keys. Ranks may have different numbers of rows, or none.
 
     Args:
         embeddings: this rank's.
@@ -29,31 +30,57 @@ def gather(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: t
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return embeddings
     rank, ranks = dist.get_rank(), dist.get_world_size()
+    sizes: list[Any] = [None] * ranks
+    dist.all_gather_object(sizes, _Sizes.of(embeddings))
+    rows = [size.rows for size in sizes]
+    offsets = [sum(rows[:r]) for r in range(ranks)]
     device = embeddings.groups.device
-    sizes = _gathered(
-        torch.tensor([len(embeddings.groups), *(len(embeddings.rows.get(m, ())) for m in modalities)], device=device)
-    )
-    counts = torch.stack(sizes).tolist()  # of each rank: its rows, then its vectors of each modality
-    offsets = [sum(count[0] for count in counts[:r]) for r in range(ranks)]
-    groups = torch.cat(_gathered_uneven(embeddings.groups, [count[0] for count in counts]))
+
+    def of_all(own: Tensor | None, lengths: list[int], like: Tensor) -> list[Tensor]:
+        return _gathered_uneven(like if own is None else own, lengths)
+
     vectors: dict[str, Tensor] = {}
-    rows: dict[str, Tensor] = {}
-    for number, modality in enumerate(modalities, start=1):
-        lengths = [count[number] for count in counts]
-        if not any(lengths):
-            continue
-        own = embeddings.vectors.get(modality)
-        if own is None:
-            own = torch.zeros(0, dim, dtype=dtype, device=device)
-        everyone = _gathered_uneven(own.detach(), lengths)
-        everyone[rank] = _ScaledGradient.apply(own, float(ranks))
-        vectors[modality] = torch.cat(everyone)
-        own_rows = embeddings.rows.get(modality, torch.zeros(0, dtype=torch.int64, device=device))
-        of_ranks = _gathered_uneven(own_rows, lengths)
-        rows[modality] = torch.cat([r + offset for r, offset in zip(of_ranks, offsets, strict=True)])
-    keys: list[Any] = [None] * ranks
-    dist.all_gather_object(keys, embeddings.keys)
-    return Embeddings(vectors, rows, groups, tuple(key for of_rank in keys for key in of_rank))
+    numbers: dict[str, Tensor] = {}
+    for modality in modalities:
+        lengths = [size.vectors.get(modality, 0) for size in sizes]
+        if any(lengths):
+            own = embeddings.vectors.get(modality)
+            own = torch.zeros(0, dim, dtype=dtype, device=device) if own is None else own
+            everyone = of_all(own.detach(), lengths, own)
+            everyone[rank] = _ScaledGradient.apply(own, float(ranks))
+            vectors[modality] = torch.cat(everyone)
+            of_ranks = of_all(embeddings.rows.get(modality), lengths, embeddings.groups.new_zeros(0))
+            numbers[modality] = torch.cat([r + offset for r, offset in zip(of_ranks, offsets, strict=True)])
+    targets: dict[str, Tensor] = {}
+    for name, shape in sorted({item for size in sizes for item in size.targets.items()}):
+        none = torch.full((len(embeddings.groups), *shape), torch.nan, device=device)
+        targets[name] = torch.cat(of_all(embeddings.targets.get(name), rows, none))
+    negative_of = None
+    if any(size.negatives for size in sizes):
+        none = torch.full_like(embeddings.groups, -1)
+        of_ranks = of_all(embeddings.negative_of, rows, none)
+        negative_of = torch.cat([r + offset * (r >= 0) for r, offset in zip(of_ranks, offsets, strict=True)])
+    groups = torch.cat(_gathered_uneven(embeddings.groups, rows))
+    return Embeddings(vectors, numbers, groups, targets=targets, negative_of=negative_of)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What a rank has: numbers of rows and of vectors of each modality, trailing shapes of targets, hard negatives."""
+
+    rows: int
+    vectors: dict[str, int]
+    targets: dict[str, tuple[int, ...]]
+    negatives: bool
+
+    @classmethod
+    def of(cls, embeddings: Embeddings) -> _Sizes:
+        return cls(
+            len(embeddings.groups),
+            {m: len(v) for m, v in embeddings.vectors.items()},
+            {name: tuple(t.shape[1:]) for name, t in embeddings.targets.items()},
+            embeddings.negative_of is not None,
+        )
 
 
 def _gathered(tensor: Tensor) -> list[Tensor]:

@@ -73,7 +73,7 @@ class GradientCache:
         with self._context():
             features = {m: self._encode(number, m, part) for m in part.inputs if m in self._frozen}
             self._features.append(features)
-            return Embeddings(self._embed(number, part), part.rows, part.groups, part.keys)
+            return Embeddings.of_batch(part, self._embed(number, part))
 
     def _embed(self, number: int, part: Batch) -> dict[str, Tensor]:
         kept = self._features[number]

@@ -75,6 +75,7 @@ class EmbedderModule(pl.LightningModule):
         if self._ddp is not None:  # it can wait for one backward pass alone
             self._ddp.require_backward_grad_sync = not isinstance(batch, MicroBatches)
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+        self.objective.set_progress(self.global_step / self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         if isinstance(batch, MicroBatches):

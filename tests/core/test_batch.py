@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from multimodal.core.batch import Batch, Sample, stable_number
 from multimodal.core.encoder import Processor
+from multimodal.core.errors import UsageError
 
 
 class Column(Processor):
@@ -69,6 +71,45 @@ def test_the_groups_of_no_samples_are_integers_too() -> None:
     assert Batch.collate([], PROCESSORS).groups.dtype == torch.int64
 
 
+def test_targets_are_numbers_by_row_and_nan_where_there_is_none() -> None:
+    samples = [
+        Sample("a", {"text": 1}, "a", {"kind": 2, "labels": [1, 0]}),
+        Sample("b", {"text": 1}, "b"),
+        Sample("c", {}, "c", {"kind": 0.5}),
+    ]
+    targets = Batch.collate(samples, PROCESSORS).targets
+    assert {t.dtype for t in targets.values()} == {torch.float32}
+    torch.testing.assert_close(targets["kind"], torch.tensor([2, torch.nan, 0.5]), equal_nan=True)
+    nothing = [torch.nan] * 2
+    torch.testing.assert_close(targets["labels"], torch.tensor([[1, 0], nothing, nothing]), equal_nan=True)
+    assert Batch.collate(samples[1:2], PROCESSORS).targets == {}
+
+
+def test_targets_of_different_lengths_are_refused() -> None:
+    samples = [Sample("a", {}, "a", {"labels": [1, 0]}), Sample("b", {}, "b", {"labels": 1})]
+    with pytest.raises(UsageError, match=r"Target 'labels' of 'b' has shape \(\), that of an earlier sample \(2,\)"):
+        Batch.collate(samples, PROCESSORS)
+
+
+def test_negatives_are_rows_of_their_own_after_the_samples() -> None:
+    hard = [Sample(name, {"text": i}, name, {"kind": 7}) for i, name in enumerate(("x", "y", "z"))]
+    samples = [
+        Sample("a", {"text": 5, "image": 6}, "a", negatives=(hard[0], hard[1])),
+        Sample("b", {"image": 8}, "b"),
+        Sample("c", {"text": 9}, "c", negatives=(hard[2],)),
+    ]
+    batch = Batch.collate(samples, PROCESSORS)
+    assert batch.keys == ("a", "b", "c", "x", "y", "z")
+    assert batch.negative_of is not None
+    assert batch.negative_of.tolist() == [-1, -1, -1, 0, 0, 2]
+    assert batch.rows["text"].tolist() == [0, 2, 3, 4, 5]
+    assert batch.inputs["text"]["x"].tolist() == [5, 9, 0, 1, 2]
+    assert batch.rows["image"].tolist() == [0, 1]
+    assert batch.groups.tolist() == [stable_number(name) for name in "abcxyz"]
+    assert batch.targets["kind"].isnan().tolist() == [True] * 3 + [False] * 3
+    assert Batch.collate(samples[1:2], PROCESSORS).negative_of is None
+
+
 @given(name=st.text())
 @settings(max_examples=60, deadline=None)
 def test_a_stable_number_is_the_first_63_bits_of_the_name_s_blake2b(name: str) -> None:
@@ -82,8 +123,10 @@ def test_a_stable_number_never_changes() -> None:
 
 
 def test_to_moves_every_tensor_and_keeps_the_keys() -> None:
-    batch = Batch.collate([Sample("a", {"text": 1, "image": 2}, "a")], PROCESSORS).to("meta")
+    hard = Sample("x", {}, "x")
+    batch = Batch.collate([Sample("a", {"text": 1, "image": 2}, "a", {"kind": 1}, (hard,))], PROCESSORS).to("meta")
     tensors = [batch.groups, *batch.rows.values(), *(t for inputs in batch.inputs.values() for t in inputs.values())]
     assert len(tensors) == 7
-    assert {t.device.type for t in tensors} == {"meta"}
-    assert batch.keys == ("a",)
+    assert batch.negative_of is not None
+    assert {t.device.type for t in (*tensors, batch.targets["kind"], batch.negative_of)} == {"meta"}
+    assert batch.keys == ("a", "x")

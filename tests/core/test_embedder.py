@@ -47,6 +47,18 @@ def test_a_vector_is_the_projected_features_over_their_length(make_embedder: Mak
         np.testing.assert_allclose(embeddings.vectors[modality].detach().numpy(), expected, atol=1e-6)
 
 
+def test_embedding_keeps_what_the_batch_knows_of_its_rows(make_embedder: Make, values: Values) -> None:
+    embedder = make_embedder("text")
+    item = embedder.processors["text"](values["text"][0])
+    sample = Sample("a", {"text": item}, "a", {"kind": 3}, (Sample("x", {"text": item}, "x"),))
+    batch = Batch.collate([sample], embedder.processors)
+    embeddings = embedder.embed(batch)
+    assert (embeddings.keys, embeddings.groups.tolist()) == (("a", "x"), batch.groups.tolist())
+    assert embeddings.targets is batch.targets
+    assert embeddings.negative_of is not None
+    assert embeddings.negative_of.tolist() == [-1, 0]
+
+
 def test_vectors_are_float32_and_of_unit_length_under_autocast_too(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder()
     batch = batch_of(embedder, values, [0, 1, 2, 3])

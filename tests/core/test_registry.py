@@ -115,7 +115,7 @@ def test_a_registration_tells_what_people_ask_of_an_encoder() -> None:
     [
         ("image", "cnnn", ["Unknown image encoder 'cnnn'", "Did you mean 'cnn'?", "Known: cnn"]),
         ("imag", "cnn", ["modality 'imag'", "Did you mean 'image'?"]),
-        ("text", "zzz", ["Unknown text encoder 'zzz'. Known: transformer"]),
+        ("text", "zzz", ["Unknown text encoder 'zzz'. Known: "]),
         ("text", "no_such_package.Encoder", ["'no_such_package.Encoder'", "No module named", "class path"]),
         ("text", "encoders.text.TextTransfomer", ["'encoders.text.TextTransfomer'", "TextTransfomer", "class path"]),
         ("text", "pathlib.Path", ["'pathlib.Path'", "not a subclass of multimodal.Encoder"]),

@@ -1,4 +1,4 @@
-"""InfoNCE against its formula, transcribed with loops over single numbers, and against open_clip's."""
+"""InfoNCE over pairs of modalities, with rows that lack some, against loops over single numbers and open_clip."""
 
 from __future__ import annotations
 
@@ -11,43 +11,22 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from drawn_batches import MODALITIES, embeddings_of, gradient, incomplete_batches, two_modalities, unit_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.loss import ClipLoss
-from torch import Tensor
-from torch.func import functional_call
+from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives import InfoNCE, Loss, Objective
-from multimodal.objectives.infonce import info_nce
-
-MODALITIES: tuple[str, ...] = ("image", "graph", "text")
-
-
-def unit_vectors(n: int, seed: int, dim: int = 4, dtype: torch.dtype = torch.float64) -> Tensor:
-    drawn = torch.randn(n, dim, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-    return (drawn / drawn.norm(dim=1, keepdim=True)).requires_grad_()
-
-
-def embeddings_of(has: Mapping[str, list[int]], groups: list[int], seed: int = 0) -> Embeddings:
-    return Embeddings(
-        {m: unit_vectors(len(rows), seed + i) for i, (m, rows) in enumerate(has.items())},
-        {m: torch.tensor(rows) for m, rows in has.items()},
-        torch.tensor(groups),
-    )
+from multimodal.objectives import InfoNCE, Loss, Objective, tiles
 
 
 def objective_of(log_scale: float = 1.5, pairs: Mapping[str, float] | None = None) -> InfoNCE:
     objective = InfoNCE(pairs).double()
     with torch.no_grad():
-        objective.log_scale.fill_(log_scale)
+        objective.temperature.log_scale.value.fill_(log_scale)
     return objective
-
-
-def gradient(tensor: Tensor) -> Tensor:
-    assert tensor.grad is not None
-    return tensor.grad
 
 
 @dataclass
@@ -97,53 +76,65 @@ def by_hand(embeddings: Embeddings, log_scale: float, weights: Mapping[tuple[str
 
 
 def assert_as_by_hand(objective: InfoNCE, embeddings: Embeddings, weights: Mapping[tuple[str, str], float]) -> None:
-    expected = by_hand(embeddings, float(objective.log_scale.detach()), weights)
+    expected = by_hand(embeddings, float(objective.temperature.log_scale.value.detach()), weights)
     total = objective(embeddings).total
     total.backward()
     assert total.item() == pytest.approx(expected.loss, rel=1e-10, abs=1e-10)
     for modality, vectors in embeddings.vectors.items():
         np.testing.assert_allclose(gradient(vectors).numpy(), expected.vectors[modality], rtol=1e-10, atol=1e-10)
-    assert gradient(objective.log_scale).item() == pytest.approx(expected.log_scale, rel=1e-10, abs=1e-10)
-
-
-@st.composite
-def incomplete_batches(draw: st.DrawFn) -> Embeddings:
-    """One to six rows, each with some of three modalities and one of three groups."""
-    n = draw(st.integers(1, 6))
-    groups = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
-    masks = draw(st.lists(st.sets(st.sampled_from(MODALITIES)), min_size=n, max_size=n))
-    has = {m: [row for row in range(n) if m in masks[row]] for m in MODALITIES}
-    return embeddings_of({m: rows for m, rows in has.items() if rows}, groups, seed=draw(st.integers(0, 999)))
-
-
-@given(data=st.data(), n=st.integers(1, 5), m=st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
-def test_info_nce_is_its_formula(data: st.DataObject, n: int, m: int) -> None:
-    cells = st.lists(st.lists(st.floats(-30, 30), min_size=m, max_size=m), min_size=n, max_size=n)
-    marks = st.lists(st.lists(st.booleans(), min_size=m, max_size=m), min_size=n, max_size=n)
-    s, positive = data.draw(cells), data.draw(marks)
-    terms = []
-    for i in range(n):
-        positives = [j for j in range(m) if positive[i][j]]
-        if positives:
-            denominator = math.fsum(math.exp(s[i][j]) for j in range(m))
-            terms.append(-math.fsum(math.log(math.exp(s[i][p]) / denominator) for p in positives) / len(positives))
-    expected = math.fsum(terms) / len(terms) if terms else 0.0
-    assert info_nce(torch.tensor(s, dtype=torch.float64), torch.tensor(positive)).item() == pytest.approx(
-        expected, rel=1e-10, abs=1e-10
+    assert gradient(objective.temperature.log_scale.value).item() == pytest.approx(
+        expected.log_scale, rel=1e-10, abs=1e-10
     )
 
 
-def test_each_logit_is_pulled_by_its_share_of_the_positives_less_its_probability() -> None:
-    s = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    positive = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]).bool()
-    info_nce(s, positive).backward()
-    for i in range(4):
-        row = [math.exp(x) for x in s[i].tolist()]
-        for j in range(5):
-            share = float(positive[i, j]) / max(1, int(positive[i].sum()))
-            expected = (row[j] / sum(row) - share) / 3 if positive[i].any() else 0.0
-            assert gradient(s)[i, j].item() == pytest.approx(expected, abs=1e-12)
+@given(embeddings=incomplete_batches(), tile=st.integers(1, 7), pair=st.sampled_from(["*-*", "image-*", "text-graph"]))
+@settings(max_examples=60, deadline=None)
+def test_tiles_give_the_losses_and_gradients_of_the_dense_form(embeddings: Embeddings, tile: int, pair: str) -> None:
+    objective = InfoNCE({pair: 1.0}, temperature=0.1, smoothing=0.1, hardness=0.5).double()
+    inputs = [*embeddings.vectors.values(), objective.temperature.log_scale.value]
+    dense = objective(embeddings).total
+    expected = torch.autograd.grad(dense, inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE", tile)
+        tiled = objective(embeddings).total
+    torch.testing.assert_close(tiled, dense, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(torch.autograd.grad(tiled, inputs), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_batches_of_more_than_a_tile_have_the_loss_and_gradients_of_clip() -> None:
+    embeddings = two_modalities(tiles.TILE + 100, dim=16, dtype=torch.float32)
+    theirs = [v.detach().clone().requires_grad_() for v in embeddings.vectors.values()]
+    total, expected = InfoNCE(temperature=0.1)(embeddings).total, ClipLoss()(*theirs, torch.tensor(10.0))
+    total.backward()
+    expected.backward()
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=0)
+    for ours, other in zip(embeddings.vectors.values(), theirs, strict=True):
+        torch.testing.assert_close(gradient(ours), gradient(other), rtol=1e-4, atol=1e-8)
+
+
+def test_hard_negatives_of_the_data_are_candidates_and_no_anchors() -> None:
+    """Row 2 is a text that the data call a hard negative of row 0."""
+    x, y = (v.detach() for v in two_modalities(2).vectors.values())
+    extra = unit_vectors(1, 9).detach()
+    rows = {"image": torch.tensor([0, 1]), "text": torch.tensor([0, 1, 2])}
+    vectors = {"image": x, "text": torch.cat([y, extra])}
+    embeddings = Embeddings(vectors, rows, torch.tensor([4, 5, 6]), negative_of=torch.tensor([-1, -1, 0]))
+    there = functional.cross_entropy(10 * x @ vectors["text"].T, torch.arange(2))
+    back = functional.cross_entropy(10 * y @ x.T, torch.arange(2))
+    ours = InfoNCE(temperature=0.1).double()(embeddings).total
+    assert ours.item() == pytest.approx((there + back).item() / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
+def test_smoothing_outside_its_bounds_is_refused(smoothing: float) -> None:
+    with pytest.raises(UsageError, match=r"InfoNCE: smoothing .* lies outside \[0, 1\)"):
+        InfoNCE(smoothing=smoothing)
+
+
+@pytest.mark.parametrize("hardness", [-0.1, math.inf, math.nan])
+def test_hardness_that_is_no_weight_is_refused(hardness: float) -> None:
+    with pytest.raises(UsageError, match=r"InfoNCE: hardness .* must be at least 0"):
+        InfoNCE(hardness=hardness)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -153,7 +144,7 @@ def test_complete_rows_of_their_own_groups_have_the_loss_and_gradients_of_clip(
     ours = [unit_vectors(7, seed, dtype=dtype) for seed in (1, 2)]
     theirs = [v.detach().clone().requires_grad_() for v in ours]
     objective = InfoNCE(temperature=0.05).to(dtype)
-    their_log_scale = objective.log_scale.detach().clone().requires_grad_()
+    their_log_scale = objective.temperature.log_scale.value.detach().clone().requires_grad_()
     rows = torch.arange(7)
     total = objective(Embeddings({"image": ours[0], "text": ours[1]}, {"image": rows, "text": rows}, 100 - rows)).total
     expected = ClipLoss()(*theirs, their_log_scale.exp())
@@ -162,7 +153,7 @@ def test_complete_rows_of_their_own_groups_have_the_loss_and_gradients_of_clip(
     close = partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
     close(total, expected)
     close([gradient(v) for v in ours], [gradient(v) for v in theirs])
-    close(gradient(objective.log_scale), gradient(their_log_scale))
+    close(gradient(objective.temperature.log_scale.value), gradient(their_log_scale))
 
 
 def test_several_positives_are_averaged_outside_the_logarithm_as_in_supervised_contrastive_learning() -> None:
@@ -208,35 +199,6 @@ def test_only_the_chosen_pairs_count_and_by_their_weights(
     assert_as_by_hand(objective_of(pairs={f"{a}-{b}": w for (a, b), w in pairs.items()}), embeddings, pairs)
 
 
-def test_the_derivatives_are_those_of_the_loss() -> None:
-    embeddings = embeddings_of({"image": [0, 1, 3], "graph": [1, 2], "text": [0, 2, 3]}, [0, 0, 1, 1])
-    objective = objective_of()
-
-    def loss(log_scale: Tensor, *vectors: Tensor) -> Tensor:
-        seen = replace(embeddings, vectors=dict(zip(embeddings.modalities, vectors, strict=True)))
-        return functional_call(objective, {"log_scale": log_scale.clone()}, (seen,)).total
-
-    log_scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(loss, (log_scale, *embeddings.vectors.values()))
-
-
-@given(embeddings=incomplete_batches(), data=st.data())
-@settings(max_examples=40, deadline=None)
-def test_neither_the_order_of_rows_nor_that_of_modalities_matters(embeddings: Embeddings, data: st.DataObject) -> None:
-    n = len(embeddings.groups)
-    order = torch.tensor(data.draw(st.permutations(range(n))))  # new row -> old row
-    place = torch.argsort(order)  # old row -> new row
-    vectors, rows = {}, {}
-    for modality in data.draw(st.permutations(embeddings.modalities)):
-        moved = place[embeddings.rows[modality]]
-        ascending = torch.argsort(moved)
-        vectors[modality], rows[modality] = embeddings.vectors[modality][ascending], moved[ascending]
-    objective = objective_of()
-    before = objective(embeddings).total
-    after = objective(Embeddings(vectors, rows, embeddings.groups[order])).total
-    assert after.item() == pytest.approx(before.item(), rel=1e-12, abs=1e-12)
-
-
 def test_the_parts_are_the_losses_of_the_pairs_alone_and_the_temperature() -> None:
     embeddings = embeddings_of({"image": [0, 1, 2], "graph": [0, 2], "text": [0, 1]}, [0, 1, 2])
     loss = objective_of(pairs={"image-text": 3.0, "graph-text": 1.0})(embeddings)
@@ -252,16 +214,16 @@ def test_the_parts_are_the_losses_of_the_pairs_alone_and_the_temperature() -> No
 def test_the_scale_is_projected_onto_its_bounds_and_still_learns_there(log_scale: float, projected: float) -> None:
     objective = InfoNCE(max_scale=50).double()
     with torch.no_grad():
-        objective.log_scale.fill_(log_scale)
+        objective.temperature.log_scale.value.fill_(log_scale)
     embeddings = embeddings_of({"image": [0, 1, 2], "text": [0, 1, 2]}, [0, 1, 2])
     loss = objective(embeddings)
-    assert objective.log_scale.item() == pytest.approx(projected, abs=1e-12)
+    assert objective.temperature.log_scale.value.item() == pytest.approx(projected, abs=1e-12)
     assert loss.parts["temperature"].item() == pytest.approx(math.exp(-projected), rel=1e-12)
     assert loss.total.item() == pytest.approx(by_hand(embeddings, projected, {("image", "text"): 1}).loss, rel=1e-10)
     loss.total.backward()
     expected = by_hand(embeddings, projected, {("image", "text"): 1}).log_scale
     assert abs(expected) > 1e-3
-    assert gradient(objective.log_scale).item() == pytest.approx(expected, rel=1e-10)
+    assert gradient(objective.temperature.log_scale.value).item() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
@@ -345,7 +307,7 @@ def test_a_batch_without_any_pair_has_loss_zero_and_gradients_of_zero(
     loss.total.backward()
     assert loss.total.item() == 0
     assert set(loss.parts) == {"temperature"}
-    for tensor in (*embeddings.vectors.values(), objective.log_scale):
+    for tensor in (*embeddings.vectors.values(), objective.temperature.log_scale.value):
         assert torch.equal(gradient(tensor), torch.zeros_like(tensor))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,14 @@ def has(modality: str, row: int) -> bool:
 def collate(rows: list[int]) -> Batch:
     values = torch.randn(8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     samples = [
-        Sample(str(r), {m: values[r, i] for i, m in enumerate(MODALITIES) if has(m, r)}, str(r // 2)) for r in rows
+        Sample(
+            str(r),
+            {m: values[r, i] for i, m in enumerate(MODALITIES) if has(m, r)},
+            str(r // 2),
+            targets={"price": r / 2} if r > 5 else {},
+            negatives=(Sample(f"not {r}", {"a": -values[r, 0]}, f"not {r}"),) if r == 1 else (),
+        )
+        for r in rows
     ]
     return Batch.collate(samples, {m: VectorProcessor() for m in MODALITIES})
 
@@ -82,7 +90,8 @@ def run(rank: int, case: str, micro_batch: int | None, folder: str) -> None:
     if cache is not None:
         cache.backward()
     average_gradients([*embedder.parameters(), *objective.parameters()])
-    torch.save((loss.detach(), everyone.keys, gradients(embedder, objective)), f"{folder}/{rank}.pt")
+    told = (everyone.groups, everyone.targets["price"], everyone.negative_of)
+    torch.save((loss.detach(), told, gradients(embedder, objective)), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -98,8 +107,11 @@ def test_every_rank_has_the_loss_and_the_gradients_of_the_whole_batch(
     loss.backward()
     expected = gradients(embedder, objective)
     for rank in range(int(case)):
-        found_loss, keys, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert sorted(keys) == [str(r) for r in range(8)]
+        found_loss, (groups, prices, negative_of), found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert Counter(groups.tolist()) == Counter(collate(list(range(8))).groups.tolist())
+        assert prices[prices.isfinite()].tolist() == [3.0, 3.5]
+        (negative,) = negative_of[negative_of >= 0].tolist()  # of row 1, which stands second on the first rank
+        assert negative == 1
         torch.testing.assert_close(found_loss, loss.detach(), rtol=1e-10, atol=1e-12)
         assert found.keys() == expected.keys()
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

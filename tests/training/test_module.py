@@ -125,6 +125,16 @@ def test_an_objective_that_names_a_modality_without_an_encoder_is_refused() -> N
     assert module(InfoNCE(pairs={"a-b": 1.0})).objective.named_modalities == {"a", "b"}
 
 
+def test_the_objective_is_told_how_much_of_the_training_is_done() -> None:
+    class Told(InfoNCE):
+        def set_progress(self, progress: float) -> None:
+            told.append(progress)
+
+    told: list[float] = []
+    fit(module(Told()), steps=4)
+    assert told == [0, 0.25, 0.5, 0.75]
+
+
 def test_training_lowers_the_loss() -> None:
     torch.manual_seed(0)
     model = module(optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.03))

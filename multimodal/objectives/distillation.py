@@ -1,0 +1,91 @@
+"""Learning the similarities that a frozen teacher sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from multimodal.core.embeddings import Embeddings
+from multimodal.core.errors import UsageError
+from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.pairs import Pair, Pairs
+
+
+class Distillation(Objective):
+    """Contrastive relational distillation of CLIP-KD (Yang et al. 2024), weighted over pairs of modalities.
+
+    For a pair (a, b) the loss is the mean of ``divergence`` from a to b and from b to a, over the vectors whose rows
+    have the teacher's vectors too. Those are targets of the rows, computed beforehand: they need no length nor width in
+    common with ours. Both similarities are cosines over one fixed temperature. All scores of a pair are kept: memory
+    is O(n m).
+
+    Args:
+        teacher: modality -> the target ``(n, d_t)`` that holds the teacher's vectors of it.
+        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
+            modalities, each with weight 1. Pairs of a modality that the teacher lacks do not count.
+        temperature: above 0; best the one that the teacher was trained at.
+    """
+
+    def __init__(
+        self, teacher: Mapping[str, str], pairs: Mapping[str, float] | None = None, temperature: float = 0.07
+    ) -> None:
+        super().__init__()
+        self.pairs = Pairs(pairs, "Distillation")
+        if len(teacher) < 2:
+            raise UsageError(
+                "Distillation: teacher needs a target for at least two modalities, like {image: image_vector}."
+            )
+        if not 0 < temperature < math.inf:
+            raise UsageError(f"Distillation: temperature {temperature} must be a positive number.")
+        self.teacher, self.temperature = dict(teacher), temperature
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return self.pairs.modalities | set(self.teacher)
+
+    @property
+    def named_targets(self) -> set[str]:
+        return set(self.teacher.values())
+
+    def forward(self, embeddings: Embeddings) -> Loss:
+        def of_pair(pair: Pair) -> Tensor | None:
+            taught = [self._teacher_of(embeddings, modality) for modality in pair.names]
+            if any(vectors is None for vectors in taught):
+                return None
+            (x, t_x), (y, t_y) = (
+                (block.vectors[~t.isnan().any(1)], t[~t.isnan().any(1)])
+                for block, t in zip((pair.a, pair.b), taught, strict=True)
+                if t is not None
+            )
+            if not len(x) or not len(y):
+                return None
+            student = x @ y.T / self.temperature
+            teacher = functional.normalize(t_x, dim=1) @ functional.normalize(t_y, dim=1).T / self.temperature
+            return (divergence(student, teacher) + divergence(student.T, teacher.T)) / 2
+
+        return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), of_pair))
+
+    def _teacher_of(self, embeddings: Embeddings, modality: str) -> Tensor | None:
+        name = self.teacher.get(modality)
+        if name is None or name not in embeddings.targets:
+            return None
+        return embeddings.targets_of(modality, name).detach().to(embeddings.vectors[modality].dtype)
+
+
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""The mean over anchors of the Kullback-Leibler divergence of the student's softmax from the teacher's.
+
+    .. math:: \frac{1}{n} \sum_i \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}}, \qquad
+              p_i = \mathrm{softmax}(\text{teacher}_i), \quad q_i = \mathrm{softmax}(\text{student}_i)
+
+    Args:
+        student: ``(n, m)`` logits.
+        teacher: ``(n, m)`` logits.
+    """
+    with torch.no_grad():
+        target = teacher.log_softmax(dim=1)
+    return functional.kl_div(student.log_softmax(dim=1), target, log_target=True, reduction="batchmean")

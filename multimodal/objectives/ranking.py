@@ -1,0 +1,122 @@
+"""Triplet (margin ranking) losses with mining in the batch or negatives from the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from multimodal.core.embeddings import Embeddings
+from multimodal.core.errors import UsageError
+from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.pairs import Pair, Pairs
+
+
+class Triplet(Objective):
+    r"""A positive shall be closer than a negative by a margin. Weighted over pairs of modalities.
+
+    For a pair (a, b) the loss is the mean of that from a to b and from b to a: the mean of
+
+    .. math:: \max(0,\; \text{margin} - s_{ip} + s_{in})
+
+    over the triplets of an anchor i, a positive p (of its group) and a negative n that the mining chooses, with s the
+    cosine. On unit vectors this is half the triplet loss in squared distances with twice the margin (Schroff et al.
+    2015, eq. 2), as :math:`|x - y|^2 = 2 - 2 s`. All scores of a pair are kept: memory is O(n m).
+
+    Args:
+        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
+            modalities, each with weight 1.
+        margin: in cosines, above 0.
+        mining: ``hard``: for each anchor its farthest positive and its closest negative (batch hard of Hermans et al.
+            2017, eq. 5; with one positive each, VSE++ of Faghri et al. 2018, eq. 6). ``semi-hard``: for each anchor and
+            positive the closest of the negatives that are farther than the positive (Schroff et al. 2015, eq. 4).
+        negatives: whom to mine: ``batch``, all vectors of other groups, or ``given``, the anchor's own negatives that
+            the data give. Anchors without any do not count.
+    """
+
+    def __init__(
+        self,
+        pairs: Mapping[str, float] | None = None,
+        margin: float = 0.2,
+        mining: Literal["hard", "semi-hard"] = "hard",
+        negatives: Literal["batch", "given"] = "batch",
+    ) -> None:
+        super().__init__()
+        if not 0 < margin < math.inf:
+            raise UsageError(f"Triplet: margin {margin} must be a positive number.")
+        if mining not in MINING:
+            raise UsageError(f"Triplet: mining {mining!r} is none of {', '.join(MINING)}.")
+        if negatives not in ("batch", "given"):
+            raise UsageError(f"Triplet: negatives {negatives!r} are none of batch, given.")
+        self.pairs = Pairs(pairs, "Triplet")
+        self.margin, self.mining, self.negatives = margin, MINING[mining], negatives
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return self.pairs.modalities
+
+    def forward(self, embeddings: Embeddings) -> Loss:
+        def of_pair(pair: Pair) -> Tensor:
+            scores, positive = pair.a.vectors @ pair.b.vectors.T, pair.same_group
+            to_b = to_a = ~positive
+            if self.negatives == "given":
+                to_b, to_a = (to_b & mask for mask in given(embeddings.negative_of, *pair.rows))
+            there = margin_ranking(*self.mining(scores, positive, to_b), self.margin)
+            back = margin_ranking(*self.mining(scores.T, positive.T, to_a.T), self.margin)
+            return (there + back) / 2
+
+        return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), of_pair))
+
+
+def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """The mean of ``max(0, margin - positive + negative)`` over k scores ``(k,)`` each; 0 if k is 0."""
+    return (margin - positive + negative).relu().sum() / max(1, len(positive))
+
+
+def hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """For each anchor that has both: the score of its farthest positive and of its closest negative.
+
+    Args:
+        scores: ``(n, m)``.
+        positive, negative: ``(n, m)`` bool.
+
+    Returns:
+        ``(k,)`` and ``(k,)``.
+    """
+    both = positive.any(1) & negative.any(1)
+    scores, positive, negative = scores[both], positive[both], negative[both]
+    if not len(scores):
+        return scores.sum(1), scores.sum(1)
+    return scores.masked_fill(~positive, torch.inf).amin(1), scores.masked_fill(~negative, -torch.inf).amax(1)
+
+
+def semi_hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """For each anchor and positive: its score and that of the closest negative that is farther, where there is one.
+
+    Args and returns are those of ``hard``.
+    """
+    ascending = scores.masked_fill(~negative, -torch.inf).sort(dim=1).values
+    with torch.no_grad():
+        place = torch.searchsorted(ascending, scores.contiguous()) - 1  # of the last negative below each score
+        usable = positive & (place >= 0) & (ascending.gather(1, place.clamp(min=0)) > -torch.inf)
+    return scores[usable], ascending.gather(1, place.clamp(min=0))[usable]
+
+
+MINING = {"hard": hard, "semi-hard": semi_hard}
+
+
+def given(negative_of: Tensor | None, rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Which vectors are the hard negatives that the data give, from a to b and from b to a: ``(n, m)`` bool each.
+
+    Args:
+        negative_of: ``(rows,)`` the row that each row is a hard negative of, or -1; None: none is.
+        rows_a: ``(n,)`` the rows of the vectors of a.
+        rows_b: ``(m,)`` those of b.
+    """
+    if negative_of is None:
+        nothing = rows_a.new_zeros(len(rows_a), len(rows_b), dtype=torch.bool)
+        return nothing, nothing
+    return rows_a[:, None] == negative_of[rows_b], negative_of[rows_a][:, None] == rows_b

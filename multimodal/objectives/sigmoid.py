@@ -1,0 +1,80 @@
+"""The pairwise sigmoid loss of SigLIP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from multimodal.core.embeddings import Embeddings
+from multimodal.core.errors import UsageError
+from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.pairs import Pair, PairParameter, Pairs, Temperature, matched_scores
+from multimodal.objectives.tiles import Block, softplus_sum
+
+
+class Sigmoid(Objective):
+    r"""For each two vectors of a pair of modalities: do they match? Weighted over pairs of modalities.
+
+    The logits are :math:`e^{t} \langle a_i, b_j \rangle + \beta` with a learned :math:`t`, see ``Temperature``, and a
+    learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all of the
+    pairs do not match. The total is the weighted mean of ``sigmoid`` over the pairs that have a positive in the batch.
+
+    Args:
+        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
+            modalities, each with weight 1.
+        temperature: the initial temperature, in [1 / max_scale, 1]; SigLIP's is 0.1. A mapping of pairs' names gives
+            each a temperature of its own.
+        max_scale: the bound of the logit scale.
+        bias: the initial bias; a mapping of pairs' names gives each its own.
+    """
+
+    def __init__(
+        self,
+        pairs: Mapping[str, float] | None = None,
+        temperature: float | Mapping[str, float] = 0.1,
+        max_scale: float = 100.0,
+        bias: float | Mapping[str, float] = -10.0,
+    ) -> None:
+        super().__init__()
+        for value in bias.values() if isinstance(bias, Mapping) else [bias]:
+            if not math.isfinite(value):
+                raise UsageError(f"Sigmoid: bias {value} must be finite.")
+        self.pairs = Pairs(pairs, "Sigmoid")
+        self.temperature = Temperature(temperature, max_scale, self.pairs, "Sigmoid")
+        self.bias = PairParameter(bias, self.pairs, "Sigmoid", "bias")
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return self.pairs.modalities
+
+    def forward(self, embeddings: Embeddings) -> Loss:
+        self.temperature.project()
+        zero = attached_zero(embeddings, self.parameters())
+        total, parts = self.pairs.mean(embeddings, zero, self._of_pair)
+        biases = {f"bias/{name}".rstrip("/"): value for name, value in self.bias.named().items()}
+        return Loss(total, self.temperature.parts() | biases | parts)
+
+    def _of_pair(self, pair: Pair) -> Tensor:
+        return sigmoid(self.temperature.scaled(pair), pair.b, self.bias.of(pair.names))
+
+
+def sigmoid(a: Block, b: Block, bias: Tensor) -> Tensor:
+    r"""The sigmoid loss (Zhai et al. 2023, section 3.2), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
+
+    .. math:: L = \frac{-2}{n + m} \sum_{i} \sum_{j} \log \sigma(z_{ij} s_{ij})
+                = \frac{2}{n + m} \Big( \sum_{ij} \log(1 + e^{s_{ij}}) - \sum_{z_{ij} = 1} s_{ij} \Big)
+
+    with :math:`z_{ij} = 1` for vectors of one group and -1 for others. The second form, by
+    :math:`-\log \sigma(s) = \log(1 + e^{s}) - s`, needs the positives only in a sum that is linear in the vectors.
+
+    Args:
+        a: ``(n, d)`` vectors, the inverse temperature multiplied in, and their groups.
+        b: ``(m, d)`` vectors and their groups.
+        bias: the scalar :math:`\beta`.
+    """
+    bias = bias.to(a.vectors.dtype)
+    matches = matched_scores(a, b)
+    of_positives = matches.sums.sum() + bias * (matches.counts_a * matches.counts_b).sum()
+    return (softplus_sum(a.vectors, b.vectors, bias) - of_positives) * 2 / (len(a.vectors) + len(b.vectors))

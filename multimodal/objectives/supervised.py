@@ -1,0 +1,172 @@
+"""Heads on the shared space that predict what is known of a row: a class, labels, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multimodal.core.embeddings import Embeddings
+from multimodal.core.errors import UsageError
+from multimodal.objectives.objective import Loss, Objective, attached_zero
+
+
+class Head(nn.Module):
+    """A linear layer on the shared space, one for all modalities.
+
+    A prefix of a vector is predicted from by the prefix of the weights (the efficient MRL-E of Kusupati et al. 2022), so
+    that the head serves inside ``Matryoshka`` too.
+
+    Args:
+        dim: the width of the shared space.
+        outputs: how many numbers it predicts.
+    """
+
+    def __init__(self, dim: int, outputs: int, owner: str) -> None:
+        super().__init__()
+        if dim < 1 or outputs < 1:
+            raise UsageError(f"{owner}: it needs at least one dimension and one output, got {dim} and {outputs}.")
+        self.owner = owner
+        self.linear = nn.Linear(dim, outputs)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """``(n, d)`` with d up to dim -> ``(n, outputs)``."""
+        if vectors.shape[1] > self.linear.in_features:
+            raise UsageError(
+                f"{self.owner}: dim {self.linear.in_features} is less than the width {vectors.shape[1]} of the vectors; "
+                "give it the dim of the model."
+            )
+        weight, bias = (p.to(vectors.dtype) for p in (self.linear.weight, self.linear.bias))
+        return functional.linear(vectors, weight[:, : vectors.shape[1]], bias)
+
+
+class Classification(Objective):
+    """Which class a row is of: the cross-entropy of a linear head's softmax.
+
+    The total is the mean over the modalities that have a labelled vector in the batch, each the mean over them.
+
+    Args:
+        target: the name of the target, ``(n,)`` class numbers from 0.
+        classes: how many classes there are.
+        dim: the width of the shared space, as the model's ``dim``.
+        modalities: from which vectors to predict; None: all.
+    """
+
+    def __init__(self, target: str, classes: int, dim: int, modalities: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.target, self.modalities = target, modalities
+        self.head = Head(dim, classes, "Classification")
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return set(self.modalities or ())
+
+    @property
+    def named_targets(self) -> set[str]:
+        return {self.target}
+
+    def forward(self, embeddings: Embeddings) -> Loss:
+        def loss_of(vectors: Tensor, classes: Tensor) -> Tensor:
+            number = self.head.linear.out_features
+            if not ((classes >= 0) & (classes < number) & (classes == classes.floor())).all():
+                raise UsageError(f"Classification: target {self.target!r} must be whole numbers in [0, {number}).")
+            return functional.cross_entropy(self.head(vectors), classes.long())
+
+        zero = attached_zero(embeddings, self.parameters())
+        return _mean_over_modalities(embeddings, self.modalities, self.target, 1, zero, loss_of)
+
+
+class MultiLabel(Objective):
+    """Which labels a row has, any number of them: the binary cross-entropy of a linear head's sigmoids.
+
+    The total is the mean over the modalities that have a labelled vector, each the mean over all known labels.
+
+    Args:
+        target: the name of the target, ``(n, labels)`` of 0 and 1 (or probabilities), NaN where it is not known.
+        labels: how many labels there are.
+        dim, modalities: as in ``Classification``.
+    """
+
+    def __init__(self, target: str, labels: int, dim: int, modalities: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.target, self.modalities = target, modalities
+        self.head = Head(dim, labels, "MultiLabel")
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return set(self.modalities or ())
+
+    @property
+    def named_targets(self) -> set[str]:
+        return {self.target}
+
+    def forward(self, embeddings: Embeddings) -> Loss:
+        def loss_of(vectors: Tensor, labels: Tensor) -> Tensor:
+            known = ~labels.isnan()
+            if not ((labels[known] >= 0) & (labels[known] <= 1)).all():
+                raise UsageError(f"MultiLabel: target {self.target!r} must be 0, 1 or between.")
+            return functional.binary_cross_entropy_with_logits(self.head(vectors).view_as(labels)[known], labels[known])
+
+        zero, labels = attached_zero(embeddings, self.parameters()), self.head.linear.out_features
+        return _mean_over_modalities(embeddings, self.modalities, self.target, labels, zero, loss_of)
+
+
+class Regression(Objective):
+    """Numbers of a row: the mean squared error of a linear head. Standardised targets suit it best.
+
+    The total is the mean over the modalities that have a vector with a target, each the mean over all known numbers.
+
+    Args:
+        target: the name of the target, ``(n,)`` or ``(n, outputs)``, NaN where it is not known.
+        dim, modalities: as in ``Classification``.
+        outputs: how many numbers there are for a row.
+    """
+
+    def __init__(self, target: str, dim: int, outputs: int = 1, modalities: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.target, self.modalities = target, modalities
+        self.head = Head(dim, outputs, "Regression")
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return set(self.modalities or ())
+
+    @property
+    def named_targets(self) -> set[str]:
+        return {self.target}
+
+    def forward(self, embeddings: Embeddings) -> Loss:
+        def loss_of(vectors: Tensor, numbers: Tensor) -> Tensor:
+            known = ~numbers.isnan()
+            return functional.mse_loss(self.head(vectors).view_as(numbers)[known], numbers[known])
+
+        zero, outputs = attached_zero(embeddings, self.parameters()), self.head.linear.out_features
+        return _mean_over_modalities(embeddings, self.modalities, self.target, outputs, zero, loss_of)
+
+
+def _mean_over_modalities(
+    embeddings: Embeddings,
+    modalities: Sequence[str] | None,
+    target: str,
+    width: int,
+    zero: Tensor,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+) -> Loss:
+    """The mean of a loss over the modalities with a vector whose target is known, at least in part."""
+    parts: dict[str, Tensor] = {}
+    total = zero
+    for modality, vectors in embeddings.vectors.items():
+        if target not in embeddings.targets or (modalities is not None and modality not in modalities):
+            continue
+        values = embeddings.targets_of(modality, target).to(vectors.dtype)
+        if values[:1].numel() != width * len(values[:1]):
+            raise UsageError(
+                f"Target {target!r} has {values[:1].numel()} numbers a row, but its objective is for {width}."
+            )
+        known = ~values.isnan().flatten(1).all(1) if values.ndim > 1 else ~values.isnan()
+        if known.any():
+            loss = loss_of(vectors[known], values[known])
+            parts[modality] = loss.detach()
+            total = total + loss
+    return Loss(total / max(1, len(parts)), parts)

@@ -1,0 +1,245 @@
+"""Reductions over all scores of two sets of vectors, one tile of scores at a time.
+
+1. The scores of vectors ``a`` ``(n, d)`` and ``b`` ``(m, d)`` are ``a @ b.T``; a temperature is multiplied into ``a``.
+2. A formula needs no more of them than some ``Term``: the log-sum-exp of each row and of each column
+   (``logsumexps``), or one sum over all of them (``softplus_sum``). What is linear in the scores (the positives' part)
+   needs no score at all, see ``pairs.matched_scores``.
+3. Tiles of ``TILE`` x ``TILE`` scores are computed, reduced and forgotten; the gradient computes them again. So memory
+   is ``O((n + m) d)``, and ``n = m = 16,384`` needs no more of it than the vectors do. Where all scores fit one tile
+   they are kept for the gradient: this is the dense form, and the same numbers.
+4. ``sweep`` and ``sweep_back`` take the columns as an iterable of blocks, which may come from anywhere, one by one.
+
+The products are computed in the dtype of the vectors. For float32 ``torch.set_float32_matmul_precision`` decides:
+"medium" lets them be of bfloat16 with sums in float32, where the device has such products.
+
+The sums over tiles follow the online softmax of Milakov and Gimelshein (2018), arXiv:1805.02867; a contrastive loss
+by tiles is that of Cheng et al. (2024), arXiv:2410.17243.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and products wide enough to be fast
+
+
+class Block(NamedTuple):
+    """Vectors ``(n, d)`` floating point and their groups ``(n,)`` int64."""
+
+    vectors: Tensor
+    groups: Tensor
+
+    def split(self, size: int) -> Iterator[Block]:
+        for vectors, groups in zip(self.vectors.split(size), self.groups.split(size), strict=True):
+            yield Block(vectors, groups)
+
+
+class Term(NamedTuple):
+    """Which scores a log-sum-exp is over (those of one group are positives), and what multiplies them."""
+
+    among: Literal["all", "positives", "negatives"] = "all"
+    multiple: float = 1.0
+
+    def of(self, scores: Tensor, same: Tensor | None) -> Tensor:
+        """The multiplied scores ``(n, m)``; -inf at those that are not among them."""
+        chosen = scores if self.multiple == 1 else scores * self.multiple
+        if self.among == "all":
+            return chosen
+        assert same is not None
+        return chosen.masked_fill(same if self.among == "negatives" else ~same, -torch.inf)
+
+
+def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int | None = None) -> tuple[Tensor, Tensor]:
+    r"""For each term :math:`\log \sum_j \exp(c\, s_{ij})` of every row and :math:`\log \sum_i \exp(c\, s_{ij})` of
+    every column, with :math:`s = a b^T` and c the term's multiple.
+
+    Args:
+        a: n rows.
+        b: m columns.
+        terms: k terms.
+        tile: rows and columns of a tile; None: ``TILE``.
+
+    Returns:
+        ``(k, n)`` and ``(k, m)``, in the dtype of the vectors; -inf where the sum is empty.
+    """
+    rows, columns = _LogSumExps.apply(a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile or TILE)  # pyright: ignore[reportGeneralTypeIssues]
+    return rows, columns
+
+
+def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) -> Tensor:
+    r""":math:`\sum_{ij} \log(1 + \exp(s_{ij} + \beta))` with :math:`s = a b^T`.
+
+    One sweep computes the sum and, where they are needed, its gradients: they do not depend on the whole.
+
+    Args:
+        a: ``(n, d)`` rows.
+        b: ``(m, d)`` columns.
+        bias: the scalar :math:`\beta`, in the dtype of the vectors.
+        tile: rows and columns of a tile; None: ``TILE``.
+
+    Returns:
+        The scalar sum, in the dtype of the vectors.
+    """
+    return _SoftplusSum.apply(a, b, bias, tile or TILE, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
+
+
+def sweep(a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = TILE) -> tuple[Tensor, list[Tensor]]:
+    """The log-sum-exps of rows over all blocks of columns, and of each block's columns over the rows.
+
+    Args:
+        a: n rows.
+        blocks: consecutive columns, m_1, m_2, ... of them, looked at one block after another.
+        terms: k terms.
+        tile: rows and columns of a tile; a larger block is taken in parts.
+
+    Returns:
+        ``(k, n)``, and ``(k, m_i)`` for each block.
+    """
+    rows = a.vectors.new_full((len(terms), len(a.vectors)), -torch.inf)
+    columns = []
+    for block in blocks:
+        column = rows.new_full((len(terms), len(block.vectors)), -torch.inf)
+        for i, j, part_a, part_b in _tiles(a, block, tile):
+            scores = part_a.vectors @ part_b.vectors.T
+            same = _same(part_a, part_b, terms)
+            for k, term in enumerate(terms):
+                x = term.of(scores, same)
+                rows[k, i] = torch.logaddexp(rows[k, i], x.logsumexp(1))
+                column[k, j] = torch.logaddexp(column[k, j], x.logsumexp(0))
+        columns.append(column)
+    return rows, columns
+
+
+def sweep_back(
+    a: Block,
+    blocks: Iterable[Block],
+    terms: Sequence[Term],
+    rows: tuple[Tensor, Tensor],
+    columns: Iterable[tuple[Tensor, Tensor]],
+    d_a: Tensor,
+    tile: int = TILE,
+) -> Iterator[Tensor]:
+    """The gradients of what ``sweep`` computes.
+
+    Args:
+        a, blocks, terms, tile: as they were.
+        rows: the log-sum-exps of the rows and the gradients with respect to them, ``(k, n)`` each.
+        columns: the same for each block, ``(k, m_i)`` each.
+        d_a: ``(n, d)``, to which the gradient with respect to ``a`` is added.
+
+    Yields:
+        For each block the gradient with respect to its vectors, ``(m_i, d)``.
+    """
+    row_sums, d_rows = _finite(rows[0]), rows[1]
+    for block, (sums, d_column) in zip(blocks, columns, strict=True):
+        column_sums = _finite(sums)
+        d_b = torch.zeros_like(block.vectors)
+        for i, j, part_a, part_b in _tiles(a, block, tile):
+            scores = part_a.vectors @ part_b.vectors.T
+            sums_of_tile = row_sums[:, i], column_sums[:, j]
+            slope = _slope(scores, _same(part_a, part_b, terms), terms, sums_of_tile, (d_rows[:, i], d_column[:, j]))
+            d_a[i].addmm_(slope, part_b.vectors)
+            d_b[j].addmm_(slope.T, part_a.vectors)
+        yield d_b
+
+
+def _slope(
+    scores: Tensor,
+    same: Tensor | None,
+    terms: Sequence[Term],
+    sums: tuple[Tensor, Tensor],
+    d_sums: tuple[Tensor, Tensor],
+) -> Tensor:
+    """The gradient with respect to the scores of a tile: each score's shares of its row's and column's sum."""
+
+    def of_term(k: int, term: Term) -> Tensor:
+        x = term.of(scores, same)
+        share = (x - sums[0][k, :, None]).exp_().mul_(d_sums[0][k, :, None])
+        share += (x - sums[1][k]).exp_().mul_(d_sums[1][k])
+        return share if term.multiple == 1 else share.mul_(term.multiple)
+
+    return reduce(Tensor.add_, (of_term(k, term) for k, term in enumerate(terms)))
+
+
+def _same(a: Block, b: Block, terms: Sequence[Term]) -> Tensor | None:
+    """Whether row i and column j are of one group, where a term asks."""
+    if all(term.among == "all" for term in terms):
+        return None
+    return a.groups[:, None] == b.groups
+
+
+def _finite(sums: Tensor) -> Tensor:
+    """Empty sums as 0: every share of them is exp(-inf - 0) = 0."""
+    return sums.masked_fill(sums == -torch.inf, 0.0)
+
+
+def _tiles(a: Block, b: Block, size: int) -> Iterator[tuple[slice, slice, Block, Block]]:
+    for column, part_b in enumerate(b.split(size)):
+        for row, part_a in enumerate(a.split(size)):
+            yield slice(row * size, (row + 1) * size), slice(column * size, (column + 1) * size), part_a, part_b
+
+
+class _LogSumExps(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, a_groups: Tensor, b_groups: Tensor, terms: tuple[Term, ...], tile: int
+    ) -> tuple[Tensor, Tensor]:
+        left, right = Block(a, a_groups), Block(b, b_groups)
+        ctx.terms, ctx.tile, ctx.dense = terms, tile, max(len(a), len(b)) <= tile
+        if ctx.dense:
+            scores = a @ b.T
+            x = [term.of(scores, _same(left, right, terms)) for term in terms]
+            rows, columns = torch.stack([t.logsumexp(1) for t in x]), torch.stack([t.logsumexp(0) for t in x])
+        else:
+            scores = None
+            rows, blocks = sweep(left, right.split(tile), terms, tile)
+            columns = torch.cat(blocks, dim=1)
+        ctx.save_for_backward(a, b, a_groups, b_groups, rows, columns, scores)
+        return rows, columns
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, a_groups, b_groups, rows, columns, scores = ctx.saved_tensors
+        left, right = Block(a, a_groups), Block(b, b_groups)
+        d_rows, d_columns = gradients
+        if ctx.dense:
+            sums = _finite(rows), _finite(columns)
+            slope = _slope(scores, _same(left, right, ctx.terms), ctx.terms, sums, (d_rows, d_columns))
+            return slope @ b, slope.T @ a, None, None, None, None
+        d_a, d_b = torch.zeros_like(a), torch.empty_like(b)
+        pairs = zip(columns.split(ctx.tile, dim=1), d_columns.split(ctx.tile, dim=1), strict=True)
+        blocks = sweep_back(left, right.split(ctx.tile), ctx.terms, (rows, d_rows), pairs, d_a, ctx.tile)
+        for part, gradient in zip(d_b.split(ctx.tile), blocks, strict=True):
+            part.copy_(gradient)
+        return d_a, d_b, None, None, None, None
+
+
+class _SoftplusSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor, tile: int, with_gradients: bool) -> Tensor:
+        total = bias.new_zeros(())
+        d_a, d_b, d_bias = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(bias)
+        for row_a, row_d in zip(a.split(tile), d_a.split(tile), strict=True):
+            for row_b, column_d in zip(b.split(tile), d_b.split(tile), strict=True):
+                scores = torch.addmm(bias, row_a, row_b.T)
+                total += functional.softplus(scores, threshold=40).sum()  # exp(-40) is nothing in float64 too
+                if with_gradients:
+                    slope = scores.sigmoid_()
+                    row_d.addmm_(slope, row_b)
+                    column_d.addmm_(slope.T, row_a)
+                    d_bias += slope.sum()
+        ctx.save_for_backward(d_a, d_b, d_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return *(gradients[0] * derivative for derivative in ctx.saved_tensors), None, None
