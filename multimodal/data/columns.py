@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from multimodal.core.batch import Sample, stable_number
 from multimodal.core.encoder import Processor
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.data.files import resolve
 
@@ -28,6 +28,8 @@ class Columns:
         group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
         split: the column that names each row's split, or the shares of splits that groups are dealt to.
         split_seed: of that dealing.
+        targets: name -> the column of what is known of a row: a number, a list of numbers, or the name of a class.
+        negatives: modality -> the columns of values that are hard to tell from the row's and do not match it.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -35,6 +37,8 @@ class Columns:
     group: str | None
     split: str | Mapping[str, float]
     split_seed: int
+    targets: Mapping[str, str] = field(default_factory=dict)
+    negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.columns or not all(self.columns.values()):
@@ -47,6 +51,8 @@ class Columns:
     def check(self, table: str, columns: Sequence[str]) -> None:
         """Raise a ``UsageError`` if a column that is named here is none of the table's."""
         named = [(f"columns.{m}", column) for m, several in self.columns.items() for column in several]
+        named += [(f"targets.{name}", column) for name, column in self.targets.items()]
+        named += [(f"negatives.{m}", column) for m, several in self.negatives.items() for column in several]
         named += [(option, c) for option in ("key", "group", "split") if isinstance(c := getattr(self, option), str)]
         for option, column in named:
             if column not in columns:
@@ -79,38 +85,64 @@ class Columns:
         base: str | None,
         seed: tuple[int, ...] | None,
         kept: dict[tuple[int, str], Any] | None = None,
+        classes: Mapping[str, Mapping[str, int]] | None = None,
     ) -> list[Sample | Reject]:
         """A row as samples of processed items, or as the reject that it is if one of its values cannot be read.
 
         For training (``seed`` is given) it is one sample: of several columns of a modality one is drawn, and the items
         are augmented. Else it is as many samples of one group as a modality has columns, each with one of them. Items
-        are taken from ``kept`` and put there, if it is given, under the row and "modality column".
+        are taken from ``kept`` and put there, if it is given, under the row and "modality column". ``classes`` has the
+        numbers of the classes of targets that are names.
         """
         key, group = self.key_of(cell, number), self.group_of(cell, number)
         rng = None if seed is None else np.random.default_rng(seed)
-        samples: list[dict[str, Any]] = [{}]
-        for modality, processor in processors.items():
-            present = [(c, value) for c in self.columns[modality] if (value := cell(c)) is not None]
-            if rng is not None and len(present) > 1:
-                present = [present[rng.integers(len(present))]]
-            for number_of_alternative, (column, value) in enumerate(present):
-                place = (row, f"{modality} {column}")
-                try:
-                    if kept is not None and place in kept:
-                        item = kept[place]
-                    else:
-                        item = processor(resolve(value, base) if processor.reads_files else value)
-                        if kept is not None:
-                            kept[place] = item
-                    item = item if rng is None else processor.augment(item, rng)
-                except UsageError:  # the settings are at fault, not this row
-                    raise
-                except Exception as error:
-                    return [Reject.of(row, key, column, value, error)]
-                if number_of_alternative == len(samples):
-                    samples.append({})
-                samples[number_of_alternative][modality] = item
-        return [Sample(key, values, group) for values in samples]
+
+        def item_of(modality: str, column: str, value: Any) -> Any:
+            processor, place = processors[modality], (row, f"{modality} {column}")
+            if kept is None or place not in kept:
+                item = processor(resolve(value, base) if processor.reads_files else value)
+                if kept is not None:
+                    kept[place] = item
+            else:
+                item = kept[place]
+            return item if rng is None else processor.augment(item, rng)
+
+        column, value = "", None
+        try:
+            samples: list[dict[str, Any]] = [{}]
+            for modality in processors:
+                present = [(c, v) for c in self.columns[modality] if (v := cell(c)) is not None]
+                if rng is not None and len(present) > 1:
+                    present = [present[rng.integers(len(present))]]
+                for alternative, (column, value) in enumerate(present):
+                    samples += [{}] * (alternative == len(samples))
+                    samples[alternative] = samples[alternative] | {modality: item_of(modality, column, value)}
+            negatives = []
+            for modality, columns in self.negatives.items() if rng is not None else ():
+                for column in columns if modality in processors else ():
+                    if (value := cell(column)) is not None:
+                        values = {modality: item_of(modality, column, value)}
+                        negatives.append(Sample(f"{key} not {column}", values, f"!{number} {column}"))
+            targets = {}
+            for name, column in self.targets.items():
+                if (value := cell(column)) is not None:
+                    targets[name] = _target(value, (classes or {}).get(name))
+        except UsageError:  # the settings are at fault, not this row
+            raise
+        except Exception as error:
+            return [Reject.of(row, key, column, value, error)]
+        first, *others = samples
+        return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in others)]
+
+
+def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
+    """A number or a list of numbers; the number of a class."""
+    if classes is not None:
+        return classes[str(value)]
+    try:
+        return [float(v) for v in value] if isinstance(value, list) else float(value)
+    except (TypeError, ValueError) as error:
+        raise Unreadable("no number", f"{value!r} is no number, as other values of the target are.") from error
 
 
 def dealt(groups: Iterable[str], shares: Mapping[str, float], seed: int) -> list[str]:

@@ -42,6 +42,9 @@ class DataModule(pl.LightningDataModule):
         split: the column that names each row's split, or shares like {train: 0.9, test: 0.1} in which groups are dealt;
             null: 80 % train, 10 % validation, 10 % test.
         split_seed: of that dealing.
+        targets: name -> the column of what is known of a row, for objectives with heads: a number, a list of numbers, or the
+            name of a class.
+        negatives: modality -> the column, or columns, of values that are hard to tell from the row's and do not match it.
         options: settings of the table's reader, by the names of the datasets library (delimiter, encoding, ...).
         access: "mapped" from disk, in "memory", or "streamed": training reads the files from end to end.
         buffer: rows of a stream that are shuffled together.
@@ -67,6 +70,8 @@ class DataModule(pl.LightningDataModule):
         group: str | None = None,
         split: str | dict[str, float] | None = None,
         split_seed: int = 0,
+        targets: dict[str, str] | None = None,
+        negatives: dict[str, str | list[str]] | None = None,
         options: dict[str, Any] | None = None,
         access: Access = "mapped",
         buffer: int = 10_000,
@@ -85,8 +90,20 @@ class DataModule(pl.LightningDataModule):
         if not 0 <= max_rejects <= 1:
             raise UsageError(f"data.max_rejects is a part of the rows, in [0, 1]; got {max_rejects}.")
         self.source = locate(table, options) if access == "streamed" else None
-        self.meaning = meaning_of(columns, key, group, split, split_seed)
-        self._samples = (table, columns, key, group, split, split_seed, options or {}, access)
+        self.meaning = meaning_of(columns, key, group, split, split_seed, targets or {}, negatives or {})
+        settings = (
+            table,
+            columns,
+            key,
+            group,
+            split,
+            split_seed,
+            options or {},
+            access,
+            targets or {},
+            negatives or {},
+        )
+        self._samples = settings
         self._opened: Samples | None = None
         self._stream_loader: StreamLoader | None = None
         if self.source is None:

@@ -33,6 +33,9 @@ class Samples:
         split_seed: of that dealing.
         options: settings of the table's reader.
         access: where the rows are kept; "streamed" counts for training alone.
+        targets: name -> the column of what is known of a row. A column with values that are no numbers holds the names of
+            classes; their numbers are their places in alphabetical order.
+        negatives: modality -> the column, or columns, of values that are hard to tell from the row's and do not match it.
     """
 
     table: Any
@@ -43,11 +46,16 @@ class Samples:
     split_seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     access: Access = "mapped"
+    targets: Mapping[str, str] = field(default_factory=dict)
+    negatives: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     _open: Table = field(init=False, repr=False, compare=False)
     meaning: Columns = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "meaning", meaning_of(self.columns, self.key, self.group, self.split, self.split_seed))
+        meaning = meaning_of(
+            self.columns, self.key, self.group, self.split, self.split_seed, self.targets, self.negatives
+        )
+        object.__setattr__(self, "meaning", meaning)
         table = open_table(self.table, self.options, self.access)
         object.__setattr__(self, "_open", table)
         self.meaning.check(table.name, table.columns)
@@ -85,7 +93,18 @@ class Samples:
         kept: dict[tuple[int, str], Any] | None = None,
     ) -> list[Sample | Reject]:
         """A row as samples of processed items, or as a reject; see ``Columns.items``."""
-        return self.meaning.items(partial(self._open.value, row), str(row), row, processors, self.base, seed, kept)
+        cell = partial(self._open.value, row)
+        return self.meaning.items(cell, str(row), row, processors, self.base, seed, kept, self.classes)
+
+    @cached_property
+    def classes(self) -> dict[str, dict[str, int]]:
+        """For each target that is the name of a class: class -> its number."""
+        found = {}
+        for name, column in self.targets.items():
+            values = {str(v) for v in self._open.column(column) if v is not None and not isinstance(v, list)}
+            if not all(_is_number(value) for value in values):
+                found[name] = {value: number for number, value in enumerate(sorted(values))}
+        return found
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,7 +117,7 @@ class Samples:
             "split": dict(self.split) if isinstance(self.split, Mapping) else self.split,
             "split_seed": self.split_seed,
             "options": dict(self.options),
-        }
+        }  # targets and negatives serve training alone
 
     def keyed_by_number(self) -> Samples:
         """The same samples, named by their row numbers."""
@@ -194,13 +213,27 @@ def _numbered(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
     return list(known), numbers
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def meaning_of(
     columns: Mapping[str, str | Sequence[str]],
     key: str | None,
     group: str | None,
     split: str | Mapping[str, float] | None,
     split_seed: int,
+    targets: Mapping[str, str],
+    negatives: Mapping[str, str | Sequence[str]],
 ) -> Columns:
     """``Columns`` from the settings that people write."""
-    several = {m: (c,) if isinstance(c, str) else tuple(c) for m, c in (columns or {}).items()}
-    return Columns(several, key, group, SHARES if split is None else split, split_seed)
+
+    def several(named: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+        return {m: (c,) if isinstance(c, str) else tuple(c) for m, c in named.items()}
+
+    shares = SHARES if split is None else split
+    return Columns(several(columns or {}), key, group, shares, split_seed, targets, several(negatives))

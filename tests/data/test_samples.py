@@ -262,3 +262,35 @@ def test_a_settings_error_while_reading_is_no_reject(worded: Samples) -> None:
 
     with pytest.raises(UsageError, match="extra"):
         worded.items(0, {"text": Wrong()})
+
+
+KNOWN: dict[str, Sequence[Any]] = {
+    "title": ["cup", "mug", "pot"],
+    "price": ["1.5", None, "3"],
+    "kind": ["b", "a", None],
+    "marks": [[1, 0], [0, 1], [1, 1]],
+    "unlike": ["cap", None, "?"],
+}
+
+
+def test_targets_are_numbers_lists_or_the_numbers_of_classes() -> None:
+    samples = samples_of(KNOWN, {"text": "title"}, targets={"price": "price", "kind": "kind", "marks": "marks"})
+    found = [samples.items(row, {"text": Words()})[0] for row in range(3)]
+    assert [s.targets for s in found if isinstance(s, Sample)] == [
+        {"price": 1.5, "kind": 1, "marks": [1.0, 0.0]},
+        {"kind": 0, "marks": [0.0, 1.0]},
+        {"price": 3.0, "marks": [1.0, 1.0]},
+    ]
+    assert samples.classes == {"kind": {"a": 0, "b": 1}}
+
+
+def test_negatives_come_in_training_each_in_a_group_of_its_own() -> None:
+    samples = samples_of(KNOWN, {"text": "title"}, group="kind", negatives={"text": "unlike"})
+    (sample,) = samples.items(0, {"text": Words()}, seed=(0, 0, 0))
+    assert isinstance(sample, Sample)
+    (negative,) = sample.negatives
+    assert negative == Sample("0 not unlike", {"text": "CAP"}, "!0 unlike")
+    (reject,) = samples.items(2, {"text": Words()}, seed=(0, 0, 2))
+    assert isinstance(reject, Reject)
+    assert (reject.column, reject.reason) == ("unlike", "question")
+    assert samples.items(0, {"text": Words()}) == [Sample("0", {"text": "cup"}, "=b")]

@@ -56,7 +56,7 @@ def stream_of(folder: Path, files: Sequence[int], splits: tuple[str, ...] = ("al
     for file, rows in enumerate(files):
         lines = [json.dumps({"n": (n := next(number)), "part": "ab"[n % 2]}) + "\n" for _ in range(rows)]
         (folder / f"{file:03}.jsonl").write_text("".join(lines))
-    settings = {"key": "n", "group": None, "split": None, "split_seed": 0} | settings
+    settings = {"key": "n", "group": None, "split": None, "split_seed": 0, "targets": {}, "negatives": {}} | settings
     return Stream(locate(f"{folder}/*.jsonl"), meaning_of({"number": "n"}, **settings), splits)
 
 
