@@ -167,12 +167,12 @@ class DataModule(pl.LightningDataModule):
         sampler = self._sampler(rows, **place)
         if not len(sampler):
             raise MultimodalError(
-                f"The split {self.train_split!r} has {len(np.unique(self.samples.group_numbers[rows]))} groups, too few for"
-                f" a batch_size of {self.batch_size}; an epoch takes one row of each. Lower data.batch_size."
+                f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch_size of {self.batch_size}."
+                " Lower data.batch_size."
             )
         rejects = self._rejects(len(self.samples))
         return ResumableLoader(
-            ProcessedSamples(self.samples, self._processors),
+            ProcessedSamples(self.samples, self._processors, self.keep_items),
             sampler,
             rejects,
             self.micro_batch,
@@ -193,6 +193,8 @@ class DataModule(pl.LightningDataModule):
         else:
             balance = self.balance_pairs
         if not balance:
+            if len(np.unique(groups)) < self.batch_size:  # one row of each cannot fill a batch
+                groups = np.arange(len(rows))
             return EpochSampler(rows, groups, self.batch_size, **place)
         sampler = PairSampler(rows, groups, has, self.batch_size, **place)
         assert self.trainer is not None
