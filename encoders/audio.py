@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 
-DYNAMIC_RANGE = 80.0  # in dB; what is softer than the loudest band by more counts as silence
+DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
+EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
 SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits
 RATES = (1_000, 1_000_000)  # in Hz; no recording has another
 
@@ -48,8 +50,9 @@ class SpectrogramProcessor(Processor):
     the rate of the encoder. Samples are an array ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
 
     Channels are averaged, the rate is changed by soxr, and what comes after ``max_seconds`` is cut. The spectrogram has
-    the power of Hann windows in mel bands (``mel_filters``) in dB, at most 80 below its loudest; each clip is brought
-    to mean 0 and standard deviation 1. Statistics of its own are those that a new speaker or microphone has too.
+    the power of Hann windows in mel bands (``mel_filters``), in dB from the clip's loudest moment L: silence before and
+    after the sound (below L - 30) is cut, what is softer than L - 60 is raised to that, and L - 60 to L becomes -1.5 to
+    1.5. The clip itself is the measure, as a new speaker's or microphone's level is in no statistics of the training.
 
     Args:
         rate: samples a second; bands reach up to half of it.
@@ -129,19 +132,25 @@ class SpectrogramProcessor(Processor):
 
     def _decode(self, source: str | Path | io.BytesIO, shown: str) -> tuple[np.ndarray, float]:
         soundfile = _library("soundfile")
-        try:
-            # opened here: soundfile takes the file's name for its format, and says "system error" if it is missing
-            with open(source, "rb") if isinstance(source, str | Path) else source as stream:  # noqa: SIM117
-                with soundfile.SoundFile(stream) as sound:
-                    frames = min(sound.frames, math.ceil(self.max_seconds * sound.samplerate))
-                    samples, rate = sound.read(frames, dtype="float32"), sound.samplerate
-        except FileNotFoundError as error:
-            raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
-        except (OSError, ValueError, soundfile.SoundFileError) as error:
-            raise Unreadable("no audio file", f"{shown} is no recording that can be read ({error}).") from error
-        if len(samples) < frames:
-            raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
-        return samples, rate
+        with ExitStack() as opened:
+            try:
+                file: Any = source
+                if not isinstance(source, io.BytesIO):
+                    # by its number: of a name soundfile takes the ending for the format, and one that is missing for damage
+                    file = opened.enter_context(open(source, "rb")).fileno()
+                sound = opened.enter_context(soundfile.SoundFile(file, closefd=False))
+            except FileNotFoundError as error:
+                raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
+            except (OSError, ValueError, soundfile.SoundFileError) as error:
+                raise Unreadable("no audio file", f"{shown} is no recording that can be read ({error}).") from error
+            frames = min(sound.frames, math.ceil(self.max_seconds * sound.samplerate))
+            try:
+                samples = sound.read(frames, dtype="float32")
+            except soundfile.SoundFileError as error:
+                raise Unreadable("truncated audio", f"{shown} is cut off or damaged ({error}).") from error
+            if len(samples) < frames:
+                raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
+            return samples, sound.samplerate
 
     def _log_mel(self, wave: Tensor) -> Tensor:
         spectrum = torch.stft(
@@ -154,8 +163,10 @@ class SpectrogramProcessor(Processor):
             return_complex=True,
         )
         decibels = 10 * (spectrum.abs().square().T @ self.filters).clamp(min=1e-10).log10()
-        decibels = decibels.clamp(min=decibels.max() - DYNAMIC_RANGE)
-        return (decibels - decibels.mean()) / decibels.std(correction=0).clamp(min=1)
+        decibels -= decibels.max()
+        sounding = (decibels.amax(dim=1) >= -EDGE).nonzero()
+        decibels = decibels[int(sounding[0]) : int(sounding[-1]) + 1]
+        return (decibels.clamp(min=-DYNAMIC_RANGE) + DYNAMIC_RANGE / 2) / 20
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         frames = max(round(len(item) * math.exp(rng.uniform(-self.stretch, self.stretch))), 1)
@@ -167,7 +178,7 @@ class SpectrogramProcessor(Processor):
             item = functional.grid_sample(item[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
         item = item.clone()
         for _ in range(2):
-            item[_mask(frames, self.time_mask, rng)] = 0  # the mean of every clip
+            item[_mask(frames, self.time_mask, rng)] = 0  # the middle of the range
             item[:, _mask(self.mels, self.band_mask, rng)] = 0
         return item
 
@@ -287,14 +298,12 @@ class SpectrogramCNN(Encoder):
                 f"SpectrogramCNN: mels {mels} must be at least 8, channels {channels} at least 1, rate {rate} from"
                 f" {RATES[0]} to {RATES[1]}; window {window}, hop {hop} and max_seconds {max_seconds} positive."
             )
-        if not (0 <= min(time_mask, band_mask) and max(time_mask, band_mask) <= 1 and min(stretch, warp) >= 0):
+        if not (min(time_mask, band_mask) >= 0 and max(time_mask, band_mask) <= 1 and min(stretch, warp) >= 0):
             raise UsageError(
                 f"SpectrogramCNN: time_mask {time_mask} and band_mask {band_mask} must lie in [0, 1], stretch {stretch}"
                 f" and warp {warp} be at least 0."
             )
-        self.processor = SpectrogramProcessor(
-            rate, mels, window, hop, max_seconds, stretch, warp, time_mask, band_mask
-        )
+        self.processor = SpectrogramProcessor(rate, mels, window, hop, max_seconds, stretch, warp, time_mask, band_mask)
         widths = [channels * 2**stage for stage in range(4)]
         self.stem = nn.Conv2d(1, channels, 3, padding=1)
         self.blocks = nn.ModuleList(
