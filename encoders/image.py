@@ -2,46 +2,70 @@
 
 from __future__ import annotations
 
-import io
+import inspect
 import math
-import struct
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor
 from torch import Tensor, nn
 
+from encoders.pictures import read_picture
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import UsageError, suggest
 from multimodal.core.registry import register
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
 
 
+THUMBNAIL = 16  # edge of the pictures of the linear baseline
+
+
 class ImageProcessor(Processor):
     """Pictures of any size -> square uint8 tensors.
 
     Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
-    A picture is turned upright (EXIF), laid on a white ground, made square with it, and resized with antialiasing.
+    A picture is turned upright (EXIF), laid on a ground, made square with it, and resized with antialiasing.
 
     Args:
         size: edge of the square, in pixels.
         channels: 1 for grey, 3 for RGB.
         jitter: for training, the largest random shift (as a part of the edge) and change of scale; 0 for none.
+        background: colour of the ground, by a name or as ``#rrggbb``.
+        augment: for training, transforms of ``torchvision.transforms.v2`` as ``{name: {setting: value}}``, applied one
+            after another to the ``(channels, size, size)`` uint8 picture, whose shape and type they must keep.
     """
 
-    def __init__(self, size: int, channels: Literal[1, 3], jitter: float) -> None:
-        self.size, self.channels, self.jitter = size, channels, jitter
+    reads_files = True
+
+    def __init__(
+        self,
+        size: int,
+        channels: Literal[1, 3],
+        jitter: float = 0.0,
+        background: str = "white",
+        augment: Sequence[Mapping[str, Mapping[str, Any]]] = (),
+    ) -> None:
+        self.size, self.jitter, self.background = size, jitter, background
+        self.channels: Literal[1, 3] = channels
+        try:
+            opaque = len(ImageColor.getrgb(background)) == 3
+        except ValueError:
+            opaque = False
+        if not opaque:
+            raise UsageError(f"CNN: background {background!r} is no opaque colour; name one, or write #rrggbb.")
+        self.transforms = _transforms(augment)
+        self._check_transforms()
 
     def __call__(self, value: Any) -> Tensor:
-        picture = _opened(value, "L" if self.channels == 1 else "RGB")
+        picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)
         edge = max(picture.size)
         if picture.size != (edge, edge):
-            square = Image.new(picture.mode, (edge, edge), "white")
+            square = Image.new(picture.mode, (edge, edge), self.background)
             square.paste(picture, ((edge - picture.width) // 2, (edge - picture.height) // 2))
             picture = square
         if edge != self.size:
@@ -49,8 +73,13 @@ class ImageProcessor(Processor):
         return torch.from_numpy(np.array(picture).reshape(self.size, self.size, self.channels))
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
-        if not self.jitter:
-            return item
+        if self.jitter:
+            item = self._jittered(item, rng)
+        if self.transforms:
+            item = self._transformed(item, int(rng.integers(2**63)))
+        return item
+
+    def _jittered(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         shift_x, shift_y, log_scale = rng.uniform(-self.jitter, self.jitter, 3)
         scale = math.exp(log_scale)
         centre = self.size / 2
@@ -63,62 +92,75 @@ class ImageProcessor(Processor):
                 0, scale, centre - scale * centre + shift_y * self.size,
             ),
             Image.Resampling.BILINEAR,
-            fillcolor="white",
+            fillcolor=self.background,
         )  # fmt: skip
         return torch.from_numpy(np.array(picture).reshape(item.shape))
+
+    def _transformed(self, item: Tensor, seed: int) -> Tensor:
+        pixels = item.permute(2, 0, 1)
+        with torch.random.fork_rng(devices=[]):  # they draw from torch's own generator, which others use too
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators as well
+            for transform in self.transforms:
+                pixels = transform(pixels)
+        return pixels.permute(1, 2, 0)
+
+    def _check_transforms(self) -> None:
+        item = torch.zeros(self.size, self.size, self.channels, dtype=torch.uint8)
+        try:
+            got = self._transformed(item, 0)
+        except Exception as error:  # whatever the transforms do with a picture that is not theirs
+            raise UsageError(f"CNN: augment fails on a picture of shape {tuple(item.shape)}: {error}") from error
+        if (got.shape, got.dtype) != (item.shape, item.dtype):
+            raise UsageError(
+                f"CNN: augment makes {got.dtype} of shape {tuple(got.shape)}; it must keep {item.dtype} and the size"
+                f" {self.size} x {self.size} x {self.channels}."
+            )
+
+    def linear_features(self) -> Any:
+        """The pixels of a thumbnail in [0, 1], ``(n, channels * 16 * 16)``."""
+        from sklearn.preprocessing import FunctionTransformer
+
+        return FunctionTransformer(_Thumbnails(self.channels, self.background))
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``pixels``: ``(n, channels, size, size)`` uint8, channels last in memory."""
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
 
 
-def _opened(value: Any, mode: str) -> Image.Image:
-    """The upright picture on a white ground, in mode "L" or "RGB"."""
-    shown = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
-    if isinstance(value, str | Path):
-        shown = str(value)
-    try:
-        picture = ImageOps.exif_transpose(_open(value))
-        if not picture.width * picture.height:
-            raise ValueError("it has no pixels")
-        return _on_white(_of_eight_bits(picture)).convert(mode)
-    except FileNotFoundError as error:
-        raise MultimodalError(f"the picture {shown} does not exist.") from error
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise MultimodalError(f"{shown} is no picture that can be read ({error}).") from error
+@dataclass(frozen=True)
+class _Thumbnails:
+    """Raw values -> ``(n, pixels)`` float32 in [0, 1]."""
+
+    channels: Literal[1, 3]
+    background: str
+
+    def __call__(self, values: Sequence[Any]) -> np.ndarray:
+        read = ImageProcessor(THUMBNAIL, self.channels, background=self.background)
+        return np.stack([read(value).numpy().ravel() for value in values]).astype(np.float32) / 255
 
 
-def _open(value: Any) -> Image.Image:
-    if isinstance(value, Image.Image):
-        value.load()
-        return value
-    if isinstance(value, np.ndarray):
-        colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
-        grey = value.ndim == 2 and value.dtype in (np.uint8, np.uint16, np.bool_)
-        if not (colours or grey):
-            raise ValueError(f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8")
-        return Image.fromarray(value)
-    if not isinstance(value, str | Path | bytes):
-        raise ValueError("give a path, bytes, a PIL image or an array")
-    picture = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
-    picture.load()
-    return picture
+def _transforms(named: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[nn.Module]:
+    """Transforms of torchvision by their names and settings; ``transforms`` in the settings are such a list in turn."""
+    from torchvision.transforms import InterpolationMode, v2
 
-
-def _of_eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
-        raise ValueError("the range of floating-point pixels is not known")
-    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut at 255
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    return picture
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture
-    ground = Image.new("RGBA", picture.size, "white")
-    ground.alpha_composite(picture.convert("RGBA"))
-    return ground.convert("RGB")
+    known = {name: cls for name, cls in vars(v2).items() if inspect.isclass(cls) and issubclass(cls, v2.Transform)}
+    made = []
+    for entry in named:
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise UsageError(f"CNN: augment takes a list of {{name: {{setting: value}}}}, got {entry!r} in it.")
+        ((name, given),) = entry.items()
+        if name not in known:
+            raise UsageError(f"CNN: augment names {name!r}, no transform of torchvision.{suggest(name, list(known))}")
+        try:
+            settings = dict(given or {})
+            if "transforms" in settings:
+                settings["transforms"] = _transforms(settings["transforms"])
+            if isinstance(settings.get("interpolation"), str):
+                settings["interpolation"] = InterpolationMode(settings["interpolation"])
+            made.append(known[name](**settings))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"CNN: augment cannot make {name} with {given}: {error}") from error
+    return made
 
 
 @register("image", "cnn")
@@ -133,6 +175,9 @@ class CNN(Encoder):
             "standard" the 7x7 convolution and pooling made for 224 pixels, which divide by 4.
         jitter: in training, random shift and scale up to this part of the picture's edge.
         drop: dropout of the pooled features.
+        background: what transparent pictures lie on and others are made square with: a colour's name, or ``#rrggbb``.
+        augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings:
+            ``[{RandomHorizontalFlip: {p: 0.5}}, {ColorJitter: {brightness: 0.3}}]``.
     """
 
     def __init__(
@@ -143,6 +188,8 @@ class CNN(Encoder):
         stem: Literal["small", "standard"] = "small",
         jitter: float = 0.05,
         drop: float = 0.0,
+        background: str = "white",
+        augment: list[dict[str, dict[str, Any]]] | None = None,
     ) -> None:
         super().__init__()
         from torchvision import models
@@ -152,7 +199,7 @@ class CNN(Encoder):
         known = models.list_models(module=models, include="*resne[tx]*")
         if arch not in known:
             raise UsageError(f"CNN: arch {arch!r} is none of torchvision's residual networks: {', '.join(known)}.")
-        self.processor = ImageProcessor(size, channels, jitter)
+        self.processor = ImageProcessor(size, channels, jitter, background, augment or ())
         self.net = cast("ResNet", models.get_model(arch, weights=None))
         self.width = self.net.fc.in_features
         stem_width = self.net.conv1.out_channels

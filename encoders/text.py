@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 
 PAD, UNKNOWN = 0, 1
+LINEAR_FEATURES = 50_000  # the most frequent words and pairs of words
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are forked, which its threads do not survive
 
@@ -56,7 +57,8 @@ class SubwordProcessor(Processor):
             limit_alphabet=self.vocab_size - 2,  # rare letters beyond it are unknown
             show_progress=False,
         )
-        tokenizer.train_from_iterator(values, trainer)
+        texts = (value for value in values if isinstance(value, str))  # a reader skips the others
+        tokenizer.train_from_iterator(texts, trainer)
         self._take(tokenizer)
 
     def _take(self, tokenizer: Any) -> None:
@@ -86,13 +88,13 @@ class SubwordProcessor(Processor):
         if self._tokenizer is None:
             raise UsageError("the tokenizer has not been fitted; call fit_processors, train, or load a trained model.")
         if not isinstance(value, str):
-            raise MultimodalError(f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
         if not value.strip():
-            raise MultimodalError("the text is empty; give at least one word.")
+            raise Unreadable("empty text", "the text is empty; give at least one word.")
         try:
             encoding = self._tokenizer.encode(value)
         except TypeError as error:  # a lone surrogate
-            raise MultimodalError("the text is no valid Unicode.") from error
+            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
         words: dict[int | None, list[int]] = {}
         for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
             words.setdefault(word, []).append(token)
@@ -107,6 +109,14 @@ class SubwordProcessor(Processor):
         texts = [list(islice(chain.from_iterable(item), self.max_length)) for item in items]
         length = max(map(len, texts))
         return {"tokens": torch.tensor([text + [PAD] * (length - len(text)) for text in texts])}
+
+    def linear_features(self) -> Any:
+        """Weighted counts of words and pairs of words; whatever is visible is part of some word, as in few, odd texts."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(
+            sublinear_tf=True, ngram_range=(1, 2), max_features=LINEAR_FEATURES, token_pattern=r"\w+|[^\w\s]"
+        )
 
 
 @register("text", "transformer")

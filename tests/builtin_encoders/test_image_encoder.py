@@ -1,9 +1,9 @@
-"""Pictures of all sorts become squares, and squares become features."""
+"""Squares have variants for training, and become features."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
+import pickle
 from typing import Any, Literal
 
 import numpy as np
@@ -11,13 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
 from encoders.image import CNN, ImageProcessor
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import UsageError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 6), dtype=np.uint8)
@@ -42,242 +41,6 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 def assert_near(item: Tensor, expected: np.ndarray, steps: float = 1.0) -> None:
     assert item.dtype == torch.uint8
     np.testing.assert_allclose(item.numpy().astype(np.float64).squeeze(), expected, atol=steps)
-
-
-# what a picture may be
-
-
-def test_a_grey_picture_of_the_right_size_is_taken_as_it_is() -> None:
-    item = processor()(GREY)
-    assert (item.shape, item.dtype) == ((6, 6, 1), torch.uint8)
-    np.testing.assert_array_equal(item.numpy()[..., 0], GREY)
-    np.testing.assert_array_equal(processor(channels=3)(GREY).numpy(), np.stack([GREY] * 3, axis=-1))
-
-
-def test_a_colour_picture_keeps_its_colours_or_becomes_its_luma() -> None:
-    np.testing.assert_array_equal(processor(channels=3)(COLOUR).numpy(), COLOUR)
-    assert_near(processor()(COLOUR), luma(COLOUR))
-
-
-@given(rgba=arrays(np.uint8, (4, 4, 4)))
-@settings(max_examples=25, deadline=None)
-def test_what_is_transparent_shows_a_white_ground(rgba: np.ndarray) -> None:
-    opacity = rgba[..., 3:].astype(np.float64) / 255
-    expected = rgba[..., :3] * opacity + 255 * (1 - opacity)
-    for value in (rgba, file_of(Image.fromarray(rgba))):
-        assert_near(processor(4, channels=3)(value), expected)
-        assert_near(processor(4)(value), luma(expected), steps=2)
-
-
-def test_a_grey_picture_with_transparency_lies_on_white_too() -> None:
-    picture = Image.fromarray(np.array([[[0, 0], [0, 255]], [[100, 255], [0, 51]]], dtype=np.uint8), "LA")
-    assert_near(processor(2)(file_of(picture)), np.array([[255, 0], [100, 204]]))
-
-
-def test_a_palette_picture_has_the_colours_of_its_palette_and_their_transparency() -> None:
-    picture = Image.new("P", (2, 2))
-    picture.putpalette([10, 20, 30, 200, 100, 50, 0, 0, 0])
-    picture.putdata([0, 1, 2, 1])
-    colours = np.array([[[10, 20, 30], [200, 100, 50]], [[0, 0, 0], [200, 100, 50]]])
-    assert_near(processor(2, channels=3)(file_of(picture)), colours, steps=0)
-    colours[1, 0] = 255  # colour 2 is transparent
-    for form in ("PNG", "GIF"):
-        assert_near(processor(2, channels=3)(file_of(picture, form, transparency=2)), colours, steps=0)
-
-
-def test_a_one_bit_picture_is_black_and_white() -> None:
-    bits = GREY > 128
-    for value in (bits, file_of(Image.fromarray(bits))):
-        assert_near(processor()(value), np.where(bits, 255, 0), steps=0)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_sixteen_bit_picture_keeps_its_greys(channels: Literal[1, 3]) -> None:
-    deep = GREY.astype(np.uint16) * 257
-    deep[0, :2] = [0, 65535]
-    wide = Image.fromarray(deep.astype(np.int32))
-    assert wide.mode == "I"
-    expected = np.stack([deep / 257] * 3, axis=-1) if channels == 3 else deep / 257
-    for value in (deep, file_of(Image.fromarray(deep)), file_of(Image.fromarray(deep), "TIFF"), wide):
-        assert_near(processor(channels=channels)(value), expected)
-
-
-UPRIGHT: dict[int, Any] = {  # what undoes the eight orientations of EXIF (tag 274), in their order
-    1: lambda stored: stored,
-    2: np.fliplr,
-    3: lambda stored: np.rot90(stored, 2),
-    4: np.flipud,
-    5: np.transpose,
-    6: lambda stored: np.rot90(stored, -1),  # a quarter turn clockwise
-    7: lambda stored: np.rot90(stored, 2).T,
-    8: np.rot90,
-}
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_picture_is_turned_as_its_exif_says(orientation: int, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[274] = orientation
-    stored = GREY[:4]
-    content = file_of(Image.fromarray(stored), exif=exif)
-    (tmp_path / "picture.png").write_bytes(content)
-    opened = Image.open(io.BytesIO(content))
-    expected = processor()(np.ascontiguousarray(UPRIGHT[orientation](stored)))
-    for value in (content, tmp_path / "picture.png", opened):
-        assert torch.equal(processor()(value), expected)
-    np.testing.assert_array_equal(np.asarray(opened), stored)  # the caller's picture stays as it is
-    assert opened.getexif()[274] == orientation
-
-
-@pytest.mark.parametrize(
-    "exif",
-    [
-        pytest.param(b"Exif\0\0", id="empty"),
-        pytest.param(b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x99\0\0\0\0\0\0\0", id="unknown"),
-    ],
-)
-def test_a_picture_whose_exif_tells_no_orientation_stays_as_it_is(exif: bytes) -> None:
-    np.testing.assert_array_equal(processor()(file_of(Image.fromarray(GREY), exif=exif)).numpy()[..., 0], GREY)
-
-
-@pytest.mark.parametrize(
-    "exif",
-    [
-        pytest.param(b"nonsense", id="no EXIF"),
-        pytest.param(
-            b"Exif\0\0II*\0",
-            id="cut",
-        ),
-    ],
-)
-def test_a_picture_with_damaged_exif_is_refused(exif: bytes) -> None:
-    with pytest.raises(MultimodalError, match="bytes is no picture that can be read"):
-        processor()(file_of(Image.fromarray(GREY), exif=exif))
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "RGBX"])
-def test_other_colour_spaces_become_rgb(mode: str) -> None:
-    smooth = np.full((6, 6, 3), [200, 90, 30], dtype=np.uint8)
-    assert_near(processor(channels=3)(Image.fromarray(smooth).convert(mode)), smooth, steps=5)  # HSV has 256 hues
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(COLOUR, id="array"),
-        pytest.param(Image.fromarray(COLOUR), id="PIL"),
-        pytest.param(file_of(Image.fromarray(COLOUR)), id="bytes of PNG"),
-        pytest.param(file_of(Image.fromarray(COLOUR), "BMP"), id="bytes of BMP"),
-        pytest.param(file_of(Image.fromarray(COLOUR), "TIFF"), id="bytes of TIFF"),
-        pytest.param(file_of(Image.fromarray(COLOUR), "WEBP", lossless=True), id="bytes of WebP"),
-    ],
-)
-def test_a_picture_is_the_same_in_whatever_form_it_comes(value: Any) -> None:
-    np.testing.assert_array_equal(processor(channels=3)(value).numpy(), COLOUR)
-
-
-def test_a_picture_may_be_given_by_its_path(tmp_path: Path) -> None:
-    Image.fromarray(COLOUR).save(tmp_path / "picture.png")
-    for path in (tmp_path / "picture.png", str(tmp_path / "picture.png")):
-        np.testing.assert_array_equal(processor(channels=3)(path).numpy(), COLOUR)
-
-
-# the square
-
-
-@pytest.mark.parametrize(("height", "width"), [(4, 6), (6, 4), (5, 6), (6, 1)])
-def test_a_picture_that_is_not_square_stands_in_the_middle_of_a_white_one(height: int, width: int) -> None:
-    expected = np.full((6, 6), 255)
-    top, left = (6 - height) // 2, (6 - width) // 2
-    expected[top : top + height, left : left + width] = GREY[:height, :width]
-    assert_near(processor()(GREY[:height, :width]), expected, steps=0)
-
-
-@given(data=st.data(), edge=st.integers(1, 40), size=st.integers(1, 24), channels=st.sampled_from([1, 3]))
-@settings(max_examples=30, deadline=None)
-def test_a_picture_is_resized_by_triangles_without_aliasing(
-    data: st.DataObject, edge: int, size: int, channels: Literal[1, 3]
-) -> None:
-    seed = data.draw(st.integers(0, 999))
-    picture = np.random.default_rng(seed).integers(0, 256, (edge, edge, channels), dtype=np.uint8)
-    planes = torch.from_numpy(picture).permute(2, 0, 1)[None].double()
-    expected = nn.functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)[0]
-    item = processor(size, channels)(picture.squeeze(-1) if channels == 1 else picture)
-    assert item.shape == (size, size, channels)
-    assert_near(item, expected.permute(1, 2, 0).numpy().squeeze(), steps=1.51)  # Pillow rounds after each direction
-
-
-# what is no picture
-
-ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (None, "NoneType is no picture that can be read (give a path, bytes, a PIL image or an array)"),
-        (3.5, "float is no picture that can be read (give a path, bytes, a PIL image or an array)"),
-        (b"", "0 bytes is no picture that can be read"),
-        (b"not a picture at all", "20 bytes is no picture that can be read"),
-        (np.zeros((4, 4, 7), dtype=np.uint8), f"(shape (4, 4, 7), type uint8; {ARRAYS}"),
-        (np.zeros((4, 4, 1), dtype=np.uint8), f"(shape (4, 4, 1), type uint8; {ARRAYS}"),
-        (np.zeros((1, 4, 4, 3), dtype=np.uint8), f"(shape (1, 4, 4, 3), type uint8; {ARRAYS}"),
-        (np.arange(4, dtype=np.uint8), f"(shape (4,), type uint8; {ARRAYS}"),
-        (np.zeros((4, 4), dtype=np.int64), f"(shape (4, 4), type int64; {ARRAYS}"),
-        (GREY.astype(np.int32) * 99, f"(shape (6, 6), type int32; {ARRAYS}"),
-        (GREY.astype(np.float32) / 255, f"(shape (6, 6), type float32; {ARRAYS}"),
-        *(
-            pytest.param(np.zeros((4, 4, 3), dtype), f"(shape (4, 4, 3), type {dtype}; {ARRAYS}")
-            for dtype in ("uint16", "bool")
-        ),
-        (np.zeros((0, 4), dtype=np.uint8), "ndarray is no picture that can be read"),
-        (Image.new("RGB", (0, 0)), "Image is no picture that can be read (it has no pixels)"),
-        (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is not known"),
-    ],
-)
-def test_what_is_no_picture_is_refused(value: Any, said: str) -> None:
-    with pytest.raises(MultimodalError) as refusal:
-        processor()(value)
-    assert said in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(lambda: Image.new("LAB", (4, 4)), id="a colour space that Pillow does not convert"),
-        pytest.param(lambda: Image.open(io.BytesIO(file_of(Image.effect_noise((60, 60), 50))[:999])), id="opened, cut"),
-    ],
-)
-def test_a_picture_object_that_cannot_be_read_is_refused(value: Any) -> None:
-    with pytest.raises(MultimodalError, match="is no picture that can be read"):
-        processor()(value())
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MultimodalError, match=r"the picture .*/none\.png does not exist"):
-        processor()(tmp_path / "none.png")
-
-
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "notes.png").write_text("a note")
-    for path in (tmp_path / "notes.png", tmp_path):
-        with pytest.raises(MultimodalError, match=rf"{path} is no picture that can be read"):
-            processor()(str(path))
-
-
-def test_a_file_cut_anywhere_is_refused() -> None:
-    for form in ("PNG", "BMP"):
-        whole = file_of(Image.fromarray(RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)), form)
-        for length in range(0, len(whole) - 20, 97):
-            with pytest.raises(MultimodalError, match="is no picture that can be read"):
-                processor()(whole[:length])
-
-
-def test_a_picture_too_large_to_be_meant_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = file_of(Image.new("1", (50, 50)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(MultimodalError, match="decompression bomb"):
-        processor()(bomb)
 
 
 # variants for training
@@ -324,6 +87,85 @@ def test_a_variant_is_shifted_and_scaled_no_further_than_the_jitter(channels: Li
     assert abs(np.corrcoef(np.array(shifts).T)[0, 1]) < 0.5  # across and down on their own
     assert np.exp(-2 * jitter) - 0.02 <= min(areas) < 0.9
     assert 1.1 < max(areas) <= np.exp(2 * jitter) + 0.02
+
+
+# transforms of torchvision
+
+
+def transformed(*named: dict[str, Any], size: int = 12) -> ImageProcessor:
+    return ImageProcessor(size, 3, augment=named)
+
+
+FLIP = {"RandomHorizontalFlip": {"p": 1.0}}
+
+
+def test_named_transforms_are_applied_in_their_order() -> None:
+    item = processor(12, 3)(COLOUR)
+    variant = transformed(FLIP, {"RandomInvert": {"p": 1.0}}).augment(item, np.random.default_rng(0))
+    assert torch.equal(variant, 255 - item.flip(1))
+    rotated = transformed({"RandomRotation": {"degrees": [90, 90], "interpolation": "bilinear"}})
+    assert_near(rotated.augment(item, np.random.default_rng(0)), np.rot90(item.numpy()))
+
+
+def test_transforms_may_hold_others() -> None:
+    item = processor(12, 3)(COLOUR)
+    reader = transformed({"RandomApply": {"transforms": [FLIP], "p": 0.5}})
+    rng = np.random.default_rng(0)
+    seen = [reader.augment(item, rng) for _ in range(40)]
+    flipped = sum(torch.equal(variant, item.flip(1)) for variant in seen)
+    assert 8 < flipped < 32
+    assert flipped + sum(torch.equal(variant, item) for variant in seen) == 40
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_a_transform_draws_from_the_given_random_numbers_alone(seed: int) -> None:
+    reader = transformed(
+        {"RandomResizedCrop": {"size": 12, "scale": [0.3, 1.0]}}, {"ColorJitter": {"brightness": 0.5, "hue": 0.2}}
+    )
+    item = processor(12, 3)(COLOUR)
+    torch.manual_seed(seed)
+    untouched = torch.rand(3)
+    torch.manual_seed(seed)
+    one = reader.augment(item, np.random.default_rng(seed))
+    assert torch.equal(torch.rand(3), untouched)
+    torch.manual_seed(seed + 1)
+    two = pickle.loads(pickle.dumps(reader)).augment(item, np.random.default_rng(seed))
+    assert torch.equal(one, two)
+    assert (one.shape, one.dtype) == (item.shape, torch.uint8)
+    assert not torch.equal(one, reader.augment(item, np.random.default_rng(seed + 1)))
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ([{"RandomHorizontalFlop": {}}], "'RandomHorizontalFlop', no transform .* Did you mean 'RandomHorizontalFlip'"),
+        ([{"functional": {}}], "'functional', no transform"),
+        ([{"RandomHorizontalFlip": {"q": 0.5}}], "cannot make RandomHorizontalFlip with {'q': 0.5}"),
+        ([{"ColorJitter": {"hue": 3}}], "cannot make ColorJitter"),
+        ([{"RandomRotation": {"degrees": 9, "interpolation": "cubical"}}], "cannot make RandomRotation"),
+        (["RandomHorizontalFlip"], "takes a list of {name: {setting: value}}, got 'RandomHorizontalFlip'"),
+        (
+            [{"Resize": {"size": 7}}],
+            "makes torch.uint8 of shape (7, 7, 1); it must keep torch.uint8 and the size 48 x 48",
+        ),
+        ([{"ToDtype": {"dtype": "float32"}}], "augment"),
+        ([{"Normalize": {"mean": [0.5], "std": [0.5]}}], "fails on a picture of shape (48, 48, 1)"),
+    ],
+)
+def test_wrong_transforms_are_refused_with_what_is_wrong(augment: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said.replace("(", r"\(").replace(")", r"\)").replace("{", r"\{")):
+        CNN(augment=augment)
+
+
+def test_the_linear_features_are_the_pixels_of_a_thumbnail() -> None:
+    values = [COLOUR, file_of(Image.fromarray(255 - COLOUR))]
+    transformer = processor(48, 3).linear_features()
+    found = transformer.fit_transform(values)
+    assert (found.shape, found.dtype) == ((2, 16 * 16 * 3), np.float32)
+    expected = np.stack([processor(16, 3)(value).numpy().ravel() / 255 for value in values])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert processor(48).linear_features().fit_transform(values).shape == (2, 16 * 16)
 
 
 # the network

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from encoders.text import SubwordProcessor, TextTransformer
 from multimodal.core.encoder import Processor
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import Unreadable, UsageError
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",
@@ -142,19 +142,48 @@ def test_an_unfitted_tokenizer_says_how_to_fit_it() -> None:
 
 @pytest.mark.parametrize("value", ["", "  ", "\n\t", "\u3000"])
 def test_an_empty_text_is_refused(processor: SubwordProcessor, value: str) -> None:
-    with pytest.raises(MultimodalError, match="the text is empty; give at least one word"):
+    with pytest.raises(Unreadable, match="the text is empty; give at least one word") as refusal:
         processor(value)
+    assert refusal.value.reason == "empty text"
 
 
 @pytest.mark.parametrize("value", [None, 3, b"fox", ["fox"]])
 def test_what_is_no_string_is_refused(processor: SubwordProcessor, value: object) -> None:
-    with pytest.raises(MultimodalError, match=f"{type(value).__name__} is no text; give a string"):
+    with pytest.raises(Unreadable, match=f"{type(value).__name__} is no text; give a string") as refusal:
         processor(value)
+    assert refusal.value.reason == "wrong type"
 
 
 def test_half_a_surrogate_pair_is_refused(processor: SubwordProcessor) -> None:
-    with pytest.raises(MultimodalError, match="the text is no valid Unicode"):
+    with pytest.raises(Unreadable, match="the text is no valid Unicode") as refusal:
         processor("fox \ud83d")
+    assert refusal.value.reason == "invalid Unicode"
+
+
+def test_what_is_no_text_teaches_nothing() -> None:
+    processor = SubwordProcessor(120, 12, 0.0)
+    processor.fit(["the fox", None, 3, "the box"])  # pyright: ignore[reportArgumentType]
+    assert set("".join(vocabulary(processor))) == set("▁thefoxb[PAD][UNK]")
+
+
+# the linear baseline
+
+
+@given(some=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_any_texts_however_few_have_linear_features(some: list[str]) -> None:
+    found = SubwordProcessor(120, 12, 0.0).linear_features().fit_transform(some)
+    assert found.shape[0] == len(some)
+    np.testing.assert_allclose(np.sqrt(found.multiply(found).sum(axis=1)), 1, atol=1e-9)
+
+
+def test_linear_features_count_words_and_pairs_of_words() -> None:
+    transformer = SubwordProcessor(120, 12, 0.0).linear_features()
+    found = transformer.fit_transform(["a fox", "a box", "☃ box"])
+    assert sorted(transformer.vocabulary_) == ["a", "a box", "a fox", "box", "fox", "☃", "☃ box"]
+    # both texts of box: 1 + ln(4 / 3), of one text: 1 + ln(4 / 2) (scikit-learn's smoothed idf), then unit length
+    common, rare = 1 + np.log(4 / 3), 1 + np.log(2)
+    assert found[2, transformer.vocabulary_["box"]] == pytest.approx(common / np.hypot(common, rare * np.sqrt(2)))
 
 
 # state

@@ -1,0 +1,328 @@
+"""Encoders of sound."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.registry import register
+
+DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
+EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
+SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits
+RATES = (1_000, 1_000_000)  # in Hz; no recording has another
+
+
+def mel_filters(mels: int, bins: int, rate: int) -> Tensor:
+    r"""Triangular filters, equally spaced on the mel scale from 0 to half the rate, each with peak 1.
+
+    The scale is HTK's (O'Shaughnessy 1987): :math:`m(f) = 2595 \log_{10}(1 + f / 700)`, f in Hz. With the mels + 2
+    corners :math:`c_i` equally spaced in m, filter i is the triangle over f from :math:`c_i` over :math:`c_{i+1}` to
+    :math:`c_{i+2}`.
+
+    Returns:
+        ``(bins, mels)`` float32, for the frequencies ``rate / 2 * k / (bins - 1)``.
+    """
+    top = 2595 * math.log10(1 + rate / 2 / 700)
+    corners = 700 * (10 ** (torch.linspace(0, top, mels + 2, dtype=torch.float64) / 2595) - 1)
+    frequencies = torch.linspace(0, rate / 2, bins, dtype=torch.float64)[:, None]
+    low, middle, high = corners[:-2], corners[1:-1], corners[2:]
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+class SpectrogramProcessor(Processor):
+    """Recordings -> log-mel spectrograms that do not depend on the recording's gain.
+
+    Raw values: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone, at
+    the rate of the encoder. Samples are an array ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
+
+    Channels are averaged, the rate is changed by soxr, and what comes after ``max_seconds`` is cut. The spectrogram has
+    the power of Hann windows in mel bands (``mel_filters``), in dB from the clip's loudest moment L: silence before and
+    after the sound (below L - 30) is cut, what is softer than L - 60 is raised to that, and L - 60 to L becomes -1.5 to
+    1.5. The clip itself is the measure, as a new speaker's or microphone's level is in no statistics of the training.
+
+    Args:
+        rate: samples a second; bands reach up to half of it.
+        mels: number of bands.
+        window: length of a window, in seconds.
+        hop: from one window to the next, in seconds.
+        max_seconds: longer recordings are cut.
+        stretch: for training, the largest random change of tempo, as the logarithm of the factor.
+        warp: for training, the largest random change of scale and shift of the bands, as a part of them all: as another
+            voice has (vocal tract length perturbation, Jaitly and Hinton 2013, on the mel scale).
+        time_mask, band_mask: for training, the largest part of the frames and of the bands that each of two masks hides
+            (SpecAugment, Park et al. 2019).
+    """
+
+    reads_files = True
+
+    def __init__(
+        self,
+        rate: int,
+        mels: int,
+        window: float,
+        hop: float,
+        max_seconds: float,
+        stretch: float = 0.0,
+        warp: float = 0.0,
+        time_mask: float = 0.0,
+        band_mask: float = 0.0,
+    ) -> None:
+        self.rate, self.mels, self.max_seconds = rate, mels, max_seconds
+        self.stretch, self.warp, self.time_mask, self.band_mask = stretch, warp, time_mask, band_mask
+        self.hop = max(round(hop * rate), 1)
+        self.window = torch.hann_window(max(round(window * rate), 2))
+        self.fft_size = 2 ** math.ceil(math.log2(len(self.window)))
+        self.filters = mel_filters(mels, self.fft_size // 2 + 1, rate)
+        if not self.filters.any(dim=0).all():
+            raise UsageError(
+                f"SpectrogramCNN: {mels} mels are too many for windows of {window} s at {rate} Hz, some bands would be"
+                " empty; take fewer mels or a longer window."
+            )
+
+    def __call__(self, value: Any) -> Tensor:
+        """``(frames, mels)`` float32."""
+        samples, rate, shown = self._read(value)
+        wave = _mono(samples, shown)
+        if not RATES[0] <= rate <= RATES[1]:
+            raise Unreadable("odd sample rate", f"{shown} has {rate} samples a second; give {RATES[0]} to {RATES[1]}.")
+        wave = wave[: math.ceil(self.max_seconds * rate)]
+        if not np.isfinite(wave).all():
+            raise Unreadable("NaN audio", f"{shown} has samples that are no finite numbers.")
+        wave = wave - wave.mean()
+        peak = np.abs(wave).max()
+        if peak < SILENCE:
+            raise Unreadable("silent audio", f"{shown} is silent in its first {self.max_seconds:g} s.")
+        wave = (wave / peak).astype(np.float32)
+        if rate != self.rate:
+            wave = _library("soxr").resample(wave, rate, self.rate)
+        return self._log_mel(torch.from_numpy(wave))
+
+    def _read(self, value: Any) -> tuple[np.ndarray, float, str]:
+        """Samples, rate, and the value in the words of an error text."""
+        if isinstance(value, str | Path):
+            return *self._decode(value, str(value)), str(value)
+        if isinstance(value, bytes):
+            shown = f"{len(value)} bytes"
+            return *self._decode(io.BytesIO(value), shown), shown
+        if isinstance(value, np.ndarray):
+            return value, self.rate, f"an array {value.shape}"
+        match value:
+            case [np.ndarray() | list() as samples, int() | float() | np.number() as rate]:
+                try:
+                    return np.asarray(samples), float(rate), f"a pair of samples and rate {rate}"
+                except ValueError as error:  # lists of unequal length
+                    raise Unreadable("no samples", f"the samples are no array ({error}).") from error
+        raise Unreadable(
+            "wrong type", f"a {type(value).__name__} is no sound; give a path, bytes, (samples, rate) or an array."
+        )
+
+    def _decode(self, source: str | Path | io.BytesIO, shown: str) -> tuple[np.ndarray, float]:
+        soundfile = _library("soundfile")
+        with ExitStack() as opened:
+            try:
+                file: Any = source
+                if not isinstance(source, io.BytesIO):
+                    # by its number: of a name soundfile takes the ending for the format, and one that is missing for damage
+                    file = opened.enter_context(open(source, "rb")).fileno()
+                sound = opened.enter_context(soundfile.SoundFile(file, closefd=False))
+            except FileNotFoundError as error:
+                raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
+            except (OSError, ValueError, soundfile.SoundFileError) as error:
+                raise Unreadable("no audio file", f"{shown} is no recording that can be read ({error}).") from error
+            frames = min(sound.frames, math.ceil(self.max_seconds * sound.samplerate))
+            try:
+                samples = sound.read(frames, dtype="float32")
+            except soundfile.SoundFileError as error:
+                raise Unreadable("truncated audio", f"{shown} is cut off or damaged ({error}).") from error
+            if len(samples) < frames:
+                raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
+            return samples, sound.samplerate
+
+    def _log_mel(self, wave: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            wave,
+            self.fft_size,
+            self.hop,
+            len(self.window),
+            self.window,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        decibels = 10 * (spectrum.abs().square().T @ self.filters).clamp(min=1e-10).log10()
+        decibels -= decibels.max()
+        sounding = (decibels.amax(dim=1) >= -EDGE).nonzero()
+        decibels = decibels[int(sounding[0]) : int(sounding[-1]) + 1]
+        return (decibels.clamp(min=-DYNAMIC_RANGE) + DYNAMIC_RANGE / 2) / 20
+
+    def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
+        frames = max(round(len(item) * math.exp(rng.uniform(-self.stretch, self.stretch))), 1)
+        log_scale, shift = rng.uniform(-self.warp, self.warp, 2)
+        if (frames, log_scale, shift) != (len(item), 0, 0):
+            # output -> input places in [-1, 1]; bands first, as affine_grid has x before y
+            places = torch.tensor([[[math.exp(log_scale), 0, shift], [0, 1, 0]]], dtype=item.dtype)
+            grid = functional.affine_grid(places, [1, 1, frames, self.mels], align_corners=False)
+            item = functional.grid_sample(item[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
+        item = item.clone()
+        for _ in range(2):
+            item[_mask(frames, self.time_mask, rng)] = 0  # the middle of the range
+            item[:, _mask(self.mels, self.band_mask, rng)] = 0
+        return item
+
+    def collate(self, items: Sequence[Tensor]) -> Inputs:
+        """``spectrogram``: ``(n, longest, mels)`` float32, 0 after the end; ``frames``: ``(n,)`` int64."""
+        return {
+            "spectrogram": nn.utils.rnn.pad_sequence(list(items), batch_first=True),
+            "frames": torch.tensor([len(item) for item in items]),
+        }
+
+    def linear_features(self) -> Any:
+        """Mean and standard deviation of each band over time, ``(n, 2 * mels)``."""
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+        return make_pipeline(FunctionTransformer(self._statistics), StandardScaler())
+
+    def _statistics(self, values: Sequence[Any]) -> np.ndarray:
+        items = [self(value) for value in values]
+        return torch.stack([torch.cat([item.mean(dim=0), item.std(dim=0, correction=0)]) for item in items]).numpy()
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UsageError(f"Sound needs the library {name} ({error}): pip install 'multimodal[audio]'.") from error
+
+
+def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
+    """Float64 ``(n,)``, n at least 1; whole numbers are taken as parts of their type's range."""
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+        raise Unreadable(
+            "no samples", f"{shown} holds {samples.dtype} of shape {samples.shape}; give numbers (n,) or (n, channels)."
+        )
+    if not samples.size:
+        raise Unreadable("empty audio", f"{shown} has no samples.")
+    wave = samples.astype(np.float64)
+    if samples.dtype.kind in "iu":
+        wave /= np.iinfo(samples.dtype).max
+    return wave if wave.ndim == 1 else wave.mean(axis=1)
+
+
+def _mask(size: int, part: float, rng: np.random.Generator) -> slice:
+    """A random place for a mask of a random width in [0, part * size]."""
+    width = rng.integers(int(part * size) + 1)
+    start = rng.integers(size - width + 1)
+    return slice(start, start + width)
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """Normalises the channels of each position alone: neither other clips nor padding take part."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _Block(nn.Module):
+    """A residual block of two 3x3 convolutions (He et al. 2016); what lies behind a clip's end is 0 before each."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.first = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+        self.second = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList([_ChannelNorm(out), _ChannelNorm(out)])
+        self.skip = nn.Conv2d(channels, out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` ``(n, channels, frames, bands)``, ``mask`` ``(n, 1, frames, 1)`` -> the same, of a stride-th size."""
+        after = mask[:, :, :: self.stride]
+        inner = functional.gelu(self.norms[0](self.first(x))) * after
+        x = functional.gelu(self.skip(x) + self.norms[1](self.second(inner)))
+        return x * after, after
+
+
+@register("audio", "spectrogram", extra="audio")
+class SpectrogramCNN(Encoder):
+    """A residual network over log-mel spectrograms, for recordings of any length.
+
+    Features are the mean and the largest value over a clip's frames; neither padding nor the other clips of a batch
+    change them.
+
+    Args:
+        rate: recordings are brought to so many samples a second; what sounds above half of it is lost.
+        mels: number of frequency bands.
+        window: length of the spectrogram's windows, in seconds.
+        hop: from one window to the next, in seconds.
+        max_seconds: longer recordings are cut.
+        channels: of the first of four stages; each further one has twice as many, at half the frames and bands.
+        drop: dropout of the features.
+        stretch: in training, random change of tempo, up to this natural logarithm of the factor.
+        warp: in training, random scale and shift of the bands up to this part of them, as between voices.
+        time_mask: in training, two stretches of up to this part of the frames are hidden.
+        band_mask: in training, two ranges of up to this part of the bands are hidden.
+    """
+
+    def __init__(
+        self,
+        rate: int = 16000,
+        mels: int = 64,
+        window: float = 0.025,
+        hop: float = 0.010,
+        max_seconds: float = 10.0,
+        channels: int = 32,
+        drop: float = 0.0,
+        stretch: float = 0.2,
+        warp: float = 0.1,
+        time_mask: float = 0.1,
+        band_mask: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for name in ("soundfile", "soxr"):
+            _library(name)
+        if mels < 8 or channels < 1 or not RATES[0] <= rate <= RATES[1] or min(window, hop, max_seconds) <= 0:
+            raise UsageError(
+                f"SpectrogramCNN: mels {mels} must be at least 8, channels {channels} at least 1, rate {rate} from"
+                f" {RATES[0]} to {RATES[1]}; window {window}, hop {hop} and max_seconds {max_seconds} positive."
+            )
+        if not (min(time_mask, band_mask) >= 0 and max(time_mask, band_mask) <= 1 and min(stretch, warp) >= 0):
+            raise UsageError(
+                f"SpectrogramCNN: time_mask {time_mask} and band_mask {band_mask} must lie in [0, 1], stretch {stretch}"
+                f" and warp {warp} be at least 0."
+            )
+        self.processor = SpectrogramProcessor(rate, mels, window, hop, max_seconds, stretch, warp, time_mask, band_mask)
+        widths = [channels * 2**stage for stage in range(4)]
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            _Block(before, after, stride=2) for before, after in zip([channels, *widths], widths, strict=False)
+        )
+        self.width = 2 * widths[-1]
+        self.drop = nn.Dropout(drop)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, spectrogram: Tensor, frames: Tensor) -> Tensor:
+        """``spectrogram`` ``(n, longest, mels)``, 0 after the end of each, ``frames`` ``(n,)`` int64 -> ``(n, width)``."""
+        x = spectrogram[:, None].to(self.stem.weight.dtype, memory_format=torch.channels_last)
+        mask = torch.arange(x.shape[2], device=x.device)[None, None, :, None] < frames[:, None, None, None]
+        mask = mask.to(x.dtype)
+        x = self.stem(x) * mask
+        for block in self.blocks:
+            x, mask = block(x, mask)
+        x = x.mean(dim=3)  # (n, channels, frames)
+        mask = mask[..., 0]
+        mean = x.sum(dim=2) / mask.sum(dim=2)
+        largest = x.masked_fill(mask == 0, -torch.inf).amax(dim=2)
+        return self.drop(torch.cat([mean, largest], dim=1))

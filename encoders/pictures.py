@@ -1,0 +1,104 @@
+"""Reading pictures: whatever Pillow opens becomes an upright picture of eight bits on an opaque ground."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from multimodal.core.errors import Unreadable
+
+# what Pillow and its plugins raise for damaged files
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
+
+
+def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int, background: str) -> Image.Image:
+    """The upright picture, what is transparent laid on a ground.
+
+    Args:
+        value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
+            ``(h, w, 4)``, uint16 or bool ``(h, w)``.
+        mode: of the picture that comes back.
+        edge: what the picture's longer edge will be resized to, in pixels. A JPEG is decoded at a half, quarter or
+            eighth of its size where that still has twice the edge, which is several times faster.
+        background: colour of the ground.
+
+    Raises:
+        Unreadable: the picture is a "missing file", "no picture", a "truncated picture" (or a damaged one), or a
+            "decompression bomb".
+    """
+    shown = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
+    if isinstance(value, str | Path):
+        shown = str(value)
+    with _refusing("no picture", f"{shown} is no picture that can be read"):
+        picture = _open(value)
+    with _refusing("truncated picture", f"{shown} is no picture that can be read, it is cut off or damaged"):
+        part = 2 * edge / max(picture.size)
+        if part < 1 and picture is not value:  # the caller's own picture stays as it is
+            picture.draft("L" if mode == "L" else None, (int(picture.width * part), int(picture.height * part)))
+        picture.load()
+    with _refusing("no picture", f"{shown} is no picture that can be read"):
+        return _on_ground(_of_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
+
+
+@contextmanager
+def _refusing(reason: str, message: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            # of odd metadata, of 100 million pixels, which a photograph may have: what cannot be read is refused below
+            warnings.simplefilter("ignore")
+            yield
+    except FileNotFoundError as error:
+        raise Unreadable("missing file", f"the picture {error.filename} does not exist.") from error
+    except Image.DecompressionBombError as error:
+        raise Unreadable("decompression bomb", f"{message} ({error}).") from error
+    except UnidentifiedImageError as error:
+        raise Unreadable("no picture", f"{message} (its format is unknown).") from error
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is None:  # Pillow's own: it knows the format
+            reason = "truncated picture"
+        raise Unreadable(reason, f"{message} ({error}).") from error
+
+
+def _open(value: Any) -> Image.Image:
+    """A picture, perhaps not decoded yet."""
+    if isinstance(value, np.ndarray):
+        colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
+        grey = value.ndim == 2 and value.dtype in (np.uint8, np.uint16, np.bool_)
+        if not (colours or grey):
+            raise ValueError(f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8")
+        value = Image.fromarray(value)
+    elif isinstance(value, bytes):
+        value = Image.open(io.BytesIO(value))
+    elif isinstance(value, str | Path):
+        value = Image.open(value)
+    elif not isinstance(value, Image.Image):
+        raise ValueError("give a path, bytes, a PIL image or an array")
+    if not value.width * value.height:
+        raise ValueError("it has no pixels")
+    return value
+
+
+def _of_eight_bits(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ValueError("the range of floating-point pixels is not known")
+    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut at 255
+        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
+    return picture
+
+
+def _on_ground(picture: Image.Image, background: str) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture
+    if picture.mode == "La":  # premultiplied; Pillow converts it to nothing else
+        picture = picture.convert("LA")
+    ground = Image.new("RGBA", picture.size, background)
+    ground.alpha_composite(picture.convert("RGBA"))
+    return ground.convert("RGB")
