@@ -171,6 +171,7 @@ def _hush() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
+        ".*in eval mode at the start of training.*",  # frozen encoders
         ".*custom batch sampler.*for prediction.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Checkpoint directory .* exists and is not empty.*",

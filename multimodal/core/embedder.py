@@ -18,6 +18,8 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 
+FEATURES = "features"  # the name of inputs that are what the encoder makes of them
+
 
 class Embedder(nn.Module):
     """One encoder and one linear projection head for each modality.
@@ -25,9 +27,10 @@ class Embedder(nn.Module):
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
+        frozen: modalities whose encoder is not trained and stays in evaluation mode; its head is trained.
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], dim: int = 256) -> None:
+    def __init__(self, encoders: Mapping[str, Encoder], dim: int = 256, frozen: Iterable[str] = ()) -> None:
         super().__init__()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
@@ -35,6 +38,9 @@ class Embedder(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict({m: nn.Linear(encoder.width, dim) for m, encoder in encoders.items()})
         self._stands_for: tuple[str, str] | None = None
+        self.frozen = frozenset(frozen)
+        for modality in self.frozen:
+            self.encoder(modality).requires_grad_(False).eval()
 
     @property
     def modalities(self) -> list[str]:
@@ -56,6 +62,16 @@ class Embedder(nn.Module):
         assert isinstance(encoder, Encoder)
         return encoder
 
+    def train(self, mode: bool = True) -> Embedder:
+        super().train(mode)
+        for modality in self.frozen:
+            self.encoder(modality).eval()
+        return self
+
+    def features(self, modality: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The inputs of a modality's encoder, or features that were kept of them -> features ``(n, width)``."""
+        return inputs[FEATURES] if FEATURES in inputs else self.encoder(modality)(**inputs)
+
     def parameters_of(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of a modality's encoder and head."""
         yield from self.encoder(modality).parameters()
@@ -63,7 +79,7 @@ class Embedder(nn.Module):
 
     def embed(self, batch: Batch) -> Embeddings:
         """Unit vectors for every modality that the batch has, in float32 also under autocast."""
-        vectors = {m: self.project(m, self.encoder(m)(**inputs)) for m, inputs in batch.inputs.items()}
+        vectors = {m: self.project(m, self.features(m, inputs)) for m, inputs in batch.inputs.items()}
         return Embeddings.of_batch(batch, vectors)
 
     forward = embed

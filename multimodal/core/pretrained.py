@@ -7,7 +7,7 @@ the fingerprint; ``model.safetensors`` the weights. A model folder is written be
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from multimodal.core import registry
 from multimodal.core.errors import MultimodalError, UsageError, suggest
@@ -23,6 +24,7 @@ from multimodal.core.files import replace_folder
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
+    from multimodal.core.encoder import Encoder
 
 SETTINGS = "embedder.json"
 WEIGHTS = "model.safetensors"
@@ -34,19 +36,28 @@ MAX_SETTINGS_BYTES = 256 * 2**20
 
 def describe(embedder: Embedder) -> dict[str, Any]:
     """All that rebuilds an embedder, but the weights; JSON values."""
-    encoders = {}
-    for modality in embedder.modalities:
-        encoder = embedder.encoder(modality)
-        name, class_path = registry.names_of(modality, type(encoder))
-        state = encoder.processor.state()
-        encoders[modality] = {"name": name, "class": class_path, "settings": encoder.settings, "processor": state}
+    encoders = {m: _describe_encoder(m, embedder.encoder(m)) for m in embedder.modalities}
     return {"format": FORMAT, "dim": embedder.dim, "encoders": encoders}
+
+
+def _describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
+    name, class_path = registry.names_of(modality, type(encoder))
+    return {"name": name, "class": class_path, "settings": encoder.settings, "processor": encoder.processor.state()}
 
 
 def fingerprint(embedder: Embedder) -> str:
     """SHA-256 of the description and of every weight's name, dtype, shape and bytes."""
-    digest = sha256(json.dumps(describe(embedder), sort_keys=True).encode())
-    for name, tensor in sorted(embedder.state_dict().items()):
+    return _digest(describe(embedder), embedder.state_dict())
+
+
+def encoder_fingerprint(encoder: Encoder) -> str:
+    """The same of one encoder alone, whatever its modality is called."""
+    return _digest(_describe_encoder("", encoder), encoder.state_dict())
+
+
+def _digest(description: dict[str, Any], weights: Mapping[str, Tensor]) -> str:
+    digest = sha256(json.dumps(description, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())

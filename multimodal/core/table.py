@@ -24,6 +24,11 @@ class Table(ABC):
     metadata_columns: tuple[str, ...]
     base: str | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes with the table's contents, as far as it can tell."""
+        return f"{self.name} {len(self)}"
+
     @abstractmethod
     def __len__(self) -> int: ...
 

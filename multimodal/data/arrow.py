@@ -24,6 +24,10 @@ class ArrowTable(Table):
         self.metadata_columns = describing(data.features)
         self._cells: dict[str, Any] = {}
 
+    @property
+    def fingerprint(self) -> str:
+        return self._data._fingerprint  # the datasets library's: it changes with the files that were read
+
     def __len__(self) -> int:
         return len(self._data)
 

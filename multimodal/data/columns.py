@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,13 @@ from multimodal.data.files import resolve
 
 Cell = Callable[[str], Any]  # column -> the value of one row there; None: missing
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+@runtime_checkable
+class OfRows(Protocol):
+    """A processor whose items are kept by row and column."""
+
+    def of_row(self, row: int, column: str) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class Columns:
 
         def item_of(modality: str, column: str, value: Any) -> Any:
             processor, place = processors[modality], (row, f"{modality} {column}")
+            if isinstance(processor, OfRows):
+                return processor.of_row(row, column)
             if kept is None or place not in kept:
                 item = processor(resolve(value, base) if processor.reads_files else value)
                 if kept is not None:

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader
 from multimodal.core.batch import Batch
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.files import default_cache
 from multimodal.core.rejects import Rejects
+from multimodal.data.features import features_of
 from multimodal.data.loading import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
 from multimodal.data.samples import Samples, meaning_of
 from multimodal.data.sampling import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage
@@ -131,6 +133,10 @@ class DataModule(pl.LightningDataModule):
                     f"The model has an encoder for {modality!r}, but data.columns names none;"
                     f" have {list(self.meaning.columns)}."
                 )
+        if self.source is not None and self._module.embedder.frozen:
+            raise UsageError(
+                "The features of frozen encoders are kept by row, which a stream has not: set data.access."
+            )
         if stage != "fit":
             return
         for modality, processor in self._processors.items():
@@ -172,7 +178,7 @@ class DataModule(pl.LightningDataModule):
             )
         rejects = self._rejects(len(self.samples))
         return ResumableLoader(
-            ProcessedSamples(self.samples, self._processors, self.keep_items),
+            ProcessedSamples(self.samples, self._with_features(rows), self.keep_items),
             sampler,
             rejects,
             self.micro_batch,
@@ -219,8 +225,30 @@ class DataModule(pl.LightningDataModule):
         rows = self.samples.rows(split)
         rejects = self._rejects(len(self.samples))
         return ordered_loader(
-            self.samples, rows, self._processors, self.eval_batch_size, rejects, self._worker_options()
+            self.samples, rows, self._with_features(rows), self.eval_batch_size, rejects, self._worker_options()
         )
+
+    def _with_features(self, rows: np.ndarray) -> Mapping[str, Processor]:
+        """The processors, those of frozen encoders replaced by what the encoders made of the rows."""
+        embedder, trainer = self._module.embedder, self.trainer
+        assert trainer is not None
+        processors = dict(self._processors)
+        for modality in sorted(embedder.frozen):
+            made = features_of(
+                embedder.encoder(modality),
+                self.samples,
+                modality,
+                rows,
+                default_cache() / "frozen",
+                trainer.precision_plugin.forward_context,
+                self._rejects(len(self.samples)),
+                {"num_workers": self.workers},
+                self.eval_batch_size,
+                (trainer.global_rank, trainer.world_size),
+            )
+            trainer.strategy.barrier()
+            processors[modality] = made
+        return processors
 
     def _stream(self, split: str | list[str]) -> Stream:
         assert self.source is not None

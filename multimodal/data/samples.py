@@ -119,6 +119,16 @@ class Samples:
             "options": dict(self.options),
         }  # targets and negatives serve training alone
 
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes with the table's contents; files that its cells name are not looked at."""
+        return self._open.fingerprint
+
+    def of_column(self, modality: str, column: str) -> Samples:
+        """The values of one column alone, named by their row numbers."""
+        plain = {"targets": {}, "negatives": {}, "key": None}
+        return replace(self, table=self._open, columns={modality: column}, **plain)
+
     def keyed_by_number(self) -> Samples:
         """The same samples, named by their row numbers."""
         return replace(self, table=self._open, key=None)

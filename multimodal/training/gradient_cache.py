@@ -83,7 +83,7 @@ class GradientCache:
 
     def _encode(self, number: int, modality: str, part: Batch) -> Tensor:
         torch.manual_seed(stable_number(f"{self._seed} {number} {modality}"))
-        return self._embedder.encoder(modality)(**part.inputs[modality])
+        return self._embedder.features(modality, part.inputs[modality])
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class EmbedderModule(pl.LightningModule):
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
+        frozen: modalities whose encoder is not trained, only its projection head. What it makes of the training rows is
+            computed once and kept on disk; the rows are not augmented for it.
         objective: what to minimise; by default ``InfoNCE`` over all pairs of modalities.
         optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
         schedule: the learning rate over the steps.
@@ -46,13 +48,14 @@ class EmbedderModule(pl.LightningModule):
         self,
         encoders: dict[str, Encoder],
         dim: int = 256,
+        frozen: list[str] | None = None,
         objective: Objective | None = None,
         optimizer: OptimizerCallable = AdamW,
         schedule: Schedule | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.embedder = Embedder(encoders, dim)
+        self.embedder = Embedder(encoders, dim, frozen or ())
         self.objective = InfoNCE() if objective is None else objective
         for modality in sorted(self.objective.named_modalities - set(encoders)):
             raise UsageError(

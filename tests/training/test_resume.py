@@ -154,3 +154,26 @@ def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             action()
 
     monkeypatch.setattr(Throughput, "on_train_batch_start", in_step)
+
+
+def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from encoders.image import CNN
+
+    monkeypatch.setattr("multimodal.data.datamodule.default_cache", lambda: tmp_path / "cache")
+    seen: list[int] = []
+    forward = CNN.forward
+    monkeypatch.setattr(CNN, "forward", lambda self, pixels: (seen.append(len(pixels)), forward(self, pixels))[1])
+    frozen = ["--model.frozen", "[image]"]
+    assert fit(small_config, tmp_path / "one", *frozen) == 0
+    assert sum(seen) == 140 + 20  # the rows of training and of validation, once, though there are three epochs
+    one = state(tmp_path / "one")
+    assert fit(small_config, tmp_path / "two", *frozen) == 0
+    assert sum(seen) == 160
+    assert_equal_weights(tmp_path / "one", tmp_path / "two")
+    assert fit(small_config, tmp_path / "plain", "--trainer.max_steps", "1", "--trainer.val_check_interval", "1") == 0
+    untrained = state(tmp_path / "one")["state_dict"]["embedder.encoders.image.net.layer1.0.conv1.weight"]
+    assert one["state_dict"]["embedder.encoders.image.net.layer1.0.conv1.weight"].equal(untrained)
+    moved = [name for name in one["state_dict"] if "heads.image" in name]
+    assert moved
