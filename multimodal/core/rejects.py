@@ -34,8 +34,11 @@ class Reject:
 
 
 def shown(value: Any) -> str:
-    """A value in some characters."""
+    """A value in some characters, all of which can be written."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"<whole number of {value.bit_length()} bits>"  # Python refuses to write out very long ones
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 

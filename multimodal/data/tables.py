@@ -33,6 +33,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {"batch_size": 10_000}),  # by default a whole row group is held in memory
     ".tar": ("webdataset", {}),
 }
+PREPARED = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
 READ_AT_ONCE = 256  # rows of a stream
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -206,8 +207,11 @@ def _joined(data: Any) -> Any:
 
 
 def _shards_in(system: Any, folder: str) -> list[str]:
-    """The table files that lie directly in a folder."""
-    return sorted(file for file in system.ls(folder, detail=False) if _suffix(file) in READERS and system.isfile(file))
+    """The table files that lie directly in a folder; of a prepared one the shards alone."""
+    files = sorted(str(file) for file in system.ls(folder, detail=False))
+    prepared = any(posixpath.basename(file) == PREPARED for file in files)
+    kinds = (".parquet", ".tar") if prepared else READERS
+    return [file for file in files if _suffix(file) in kinds and system.isfile(file)]
 
 
 def _suffix(file: str) -> str:

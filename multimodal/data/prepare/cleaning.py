@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import Unreadable
-from multimodal.data.prepare.source import Reject, Row
+from multimodal.core.rejects import Reject, shown
+from multimodal.data.prepare.source import Row
 
 if TYPE_CHECKING:
     from multimodal.data.prepare.kinds import Column
 
 # white space among the control characters (tab, line ends, separators) is left to the split below
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
-SHOWN = 200  # characters of a value that a reject tells
 FILE_LIMIT = 1 << 30  # bytes; Parquet cells and memory are no place for more
 
 
@@ -35,16 +35,6 @@ def is_missing(value: Any) -> bool:
     return (
         value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
     )
-
-
-def shown(value: Any) -> str | int | float | bool | None:
-    """A value as a reject or a message tells it: short, and JSON."""
-    if value is None or isinstance(value, bool | int):
-        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)[:SHOWN]
-    if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
-    text = value if isinstance(value, str) else repr(value)
-    return text.encode("utf-8", "backslashreplace").decode()[:SHOWN]
 
 
 @dataclass(frozen=True)
@@ -70,6 +60,7 @@ class Cleaner:
     """
 
     columns: Sequence[Column]
+    key: str | None
     labels: frozenset[str]  # the key, group, split and balance columns
     resolve: Callable[[str], Path | bytes]
 
@@ -81,12 +72,21 @@ class Cleaner:
             try:
                 cleaned = None if is_missing(value) else self._clean(column, value)
             except Unreadable as error:
-                return Reject(row.number, column.name, shown(value), error.reason, str(error))
+                return Reject.of(row.number, self.key_of(row), column.name, value, error)
             if cleaned is not None:
                 clean[column.name] = cleaned
         if not any(column.modality and column.name in clean for column in self.columns):
-            return Reject(row.number, None, None, "empty row", "the row has a value of no modality.")
+            return self.refuse(row, "", "", "empty row", "the row has a value of no modality.")
         return clean
+
+    def key_of(self, row: Row) -> str:
+        """What people call the row: its key, or its number where it has none."""
+        key = None if self.key is None else row.values.get(self.key)
+        return str(row.number) if is_missing(key) else shown(key)
+
+    def refuse(self, row: Row, column: str, value: Any, reason: str, message: str) -> Reject:
+        """The reject of a row for a reason that lies in several values or in none."""
+        return Reject(row.number, self.key_of(row), column, shown(value), reason, message)
 
     def _clean(self, column: Column, value: Any) -> Any:
         if column.is_file:

@@ -49,7 +49,7 @@ def describe(
         resolve: the file that a value names.
     """
     modality_of = {c: m for m, cs in chosen.items() for c in ([cs] if isinstance(cs, str) else cs)}
-    described = []
+    described: list[Column] = []
     for name in columns:
         values = [v for row in rows if not is_missing(v := row.get(name))]
         modality = modality_of.get(name)
@@ -68,9 +68,10 @@ def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Ki
     """The kind of a column from some of its values, none of them missing."""
     if not values:
         return "other"
-    files = [kind for value in values if (kind := _file_kind(value))]
+    files: list[Kind] = [found for value in values if (found := _file_kind(value)) is not None]
     if len(files) >= MOST * len(values):
-        kind = max(sorted(set(files)), key=files.count)
+        kinds: list[Kind] = ["image", "audio", "file"]
+        kind = max(kinds, key=files.count)
         return kind if kind != "file" or _are_files(values, resolve) else "other"
     if all(isinstance(value, bool) for value in values):
         return "category"

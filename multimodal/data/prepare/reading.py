@@ -7,20 +7,23 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, TextIO
 
 import numpy as np
 
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
-from multimodal.data.prepare.cleaning import Cleaner, plain, shown
+from multimodal.core.rejects import Reject, shown
+from multimodal.data.prepare.cleaning import Cleaner, plain
 from multimodal.data.prepare.fingerprints import MISSING, Content, Numbered
-from multimodal.data.prepare.kinds import LOOKED_AT, describe
+from multimodal.data.prepare.kinds import LOOKED_AT, Column, describe
 from multimodal.data.prepare.settings import Settings
-from multimodal.data.prepare.source import Reject, Row, Source
+from multimodal.data.prepare.source import Row, Source
 from multimodal.data.prepare.types import Stored, StoredType
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+SPLIT = "split"  # the column of the shards that names each row's split
 SPLITS = 100  # a column with more different values names no splits
 BALANCED = 1000  # and one with more is no category
 
@@ -50,7 +53,7 @@ class Reading:
                 f" {', '.join(f'{c.name} is {c.kind}' for c in self.columns) or 'no column'}); name one like"
                 " --columns.text title."
             )
-        self.clean = Cleaner(self.columns, frozenset(c for c in beside if c), source.resolve)
+        self.clean = Cleaner(self.columns, settings.key, frozenset(c for c in beside if c), source.resolve)
         self.contents = [Content(c, settings.near, settings.near_bits) for c in self.columns if c.modality]
         named = {"group": settings.group, "split": settings.split, "key": settings.key, "balance": settings.balance}
         self._labels = {name: (column, Numbered()) for name, column in named.items() if column is not None}
@@ -59,7 +62,7 @@ class Reading:
         self.numbers = array("q")
         self.reasons: Counter[str] = Counter()
         self._first_of_reason: dict[str, Reject] = {}
-        self._types = {c.name: StoredType() for c in self.columns if not c.is_file}
+        self._types = {c.name: StoredType(c.name) for c in self.columns if not c.is_file}
 
     def read(self, rejects: TextIO, progress: Progress) -> None:
         """Read all rows; those that cannot be used go to ``rejects`` as JSON lines.
@@ -90,15 +93,15 @@ class Reading:
             try:
                 numbers.append(MISSING if value is None else content.number(value))
             except Unreadable as error:
-                raw = shown(row.values[content.column.name])
-                return Reject(row.number, content.column.name, raw, error.reason, f"{raw}: {error}")
+                raw = row.values[content.column.name]
+                return self.clean.refuse(row, content.column.name, raw, error.reason, f"{shown(raw)}: {error}")
         for name in ("split", "balance"):
             if name in self._labels and (column := self._labels[name][0]) not in clean:
-                return Reject(row.number, column, None, f"no {name}", f"the row has no value in {column!r}.")
+                return self.clean.refuse(row, column, "", f"no {name}", f"the row has no value in {column!r}.")
         try:
             labels = {n: MISSING if c not in clean else k.number(clean[c]) for n, (c, k) in self._labels.items()}
         except Unreadable as error:
-            return Reject(row.number, None, None, error.reason, str(error))
+            return self.clean.refuse(row, "", "", error.reason, str(error))
         for content, number in zip(self.contents, numbers, strict=True):
             content.append(number)
         for name, number in labels.items():
@@ -127,7 +130,7 @@ class Reading:
         told = []
         for reason, count in self.reasons.most_common(5):
             first = self._first_of_reason[reason]
-            where = f"row {first.row}" + (f", column {first.column!r}" if first.column is not None else "")
+            where = f"row {first.row}" + (f", column {first.column!r}" if first.column else "")
             told.append(f"{count:,} {reason} (first: {where}: {first.message.rstrip('.')})")
         more = f"; and {len(self.reasons) - 5} reasons more" if len(self.reasons) > 5 else ""
         raise MultimodalError(
@@ -154,12 +157,19 @@ class Reading:
         return 0 if keys is None else int((keys != MISSING).sum()) - len(np.unique(keys[keys != MISSING]))
 
     @property
+    def written(self) -> list[Column]:
+        """The columns of the shards: those of the table, then the split; a column of the table of that name is left out."""
+        return [*(c for c in self.columns if c.name != SPLIT), Column(SPLIT, "category", None)]
+
+    @property
     def stored(self) -> dict[str, Stored]:
         """Column -> the type it is stored as; without those of files."""
-        return {name: found.stored for name, found in self._types.items()}
+        import pyarrow as pa
+
+        found = {name: found.stored for name, found in self._types.items()}
+        return found | {SPLIT: Stored(pa.string(), as_text=False)}
 
 
 def write_reject(file: TextIO, reject: Reject) -> None:
     """One line of ``rejects.jsonl``."""
-    line = {"row": reject.row, "column": reject.column, "value": shown(reject.value)}
-    file.write(json.dumps(line | {"reason": reject.reason, "message": shown(reject.message)}, ensure_ascii=True) + "\n")
+    file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")

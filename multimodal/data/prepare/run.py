@@ -6,23 +6,24 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import replace_folder
+from multimodal.core.rejects import Reject
 from multimodal.data.prepare.examples import Examples
 from multimodal.data.prepare.plan import Outcome, Plan, count, make_plan
-from multimodal.data.prepare.reading import Progress, Reading, write_reject
+from multimodal.data.prepare.reading import SPLIT, Progress, Reading, write_reject
 from multimodal.data.prepare.report import write_report
 from multimodal.data.prepare.settings import Settings
 from multimodal.data.prepare.shards import Shards
-from multimodal.data.prepare.source import Reject, Row, Source
+from multimodal.data.prepare.source import Row, Source
 from multimodal.data.prepare.statistics import Statistics
 from multimodal.data.prepare.warn import warnings_of
+from multimodal.data.tables import PREPARED
 
-MARKER = "prepare.json"
 REJECTS, DUPLICATES, REPORT = "rejects.jsonl", "duplicates.jsonl", "report.html"
 
 
@@ -34,7 +35,7 @@ def _silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def prepare(source: Source, settings: Settings, out: Path, progress: Progress = _silent) -> Outcome:
     """Clean a table, take out duplicates, split what stays without leakage, and write it with a report.
 
-    The folder ``out`` appears when all is done: shards, ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and
+    The folder ``out`` appears when all is done: shards, whose column ``split`` names each row's split, ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and
     ``prepare.json``. The same rows and settings give the same bytes.
 
     Args:
@@ -49,7 +50,7 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
         UsageError: a setting names a column that is not there, or no column holds a modality.
     """
     reading = Reading(source, settings)
-    with replace_folder(out, MARKER) as new:
+    with replace_folder(out, PREPARED) as new:
         with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:
             reading.read(rejects, progress)
             plan = make_plan(reading)
@@ -64,7 +65,7 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             "columns": {c.name: {"kind": c.kind, "modality": c.modality} for c in reading.columns},
             "settings": settings.to_json(),
         }
-        (new / MARKER).write_text(
+        (new / PREPARED).write_text(
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )
     return outcome
@@ -81,7 +82,7 @@ def _write(
 ) -> dict[str, int]:
     """The second reading: write the rows that stay; returns the rows of each split."""
     settings = reading.settings
-    shards = Shards(folder, settings.format, settings.shard_rows, reading.columns, reading.stored)
+    shards = Shards(folder, settings.format, settings.shard_rows, reading.written, reading.stored)
     stays = plan.stays
     place = accepted = 0
     try:
@@ -90,13 +91,16 @@ def _write(
                 if place >= len(reading.rejected):
                     raise _changed(reading)
                 if not reading.rejected[place]:
-                    clean = reading.clean(item) if isinstance(item, Row) else item
-                    if isinstance(clean, Reject) or _number(item) != reading.numbers[accepted]:
+                    if isinstance(item, Reject) or item.number != reading.numbers[accepted]:
+                        raise _changed(reading)
+                    clean = reading.clean(item)
+                    if isinstance(clean, Reject):
                         raise _changed(reading)
                     if plan.surplus[accepted]:
-                        write_reject(rejects, _left_out(settings, clean, reading.numbers[accepted]))
+                        write_reject(rejects, _left_out(reading, item))
                     if stays[accepted]:
-                        shards.write(plan.names[plan.split[accepted]], place, clean)
+                        split = plan.names[plan.split[accepted]]
+                        shards.write(split, place, clean | {SPLIT: split})
                         statistics.add(clean)
                     examples.see(accepted, clean)
                     accepted += 1
@@ -109,22 +113,17 @@ def _write(
     return {name: shards.rows.get(name, 0) for name in plan.names}
 
 
-def _number(item: Row | Reject) -> int:
-    return item.number if isinstance(item, Row) else item.row
-
-
 def _changed(reading: Reading) -> MultimodalError:
     return MultimodalError(
         f"The table {reading.source.name!r} or its files changed while they were read; run it again."
     )
 
 
-def _left_out(settings: Settings, clean: dict[str, Any], row: int) -> Reject:
-    column = settings.balance
+def _left_out(reading: Reading, row: Row) -> Reject:
+    column = reading.settings.balance
     assert column is not None
-    return Reject(
-        row, column, clean[column], "balanced", f"left out so that every value of {column!r} has as many rows."
-    )
+    message = f"left out so that every value of {column!r} has as many rows."
+    return reading.clean.refuse(row, column, row.values[column], "balanced", message)
 
 
 def _write_duplicates(path: Path, reading: Reading, plan: Plan) -> None:

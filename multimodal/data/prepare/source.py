@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from multimodal.core.rejects import Reject
+
 
 @dataclass(frozen=True)
 class Row:
@@ -14,20 +16,6 @@ class Row:
 
     number: int
     values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row that cannot be used: the column and value at fault, and why.
-
-    ``reason`` is a few words that are equal for all rows of that fault; ``message`` tells of this one.
-    """
-
-    row: int
-    column: str | None
-    value: Any
-    reason: str
-    message: str
 
 
 class Source(Protocol):
@@ -40,14 +28,19 @@ class Source(Protocol):
     or a mapping ``{"path": ..., "bytes": ...}``.
     """
 
-    name: str
-    columns: tuple[str, ...]
-    total: int | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def total(self) -> int | None: ...
 
     def __iter__(self) -> Iterator[Row | Reject]: ...
 
     def resolve(self, value: str) -> Path | bytes:
-        """The file that a value names.
+        """The file that a value names: a path where it is local, else its bytes.
 
         Raises:
             Unreadable: there is none.

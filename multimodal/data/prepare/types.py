@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
+from multimodal.core.errors import MultimodalError
 from multimodal.data.prepare.cleaning import plain
 
 EXACT = 2**53  # whole numbers beyond it are no float
@@ -26,13 +29,18 @@ def stored_value(value: Any, stored: Stored) -> Any:
 class StoredType:
     """Finds the type that all values of a column share, a value at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, column: str) -> None:
+        self._column = column
         self._types: set[Any] = set()
         self._nested: Any = None
         self._small = True
 
     def add(self, value: Any) -> None:
-        """Look at a clean value that is no file."""
+        """Look at a clean value that is no file.
+
+        Raises:
+            MultimodalError: it is no value that a file of a table can hold.
+        """
         if isinstance(value, bool | str | bytes | float):
             self._types.add(type(value))
         elif isinstance(value, int):
@@ -45,6 +53,11 @@ class StoredType:
         """A list, a mapping, a date, ...: one Arrow type for all, or text."""
         import pyarrow as pa
 
+        if not isinstance(value, list | tuple | dict | date | time | timedelta | Decimal):
+            raise MultimodalError(
+                f"The column {self._column!r} holds values of the type {type(value).__name__}, which no shard can hold;"
+                " prepare takes texts, numbers, lists, mappings, dates, bytes and files."
+            )
         try:
             found = pa.infer_type([value])
             together = pa.unify_schemas([pa.schema([("", t)]) for t in (self._nested or found, found)])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from multimodal.data.prepare.plan import Outcome, Plan
-from multimodal.data.prepare.reading import Reading
+from multimodal.data.prepare.reading import SPLIT, Reading
 from multimodal.data.prepare.statistics import Statistics
 
 RARE = 10  # times rarer than the most frequent value
@@ -62,6 +62,8 @@ def _splits(reading: Reading, plan: Plan, outcome: Outcome) -> Iterator[str]:
             f"Balancing over {reading.settings.balance!r} left out {outcome.balanced_out:,} rows, for its rarest value is"
             " rare."
         )
+    if SPLIT in reading.source.columns and reading.settings.split != SPLIT:
+        yield f"The table's own column {SPLIT!r} is replaced by the new splits; --split {SPLIT} would keep them."
     if reading.repeated_keys:
         yield f"{reading.repeated_keys:,} rows have a key in {reading.settings.key!r} that an earlier row has."
 
