@@ -95,7 +95,7 @@ class Rejects:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in new)
+                file.writelines(json.dumps(asdict(reject)) + "\n" for reject in new)
         if len(self) > self.limit:
             raise MultimodalError(self.summary())
 

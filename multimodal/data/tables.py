@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,7 +94,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         return ArrowTable(table, builder.as_dataset(split="train", in_memory=access == "memory"), source.base)
 
 
-def stream_of(source: Source, file: str) -> Iterator[dict[str, Any]]:
+def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
     """The rows of one file of a source, in their order, as they are read."""
     with _told(file):
         rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))

@@ -18,6 +18,8 @@ from hashlib import blake2b
 
 import numpy as np
 
+from multimodal.data.prepare.pictures import COLOURS
+
 PERMUTATIONS = 128
 SHINGLE = 5  # characters
 SKETCH = 256  # shingle hashes kept of a text: of a text with fewer, the similarity is exact
@@ -123,7 +125,7 @@ class NearTexts:
 
     def pairs(self) -> np.ndarray:
         """The near pairs, ``(m, 2)``."""
-        signatures = np.frombuffer(bytes(self._signatures), dtype=np.uint32).reshape(-1, PERMUTATIONS)
+        signatures = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
         numbers = np.array(self._numbers, dtype=np.uint64)
         rows = rows_of_a_band(self.threshold)
         bands = [_mixed(signatures[:, start : start + rows]) for start in range(0, PERMUTATIONS - rows + 1, rows)]
@@ -190,7 +192,7 @@ class NearPictures:
     def pairs(self) -> np.ndarray:
         """The near pairs, ``(m, 2)``."""
         hashes = np.array(self._hashes, dtype=np.uint64)
-        colours = np.frombuffer(bytes(self._colours), dtype=np.uint8).reshape(len(hashes), -1)
+        colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(hashes), 3 * COLOURS**2)
         edges = np.linspace(0, 64, self.bits + 2).round().astype(int)
         bands = [
             (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)

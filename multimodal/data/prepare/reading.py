@@ -6,7 +6,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from itertools import islice
 from typing import Any, TextIO
@@ -42,9 +42,11 @@ class Reading:
     """
 
     def __init__(self, source: Source, settings: Settings) -> None:
+        _check_names(source)
         settings.check_columns(source.name, source.columns)
         self.source, self.settings = source, settings
-        first = [item.values for item in islice(iter(source), LOOKED_AT) if isinstance(item, Row)]
+        with closing(iter(source)) as items:
+            first = [item.values for item in islice(items, LOOKED_AT) if isinstance(item, Row)]
         beside = [settings.key, settings.group, settings.split, settings.balance]
         self.columns = describe(source.columns, first, settings.columns, beside, source.resolve)
         if not any(c.modality for c in self.columns):
@@ -170,6 +172,18 @@ class Reading:
         return found | {SPLIT: Stored(pa.string(), as_text=False)}
 
 
+def _check_names(source: Source) -> None:
+    repeated = [name for name, count in Counter(source.columns).items() if count > 1]
+    if repeated:
+        raise MultimodalError(f"The table {source.name!r} has several columns called {repeated[0]!r}; rename them.")
+    broken = [name for name in source.columns if not name or shown(name) != name]
+    if broken:
+        raise MultimodalError(
+            f"The table {source.name!r} has a column called {shown(broken[0])!r}; give it a name of 1 to 200 characters"
+            " of Unicode."
+        )
+
+
 def write_reject(file: TextIO, reject: Reject) -> None:
     """One line of ``rejects.jsonl``."""
-    file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+    file.write(json.dumps(asdict(reject)) + "\n")

@@ -35,8 +35,9 @@ def _silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def prepare(source: Source, settings: Settings, out: Path, progress: Progress = _silent) -> Outcome:
     """Clean a table, take out duplicates, split what stays without leakage, and write it with a report.
 
-    The folder ``out`` appears when all is done: shards, whose column ``split`` names each row's split, ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and
-    ``prepare.json``. The same rows and settings give the same bytes.
+    The folder ``out`` appears when all is done: shards, whose column ``split`` names each row's split,
+    ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and ``prepare.json``. The same rows and settings give the
+    same bytes.
 
     Args:
         source: the table; it is read twice (and its first rows once more).

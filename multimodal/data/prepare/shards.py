@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("parquet", "webdataset")
 ROW_GROUP_BYTES = 16 << 20
+ROW_GROUP_ROWS = 10_000
 
 
 def file_safe(name: str) -> str:
@@ -49,10 +50,8 @@ class ParquetShard:
     def write(self, number: int, clean: Mapping[str, Any]) -> None:
         cells = {c.name: self._cell(c, clean.get(c.name), number) for c in self._columns}
         self._rows.append(cells)
-        self._bytes += sum(
-            len(v.data) if isinstance(v, File) else 100 + len(v) * isinstance(v, str) for v in clean.values()
-        )
-        if self._bytes >= ROW_GROUP_BYTES:
+        self._bytes += sum(_size(value) for value in clean.values())
+        if self._bytes >= ROW_GROUP_BYTES or len(self._rows) == ROW_GROUP_ROWS:
             self._flush()
 
     def _cell(self, column: Column, value: Any, number: int) -> Any:
@@ -74,6 +73,11 @@ class ParquetShard:
         if self._rows:
             self._flush()
         self._writer.close()
+
+
+def _size(value: Any) -> int:
+    """About how many bytes a value takes; of lists and mappings it is not known."""
+    return len(value.data) if isinstance(value, File) else len(value) if isinstance(value, str | bytes) else 8
 
 
 def _schema(columns: Sequence[Column], stored: Mapping[str, Stored]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ class Source(Protocol):
     @property
     def total(self) -> int | None: ...
 
-    def __iter__(self) -> Iterator[Row | Reject]: ...
+    def __iter__(self) -> Generator[Row | Reject]: ...
 
     def resolve(self, value: str) -> Path | bytes:
         """The file that a value names: a path where it is local, else its bytes.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def open_source(table: str, options: Mapping[str, Any] | None = None) -> Source:
     if table in builtin.TABLES or table.startswith("hf:") or _is_folder_of_others(table):
         return MappedSource(open_table(table, options))
     files = locate(table, options)
-    first = next(stream_of(files, files.files[0]), None)
+    with closing(stream_of(files, files.files[0])) as rows:
+        first = next(rows, None)
     return StreamedSource(files, tuple(column for column in first or {} if column != ADDRESS))
 
 
@@ -68,7 +70,7 @@ class StreamedSource:
     def name(self) -> str:
         return self.files.name
 
-    def __iter__(self) -> Iterator[Row | Reject]:
+    def __iter__(self) -> Generator[Row | Reject]:
         known = {*self.columns, ADDRESS}
         number = 0
         for file in self.files.files:
@@ -103,7 +105,7 @@ class MappedSource:
     def total(self) -> int:
         return len(self.table)
 
-    def __iter__(self) -> Iterator[Row | Reject]:
+    def __iter__(self) -> Generator[Row | Reject]:
         for number in range(len(self.table)):
             yield Row(number, {column: self.table.value(number, column) for column in self.columns})
 

@@ -76,6 +76,16 @@ class StoredType:
             return Stored(pa.float64(), as_text=False)
         single = {bool: pa.bool_(), str: pa.string(), bytes: pa.binary(), float: pa.float64(), int: pa.int64()}
         single[pa.DataType] = self._nested
+        if self._nested is not None and _has_empty_struct(self._nested):
+            return Stored(pa.string(), as_text=True)
         if len(self._types) == 1 and (only := next(iter(self._types))) in single:
             return Stored(single[only], as_text=False)
         return Stored(pa.string(), as_text=bool(self._types))
+
+
+def _has_empty_struct(kind: Any) -> bool:
+    """Whether the type has a mapping without entries, which Parquet has no form for."""
+    import pyarrow as pa
+
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not inner) or any(map(_has_empty_struct, inner))

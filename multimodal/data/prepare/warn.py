@@ -87,7 +87,7 @@ def _columns(reading: Reading, statistics: Statistics) -> Iterator[str]:
         if column.modality and present < MUCH * statistics.rows:
             yield f"{column.name}: {1 - present / statistics.rows:.0%} of the rows have no value."
     for name, counts in statistics.categories.items():
-        if len(counts) < 2:
+        if len(counts) < 2 or name in (SPLIT, reading.settings.split):
             continue
         (most, top), (least, low) = counts.most_common()[0], counts.most_common()[-1]
         if top > MUCH * statistics.rows and len(counts) > 2:
