@@ -16,6 +16,7 @@ LOOKED_AT = 1000  # rows
 
 IMAGE_ENDINGS = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico"}
 AUDIO_ENDINGS = {"wav", "flac", "ogg", "mp3", "m4a", "aiff", "aif", "opus"}
+NAME_LENGTH = 4096  # a longer text names no file
 MOST = 0.8  # a column is what this part of its values are
 
 
@@ -64,6 +65,15 @@ def describe(
     return described
 
 
+def glimpse(value: Any) -> Any:
+    """As much of a value as its kind can be told by: of bytes and texts the beginning."""
+    if isinstance(value, Mapping) and set(value) == {"path", "bytes"}:
+        return {"path": value["path"], "bytes": glimpse(value["bytes"])}
+    if isinstance(value, bytes):
+        return value[:64]
+    return value[: 2 * NAME_LENGTH] if isinstance(value, str) else value
+
+
 def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Kind:
     """The kind of a column from some of its values, none of them missing."""
     if not values:
@@ -103,7 +113,7 @@ def _file_kind(value: Any) -> Kind | None:
         value = value["bytes"] if value["bytes"] is not None else value["path"]
     if isinstance(value, bytes):
         return file_kind_of_bytes(value)
-    if not isinstance(value, str) or len(value) > 4096 or "\n" in value:
+    if not isinstance(value, str) or len(value) > NAME_LENGTH or "\n" in value:
         return None
     ending = PurePosixPath(value.partition("?")[0]).suffix[1:].lower()
     if ending in IMAGE_ENDINGS:

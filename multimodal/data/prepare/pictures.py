@@ -31,17 +31,23 @@ class Fingerprint:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """The picture of a file, decoded in full and turned upright (EXIF).
+    """The picture of a file (of several the first), decoded in full and turned upright (EXIF).
 
     Raises:
         Unreadable: it is no picture, cut short, or larger than Pillow's limit against decompression bombs.
     """
+    return _opened(data)[0]
+
+
+def _opened(data: bytes) -> tuple[Image.Image, int]:
+    """The picture, and how many the file holds."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data))
             picture.load()
+            frames = getattr(picture, "n_frames", 1)
             upright = ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Unreadable(
@@ -51,7 +57,7 @@ def open_picture(data: bytes) -> Image.Image:
         raise Unreadable("broken picture", f"no picture that can be opened ({_told(error)}).") from error
     if not upright.width * upright.height:
         raise Unreadable("broken picture", "the picture has no pixels.")
-    return upright
+    return upright, frames
 
 
 def _told(error: Exception) -> str:
@@ -84,10 +90,10 @@ def fingerprint(data: bytes) -> Fingerprint:
     """
     import imagehash
 
-    picture = open_picture(data)
+    picture, frames = _opened(data)
     try:
         seen = on_white(picture)
-        digest = blake2b(_pixels(picture, data), digest_size=16).digest()
+        digest = blake2b(_pixels(picture) if frames == 1 else data, digest_size=16).digest()
         bits = imagehash.phash(seen).hash.reshape(64)
         colours = np.asarray(seen.resize((COLOURS, COLOURS), Image.Resampling.BOX))
     except Exception as error:  # conversions fail over modes that decoders give
@@ -95,9 +101,7 @@ def fingerprint(data: bytes) -> Fingerprint:
     return Fingerprint(digest, int.from_bytes(np.packbits(bits).tobytes(), "big"), colours)
 
 
-def _pixels(picture: Image.Image, data: bytes) -> bytes:
-    if getattr(picture, "n_frames", 1) > 1:
-        return data
+def _pixels(picture: Image.Image) -> bytes:
     if picture.mode in EIGHT_BITS:
         picture = picture.convert("RGBA")
     return f"{picture.mode} {picture.size}".encode() + picture.tobytes()

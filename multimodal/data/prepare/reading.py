@@ -17,7 +17,7 @@ from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.rejects import Reject, shown
 from multimodal.data.prepare.cleaning import Cleaner, plain
 from multimodal.data.prepare.fingerprints import MISSING, Content, Numbered
-from multimodal.data.prepare.kinds import LOOKED_AT, Column, describe
+from multimodal.data.prepare.kinds import LOOKED_AT, Column, describe, glimpse
 from multimodal.data.prepare.settings import Settings
 from multimodal.data.prepare.source import Row, Source
 from multimodal.data.prepare.types import Stored, StoredType
@@ -45,8 +45,7 @@ class Reading:
         _check_names(source)
         settings.check_columns(source.name, source.columns)
         self.source, self.settings = source, settings
-        with closing(iter(source)) as items:
-            first = [item.values for item in islice(items, LOOKED_AT) if isinstance(item, Row)]
+        first = _first_rows(source)
         beside = [settings.key, settings.group, settings.split, settings.balance]
         self.columns = describe(source.columns, first, settings.columns, beside, source.resolve)
         if not any(c.modality for c in self.columns):
@@ -70,7 +69,7 @@ class Reading:
         """Read all rows; those that cannot be used go to ``rejects`` as JSON lines.
 
         Raises:
-            MultimodalError: there are no rows, or more rejects than the settings allow.
+            MultimodalError: there are more rejects than the settings allow.
         """
         with progress("Reading", self.source.total) as advance:
             for item in self.source:
@@ -81,8 +80,6 @@ class Reading:
                     self._first_of_reason.setdefault(reject.reason, reject)
                     write_reject(rejects, reject)
                 advance(1)
-        if not self.rejected:
-            raise MultimodalError(f"The table {self.source.name!r} has no rows.")
         self._check_rejects()
 
     def _accept(self, row: Row) -> Reject | None:
@@ -170,6 +167,18 @@ class Reading:
 
         found = {name: found.stored for name, found in self._types.items()}
         return found | {SPLIT: Stored(pa.string(), as_text=False)}
+
+
+def _first_rows(source: Source) -> list[dict[str, Any]]:
+    """As much of the first rows as their columns' kinds can be told by."""
+    with closing(iter(source)) as items:
+        found = [
+            {column: glimpse(value) for column, value in item.values.items()} if isinstance(item, Row) else None
+            for item in islice(items, LOOKED_AT)
+        ]
+    if not found:
+        raise MultimodalError(f"The table {source.name!r} has no rows.")
+    return [row for row in found if row is not None]
 
 
 def _check_names(source: Source) -> None:
