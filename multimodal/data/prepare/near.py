@@ -6,7 +6,7 @@ in Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4), and
 above 0.999; for pictures they are parts of the perceptual hash, and by the pigeonhole principle near ones share one.
 Where very many share a key, each is compared with those next to it alone.
 
-Sorting the keys of a band takes the place of hash tables: 2.4 kB a text where datasketch.MinHashLSH takes 8.3 kB.
+Sorting the keys of a band takes the place of hash tables: at most 3.4 kB a text where datasketch.MinHashLSH takes 8.3 kB.
 """
 
 from __future__ import annotations
