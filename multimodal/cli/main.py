@@ -22,6 +22,7 @@ COMMANDS = {
     "test": ("multimodal.cli.training", "run the test of a checkpoint"),
     "predict": ("multimodal.cli.training", "embed all samples with a checkpoint"),
     "encoders": ("multimodal.cli.encoders", "list the registered encoders and their parameters"),
+    "prepare": ("multimodal.cli.prepare", "clean, de-duplicate and split a table, with a report"),
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
     "embed": ("multimodal.cli.embed", "embed a table in bulk"),
     "index": ("multimodal.cli.index", "build a search index from embeddings"),

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of ``total`` rows; the block gets a function to call with each number of rows done."""
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of ``total`` rows (None: not known); the block gets a function to call with each number of rows done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

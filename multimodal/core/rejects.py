@@ -34,8 +34,11 @@ class Reject:
 
 
 def shown(value: Any) -> str:
-    """A value in some characters."""
+    """A value in some characters, all of which can be written."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"<whole number of {value.bit_length()} bits>"  # Python refuses to write out very long ones
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
@@ -92,7 +95,7 @@ class Rejects:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in new)
+                file.writelines(json.dumps(asdict(reject)) + "\n" for reject in new)
         if len(self) > self.limit:
             raise MultimodalError(self.summary())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,6 +33,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {"batch_size": 10_000}),  # by default a whole row group is held in memory
     ".tar": ("webdataset", {}),
 }
+PREPARED = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
 READ_AT_ONCE = 256  # rows of a stream
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -93,7 +94,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         return ArrowTable(table, builder.as_dataset(split="train", in_memory=access == "memory"), source.base)
 
 
-def stream_of(source: Source, file: str) -> Iterator[dict[str, Any]]:
+def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
     """The rows of one file of a source, in their order, as they are read."""
     with _told(file):
         rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))
@@ -206,8 +207,11 @@ def _joined(data: Any) -> Any:
 
 
 def _shards_in(system: Any, folder: str) -> list[str]:
-    """The table files that lie directly in a folder."""
-    return sorted(file for file in system.ls(folder, detail=False) if _suffix(file) in READERS and system.isfile(file))
+    """The table files that lie directly in a folder; of a prepared one the shards alone."""
+    files = sorted(str(file) for file in system.ls(folder, detail=False))
+    prepared = any(posixpath.basename(file) == PREPARED for file in files)
+    kinds = (".parquet", ".tar") if prepared else READERS
+    return [file for file in files if _suffix(file) in kinds and system.isfile(file)]
 
 
 def _suffix(file: str) -> str:

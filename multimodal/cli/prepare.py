@@ -1,0 +1,78 @@
+"""``multimodal prepare``: from somebody's table to clean shards without leakage between their splits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
+from multimodal.cli.main import folder, parser
+
+DESCRIPTION = """\
+Clean a table, take out duplicates and near duplicates, split it so that nothing alike crosses a split, and write it as
+shards with a report.
+
+The folder gets SPLIT-00000.parquet (or .tar), report.html, rejects.jsonl (rows left out, with their reasons),
+duplicates.jsonl and prepare.json. Without --columns, every column of pictures, sounds or texts is one modality's."""
+OWN = ("seed", "format", "near", "near_bits", "shares", "balance", "shard_rows")
+OF_DATA = ("columns", "key", "group", "split", "max_rejects")
+
+
+def run(command: str, arguments: list[str]) -> None:
+    p = parser(command, DESCRIPTION)
+    p.add_argument("table", metavar="TABLE", help="file, pattern, folder or URL of a table; or a configuration (.yaml)")
+    p.add_argument("--out", type=folder, required=True, help="folder to write; one of an earlier run is replaced")
+    p.add_argument("--format", choices=("parquet", "webdataset"), help="of the shards (default: parquet)")
+    p.add_argument("--shard_rows", type=int, metavar="N", help="rows in a shard (default: 10000)")
+    p.add_argument(
+        "--shares",
+        nargs="+",
+        type=_share,
+        metavar="SPLIT=PART",
+        help="the splits to make (default: train=0.8 validation=0.1 test=0.1)",
+    )
+    p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
+    p.add_argument("--near", type=float, metavar="PART", help="texts this similar are near duplicates (default: 0.8)")
+    p.add_argument(
+        "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in N bits (default: 4)"
+    )
+    p.add_argument("--seed", type=int, help="of splits and balancing (default: 0)")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    add_data_options(p)
+    options, given = parse_with_data(p, arguments)
+
+    from multimodal.cli.progress import progress
+    from multimodal.data.prepare.run import prepare
+    from multimodal.data.prepare.settings import Settings
+    from multimodal.data.prepare.tables import open_source
+
+    data = data_settings(options.table, given)
+    chosen: dict[str, Any] = {key: data[key] for key in OF_DATA if data.get(key) is not None}
+    if isinstance(chosen.get("split"), dict):  # as in a configuration: the shares to split by
+        chosen["shares"] = chosen.pop("split")
+    chosen |= {key: value for key in OWN if (value := getattr(options, key)) is not None}
+    if options.shares is not None:
+        chosen["shares"] = dict(options.shares)
+    settings = Settings(**chosen)
+    outcome = prepare(open_source(data["table"], data.get("options")), settings, options.out, progress)
+    if options.json:
+        print(json.dumps(outcome.to_json() | {"out": str(options.out)}, indent=1))
+        return
+    print(
+        f"{outcome.rows_in:,} rows in, {outcome.rows_out:,} out"
+        f" ({', '.join(f'{name} {rows:,}' for name, rows in outcome.splits.items())});"
+        f" {outcome.duplicates:,} duplicates, {outcome.near_duplicates:,} near duplicates, {outcome.rejects:,} rejects:"
+        f" {options.out}"
+    )
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, part = text.rpartition("=")
+    try:
+        return name, float(part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SPLIT=PART, as in train=0.8") from None
