@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from multimodal.cli.main import main
 
@@ -14,6 +15,9 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_configuration_trains_a_step_as_it_stands(config: Path, tmp_path: Path) -> None:
+    table = Path(yaml.safe_load(config.read_text())["data"]["table"])
+    if ".." in table.parts and not table.exists():
+        pytest.skip(f"{table} is not there")
     short = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", "--config", str(config), "--run", str(tmp_path / "run"), *short]) == 0
 
