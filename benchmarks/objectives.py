@@ -2,8 +2,9 @@
 
 InfoNCE against ClipLoss and Sigmoid against SigLipLoss: the forward and backward pass over two modalities of N unit
 vectors of 512 components in float32, every row of a group of its own. Each figure is taken in processes of their own:
-the time in one in which the two take turns (the median of the rounds' ratios), the peak memory in one for each (the
-process's highest resident size less its size with the inputs in place).
+the time in one in which the two take turns (the medians of the rounds and of their ratios), the peak memory in one for
+each (the process's highest resident size less its size with the inputs in place). Beside the ratio of the times by the
+clock stands that of the processor's time, which other programs on the machine disturb less.
 
     python benchmarks/objectives.py [--sizes 1024 4096 16384] [--rounds 5] [--threads 1] [--all]
 
@@ -54,24 +55,24 @@ def loss_of(name: str, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
     return lambda: objective(embeddings).total
 
 
-def seconds(call: Callable[[], Tensor], x: Tensor, y: Tensor) -> tuple[float, float]:
-    """The time of one forward and backward pass, and the loss."""
+def seconds(call: Callable[[], Tensor], x: Tensor, y: Tensor) -> tuple[float, float, float]:
+    """The time of one forward and backward pass by the clock, the processor's time for it, and the loss."""
     x.grad = y.grad = None
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     loss = call()
     loss.backward()
-    return time.perf_counter() - start, loss.item()
+    return time.perf_counter() - start, time.process_time() - worked, loss.item()
 
 
-def take_turns(names: list[str], n: int, rounds: int) -> dict[str, list[float]]:
+def take_turns(names: list[str], n: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
     x, y = inputs(n)
     calls = {name: loss_of(name, x, y) for name in names}
-    losses = {name: seconds(call, x, y)[1] for name, call in calls.items()}  # the first pass does not count
+    losses = {name: seconds(call, x, y)[-1] for name, call in calls.items()}  # the first pass does not count
     assert max(losses.values()) - min(losses.values()) < 1e-5 * max(losses.values()), losses
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names if number % 2 else names[::-1]:  # neither always comes first
-            times[name].append(seconds(calls[name], x, y)[0])
+            times[name].append(seconds(calls[name], x, y)[:2])
     return times
 
 
@@ -93,20 +94,26 @@ def in_own_process(options: argparse.Namespace, *task: str) -> str:
 
 def report(options: argparse.Namespace) -> None:
     print(f"{options.threads} threads, float32 products at {options.precision!r} precision, {DIM} components")
-    print(f"{'objective':9} {'N':>7} {'seconds':>9} {'peer':>9} {'ratio':>7}  {'MB':>7} {'peer':>8} {'ratio':>7}")
+    print(
+        f"{'objective':9} {'N':>7} {'seconds':>9} {'peer':>9} {'ratio':>7} {'cpu':>7}  {'MB':>7} {'peer':>8} {'ratio':>7}"
+    )
     for ours, peer in PEERS.items():
         for n in options.sizes:
             names = [ours, peer] if n < LARGE or options.all else [ours]
             memory = [int(in_own_process(options, "peak", name, str(n))) / 1e6 for name in names]
             times = json.loads(in_own_process(options, "time", ",".join(names), str(n)))
-            took = [statistics.median(times[name]) for name in names]
+            took = [statistics.median(clock for clock, _ in times[name]) for name in names]
             row = f"{ours:9} {n:>7,} {took[0]:>9.4f} "
             if len(names) == 2:
-                ratios = [a / b for a, b in zip(times[ours], times[peer], strict=True)]
-                row += f"{took[1]:>9.4f} {statistics.median(ratios):>7.3f}  "
+                rounds = [
+                    [mine / other for mine, other in zip(a, b, strict=True)]
+                    for a, b in zip(times[ours], times[peer], strict=True)
+                ]
+                clock, cpu = (statistics.median(ratios) for ratios in zip(*rounds, strict=True))
+                row += f"{took[1]:>9.4f} {clock:>7.3f} {cpu:>7.3f}  "
                 row += f"{memory[0]:>7.0f} {memory[1]:>8.0f} {memory[0] / memory[1]:>7.3f}"
             else:
-                row += f"{'-':>9} {'-':>7}  {memory[0]:>7.0f} {'-':>8} {'-':>7}"
+                row += f"{'-':>9} {'-':>7} {'-':>7}  {memory[0]:>7.0f} {'-':>8} {'-':>7}"
             print(row, flush=True)
 
 
