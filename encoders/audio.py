@@ -21,7 +21,8 @@ from multimodal.core.registry import register
 
 DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
 EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
-SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits
+SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
+LARGEST = 1e30  # a sample; its square would overflow
 RATES = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
@@ -100,8 +101,8 @@ class SpectrogramProcessor(Processor):
         if not RATES[0] <= rate <= RATES[1]:
             raise Unreadable("odd sample rate", f"{shown} has {rate} samples a second; give {RATES[0]} to {RATES[1]}.")
         wave = wave[: math.ceil(self.max_seconds * rate)]
-        if not np.isfinite(wave).all():
-            raise Unreadable("NaN audio", f"{shown} has samples that are no finite numbers.")
+        if not (np.abs(wave) < LARGEST).all():
+            raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {LARGEST:g} and more.")
         wave = wave - wave.mean()
         peak = np.abs(wave).max()
         if peak < SILENCE:
@@ -109,6 +110,7 @@ class SpectrogramProcessor(Processor):
         wave = (wave / peak).astype(np.float32)
         if rate != self.rate:
             wave = _library("soxr").resample(wave, rate, self.rate)
+            wave = wave if len(wave) else np.zeros(1, dtype=np.float32)  # of less than half a sample
         return self._log_mel(torch.from_numpy(wave))
 
     def _read(self, value: Any) -> tuple[np.ndarray, float, str]:
@@ -209,7 +211,7 @@ def _library(name: str) -> Any:
 
 
 def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
-    """Float64 ``(n,)``, n at least 1; whole numbers are taken as parts of their type's range."""
+    """Float64 ``(n,)``, n at least 1."""
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
         raise Unreadable(
             "no samples", f"{shown} holds {samples.dtype} of shape {samples.shape}; give numbers (n,) or (n, channels)."
@@ -217,8 +219,6 @@ def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
     if not samples.size:
         raise Unreadable("empty audio", f"{shown} has no samples.")
     wave = samples.astype(np.float64)
-    if samples.dtype.kind in "iu":
-        wave /= np.iinfo(samples.dtype).max
     return wave if wave.ndim == 1 else wave.mean(axis=1)
 
 

@@ -118,6 +118,7 @@ def test_a_clip_of_any_length_has_frames(samples: int) -> None:
     assert item.shape[1] == 20
     assert len(item) >= 1
     assert item.isfinite().all()
+    assert processor()((RNG.normal(size=samples + 1), 700_000)).isfinite().all()
 
 
 # what a recording may be
@@ -150,7 +151,8 @@ def test_samples_may_come_with_their_rate_as_arrays_or_lists() -> None:
     for value in ((NOISE, RATE), [NOISE.tolist(), RATE], (NOISE.astype(np.float32), np.int64(RATE))):
         torch.testing.assert_close(processor()(value), expected, atol=1e-3, rtol=0)
     whole = np.round(NOISE * 32767).astype(np.int16)
-    torch.testing.assert_close(processor()(whole), expected, atol=0.05, rtol=0)
+    for value in (whole, (whole.tolist(), RATE), (whole.astype(np.int32) + 32768).astype(np.uint16)):
+        torch.testing.assert_close(processor()(value), expected, atol=0.05, rtol=0)
 
 
 def test_channels_are_averaged() -> None:
@@ -200,6 +202,7 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
         pytest.param(np.full(4000, 0.25), "silent audio", id="constant"),
         pytest.param(np.array([0.0, np.nan, 1.0]), "NaN audio", id="NaN"),
         pytest.param(np.array([0.0, np.inf, 1.0]), "NaN audio", id="infinite"),
+        pytest.param(np.array([0.0, 1e308, -1e308]), "NaN audio", id="too large"),
         pytest.param(np.zeros((2, 2, 2)), "no samples", id="three dimensions"),
         pytest.param(np.array(["a", "b"]), "no samples", id="strings"),
         pytest.param(([[1.0], [1.0, 2.0]], RATE), "no samples", id="a ragged list"),
