@@ -84,8 +84,8 @@ def test_the_spectrogram_is_that_of_scipy_in_mel_bands_and_decibels() -> None:
 
 
 def assert_normalised(item: Tensor, decibels: np.ndarray) -> None:
-    """Decibels from the loudest, none of them 60 below it or more, as parts of 20 about -30."""
-    expected = (np.maximum(decibels - decibels.max(), -60) + 30) / 20
+    """Decibels above 60 below the loudest, as parts of 20."""
+    expected = np.maximum(decibels - decibels.max() + 60, 0) / 20
     assert item.dtype == torch.float32
     np.testing.assert_allclose(item.numpy(), expected, atol=1e-3)
 
@@ -169,7 +169,7 @@ def test_the_rate_of_a_recording_does_not_matter(rate: int) -> None:
     t = np.arange(rate) / rate
     read = processor()((signal.chirp(t, 200, 1, 2500), rate))
     assert len(read) == len(expected)
-    loud = expected > 0.5
+    loud = expected > 2
     assert (read - expected)[loud].abs().max() < 0.3
     assert (read - expected)[loud].abs().mean() < 0.03
 
@@ -236,7 +236,7 @@ def test_a_missing_library_is_told_with_what_installs_it(library: str, monkeypat
 @given(seed=st.integers(0, 2**32), strength=st.floats(0, 0.5))
 @settings(max_examples=25, deadline=None)
 def test_a_variant_is_determined_by_the_random_numbers(seed: int, strength: float) -> None:
-    reader = processor(stretch=strength, warp=strength, time_mask=strength, band_mask=strength)
+    reader = processor(stretch=strength, warp=strength, response=9 * strength, time_mask=strength, band_mask=strength)
     item = reader(NOISE)
     before = item.clone()
     one, two = (reader.augment(item, np.random.default_rng(seed)) for _ in range(2))
@@ -262,6 +262,22 @@ def test_masks_hide_stretches_of_frames_and_of_bands_of_up_to_their_part() -> No
     assert np.max(widths, axis=0)[0] in range(12, 21)  # two masks of up to 10 frames
     assert np.max(widths, axis=0)[1] in range(10, 17)  # two of up to 8 bands
     assert (np.min(widths, axis=0) <= 2).all()
+
+
+def test_a_response_adds_cosines_over_the_bands_to_every_frame() -> None:
+    reader, rng = processor(response=6.0), np.random.default_rng(0)
+    item = 1.5 + torch.rand(30, 20)
+    cosines = np.cos(np.pi * np.arange(1, 4)[:, None] * np.linspace(0, 1, 20))
+    factors = []
+    for _ in range(60):
+        gain = (reader.augment(item, rng) - item).numpy() * 20
+        np.testing.assert_allclose(gain, np.broadcast_to(gain[0], gain.shape), atol=1e-3)
+        found, left = np.linalg.lstsq(cosines.T, gain[0], rcond=None)[:2]
+        assert left.sum() < 1e-4
+        factors.append(found)
+    assert (np.abs(factors) <= 6.01).all()
+    assert (np.max(factors, axis=0) > 4).all()
+    assert (np.min(factors, axis=0) < -4).all()
 
 
 def test_stretching_and_warping_move_what_sounds() -> None:
@@ -345,7 +361,7 @@ def test_linear_features_are_the_bands_mean_and_spread() -> None:
         ({"max_seconds": -1.0}, r"max_seconds -1\.0 positive"),
         ({"channels": 0}, "channels 0 at least 1"),
         ({"time_mask": 1.5}, r"time_mask 1\.5 .* must lie in \[0, 1\]"),
-        ({"warp": -0.1}, r"warp -0\.1 be at least 0"),
+        ({"warp": -0.1}, r"warp -0\.1 and response 5\.0 be at least 0"),
         ({"mels": 100}, "100 mels are too many for windows of 0.025 s at 8000 Hz"),
     ],
 )

@@ -35,7 +35,7 @@ def test_every_spoken_digit_is_read_and_linear_features_tell_it() -> None:
         item = reader(file)
         assert item.isfinite().all()
         assert 5 < len(item) < 240  # frames of 10 ms
-        assert item.max() == pytest.approx(1.5)
+        assert item.max() == pytest.approx(3)
     digits = np.array([row["digit"] for row in rows])
     training = np.array([row["split"] == "train" for row in rows])
     linear: Any = make_pipeline(reader.linear_features(), LogisticRegression(max_iter=500))
