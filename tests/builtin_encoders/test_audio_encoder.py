@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,16 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
 )
 def test_what_is_no_recording_is_refused_with_its_reason(value: Any, reason: str) -> None:
     assert refusal(value).reason == reason
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["WAV", "FLAC", "OGG"]))
+@settings(max_examples=20, deadline=None)
+def test_a_damaged_file_is_read_or_refused(seed: int, form: str) -> None:
+    rng = np.random.default_rng(seed)
+    content = np.frombuffer(file_of(NOISE / 2, form=form), dtype=np.uint8).copy()
+    content[rng.integers(0, 200, 3)] = rng.integers(0, 256, 3)
+    with suppress(Unreadable):
+        assert processor()(content.tobytes()).isfinite().all()
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
