@@ -20,8 +20,10 @@ from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 
 DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
+UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
 EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
-SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits
+SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
+LARGEST = 1e30  # a sample; its square would overflow
 RATES = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
@@ -51,8 +53,8 @@ class SpectrogramProcessor(Processor):
 
     Channels are averaged, the rate is changed by soxr, and what comes after ``max_seconds`` is cut. The spectrogram has
     the power of Hann windows in mel bands (``mel_filters``), in dB from the clip's loudest moment L: silence before and
-    after the sound (below L - 30) is cut, what is softer than L - 60 is raised to that, and L - 60 to L becomes -1.5 to
-    1.5. The clip itself is the measure, as a new speaker's or microphone's level is in no statistics of the training.
+    after the sound (below L - 30) is cut, what is softer than L - 60 is silence, and L - 60 to L becomes 0 to 3. The clip
+    itself is the measure, as a new speaker's or microphone's level is in no statistics of the training.
 
     Args:
         rate: samples a second; bands reach up to half of it.
@@ -63,8 +65,10 @@ class SpectrogramProcessor(Processor):
         stretch: for training, the largest random change of tempo, as the logarithm of the factor.
         warp: for training, the largest random change of scale and shift of the bands, as a part of them all: as another
             voice has (vocal tract length perturbation, Jaitly and Hinton 2013, on the mel scale).
-        time_mask, band_mask: for training, the largest part of the frames and of the bands that each of two masks hides
-            (SpecAugment, Park et al. 2019).
+        response: for training, another microphone's: each of three cosines over the bands (of a half, one and one and a
+            half periods) is added with a random factor of up to so many dB.
+        time_mask, band_mask: for training, the largest part of the frames and of the bands that each of two masks
+            silences (SpecAugment, Park et al. 2019).
     """
 
     reads_files = True
@@ -78,11 +82,13 @@ class SpectrogramProcessor(Processor):
         max_seconds: float,
         stretch: float = 0.0,
         warp: float = 0.0,
+        response: float = 0.0,
         time_mask: float = 0.0,
         band_mask: float = 0.0,
     ) -> None:
         self.rate, self.mels, self.max_seconds = rate, mels, max_seconds
-        self.stretch, self.warp, self.time_mask, self.band_mask = stretch, warp, time_mask, band_mask
+        self.stretch, self.warp, self.response = stretch, warp, response
+        self.time_mask, self.band_mask = time_mask, band_mask
         self.hop = max(round(hop * rate), 1)
         self.window = torch.hann_window(max(round(window * rate), 2))
         self.fft_size = 2 ** math.ceil(math.log2(len(self.window)))
@@ -100,8 +106,8 @@ class SpectrogramProcessor(Processor):
         if not RATES[0] <= rate <= RATES[1]:
             raise Unreadable("odd sample rate", f"{shown} has {rate} samples a second; give {RATES[0]} to {RATES[1]}.")
         wave = wave[: math.ceil(self.max_seconds * rate)]
-        if not np.isfinite(wave).all():
-            raise Unreadable("NaN audio", f"{shown} has samples that are no finite numbers.")
+        if not (np.abs(wave) < LARGEST).all():
+            raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {LARGEST:g} and more.")
         wave = wave - wave.mean()
         peak = np.abs(wave).max()
         if peak < SILENCE:
@@ -109,6 +115,7 @@ class SpectrogramProcessor(Processor):
         wave = (wave / peak).astype(np.float32)
         if rate != self.rate:
             wave = _library("soxr").resample(wave, rate, self.rate)
+            wave = wave if len(wave) else np.zeros(1, dtype=np.float32)  # of less than half a sample
         return self._log_mel(torch.from_numpy(wave))
 
     def _read(self, value: Any) -> tuple[np.ndarray, float, str]:
@@ -166,7 +173,7 @@ class SpectrogramProcessor(Processor):
         decibels -= decibels.max()
         sounding = (decibels.amax(dim=1) >= -EDGE).nonzero()
         decibels = decibels[int(sounding[0]) : int(sounding[-1]) + 1]
-        return (decibels.clamp(min=-DYNAMIC_RANGE) + DYNAMIC_RANGE / 2) / 20
+        return (decibels.clamp(min=-DYNAMIC_RANGE) + DYNAMIC_RANGE) / UNIT
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         frames = max(round(len(item) * math.exp(rng.uniform(-self.stretch, self.stretch))), 1)
@@ -176,9 +183,11 @@ class SpectrogramProcessor(Processor):
             places = torch.tensor([[[math.exp(log_scale), 0, shift], [0, 1, 0]]], dtype=item.dtype)
             grid = functional.affine_grid(places, [1, 1, frames, self.mels], align_corners=False)
             item = functional.grid_sample(item[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
-        item = item.clone()
+        angles = torch.pi * torch.arange(1, 4)[:, None] * torch.linspace(0, 1, self.mels)
+        factors = torch.from_numpy(rng.uniform(-self.response, self.response, (3, 1))).to(item.dtype)
+        item = (item + (factors * angles.cos()).sum(dim=0) / UNIT).clamp(min=0)
         for _ in range(2):
-            item[_mask(frames, self.time_mask, rng)] = 0  # the middle of the range
+            item[_mask(frames, self.time_mask, rng)] = 0
             item[:, _mask(self.mels, self.band_mask, rng)] = 0
         return item
 
@@ -209,7 +218,7 @@ def _library(name: str) -> Any:
 
 
 def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
-    """Float64 ``(n,)``, n at least 1; whole numbers are taken as parts of their type's range."""
+    """Float64 ``(n,)``, n at least 1."""
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
         raise Unreadable(
             "no samples", f"{shown} holds {samples.dtype} of shape {samples.shape}; give numbers (n,) or (n, channels)."
@@ -217,8 +226,6 @@ def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
     if not samples.size:
         raise Unreadable("empty audio", f"{shown} has no samples.")
     wave = samples.astype(np.float64)
-    if samples.dtype.kind in "iu":
-        wave /= np.iinfo(samples.dtype).max
     return wave if wave.ndim == 1 else wave.mean(axis=1)
 
 
@@ -272,8 +279,9 @@ class SpectrogramCNN(Encoder):
         drop: dropout of the features.
         stretch: in training, random change of tempo, up to this natural logarithm of the factor.
         warp: in training, random scale and shift of the bands up to this part of them, as between voices.
-        time_mask: in training, two stretches of up to this part of the frames are hidden.
-        band_mask: in training, two ranges of up to this part of the bands are hidden.
+        response: in training, a random response of the microphone, of three components of up to so many dB.
+        time_mask: in training, two stretches of up to this part of the frames are silenced.
+        band_mask: in training, two ranges of up to this part of the bands are silenced.
     """
 
     def __init__(
@@ -287,6 +295,7 @@ class SpectrogramCNN(Encoder):
         drop: float = 0.0,
         stretch: float = 0.2,
         warp: float = 0.1,
+        response: float = 5.0,
         time_mask: float = 0.1,
         band_mask: float = 0.1,
     ) -> None:
@@ -298,12 +307,16 @@ class SpectrogramCNN(Encoder):
                 f"SpectrogramCNN: mels {mels} must be at least 8, channels {channels} at least 1, rate {rate} from"
                 f" {RATES[0]} to {RATES[1]}; window {window}, hop {hop} and max_seconds {max_seconds} positive."
             )
-        if not (min(time_mask, band_mask) >= 0 and max(time_mask, band_mask) <= 1 and min(stretch, warp) >= 0):
+        if not (
+            min(time_mask, band_mask) >= 0 and max(time_mask, band_mask) <= 1 and min(stretch, warp, response) >= 0
+        ):
             raise UsageError(
-                f"SpectrogramCNN: time_mask {time_mask} and band_mask {band_mask} must lie in [0, 1], stretch {stretch}"
-                f" and warp {warp} be at least 0."
+                f"SpectrogramCNN: time_mask {time_mask} and band_mask {band_mask} must lie in [0, 1], stretch {stretch},"
+                f" warp {warp} and response {response} be at least 0."
             )
-        self.processor = SpectrogramProcessor(rate, mels, window, hop, max_seconds, stretch, warp, time_mask, band_mask)
+        self.processor = SpectrogramProcessor(
+            rate, mels, window, hop, max_seconds, stretch, warp, response, time_mask, band_mask
+        )
         widths = [channels * 2**stage for stage in range(4)]
         self.stem = nn.Conv2d(1, channels, 3, padding=1)
         self.blocks = nn.ModuleList(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from multimodal.core.errors import Unreadable
-
-# what Pillow and its plugins raise for damaged files
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
 
 
 def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int, background: str) -> Image.Image:
@@ -61,7 +57,7 @@ def _refusing(reason: str, message: str) -> Iterator[None]:
         raise Unreadable("decompression bomb", f"{message} ({error}).") from error
     except UnidentifiedImageError as error:
         raise Unreadable("no picture", f"{message} (its format is unknown).") from error
-    except DAMAGE as error:
+    except Exception as error:  # a damaged file leads Pillow's plugins into all sorts
         if isinstance(error, OSError) and error.errno is None:  # Pillow's own: it knows the format
             reason = "truncated picture"
         raise Unreadable(reason, f"{message} ({error}).") from error

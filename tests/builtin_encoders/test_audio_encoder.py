@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ def test_the_spectrogram_is_that_of_scipy_in_mel_bands_and_decibels() -> None:
 
 
 def assert_normalised(item: Tensor, decibels: np.ndarray) -> None:
-    """Decibels from the loudest, none of them 60 below it or more, as parts of 20 about -30."""
-    expected = (np.maximum(decibels - decibels.max(), -60) + 30) / 20
+    """Decibels above 60 below the loudest, as parts of 20."""
+    expected = np.maximum(decibels - decibels.max() + 60, 0) / 20
     assert item.dtype == torch.float32
     np.testing.assert_allclose(item.numpy(), expected, atol=1e-3)
 
@@ -118,6 +119,7 @@ def test_a_clip_of_any_length_has_frames(samples: int) -> None:
     assert item.shape[1] == 20
     assert len(item) >= 1
     assert item.isfinite().all()
+    assert processor()((RNG.normal(size=samples + 1), 700_000)).isfinite().all()
 
 
 # what a recording may be
@@ -150,7 +152,8 @@ def test_samples_may_come_with_their_rate_as_arrays_or_lists() -> None:
     for value in ((NOISE, RATE), [NOISE.tolist(), RATE], (NOISE.astype(np.float32), np.int64(RATE))):
         torch.testing.assert_close(processor()(value), expected, atol=1e-3, rtol=0)
     whole = np.round(NOISE * 32767).astype(np.int16)
-    torch.testing.assert_close(processor()(whole), expected, atol=0.05, rtol=0)
+    for value in (whole, (whole.tolist(), RATE), (whole.astype(np.int32) + 32768).astype(np.uint16)):
+        torch.testing.assert_close(processor()(value), expected, atol=0.05, rtol=0)
 
 
 def test_channels_are_averaged() -> None:
@@ -167,7 +170,7 @@ def test_the_rate_of_a_recording_does_not_matter(rate: int) -> None:
     t = np.arange(rate) / rate
     read = processor()((signal.chirp(t, 200, 1, 2500), rate))
     assert len(read) == len(expected)
-    loud = expected > 0.5
+    loud = expected > 2
     assert (read - expected)[loud].abs().max() < 0.3
     assert (read - expected)[loud].abs().mean() < 0.03
 
@@ -200,6 +203,7 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
         pytest.param(np.full(4000, 0.25), "silent audio", id="constant"),
         pytest.param(np.array([0.0, np.nan, 1.0]), "NaN audio", id="NaN"),
         pytest.param(np.array([0.0, np.inf, 1.0]), "NaN audio", id="infinite"),
+        pytest.param(np.array([0.0, 1e308, -1e308]), "NaN audio", id="too large"),
         pytest.param(np.zeros((2, 2, 2)), "no samples", id="three dimensions"),
         pytest.param(np.array(["a", "b"]), "no samples", id="strings"),
         pytest.param(([[1.0], [1.0, 2.0]], RATE), "no samples", id="a ragged list"),
@@ -209,6 +213,16 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
 )
 def test_what_is_no_recording_is_refused_with_its_reason(value: Any, reason: str) -> None:
     assert refusal(value).reason == reason
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["WAV", "FLAC", "OGG"]))
+@settings(max_examples=20, deadline=None)
+def test_a_damaged_file_is_read_or_refused(seed: int, form: str) -> None:
+    rng = np.random.default_rng(seed)
+    content = np.frombuffer(file_of(NOISE / 2, form=form), dtype=np.uint8).copy()
+    content[rng.integers(0, 200, 3)] = rng.integers(0, 256, 3)
+    with suppress(Unreadable):
+        assert processor()(content.tobytes()).isfinite().all()
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
@@ -233,7 +247,7 @@ def test_a_missing_library_is_told_with_what_installs_it(library: str, monkeypat
 @given(seed=st.integers(0, 2**32), strength=st.floats(0, 0.5))
 @settings(max_examples=25, deadline=None)
 def test_a_variant_is_determined_by_the_random_numbers(seed: int, strength: float) -> None:
-    reader = processor(stretch=strength, warp=strength, time_mask=strength, band_mask=strength)
+    reader = processor(stretch=strength, warp=strength, response=9 * strength, time_mask=strength, band_mask=strength)
     item = reader(NOISE)
     before = item.clone()
     one, two = (reader.augment(item, np.random.default_rng(seed)) for _ in range(2))
@@ -259,6 +273,22 @@ def test_masks_hide_stretches_of_frames_and_of_bands_of_up_to_their_part() -> No
     assert np.max(widths, axis=0)[0] in range(12, 21)  # two masks of up to 10 frames
     assert np.max(widths, axis=0)[1] in range(10, 17)  # two of up to 8 bands
     assert (np.min(widths, axis=0) <= 2).all()
+
+
+def test_a_response_adds_cosines_over_the_bands_to_every_frame() -> None:
+    reader, rng = processor(response=6.0), np.random.default_rng(0)
+    item = 1.5 + torch.rand(30, 20)
+    cosines = np.cos(np.pi * np.arange(1, 4)[:, None] * np.linspace(0, 1, 20))
+    factors = []
+    for _ in range(60):
+        gain = (reader.augment(item, rng) - item).numpy() * 20
+        np.testing.assert_allclose(gain, np.broadcast_to(gain[0], gain.shape), atol=1e-3)
+        found, left = np.linalg.lstsq(cosines.T, gain[0], rcond=None)[:2]
+        assert left.sum() < 1e-4
+        factors.append(found)
+    assert (np.abs(factors) <= 6.01).all()
+    assert (np.max(factors, axis=0) > 4).all()
+    assert (np.min(factors, axis=0) < -4).all()
 
 
 def test_stretching_and_warping_move_what_sounds() -> None:
@@ -342,7 +372,7 @@ def test_linear_features_are_the_bands_mean_and_spread() -> None:
         ({"max_seconds": -1.0}, r"max_seconds -1\.0 positive"),
         ({"channels": 0}, "channels 0 at least 1"),
         ({"time_mask": 1.5}, r"time_mask 1\.5 .* must lie in \[0, 1\]"),
-        ({"warp": -0.1}, r"warp -0\.1 be at least 0"),
+        ({"warp": -0.1}, r"warp -0\.1 and response 5\.0 be at least 0"),
         ({"mels": 100}, "100 mels are too many for windows of 0.025 s at 8000 Hz"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -333,6 +334,16 @@ def test_a_file_cut_anywhere_is_refused(form: str) -> None:
     assert set(reasons) <= {"no picture", "truncated picture"}
     if form in ("PNG", "BMP", "JPEG"):
         assert reasons[len(reasons) // 2 :] == ["truncated picture"] * (len(reasons) - len(reasons) // 2)
+
+
+@given(seed=st.integers(0, 2**32), form=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"]))
+@settings(max_examples=20, deadline=None)
+def test_a_damaged_file_is_read_or_refused(seed: int, form: str) -> None:
+    rng = np.random.default_rng(seed)
+    content = np.frombuffer(file_of(Image.fromarray(GREY), form), dtype=np.uint8).copy()
+    content[rng.integers(0, len(content), 3)] = rng.integers(0, 256, 3)
+    with suppress(Unreadable):
+        assert processor()(content.tobytes()).shape == (6, 6, 1)
 
 
 def test_a_picture_too_large_to_be_meant_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
