@@ -51,7 +51,8 @@ def test_the_example_encoder_trains_and_is_loaded_again(
 
 
 def test_the_example_objective_trains(tmp_path: Path, small_config: Path) -> None:
-    (example,) = [block for block in blocks("yaml") if "objective:" in block]
+    page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(model:\n  objective:.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "objective.yaml").write_text(example)
     configs = ["--config", str(small_config), "--config", str(tmp_path / "objective.yaml")]
     run = ["--run", str(tmp_path / "run"), "--model.dim", "256", "--trainer.max_steps", "2"]
