@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from encoders.message_passing import Conv, GraphNetwork, Pooling
+from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
 
-if TYPE_CHECKING:
-    from torch_geometric.nn import MessagePassing
-
-Conv = Literal["gin", "gine", "gat", "gcn", "sage"]
-Pooling = Literal["sum", "mean", "max", "attention"]
-GAT_HEADS = 4
 MAX_FILE_BYTES = 64 * 2**20
 
 
@@ -104,7 +99,7 @@ def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
 
 
 @register("graph", "gnn")
-class GNN(Encoder):
+class GNN(GraphNetwork):
     """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
 
     Args:
@@ -129,53 +124,14 @@ class GNN(Encoder):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        for what, chosen, known in (("conv", conv, get_args(Conv)), ("pooling", pooling, get_args(Pooling))):
-            if chosen not in known:
-                raise UsageError(f"GNN: {what} {chosen!r} is none of {', '.join(known)}.")
         if conv == "gine" and edge_features < 1:
             raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
-        if conv == "gat" and width % GAT_HEADS:
-            raise UsageError(f"GNN: gat needs a width that is a multiple of its {GAT_HEADS} heads, got {width}.")
         self.width = width
         uses_edges = conv in ("gine", "gat") and edge_features > 0
         self.processor = GraphProcessor(node_features, edge_features if uses_edges else 0)
         self.nodes = nn.Sequential(nn.Linear(node_features, width), nn.GELU(), nn.Linear(width, width))
-        self.convs = nn.ModuleList(_conv(conv, width, edge_features if uses_edges else None) for _ in range(layers))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
-        self.drop = nn.Dropout(drop)
-        self.pool = _pool(pooling, width)
-        self.norm = nn.LayerNorm(width)
+        self._set_layers(conv, pooling, width, layers, drop, edge_features if uses_edges else None)
 
     def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
-        nodes = self.nodes(x)
-        edges = {} if edge_attr is None else {"edge_attr": edge_attr}
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            nodes = nodes + self.drop(nn.functional.gelu(conv(norm(nodes), edge_index, **edges)))
-        graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
-        return self.norm(self.pool(nodes, graph, dim_size=len(sizes)))
-
-
-def _conv(name: str, width: int, edge_features: int | None) -> MessagePassing:
-    from torch_geometric import nn as geometric
-
-    def mlp() -> nn.Module:
-        return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-
-    if name == "gin":
-        return geometric.GINConv(mlp())
-    if name == "gine":
-        return geometric.GINEConv(mlp(), edge_dim=edge_features)
-    if name == "gat":
-        return geometric.GATv2Conv(width, width // GAT_HEADS, heads=GAT_HEADS, edge_dim=edge_features)
-    if name == "gcn":
-        return geometric.GCNConv(width, width)
-    return geometric.SAGEConv(width, width)
-
-
-def _pool(name: str, width: int) -> nn.Module:
-    from torch_geometric.nn import aggr
-
-    if name == "attention":
-        return aggr.AttentionalAggregation(nn.Linear(width, 1))
-    return {"sum": aggr.SumAggregation, "mean": aggr.MeanAggregation, "max": aggr.MaxAggregation}[name]()
+        return self._readout(self.nodes(x), edge_index, sizes, edge_attr)

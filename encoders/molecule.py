@@ -1,0 +1,321 @@
+"""Encoders of molecules, given as SMILES strings: as graphs of atoms and bonds, and as drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from encoders.message_passing import EdgeConv, GraphNetwork, Pooling, node_graphs
+from encoders.residual import Residual
+from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.registry import register
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+MAX_ATOMS = 1000
+MAX_LETTERS = 10_000
+
+ELEMENTS = 119  # 0 is the wildcard *
+# category counts of an atom's columns
+ATOM_COLUMNS = {
+    "element": ELEMENTS,
+    "neighbours": 8,  # hydrogens among them; the last stands for as many and more
+    "hydrogens": 6,
+    "charge": 9,  # -4 to 4
+    "isotope": 2,
+    "ring": 2,
+    "aromatic": 2,
+    "stereo": 4,  # no centre, R, S, a centre of another kind
+}
+# and of a bond's: double bonds may have a side
+BOND_COLUMNS = {"order": 5, "stereo": 3}
+DOUBLE, AROMATIC_ORDER, OTHER_ORDER = 1, 3, 4
+ORDERS = np.full(16, OTHER_ORDER, dtype=np.uint8)  # twice the bond's order -> category
+ORDERS[[2, 4, 6, 3]] = [0, DOUBLE, 2, AROMATIC_ORDER]
+SIDES = {"STEREOE": 1, "STEREOTRANS": 1, "STEREOZ": 2, "STEREOCIS": 2}
+AROMATIC, STEREO = (list(ATOM_COLUMNS).index(name) for name in ("aromatic", "stereo"))
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """One molecule: ``atoms`` ``(a, 8)`` and ``bonds`` ``(e, 2)`` uint8 categories (the columns of ``ATOM_COLUMNS`` and
+    ``BOND_COLUMNS``), ``ends`` ``(2, e)`` int64 with each bond in both directions, ``counts`` ``(bits,)`` uint8.
+    """
+
+    atoms: np.ndarray
+    bonds: np.ndarray
+    ends: np.ndarray
+    counts: np.ndarray
+
+
+def parse(smiles: Any) -> Mol:
+    """A SMILES string -> RDKit's molecule, without a word on standard error.
+
+    Raises:
+        Unreadable: it is no string, is empty or too long, or no molecule.
+    """
+    from rdkit import rdBase
+    from rdkit.Chem import MolFromSmiles
+
+    if not isinstance(smiles, str):
+        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
+    if len(smiles) > MAX_LETTERS:
+        raise Unreadable(
+            "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_LETTERS:,} are read."
+        )
+    with rdBase.BlockLogs():
+        molecule = MolFromSmiles(smiles)
+    if molecule is None:
+        raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
+    atoms = molecule.GetNumAtoms()
+    if not atoms:
+        raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO', or leave the cell empty.")
+    if atoms > MAX_ATOMS:
+        raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")
+    return molecule
+
+
+class MoleculeProcessor(Processor):
+    """SMILES -> atoms, bonds and hashed fragments, by RDKit. Raw values: SMILES strings.
+
+    Hydrogens are counts of their atoms, not atoms. Fragments are the environments of the atoms up to ``radius`` bonds
+    (Morgan or circular fingerprints; Rogers and Hahn 2010), counted, and hashed to ``bits`` places.
+
+    Args:
+        bits: places of the counts; 0: none.
+        radius: of the environments, in bonds.
+    """
+
+    def __init__(self, bits: int, radius: int) -> None:
+        self.bits, self.radius = bits, radius
+        # RDKit's calls for an atom are slow from Python. One call for all atoms gives hashes of what the first columns
+        # hold; the columns themselves are asked for where a hash is new.
+        self._columns_of: dict[int, bytes] = {}
+
+    def __call__(self, value: Any) -> Molecule:
+        molecule = parse(value)
+        orders = self._rdkit.GetAdjacencyMatrix(molecule, useBO=True)
+        ends = np.stack(orders.nonzero())
+        bonds = np.zeros((ends.shape[1], len(BOND_COLUMNS)), dtype=np.uint8)
+        bonds[:, 0] = ORDERS[(2 * orders[ends[0], ends[1]]).astype(np.int64)]
+        atoms = self._atoms(molecule)
+        atoms[ends[0, bonds[:, 0] == AROMATIC_ORDER], AROMATIC] = 1
+        if "@" in value:
+            for (atom,) in molecule.GetSubstructMatches(self._centre, maxMatches=MAX_ATOMS):
+                atoms[atom, STEREO] = _centre_kind(molecule.GetAtomWithIdx(atom))
+        if "/" in value or "\\" in value:
+            for edge in np.flatnonzero(bonds[:, 0] == DOUBLE):
+                a, b = ends[:, edge].tolist()
+                bonds[edge, 1] = SIDES.get(str(molecule.GetBondBetweenAtoms(a, b).GetStereo()), 0)
+        counts = np.zeros(0, dtype=np.uint8)
+        if self.bits:
+            counts = np.minimum(self._generator.GetCountFingerprintAsNumPy(molecule), 255).astype(np.uint8)
+        return Molecule(atoms, bonds, ends, counts)
+
+    def _atoms(self, molecule: Mol) -> np.ndarray:
+        known = self._columns_of
+        invariants = self._invariants(molecule, True)
+        for atom, invariant in enumerate(invariants):
+            if invariant not in known:
+                known[invariant] = _columns(molecule.GetAtomWithIdx(atom))
+        joined = bytearray().join([known[invariant] for invariant in invariants])
+        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, len(ATOM_COLUMNS))
+
+    @cached_property
+    def _generator(self) -> Any:
+        return _morgan_generator(self.bits, self.radius)
+
+    @cached_property
+    def _rdkit(self) -> Any:  # found once: an import statement takes as long as a bond
+        from rdkit import Chem
+
+        return Chem
+
+    @cached_property
+    def _invariants(self) -> Any:
+        from rdkit.Chem.rdMolDescriptors import GetConnectivityInvariants
+
+        return GetConnectivityInvariants
+
+    @cached_property
+    def _centre(self) -> Any:
+        return self._rdkit.MolFromSmarts("[@,@@]")
+
+    def __getstate__(self) -> dict[str, Any]:  # RDKit's generators cannot be pickled
+        return {"bits": self.bits, "radius": self.radius, "_columns_of": {}}
+
+    def collate(self, items: Sequence[Molecule]) -> Inputs:
+        """The disjoint union of n molecules.
+
+        ``atoms`` ``(atoms, 8)`` and ``bonds`` ``(edges, 2)`` uint8 categories, ``edge_index`` ``(2, edges)`` int64,
+        ``sizes`` ``(n,)`` int64, and ``counts`` ``(n, bits)`` uint8 if there are any bits.
+        """
+        sizes = np.array([len(item.atoms) for item in items])
+        edges = [item.ends.shape[1] for item in items]
+        ends = np.concatenate([item.ends for item in items], axis=1)
+        inputs = {
+            "atoms": torch.from_numpy(np.concatenate([item.atoms for item in items])),
+            "bonds": torch.from_numpy(np.concatenate([item.bonds for item in items])),
+            "edge_index": torch.from_numpy(ends + np.repeat(sizes.cumsum() - sizes, edges)),
+            "sizes": torch.from_numpy(sizes),
+        }
+        if self.bits:
+            inputs["counts"] = torch.from_numpy(np.stack([item.counts for item in items]))
+        return inputs
+
+    def linear_features(self) -> Any:
+        """Morgan counts (radius 2, 2,048 places), as their log1p."""
+        return morgan_counts()
+
+
+def _columns(atom: Any) -> bytes:
+    """The columns of an atom that do not depend on its bonds' orders or on stereo."""
+    from rdkit.Chem import GetPeriodicTable
+
+    usual = GetPeriodicTable().GetAtomicWeight(atom.GetAtomicNum())
+    values = {
+        "element": min(atom.GetAtomicNum(), ELEMENTS - 1),
+        "neighbours": atom.GetTotalDegree(),
+        "hydrogens": atom.GetTotalNumHs(),
+        "charge": max(atom.GetFormalCharge() + 4, 0),
+        "isotope": int(abs(atom.GetMass() - usual) >= 1),
+        "ring": int(atom.IsInRing()),
+    }
+    return bytes(min(values.get(name, 0), size - 1) for name, size in ATOM_COLUMNS.items())
+
+
+def _centre_kind(atom: Any) -> int:
+    label = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""
+    return {"R": 1, "S": 2}.get(label, 3)
+
+
+def _morgan_generator(bits: int, radius: int) -> Any:
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+
+    return GetMorganGenerator(radius=radius, fpSize=bits)
+
+
+@register("graph", "molecule", extra="molecules")
+class MoleculeGNN(GraphNetwork):
+    """A message-passing network over atoms and bonds, with counts of fragments beside it.
+
+    Atoms and bonds are sums of learned embeddings of their categories. The counts are those of each category over the
+    molecule, which make up its formula, charge and stereo centres, and those of the circular fragments. Their log1p,
+    standardised over the batch as in Ioffe and Szegedy (2015), is projected and stands beside the readout of the network.
+
+    Args:
+        conv: "gine" (Hu et al. 2020) or "gat" (GATv2, Brody et al. 2022), both with the bonds' features.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the atoms become one vector.
+        width: width of the atoms and of the projected counts.
+        layers: number of message-passing layers.
+        virtual_node: one more node a molecule, which hears and tells all atoms between the layers (Gilmer et al. 2017).
+        drop: dropout after each layer.
+        bits: places of the hashed fragments; 0: no counts stand beside the network.
+        radius: of the fragments, in bonds.
+        count_drop: dropout of the counts.
+    """
+
+    def __init__(
+        self,
+        conv: EdgeConv = "gine",
+        pooling: Pooling = "attention",
+        width: int = 256,
+        layers: int = 4,
+        virtual_node: bool = False,
+        drop: float = 0.0,
+        bits: int = 2048,
+        radius: int = 2,
+        count_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if conv not in get_args(EdgeConv):
+            raise UsageError(f"MoleculeGNN: conv {conv!r} is none of {', '.join(get_args(EdgeConv))}.")
+        if bits < 0 or radius < 0:
+            raise UsageError(f"MoleculeGNN: bits {bits} and radius {radius} must be at least 0.")
+        _need_rdkit()
+        self.processor = MoleculeProcessor(bits, radius)
+        self.atoms = _CategoryEmbedding(list(ATOM_COLUMNS.values()), width)
+        self.bonds = _CategoryEmbedding(list(BOND_COLUMNS.values()), width)
+        self._set_layers(conv, pooling, width, layers, drop, width, virtual_node)
+        self.counts = FragmentCounts(self.atoms.size + self.bonds.size + bits, width, count_drop) if bits else None
+        self.width = 2 * width if bits else width
+
+    def forward(
+        self, atoms: Tensor, bonds: Tensor, edge_index: Tensor, sizes: Tensor, counts: Tensor | None = None
+    ) -> Tensor:
+        """The disjoint union of n molecules, as ``MoleculeProcessor.collate`` makes it -> ``(n, width)``."""
+        features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds))
+        if self.counts is None or counts is None:
+            return features
+        graph = node_graphs(sizes)
+        composition = [
+            self.atoms.counts(atoms, graph, len(sizes)),
+            self.bonds.counts(bonds, graph[edge_index[0]], len(sizes)),
+        ]
+        return torch.cat([features, self.counts(torch.cat([*composition, counts], dim=1))], dim=1)
+
+
+class _CategoryEmbedding(nn.Module):
+    """Columns of categories -> the sum of their embeddings, ``(n, columns)`` uint8 -> ``(n, width)``."""
+
+    offsets: Tensor
+
+    def __init__(self, sizes: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.size = sum(sizes)
+        self.table = nn.EmbeddingBag(self.size, width, mode="sum")
+        self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
+        nn.init.normal_(self.table.weight, std=len(sizes) ** -0.5)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        return self.table(columns + self.offsets)
+
+    def counts(self, columns: Tensor, graph: Tensor, graphs: int) -> Tensor:
+        """How often each category occurs in each graph, ``(graphs, size)`` int64; ``graph`` ``(n,)`` int64 in [0, graphs)."""
+        places = graph[:, None] * self.size + columns + self.offsets
+        return places.flatten().bincount(minlength=graphs * self.size).reshape(graphs, self.size)
+
+
+class FragmentCounts(nn.Module):
+    """Counts ``(n, places)`` -> ``(n, width)``: log1p, standardised, through one residual layer."""
+
+    def __init__(self, places: int, width: int, drop: float) -> None:
+        super().__init__()
+        self.standardise = nn.BatchNorm1d(places, affine=False)
+        self.drop = nn.Dropout(drop)
+        self.project = nn.Linear(places, width)
+        self.residual = Residual(width, drop)
+
+    def forward(self, counts: Tensor) -> Tensor:
+        standard = self.standardise(counts.to(self.project.weight.dtype).log1p()).clamp(-4, 4)
+        return self.residual(self.project(self.drop(standard)))
+
+
+def _need_rdkit() -> None:
+    try:
+        import rdkit  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "Molecules need RDKit, which is not installed; install it with: pip install 'multimodal[molecules]'."
+        ) from error
+
+
+def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
+    """A scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    _need_rdkit()
+    return FunctionTransformer(_log_counts, kw_args={"bits": bits, "radius": radius})
+
+
+def _log_counts(smiles: Sequence[str], bits: int, radius: int) -> np.ndarray:
+    generator = _morgan_generator(bits, radius)
+    return np.log1p(np.stack([generator.GetCountFingerprintAsNumPy(parse(text)) for text in smiles]), dtype=np.float32)
