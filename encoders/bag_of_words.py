@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders.residual import Residual
+from encoders.residual import INPUT_LENGTH, Residual
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
@@ -152,10 +152,11 @@ class BagOfWords(Encoder):
         self.width = width
         self.processor = BagProcessor(vocab_size, shortest, longest, word_drop)
         self.table = nn.EmbeddingBag(vocab_size, width, mode="sum")
+        nn.init.normal_(self.table.weight, std=width**-0.5)
         self.term_drop = nn.Dropout(term_drop)
         self.residual = Residual(width, drop)
 
     def forward(self, terms: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
         """``terms`` and ``weights`` ``(t,)`` of n texts, ``sizes`` ``(n,)`` their numbers of terms -> ``(n, width)``."""
-        dropped = self.term_drop(weights).to(self.table.weight.dtype)
+        dropped = INPUT_LENGTH * self.term_drop(weights).to(self.table.weight.dtype)
         return self.residual(self.table(terms, sizes.cumsum(0) - sizes, per_sample_weights=dropped))

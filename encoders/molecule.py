@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.message_passing import EdgeConv, GraphNetwork, Pooling, node_graphs
-from encoders.residual import Residual
+from encoders.residual import INPUT_LENGTH, Residual
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
@@ -208,19 +208,20 @@ class MoleculeGNN(GraphNetwork):
     """A message-passing network over atoms and bonds, with counts of fragments beside it.
 
     Atoms and bonds are sums of learned embeddings of their categories. The counts are those of each category over the
-    molecule, which make up its formula, charge and stereo centres, and those of the circular fragments. Their log1p,
-    standardised over the batch as in Ioffe and Szegedy (2015), is projected and stands beside the readout of the network.
+    molecule, which make up its formula, charge and stereo centres, and those of the circular fragments. They are
+    projected to ``count_width`` and stand beside the readout of the network.
 
     Args:
         conv: "gine" (Hu et al. 2020) or "gat" (GATv2, Brody et al. 2022), both with the bonds' features.
         pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the atoms become one vector.
-        width: width of the atoms and of the projected counts.
+        width: width of the atoms.
         layers: number of message-passing layers.
         virtual_node: one more node a molecule, which hears and tells all atoms between the layers (Gilmer et al. 2017).
         drop: dropout after each layer.
         bits: places of the hashed fragments; 0: no counts stand beside the network.
         radius: of the fragments, in bonds.
-        count_drop: dropout of the counts.
+        count_width: width of the projected counts.
+        count_drop: dropout of the projected counts.
     """
 
     def __init__(
@@ -233,6 +234,7 @@ class MoleculeGNN(GraphNetwork):
         drop: float = 0.0,
         bits: int = 2048,
         radius: int = 2,
+        count_width: int = 512,
         count_drop: float = 0.0,
     ) -> None:
         super().__init__()
@@ -245,8 +247,9 @@ class MoleculeGNN(GraphNetwork):
         self.atoms = _CategoryEmbedding(list(ATOM_COLUMNS.values()), width)
         self.bonds = _CategoryEmbedding(list(BOND_COLUMNS.values()), width)
         self._set_layers(conv, pooling, width, layers, drop, width, virtual_node)
-        self.counts = FragmentCounts(self.atoms.size + self.bonds.size + bits, width, count_drop) if bits else None
-        self.width = 2 * width if bits else width
+        categories = self.atoms.size + self.bonds.size
+        self.counts = Counts(categories, bits, count_width, count_drop) if bits else None
+        self.width = width + count_width if bits else width
 
     def forward(
         self, atoms: Tensor, bonds: Tensor, edge_index: Tensor, sizes: Tensor, counts: Tensor | None = None
@@ -260,7 +263,7 @@ class MoleculeGNN(GraphNetwork):
             self.atoms.counts(atoms, graph, len(sizes)),
             self.bonds.counts(bonds, graph[edge_index[0]], len(sizes)),
         ]
-        return torch.cat([features, self.counts(torch.cat([*composition, counts], dim=1))], dim=1)
+        return torch.cat([features, self.counts(torch.cat(composition, dim=1), counts)], dim=1)
 
 
 class _CategoryEmbedding(nn.Module):
@@ -284,19 +287,25 @@ class _CategoryEmbedding(nn.Module):
         return places.flatten().bincount(minlength=graphs * self.size).reshape(graphs, self.size)
 
 
-class FragmentCounts(nn.Module):
-    """Counts ``(n, places)`` -> ``(n, width)``: log1p, standardised, through one residual layer."""
+class Counts(nn.Module):
+    """Counts of categories ``(n, categories)`` and of fragments ``(n, bits)`` -> ``(n, width)``.
 
-    def __init__(self, places: int, width: int, drop: float) -> None:
+    Of both the log1p is taken. The categories are standardised (Ioffe and Szegedy 2015), so that a rare one weighs as much
+    as a common one; the fragments, of which most are rare, are not. Rows of either come in at about the same length.
+    """
+
+    def __init__(self, categories: int, bits: int, width: int, drop: float) -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm1d(places, affine=False)
-        self.drop = nn.Dropout(drop)
-        self.project = nn.Linear(places, width)
+        self.standardise = nn.BatchNorm1d(categories, affine=False)
+        self.project = nn.Linear(categories + bits, width)
         self.residual = Residual(width, drop)
+        nn.init.normal_(self.project.weight, std=width**-0.5)
 
-    def forward(self, counts: Tensor) -> Tensor:
-        standard = self.standardise(counts.to(self.project.weight.dtype).log1p()).clamp(-4, 4)
-        return self.residual(self.project(self.drop(standard)))
+    def forward(self, categories: Tensor, fragments: Tensor) -> Tensor:
+        dtype = self.project.weight.dtype
+        standard = self.standardise(categories.to(dtype).log1p()).clamp(-4, 4) * categories.shape[1] ** -0.5
+        lengths = nn.functional.normalize(fragments.to(dtype).log1p(), dim=1)
+        return self.residual(self.project(torch.cat([standard, lengths], dim=1) * INPUT_LENGTH))
 
 
 def _need_rdkit() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
+INPUT_LENGTH = 4.0  # of rows of counts: Adam's steps are of one size, so that it sets how fast their weights are learned
+
+
 class Residual(nn.Module):
     """``x + W2 gelu(W1 norm(x))`` with dropout before W2, then a norm; ``(n, width)`` -> ``(n, width)``."""
 
