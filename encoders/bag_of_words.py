@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders.residual import INPUT_LENGTH, Residual
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 
 WORD = re.compile(r"\w\w+")
+INPUT_LENGTH = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
 LONGEST_CHUNK = 200  # letters; what is longer between two spaces is cut
 
 
@@ -121,7 +121,7 @@ def _chunks(text: str) -> list[str]:
 
 @register("text", "bag")
 class BagOfWords(Encoder):
-    """A weighted sum of learned embeddings of words and letter groups, and one residual layer over it.
+    """A weighted sum of learned embeddings of words and letter groups, normalised.
 
     Names with parts (of chemicals, places, products) are told apart by their letters; the order of the words is not
     seen. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
@@ -132,7 +132,7 @@ class BagOfWords(Encoder):
         shortest: of the letter groups, in characters.
         longest: of the letter groups; 0: words only.
         term_drop: dropout of the terms.
-        drop: dropout in the residual layer.
+        drop: dropout of the features.
         word_drop: in training, the probability that a word is left out of the text.
     """
 
@@ -154,9 +154,10 @@ class BagOfWords(Encoder):
         self.table = nn.EmbeddingBag(vocab_size, width, mode="sum")
         nn.init.normal_(self.table.weight, std=width**-0.5)
         self.term_drop = nn.Dropout(term_drop)
-        self.residual = Residual(width, drop)
+        self.norm = nn.LayerNorm(width)
+        self.drop = nn.Dropout(drop)
 
     def forward(self, terms: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
         """``terms`` and ``weights`` ``(t,)`` of n texts, ``sizes`` ``(n,)`` their numbers of terms -> ``(n, width)``."""
         dropped = INPUT_LENGTH * self.term_drop(weights).to(self.table.weight.dtype)
-        return self.residual(self.table(terms, sizes.cumsum(0) - sizes, per_sample_weights=dropped))
+        return self.drop(self.norm(self.table(terms, sizes.cumsum(0) - sizes, per_sample_weights=dropped)))

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from encoders.message_passing import EdgeConv, GraphNetwork, Pooling, node_graphs
-from encoders.residual import INPUT_LENGTH, Residual
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
@@ -41,6 +40,7 @@ DOUBLE, AROMATIC_ORDER, OTHER_ORDER = 1, 3, 4
 ORDERS = np.full(16, OTHER_ORDER, dtype=np.uint8)  # twice the bond's order -> category
 ORDERS[[2, 4, 6, 3]] = [0, DOUBLE, 2, AROMATIC_ORDER]
 SIDES = {"STEREOE": 1, "STEREOTRANS": 1, "STEREOZ": 2, "STEREOCIS": 2}
+INPUT_LENGTH = 4.0  # of a row of counts: Adam's steps are of one size, so that it sets how fast their weights change
 AROMATIC, STEREO = (list(ATOM_COLUMNS).index(name) for name in ("aromatic", "stereo"))
 
 
@@ -71,13 +71,13 @@ def parse(smiles: Any) -> Mol:
         raise Unreadable(
             "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_LETTERS:,} are read."
         )
+    if not smiles.strip():
+        raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO'.")
     with rdBase.BlockLogs():
         molecule = MolFromSmiles(smiles)
     if molecule is None:
         raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
     atoms = molecule.GetNumAtoms()
-    if not atoms:
-        raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO', or leave the cell empty.")
     if atoms > MAX_ATOMS:
         raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")
     return molecule
@@ -103,14 +103,15 @@ class MoleculeProcessor(Processor):
     def __call__(self, value: Any) -> Molecule:
         molecule = parse(value)
         orders = self._rdkit.GetAdjacencyMatrix(molecule, useBO=True)
+        orders = np.maximum(orders, orders.T)  # dative bonds stand there in one direction
         ends = np.stack(orders.nonzero())
         bonds = np.zeros((ends.shape[1], len(BOND_COLUMNS)), dtype=np.uint8)
         bonds[:, 0] = ORDERS[(2 * orders[ends[0], ends[1]]).astype(np.int64)]
         atoms = self._atoms(molecule)
         atoms[ends[0, bonds[:, 0] == AROMATIC_ORDER], AROMATIC] = 1
         if "@" in value:
-            for (atom,) in molecule.GetSubstructMatches(self._centre, maxMatches=MAX_ATOMS):
-                atoms[atom, STEREO] = _centre_kind(molecule.GetAtomWithIdx(atom))
+            for atom in molecule.GetAtomsMatchingQuery(self._is_centre):
+                atoms[atom.GetIdx(), STEREO] = _centre_kind(atom)
         if "/" in value or "\\" in value:
             for edge in np.flatnonzero(bonds[:, 0] == DOUBLE):
                 a, b = ends[:, edge].tolist()
@@ -146,8 +147,10 @@ class MoleculeProcessor(Processor):
         return GetConnectivityInvariants
 
     @cached_property
-    def _centre(self) -> Any:
-        return self._rdkit.MolFromSmarts("[@,@@]")
+    def _is_centre(self) -> Any:
+        from rdkit.Chem.rdqueries import HasChiralTagQueryAtom
+
+        return HasChiralTagQueryAtom()
 
     def __getstate__(self) -> dict[str, Any]:  # RDKit's generators cannot be pickled
         return {"bits": self.bits, "radius": self.radius, "_columns_of": {}}
@@ -184,7 +187,7 @@ def _columns(atom: Any) -> bytes:
     values = {
         "element": min(atom.GetAtomicNum(), ELEMENTS - 1),
         "neighbours": atom.GetTotalDegree(),
-        "hydrogens": atom.GetTotalNumHs(),
+        "hydrogens": atom.GetTotalNumHs(includeNeighbors=True),
         "charge": max(atom.GetFormalCharge() + 4, 0),
         "isotope": int(abs(atom.GetMass() - usual) >= 1),
         "ring": int(atom.IsInRing()),
@@ -221,6 +224,7 @@ class MoleculeGNN(GraphNetwork):
         bits: places of the hashed fragments; 0: no counts stand beside the network.
         radius: of the fragments, in bonds.
         count_width: width of the projected counts.
+        input_drop: dropout of the counts.
         count_drop: dropout of the projected counts.
     """
 
@@ -235,6 +239,7 @@ class MoleculeGNN(GraphNetwork):
         bits: int = 2048,
         radius: int = 2,
         count_width: int = 512,
+        input_drop: float = 0.0,
         count_drop: float = 0.0,
     ) -> None:
         super().__init__()
@@ -242,13 +247,13 @@ class MoleculeGNN(GraphNetwork):
             raise UsageError(f"MoleculeGNN: conv {conv!r} is none of {', '.join(get_args(EdgeConv))}.")
         if bits < 0 or radius < 0:
             raise UsageError(f"MoleculeGNN: bits {bits} and radius {radius} must be at least 0.")
-        _need_rdkit()
+        need_rdkit()
         self.processor = MoleculeProcessor(bits, radius)
         self.atoms = _CategoryEmbedding(list(ATOM_COLUMNS.values()), width)
         self.bonds = _CategoryEmbedding(list(BOND_COLUMNS.values()), width)
         self._set_layers(conv, pooling, width, layers, drop, width, virtual_node)
         categories = self.atoms.size + self.bonds.size
-        self.counts = Counts(categories, bits, count_width, count_drop) if bits else None
+        self.counts = Counts(categories, bits, count_width, input_drop, count_drop) if bits else None
         self.width = width + count_width if bits else width
 
     def forward(
@@ -294,21 +299,24 @@ class Counts(nn.Module):
     as a common one; the fragments, of which most are rare, are not. Rows of either come in at about the same length.
     """
 
-    def __init__(self, categories: int, bits: int, width: int, drop: float) -> None:
+    def __init__(self, categories: int, bits: int, width: int, input_drop: float, drop: float) -> None:
         super().__init__()
         self.standardise = nn.BatchNorm1d(categories, affine=False)
         self.project = nn.Linear(categories + bits, width)
-        self.residual = Residual(width, drop)
+        self.input_drop = nn.Dropout(input_drop)
+        self.norm = nn.LayerNorm(width)
+        self.drop = nn.Dropout(drop)
         nn.init.normal_(self.project.weight, std=width**-0.5)
 
     def forward(self, categories: Tensor, fragments: Tensor) -> Tensor:
         dtype = self.project.weight.dtype
         standard = self.standardise(categories.to(dtype).log1p()).clamp(-4, 4) * categories.shape[1] ** -0.5
         lengths = nn.functional.normalize(fragments.to(dtype).log1p(), dim=1)
-        return self.residual(self.project(torch.cat([standard, lengths], dim=1) * INPUT_LENGTH))
+        rows = self.input_drop(torch.cat([standard, lengths], dim=1) * INPUT_LENGTH)
+        return self.drop(self.norm(self.project(rows)))
 
 
-def _need_rdkit() -> None:
+def need_rdkit() -> None:
     try:
         import rdkit  # noqa: F401
     except ImportError as error:
@@ -321,7 +329,7 @@ def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
     """A scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
     from sklearn.preprocessing import FunctionTransformer
 
-    _need_rdkit()
+    need_rdkit()
     return FunctionTransformer(_log_counts, kw_args={"bits": bits, "radius": radius})
 
 
