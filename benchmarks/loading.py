@@ -132,7 +132,7 @@ def molecules(count: int, rounds: int, workers: int) -> None:
 
     smiles = smiles_of(count)
     samples = Samples([{"smiles": value} for value in smiles], {"graph": "smiles"})
-    graph = registry.create("graph", "molecule", fingerprint=0).processor
+    graph = registry.create("graph", "molecule", bits=0).processor
     compare(
         f"molecules, {workers} workers",
         count,

@@ -1,8 +1,12 @@
-"""An encoder of text that counts words and pieces of words."""
+"""Texts as bags of words and of the letter groups in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,133 +17,147 @@ from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 
-PIECES = (3, 5)  # letters of a piece of a word, at least and at most
+WORD = re.compile(r"\w\w+")
+INPUT_LENGTH = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
+LONGEST_CHUNK = 200  # letters; what is longer between two spaces is cut
 
 
-class CountsProcessor(Processor):
-    """Text -> the weights of its words and of the pieces of its words: TF-IDF of the training texts (scikit-learn's).
+class BagProcessor(Processor):
+    r"""Text -> its terms with their weights.
 
-    A weight is ``(1 + log count) * idf``; the words' part and the pieces' part of a text are scaled to a length of
-    ``sqrt(size / 2)`` each, size the number of all words and pieces, so that the entries are of the order of one whatever
-    the size. Raw values: strings with at least one visible character; what training did not show does not count.
+    Terms are the words, and the groups of ``shortest`` to ``longest`` neighbouring characters between two spaces, the
+    spaces among them; upper and lower case are one. The vocabulary and the number of texts that hold a term come from
+    the training texts. A term that occurs c times in a text, and in d of the N training texts, weighs
+    :math:`(1 + \ln c) (1 + \ln \frac{1 + N}{1 + d})`; the weights of a text are then scaled to unit length (TF-IDF with
+    sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character.
 
     Args:
-        words: at most so many words count, the most frequent of those in two training texts or more.
-        pieces: at most so many sequences of 3 to 5 letters within a word count, of those in three texts or more.
-        drop: for training, the probability that a word or piece is left out; the others weigh more, as in dropout.
+        vocab_size: so many terms at most are kept, those in the most texts; terms of a single text are left out.
+        shortest, longest: of the letter groups; longest 0: words only.
+        word_drop: for training, the probability that a word is left out (one always stays).
     """
 
-    def __init__(self, words: int, pieces: int, drop: float) -> None:
-        self.words, self.pieces, self.drop = words, pieces, drop
-        self._vectorizers: dict[str, Any] = {}
+    def __init__(self, vocab_size: int, shortest: int, longest: int, word_drop: float) -> None:
+        self.vocab_size, self.shortest, self.longest, self.word_drop = vocab_size, shortest, longest, word_drop
+        self._take([], [], 0)
 
-    @property
-    def size(self) -> int:
-        return self.words + self.pieces
+    def _take(self, terms: list[str], texts_with: list[int], texts: int) -> None:
+        self._terms, self._texts_with, self._texts = terms, texts_with, texts
+        self._number = {term: number for number, term in enumerate(terms)}
+        self._idf = 1 + np.log((1 + texts) / (1 + np.array(texts_with, dtype=np.float64)))
+        self._numbers_of = lru_cache(2**16)(self._look_up)  # a text's words are mostly those of others
 
     def fit(self, values: Iterable[str]) -> None:
-        texts = [value for value in values if isinstance(value, str) and value.strip()]
-        self._vectorizers = {}
-        for name, size, rare in (("words", self.words, 2), ("pieces", self.pieces, 3)):
-            if size:
-                vectorizer = _vectorizer(name, max_features=size, min_df=min(rare, max(len(texts) // 2, 1)))
-                try:
-                    vectorizer.fit(texts)
-                except ValueError as error:
-                    raise UsageError(f"the training texts hold no {name} to count ({error}).") from error
-                self._vectorizers[name] = vectorizer
+        texts_with: Counter[str] = Counter()
+        texts = 0
+        terms_of = lru_cache(2**16)(lambda chunk: frozenset(self._terms_of(chunk)))
+        for text in values:
+            texts += 1
+            texts_with.update(set().union(*map(terms_of, _chunks(text))))
+        common = sorted((-count, term) for term, count in texts_with.items() if count > 1)[: self.vocab_size]
+        self._take([term for _, term in common], [-count for count, _ in common], texts)
+
+    def _terms_of(self, chunk: str) -> Iterator[str]:
+        for word in WORD.findall(chunk):
+            yield f"  {word}"  # two spaces: no group of letters is called so
+        padded = f" {chunk} "
+        for size in range(self.shortest, self.longest + 1):
+            for start in range(max(len(padded) - size, 0) + 1):
+                yield padded[start : start + size]
+
+    def _look_up(self, chunk: str) -> np.ndarray:
+        known = (self._number.get(term) for term in self._terms_of(chunk))
+        return np.array([number for number in known if number is not None], dtype=np.int32)
 
     def state(self) -> dict[str, Any]:
-        return {
-            name: {"terms": sorted(v.vocabulary_, key=v.vocabulary_.__getitem__), "idf": v.idf_.tolist()}
-            for name, v in self._vectorizers.items()
-        }
+        if not self._texts:
+            return {}
+        return {"terms": self._terms, "texts_with": self._texts_with, "texts": self._texts}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self._vectorizers = {}
-        for name, fitted in state.items():
-            vectorizer = _vectorizer(name, vocabulary={term: n for n, term in enumerate(fitted["terms"])})
-            vectorizer.idf_ = np.array(fitted["idf"])
-            self._vectorizers[name] = vectorizer
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._take(state.get("terms", []), state.get("texts_with", []), state.get("texts", 0))
 
-    def __call__(self, value: Any) -> tuple[Tensor, Tensor]:
-        """The numbers of the text's words and pieces, int64, and their weights, float32."""
-        if not self._vectorizers:
-            raise UsageError("the words have not been counted; call fit_processors, train, or load a trained model.")
+    def __getstate__(self) -> dict[str, Any]:  # a cache cannot be pickled
+        return {name: getattr(self, name) for name in ("vocab_size", "shortest", "longest", "word_drop")} | self.state()
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        for name in ("vocab_size", "shortest", "longest", "word_drop"):
+            setattr(self, name, values[name])
+        self.load_state(values)
+
+    def __call__(self, value: Any) -> list[np.ndarray]:
+        """For each word (one at least) the numbers of its terms, with repeats."""
+        if not self._texts:
+            raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
         if not isinstance(value, str):
-            raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
-        if not value.strip():
+            raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
+        chunks = _chunks(value)
+        if not chunks:
             raise Unreadable("empty text", "the text is empty; give at least one word.")
-        rows = {name: vectorizer.transform([value]) for name, vectorizer in self._vectorizers.items()}
-        offset = {"words": 0, "pieces": self.words}
-        numbers = np.concatenate([row.indices.astype(np.int64) + offset[name] for name, row in rows.items()])
-        weights = np.concatenate([row.data for row in rows.values()]) * (self.size / len(rows)) ** 0.5
-        return torch.from_numpy(numbers), torch.from_numpy(weights.astype(np.float32))
+        return [self._numbers_of(chunk) for chunk in chunks]
 
-    def augment(self, item: tuple[Tensor, Tensor], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        keep = torch.from_numpy(rng.random(len(item[0])) >= self.drop)
-        return item[0][keep], item[1][keep] / (1 - self.drop)
+    def augment(self, item: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+        keep = rng.random(len(item)) >= self.word_drop
+        return list(compress(item, keep)) or [item[rng.integers(len(item))]]
 
-    def collate(self, items: Sequence[tuple[Tensor, Tensor]]) -> Inputs:
-        """``terms`` int64 and ``weights`` float32 of all texts one after another; ``sizes`` ``(n,)``: terms of each."""
+    def collate(self, items: Sequence[list[np.ndarray]]) -> Inputs:
+        """``terms`` ``(t,)`` int64 and their ``weights`` ``(t,)`` float32, text after text; ``sizes`` ``(n,)`` int64."""
+        terms, weights = [], []
+        for item in items:
+            found, counts = np.unique(np.concatenate(item), return_counts=True)
+            weight = (1 + np.log(counts)) * self._idf[found]
+            terms.append(found.astype(np.int64))
+            weights.append((weight / max(np.linalg.norm(weight), 1e-12)).astype(np.float32))
         return {
-            "terms": torch.cat([terms for terms, _ in items]),
-            "weights": torch.cat([weights for _, weights in items]),
-            "sizes": torch.tensor([len(terms) for terms, _ in items]),
+            "terms": torch.from_numpy(np.concatenate(terms)),
+            "weights": torch.from_numpy(np.concatenate(weights)),
+            "sizes": torch.tensor([len(found) for found in terms]),
         }
 
-    def linear_features(self) -> Any:
-        return _vectorizer("words")
 
-
-def _vectorizer(name: str, **settings: Any) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    if name == "pieces":
-        return TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=PIECES, **settings)
-    return TfidfVectorizer(sublinear_tf=True, **settings)
+def _chunks(text: str) -> list[str]:
+    return [chunk[:LONGEST_CHUNK] for chunk in text.lower().split()]
 
 
 @register("text", "bag")
 class BagOfWords(Encoder):
-    """A perceptron over the words of a text and their pieces, without order: strong where texts are few.
+    """A weighted sum of learned embeddings of words and letter groups, normalised.
 
-    The pieces are those of fastText's sub-word model (Bojanowski et al. 2017); they find "dihydroxy" by "hydroxy".
+    Names with parts (of chemicals, places, products) are told apart by their letters; the order of the words is not
+    seen. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
 
     Args:
-        words: at most so many words count, the most frequent in training.
-        pieces: at most so many sequences of 3 to 5 letters within words count; 0: words alone.
-        width: width of the features.
+        vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most so many.
+        width: of the embeddings and of the features.
+        shortest: of the letter groups, in characters.
+        longest: of the letter groups; 0: words only.
+        term_drop: dropout of the terms.
         drop: dropout of the features.
-        term_drop: in training, the probability that a word or piece is left out.
+        word_drop: in training, the probability that a word is left out of the text.
     """
 
     def __init__(
         self,
-        words: int = 4000,
-        pieces: int = 8000,
-        width: int = 1024,
-        drop: float = 0.5,
-        term_drop: float = 0.3,
+        vocab_size: int = 40_000,
+        width: int = 256,
+        shortest: int = 2,
+        longest: int = 5,
+        term_drop: float = 0.0,
+        drop: float = 0.0,
+        word_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= term_drop < 1 or words < 0 or pieces < 0 or not words + pieces:
-            raise UsageError(
-                f"BagOfWords: term_drop {term_drop} must lie in [0, 1), words {words} and pieces {pieces} not below 0,"
-                " nor both 0."
-            )
+        if vocab_size < 1 or shortest < 1:
+            raise UsageError(f"BagOfWords: vocab_size {vocab_size} and shortest {shortest} must be at least 1.")
         self.width = width
-        self.processor = CountsProcessor(words, pieces, term_drop)
-        size = words + pieces
-        self.terms = nn.EmbeddingBag(size, width, mode="sum")
-        nn.init.uniform_(self.terms.weight, -(size**-0.5), size**-0.5)  # as a linear layer over all terms
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.after = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Dropout(drop))
+        self.processor = BagProcessor(vocab_size, shortest, longest, word_drop)
+        self.table = nn.EmbeddingBag(vocab_size, width, mode="sum")
+        nn.init.normal_(self.table.weight, std=width**-0.5)
+        self.term_drop = nn.Dropout(term_drop)
+        self.norm = nn.LayerNorm(width)
+        self.drop = nn.Dropout(drop)
 
     def forward(self, terms: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
-        """The terms of n texts one after another, ``sizes`` ``(n,)`` their numbers -> ``(n, width)``."""
-        starts = sizes.cumsum(0) - sizes
-        # EmbeddingBag has no bfloat16 on every device; the sum is cheap
-        with torch.autocast(terms.device.type, enabled=False):
-            summed = self.terms(terms, starts, per_sample_weights=weights.to(self.terms.weight.dtype))
-        return self.after(summed + self.bias)
+        """``terms`` and ``weights`` ``(t,)`` of n texts, ``sizes`` ``(n,)`` their numbers of terms -> ``(n, width)``."""
+        dropped = INPUT_LENGTH * self.term_drop(weights).to(self.table.weight.dtype)
+        return self.drop(self.norm(self.table(terms, sizes.cumsum(0) - sizes, per_sample_weights=dropped)))

@@ -2,60 +2,60 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import MultimodalError, UsageError
+from encoders.graph_files import of_node_link, read_graph_file
+from encoders.message_passing import Conv, GraphNetwork, Pooling
+from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
-
-if TYPE_CHECKING:
-    from torch_geometric.nn import MessagePassing
-
-Conv = Literal["gin", "gine", "gat", "gcn", "sage"]
-Pooling = Literal["sum", "mean", "max", "attention"]
-GAT_HEADS = 4
-MAX_FILE_BYTES = 64 * 2**20
 
 
 class GraphProcessor(Processor):
     """Graphs with numeric features -> one disjoint union.
 
-    Raw values: a PyG ``Data``, a mapping, or the path of a JSON file with its entries: ``x`` (node features),
-    ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them).
+    Raw values: a PyG ``Data``, a mapping, or the path of a file. A mapping, and a JSON file, hold ``x`` (node features),
+    ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them), or are networkx's node-link
+    form. A file whose name ends in ``.graphml`` is GraphML. Of these two forms the features of a node are its attribute
+    ``x`` (a list, in GraphML one like ``"[1, 2]"``), or else its numeric attributes in the alphabetical order of their
+    names; those of an edge ``edge_attr`` or its numeric attributes. Undirected edges count in both directions.
 
     Args:
         node_features: columns of ``x``.
         edge_features: columns of ``edge_attr``; 0: edges have none.
     """
 
+    reads_files = True
+
     def __init__(self, node_features: int, edge_features: int) -> None:
         self.node_features, self.edge_features = node_features, edge_features
 
     def __call__(self, value: Any) -> dict[str, Tensor]:
         if isinstance(value, str | Path):
-            value = _read_json(Path(value))
+            value = read_graph_file(Path(value))
+        if isinstance(value, Mapping) and "nodes" in value and "x" not in value:
+            value = of_node_link(value, with_edges=self.edge_features > 0)
         x = _tensor(value, "x", torch.float32)
         edge_index = _tensor(value, "edge_index", torch.int64)
         if x.ndim != 2 or x.shape[1] != self.node_features or not len(x):
-            raise MultimodalError(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
+            raise _malformed(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
         if edge_index.numel() == 0:
             edge_index = edge_index.reshape(2, 0)
         if edge_index.ndim != 2 or len(edge_index) != 2:
-            raise MultimodalError(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
+            raise _malformed(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
         if edge_index.numel() and not (int(edge_index.min()) >= 0 and int(edge_index.max()) < len(x)):
-            raise MultimodalError(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
+            raise _malformed(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
         item = {"x": x, "edge_index": edge_index}
         if self.edge_features:
             wanted = (edge_index.shape[1], self.edge_features)
             edge_attr = _tensor(value, "edge_attr", torch.float32)
             if tuple(edge_attr.shape) != wanted and (edge_attr.numel() or wanted[0]):
-                raise MultimodalError(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
+                raise _malformed(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
             item["edge_attr"] = edge_attr.reshape(wanted)
         return item
 
@@ -74,37 +74,30 @@ class GraphProcessor(Processor):
         return inputs
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise MultimodalError(f"the graph {path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MultimodalError(f"the graph {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise MultimodalError(f"the graph {path} is not JSON: {error}.") from error
+def _malformed(message: str) -> Unreadable:
+    return Unreadable("malformed graph", message)
 
 
 def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
     values = graph.get(name) if isinstance(graph, Mapping) else getattr(graph, name, None)
     if values is None:
-        raise MultimodalError(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
+        raise _malformed(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
     try:
         given = torch.as_tensor(values)
         tensor = given.to(dtype)
         if given.is_complex():
             raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise MultimodalError(f"the graph's {name} is no array of numbers: {error}.") from error
+        raise _malformed(f"the graph's {name} is no array of numbers: {error}.") from error
     if not bool(given.isfinite().all() and tensor.isfinite().all()):
-        raise MultimodalError(f"the graph's {name} holds NaN or infinite values, or some too large.")
+        raise _malformed(f"the graph's {name} holds NaN or infinite values, or some too large.")
     if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):
-        raise MultimodalError(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
+        raise _malformed(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
     return tensor
 
 
 @register("graph", "gnn")
-class GNN(Encoder):
+class GNN(GraphNetwork):
     """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
 
     Args:
@@ -129,57 +122,14 @@ class GNN(Encoder):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        for what, chosen, known in (("conv", conv, get_args(Conv)), ("pooling", pooling, get_args(Pooling))):
-            if chosen not in known:
-                raise UsageError(f"GNN: {what} {chosen!r} is none of {', '.join(known)}.")
         if conv == "gine" and edge_features < 1:
             raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
-        if conv == "gat" and width % GAT_HEADS:
-            raise UsageError(f"GNN: gat needs a width that is a multiple of its {GAT_HEADS} heads, got {width}.")
         self.width = width
         uses_edges = conv in ("gine", "gat") and edge_features > 0
         self.processor = GraphProcessor(node_features, edge_features if uses_edges else 0)
         self.nodes = nn.Sequential(nn.Linear(node_features, width), nn.GELU(), nn.Linear(width, width))
-        self.convs = nn.ModuleList(
-            message_passing(conv, width, edge_features if uses_edges else None) for _ in range(layers)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
-        self.drop = nn.Dropout(drop)
-        self.pool = readout(pooling, width)
-        self.norm = nn.LayerNorm(width)
+        self._set_layers(conv, pooling, width, layers, drop, edge_features if uses_edges else None)
 
     def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
-        nodes = self.nodes(x)
-        edges = {} if edge_attr is None else {"edge_attr": edge_attr}
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            nodes = nodes + self.drop(nn.functional.gelu(conv(norm(nodes), edge_index, **edges)))
-        graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
-        return self.norm(self.pool(nodes, graph, dim_size=len(sizes)))
-
-
-def message_passing(name: str, width: int, edge_features: int | None) -> MessagePassing:
-    """A layer from nodes of ``width`` to nodes of ``width``; ``edge_features``: columns of ``edge_attr``, if it takes any."""
-    from torch_geometric import nn as geometric
-
-    def mlp() -> nn.Module:
-        return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-
-    if name == "gin":
-        return geometric.GINConv(mlp())
-    if name == "gine":
-        return geometric.GINEConv(mlp(), edge_dim=edge_features)
-    if name == "gat":
-        return geometric.GATv2Conv(width, width // GAT_HEADS, heads=GAT_HEADS, edge_dim=edge_features)
-    if name == "gcn":
-        return geometric.GCNConv(width, width)
-    return geometric.SAGEConv(width, width)
-
-
-def readout(name: str, width: int) -> nn.Module:
-    """Nodes and the number of the graph of each -> one vector a graph."""
-    from torch_geometric.nn import aggr
-
-    if name == "attention":
-        return aggr.AttentionalAggregation(nn.Linear(width, 1))
-    return {"sum": aggr.SumAggregation, "mean": aggr.MeanAggregation, "max": aggr.MaxAggregation}[name]()
+        return self._readout(self.nodes(x), edge_index, sizes, edge_attr)

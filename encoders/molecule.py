@@ -1,300 +1,353 @@
-"""An encoder of molecules, from SMILES."""
+"""Encoders of molecules, given as SMILES strings: as graphs of atoms and bonds, and as drawings."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders.graph import Pooling, message_passing, readout
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from encoders.message_passing import EdgeConv, GraphNetwork, Pooling, node_graphs
+from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 
-# The columns of an atom and of a bond, each with how many values it can take (the sets of OGB, Hu et al. 2020).
-ATOM = {"element": 119, "chirality": 9, "degree": 11, "charge": 12, "hydrogens": 9, "aromatic": 2, "ring": 2}
-BOND = {"type": 22, "stereo": 6, "conjugated": 2}
-LOWEST_CHARGE = -5
-MORGAN = 2048  # hashed counts of the neighbourhoods up to two bonds around each atom
-ELEMENTS = ("C", "N", "O", "S", "P", "F", "Cl", "Br", "I", "Si", "Na", "K", "B", "Se", "Fe", "Mg")
-CARBONS, OXYGENS, NITROGENS, CHARGES = range(1, 50), range(20), range(10), range(-4, 4)  # told apart exactly
-COUNTS_WEIGH = 2.0  # beside the far more numerous neighbourhoods
-RINGS = range(3, 9)
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
-Conv = Literal["gine", "gat", "none"]
+MAX_ATOMS = 1000
+MAX_LETTERS = 10_000
+
+ELEMENTS = 119  # 0 is the wildcard *
+# category counts of an atom's columns
+ATOM_COLUMNS = {
+    "element": ELEMENTS,
+    "neighbours": 8,  # hydrogens among them; the last stands for as many and more
+    "hydrogens": 6,
+    "charge": 9,  # -4 to 4
+    "isotope": 2,
+    "ring": 7,  # the smallest that it lies in: none, of 3, 4, ... 7, more
+    "aromatic": 2,
+    "stereo": 4,  # no centre, R, S, a centre of another kind
+}
+# and of a bond's: double bonds may have a side
+BOND_COLUMNS = {"order": 5, "stereo": 3}
+DOUBLE, AROMATIC_ORDER, OTHER_ORDER = 1, 3, 4
+ORDERS = np.full(16, OTHER_ORDER, dtype=np.uint8)  # twice the bond's order -> category
+ORDERS[[2, 4, 6, 3]] = [0, DOUBLE, 2, AROMATIC_ORDER]
+SIDES = {"STEREOE": 1, "STEREOTRANS": 1, "STEREOZ": 2, "STEREOCIS": 2}
+# Adam's steps are of one size, so that the length of a row of counts sets how fast their weights change.
+CATEGORY_SCALE = 0.5  # brings those of a usual molecule to a length of about 4: some sixty of them occur in a set
+FRAGMENT_SCALE = 0.35  # and the fragments to 2: most are rare
+COLUMNS = list(ATOM_COLUMNS)
+RING, AROMATIC, STEREO = (COLUMNS.index(name) for name in ("ring", "aromatic", "stereo"))
+SUMMED = ("hydrogens", "charge")
+NEUTRAL = 4  # the category of charge 0
+TOTALS = 4  # atoms, hydrogens, positive charge, negative charge
 
 
-def molecule(smiles: Any) -> Any:
-    """An RDKit molecule with at least one atom.
+@dataclass(frozen=True)
+class Molecule:
+    """One molecule: ``atoms`` ``(a, 8)`` and ``bonds`` ``(e, 2)`` uint8 categories (the columns of ``ATOM_COLUMNS`` and
+    ``BOND_COLUMNS``), ``ends`` ``(2, e)`` int64 with each bond in both directions, ``counts`` ``(bits,)`` uint8.
+    """
+
+    atoms: np.ndarray
+    bonds: np.ndarray
+    ends: np.ndarray
+    counts: np.ndarray
+
+
+def parse(smiles: Any) -> Mol:
+    """A SMILES string -> RDKit's molecule, without a word on standard error.
 
     Raises:
-        UsageError: RDKit is not installed.
-        Unreadable: the value is no SMILES.
+        Unreadable: it is no string, is empty or too long, or no molecule.
     """
-    try:
-        from rdkit import Chem, rdBase
-    except ImportError as error:
-        raise UsageError("molecules need RDKit: pip install 'multimodal[molecules]'.") from error
+    from rdkit import rdBase
+    from rdkit.Chem import MolFromSmiles
+
     if not isinstance(smiles, str):
-        raise Unreadable("wrong type", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
-    with rdBase.BlockLogs():  # the error says it
-        found = Chem.MolFromSmiles(smiles)
-    if found is None or not found.GetNumAtoms():
-        raise Unreadable("invalid SMILES", f"{smiles[:100]!r} is no SMILES of a molecule.")
-    return found
-
-
-def atoms_and_bonds(mol: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(atoms, 7)`` and ``(bonds, 3)`` int64 categories in the order of ``ATOM`` and ``BOND``; ``(bonds, 2)`` their ends."""
-    atoms = [
-        (
-            a.GetAtomicNum(),
-            a.GetChiralTag(),
-            a.GetTotalDegree(),
-            a.GetFormalCharge() - LOWEST_CHARGE,
-            a.GetTotalNumHs(),
-            a.GetIsAromatic(),
-            a.IsInRing(),
+        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
+    if len(smiles) > MAX_LETTERS:
+        raise Unreadable(
+            "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_LETTERS:,} are read."
         )
-        for a in mol.GetAtoms()
-    ]
-    bonds = [
-        (b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondType(), b.GetStereo(), b.GetIsConjugated())
-        for b in mol.GetBonds()
-    ]
-    highest = np.array(list(ATOM.values())) - 1
-    with_ends = np.array(bonds, dtype=np.int64).reshape(-1, 5)
-    return np.array(atoms, dtype=np.int64).clip(0, highest), with_ends[:, 2:], with_ends[:, :2]
-
-
-def morgan_counts(mol: Any) -> np.ndarray:
-    """``(2048,)`` float32: log(1 + count) of each hashed neighbourhood (Morgan 1965; Rogers and Hahn 2010, ECFP4)."""
-    from rdkit.Chem import rdFingerprintGenerator
-
-    if "morgan" not in _made:
-        _made["morgan"] = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=MORGAN)
-    return np.log1p(_made["morgan"].GetCountFingerprintAsNumPy(mol).astype(np.float32))
-
-
-def descriptors(mol: Any) -> np.ndarray:
-    """What chemists count: elements, charges, rings, functional groups; ``(descriptor_count,)`` float32, log(1 + count),
-    and the numbers of carbon, oxygen, nitrogen and the charge once more, each number a column.
-    """
-    from rdkit import Chem
-    from rdkit.Chem import rdMolDescriptors
-
-    elements = Counter(atom.GetSymbol() for atom in mol.GetAtoms())
-    charges = [atom.GetFormalCharge() for atom in mol.GetAtoms()]
-    chirality = Counter(str(atom.GetChiralTag()) for atom in mol.GetAtoms())
-    orders = Counter(bond.GetBondTypeAsDouble() for bond in mol.GetBonds())
-    rings = Counter(map(len, mol.GetRingInfo().AtomRings()))
-    charge = sum(charges)
-    counts = [
-        *(elements[element] for element in ELEMENTS),
-        sum(atom.GetTotalNumHs() for atom in mol.GetAtoms()),
-        max(charge, 0),
-        max(-charge, 0),
-        sum(c > 0 for c in charges),
-        sum(c < 0 for c in charges),
-        rdMolDescriptors.CalcNumRings(mol),
-        rdMolDescriptors.CalcNumAromaticRings(mol),
-        rdMolDescriptors.CalcNumAliphaticRings(mol),
-        rdMolDescriptors.CalcNumHeterocycles(mol),
-        rdMolDescriptors.CalcNumRotatableBonds(mol),
-        rdMolDescriptors.CalcNumSpiroAtoms(mol),
-        rdMolDescriptors.CalcNumBridgeheadAtoms(mol),
-        rdMolDescriptors.CalcNumHBD(mol),
-        rdMolDescriptors.CalcNumHBA(mol),
-        len(Chem.GetMolFrags(mol)),
-        chirality["CHI_TETRAHEDRAL_CW"],
-        chirality["CHI_TETRAHEDRAL_CCW"],
-        orders[2.0],
-        orders[3.0],
-        *(rings[size] for size in RINGS),
-        *(counter(mol) for counter in _functional_groups()),
-    ]
-    exact = [
-        *(elements["C"] == n for n in CARBONS),
-        *(elements["O"] == n for n in OXYGENS),
-        *(elements["N"] == n for n in NITROGENS),
-        *(charge == n for n in CHARGES),
-    ]
-    return COUNTS_WEIGH * np.concatenate([np.log1p(np.array(counts, np.float32)), np.array(exact, np.float32)])
-
-
-def _functional_groups() -> list[Any]:
-    from rdkit.Chem import Fragments
-
-    if "groups" not in _made:
-        _made["groups"] = [getattr(Fragments, name) for name in sorted(dir(Fragments)) if name.startswith("fr_")]
-    return _made["groups"]
-
-
-_made: dict[str, Any] = {}  # what costs time to make
+    if not smiles.strip():
+        raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO'.")
+    with rdBase.BlockLogs():
+        molecule = MolFromSmiles(smiles)
+    if molecule is None:
+        raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
+    atoms = molecule.GetNumAtoms()
+    if atoms > MAX_ATOMS:
+        raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")
+    return molecule
 
 
 class MoleculeProcessor(Processor):
-    """SMILES -> atoms, bonds and, if asked for, a fingerprint.
+    """SMILES -> atoms, bonds and hashed fragments, by RDKit. Raw values: SMILES strings.
+
+    Hydrogens are counts of their atoms, not atoms. Fragments are the environments of the atoms up to ``radius`` bonds
+    (Morgan or circular fingerprints; Rogers and Hahn 2010), counted, and hashed to ``bits`` places.
 
     Args:
-        graph: take atoms and bonds.
-        fingerprint: take ``morgan_counts`` and ``descriptors``.
-        drop: for training, the probability that an entry of the fingerprint is left out; the others weigh more.
+        bits: places of the counts; 0: none.
+        radius: of the environments, in bonds.
     """
 
-    def __init__(self, graph: bool, fingerprint: bool, drop: float) -> None:
-        self.graph, self.fingerprint, self.drop = graph, fingerprint, drop
+    def __init__(self, bits: int, radius: int) -> None:
+        self.bits, self.radius = bits, radius
+        # RDKit's calls for an atom are slow from Python. One call for all atoms gives hashes of what the first columns
+        # hold; the columns themselves are asked for where a hash is new.
+        self._columns_of: dict[int, bytes] = {}
 
-    def __call__(self, value: Any) -> dict[str, np.ndarray]:
-        mol = molecule(value)
-        item = {}
-        if self.graph:
-            item["atoms"], item["bonds"], item["ends"] = atoms_and_bonds(mol)
-        if self.fingerprint:
-            item["fingerprint"] = np.concatenate([morgan_counts(mol), descriptors(mol)])
-        return item
+    def __call__(self, value: Any) -> Molecule:
+        molecule = parse(value)
+        orders = self._rdkit.GetAdjacencyMatrix(molecule, useBO=True)
+        orders = np.maximum(orders, orders.T)  # dative bonds stand there in one direction
+        ends = np.stack(orders.nonzero())
+        bonds = np.zeros((ends.shape[1], len(BOND_COLUMNS)), dtype=np.uint8)
+        bonds[:, 0] = ORDERS[(2 * orders[ends[0], ends[1]]).astype(np.int64)]
+        atoms = self._atoms(molecule)
+        atoms[ends[0, bonds[:, 0] == AROMATIC_ORDER], AROMATIC] = 1
+        for ring in sorted(molecule.GetRingInfo().AtomRings(), key=len, reverse=True):
+            atoms[ring, RING] = min(len(ring), 8) - 2
+        if "@" in value:
+            for atom in molecule.GetAtomsMatchingQuery(self._is_centre):
+                atoms[atom.GetIdx(), STEREO] = _centre_kind(atom)
+        if "/" in value or "\\" in value:
+            for edge in np.flatnonzero(bonds[:, 0] == DOUBLE):
+                a, b = ends[:, edge].tolist()
+                bonds[edge, 1] = SIDES.get(str(molecule.GetBondBetweenAtoms(a, b).GetStereo()), 0)
+        counts = np.zeros(0, dtype=np.uint8)
+        if self.bits:
+            counts = np.minimum(self._generator.GetCountFingerprintAsNumPy(molecule), 255).astype(np.uint8)
+        return Molecule(atoms, bonds, ends, counts)
 
-    def augment(self, item: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        if not (self.fingerprint and self.drop):
-            return item
-        entries = item["fingerprint"]
-        keep = rng.random(len(entries), dtype=np.float32) >= self.drop
-        return item | {"fingerprint": entries * keep / np.float32(1 - self.drop)}
+    def _atoms(self, molecule: Mol) -> np.ndarray:
+        known = self._columns_of
+        invariants = self._invariants(molecule, True)
+        for atom, invariant in enumerate(invariants):
+            if invariant not in known:
+                known[invariant] = _columns(molecule.GetAtomWithIdx(atom))
+        joined = bytearray().join([known[invariant] for invariant in invariants])
+        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, len(ATOM_COLUMNS))
 
-    def collate(self, items: Sequence[dict[str, np.ndarray]]) -> Inputs:
-        """``atoms`` ``(atoms, 7)``, ``bonds`` ``(2 bonds, 3)`` and ``edge_index`` ``(2, 2 bonds)`` of the disjoint union,
-        both ways of each bond one after the other, all int64; ``sizes`` ``(n,)`` atoms of each; ``fingerprint`` ``(n, f)``.
+    @cached_property
+    def _generator(self) -> Any:
+        return _morgan_generator(self.bits, self.radius)
+
+    @cached_property
+    def _rdkit(self) -> Any:  # found once: an import statement takes as long as a bond
+        from rdkit import Chem
+
+        return Chem
+
+    @cached_property
+    def _invariants(self) -> Any:
+        from rdkit.Chem.rdMolDescriptors import GetConnectivityInvariants
+
+        return GetConnectivityInvariants
+
+    @cached_property
+    def _is_centre(self) -> Any:
+        from rdkit.Chem.rdqueries import HasChiralTagQueryAtom
+
+        return HasChiralTagQueryAtom()
+
+    def __getstate__(self) -> dict[str, Any]:  # RDKit's generators cannot be pickled
+        return {"bits": self.bits, "radius": self.radius, "_columns_of": {}}
+
+    def collate(self, items: Sequence[Molecule]) -> Inputs:
+        """The disjoint union of n molecules.
+
+        ``atoms`` ``(atoms, 8)`` and ``bonds`` ``(edges, 2)`` uint8 categories, ``edge_index`` ``(2, edges)`` int64,
+        ``sizes`` ``(n,)`` int64, and ``counts`` ``(n, bits)`` uint8 if there are any bits.
         """
-        inputs: dict[str, Tensor] = {}
-        if self.graph:
-            sizes = np.array([len(item["atoms"]) for item in items])
-            bonds = [len(item["ends"]) for item in items]
-            ends = np.concatenate([item["ends"] for item in items])
-            ends = ends + np.repeat(sizes.cumsum() - sizes, bonds)[:, None]
-            both = np.stack([ends, ends[:, ::-1]], axis=1).reshape(-1, 2)
-            inputs["atoms"] = torch.from_numpy(np.concatenate([item["atoms"] for item in items]))
-            inputs["bonds"] = torch.from_numpy(np.concatenate([item["bonds"] for item in items]).repeat(2, axis=0))
-            inputs["edge_index"] = torch.from_numpy(np.ascontiguousarray(both.T))
-            inputs["sizes"] = torch.from_numpy(sizes)
-        if self.fingerprint:
-            inputs["fingerprint"] = torch.from_numpy(np.stack([item["fingerprint"] for item in items]))
+        sizes = np.array([len(item.atoms) for item in items])
+        edges = [item.ends.shape[1] for item in items]
+        ends = np.concatenate([item.ends for item in items], axis=1)
+        inputs = {
+            "atoms": torch.from_numpy(np.concatenate([item.atoms for item in items])),
+            "bonds": torch.from_numpy(np.concatenate([item.bonds for item in items])),
+            "edge_index": torch.from_numpy(ends + np.repeat(sizes.cumsum() - sizes, edges)),
+            "sizes": torch.from_numpy(sizes),
+        }
+        if self.bits:
+            inputs["counts"] = torch.from_numpy(np.stack([item.counts for item in items]))
         return inputs
 
     def linear_features(self) -> Any:
-        from sklearn.preprocessing import FunctionTransformer
-
-        return FunctionTransformer(_morgan_rows)
-
-
-def _morgan_rows(smiles: Sequence[Any]) -> np.ndarray:
-    return np.stack([morgan_counts(molecule(value)) for value in smiles])
+        """Morgan counts (radius 2, 2,048 places), as their log1p."""
+        return morgan_counts()
 
 
-def fingerprint_size() -> int:
-    """Entries of a fingerprint."""
-    return MORGAN + len(descriptors(molecule("C")))
+def _columns(atom: Any) -> bytes:
+    """The columns of an atom that do not depend on its bonds' orders or on stereo."""
+    from rdkit.Chem import GetPeriodicTable
+
+    usual = GetPeriodicTable().GetAtomicWeight(atom.GetAtomicNum())
+    values = {
+        "element": min(atom.GetAtomicNum(), ELEMENTS - 1),
+        "neighbours": atom.GetTotalDegree(),
+        "hydrogens": atom.GetTotalNumHs(includeNeighbors=True),
+        "charge": max(atom.GetFormalCharge() + NEUTRAL, 0),
+        "isotope": int(abs(atom.GetMass() - usual) >= 1),
+    }
+    return bytes(min(values.get(name, 0), size - 1) for name, size in ATOM_COLUMNS.items())
 
 
-class Categories(nn.Module):
-    """Rows of categories -> the sum of their embeddings.
+def _centre_kind(atom: Any) -> int:
+    label = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""
+    return {"R": 1, "S": 2}.get(label, 3)
+
+
+def _morgan_generator(bits: int, radius: int) -> Any:
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+
+    return GetMorganGenerator(radius=radius, fpSize=bits)
+
+
+@register("graph", "molecule", extra="molecules")
+class MoleculeGNN(GraphNetwork):
+    """A message-passing network over atoms and bonds, with counts of fragments beside it.
+
+    Atoms and bonds are sums of learned embeddings of their categories. The counts are those of each category over the
+    molecule, which make up its formula, charge, rings and stereo centres, and those of the circular fragments. They are
+    projected to ``count_width`` and stand beside the readout of the network.
 
     Args:
-        sizes: how many values each column can take.
-        width: of the embeddings.
+        conv: "gine" (Hu et al. 2020) or "gat" (GATv2, Brody et al. 2022), both with the bonds' features.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the atoms become one vector.
+        width: width of the atoms.
+        layers: number of message-passing layers.
+        virtual_node: one more node a molecule, which hears and tells all atoms between the layers (Gilmer et al. 2017).
+        drop: dropout after each layer.
+        bits: places of the hashed fragments; 0: no counts stand beside the network.
+        radius: of the fragments, in bonds.
+        count_width: width of the projected counts.
+        input_drop: dropout of the counts.
+        count_drop: dropout of the projected counts.
     """
+
+    def __init__(
+        self,
+        conv: EdgeConv = "gine",
+        pooling: Pooling = "attention",
+        width: int = 256,
+        layers: int = 4,
+        virtual_node: bool = False,
+        drop: float = 0.0,
+        bits: int = 2048,
+        radius: int = 2,
+        count_width: int = 512,
+        input_drop: float = 0.0,
+        count_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if conv not in get_args(EdgeConv):
+            raise UsageError(f"MoleculeGNN: conv {conv!r} is none of {', '.join(get_args(EdgeConv))}.")
+        if bits < 0 or radius < 0:
+            raise UsageError(f"MoleculeGNN: bits {bits} and radius {radius} must be at least 0.")
+        need_rdkit()
+        self.processor = MoleculeProcessor(bits, radius)
+        self.atoms = _CategoryEmbedding(list(ATOM_COLUMNS.values()), width)
+        self.bonds = _CategoryEmbedding(list(BOND_COLUMNS.values()), width)
+        self._set_layers(conv, pooling, width, layers, drop, width, virtual_node)
+        categories = self.atoms.size + self.bonds.size + TOTALS
+        self.counts = Counts(categories, bits, count_width, input_drop, count_drop) if bits else None
+        self.width = width + count_width if bits else width
+
+    def forward(
+        self, atoms: Tensor, bonds: Tensor, edge_index: Tensor, sizes: Tensor, counts: Tensor | None = None
+    ) -> Tensor:
+        """The disjoint union of n molecules, as ``MoleculeProcessor.collate`` makes it -> ``(n, width)``."""
+        features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds))
+        if self.counts is None or counts is None:
+            return features
+        graph = node_graphs(sizes)
+        hydrogens, charge = (graph_sums(atoms[:, COLUMNS.index(name)], graph, len(sizes)) for name in SUMMED)
+        charge = charge - NEUTRAL * sizes
+        composition = [
+            self.atoms.counts(atoms, graph, len(sizes)),
+            self.bonds.counts(bonds, graph[edge_index[0]], len(sizes)),
+            torch.stack([sizes, hydrogens, charge.clamp(min=0), (-charge).clamp(min=0)], dim=1),
+        ]
+        return torch.cat([features, self.counts(torch.cat(composition, dim=1), counts)], dim=1)
+
+
+class _CategoryEmbedding(nn.Module):
+    """Columns of categories -> the sum of their embeddings, ``(n, columns)`` uint8 -> ``(n, width)``."""
 
     offsets: Tensor
 
     def __init__(self, sizes: Sequence[int], width: int) -> None:
         super().__init__()
-        self.table = nn.EmbeddingBag(sum(sizes), width, mode="sum")
+        self.size = sum(sizes)
+        self.table = nn.EmbeddingBag(self.size, width, mode="sum")
         self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
+        nn.init.normal_(self.table.weight, std=len(sizes) ** -0.5)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """``(n, columns)`` int64 -> ``(n, width)``."""
-        return self.table(rows + self.offsets)
+    def forward(self, columns: Tensor) -> Tensor:
+        return self.table(columns + self.offsets)
+
+    def counts(self, columns: Tensor, graph: Tensor, graphs: int) -> Tensor:
+        """How often each category occurs in each graph, ``(graphs, size)`` int64; ``graph`` ``(n,)`` int64 in [0, graphs)."""
+        places = graph[:, None] * self.size + columns + self.offsets
+        return places.flatten().bincount(minlength=graphs * self.size).reshape(graphs, self.size)
 
 
-@register("graph", "molecule", extra="molecules")
-class Molecule(Encoder):
-    """A message-passing network over atoms and bonds, a perceptron over a fingerprint, or both side by side.
+def graph_sums(values: Tensor, graph: Tensor, graphs: int) -> Tensor:
+    """The sum of a column ``(n,)`` in each graph, ``(graphs,)`` int64; ``graph`` ``(n,)`` int64 in [0, graphs)."""
+    return torch.zeros(graphs, dtype=torch.int64, device=values.device).index_add(0, graph, values.long())
 
-    Args:
-        conv: "gine" (Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), both with bond features; "none": the fingerprint alone.
-        pooling: how the atoms become one vector: "sum", "mean", "max" or "attention".
-        width: width of the atoms.
-        layers: number of message-passing layers.
-        virtual_node: a node that all atoms of a molecule see and that sees all (Gilmer et al. 2017, section 5.2).
-        fingerprint: width of the perceptron over Morgan counts and descriptors; 0: none.
-        drop: dropout in the layers and of the features.
-        fingerprint_drop: in training, the probability that an entry of the fingerprint is left out.
+
+class Counts(nn.Module):
+    """Counts of categories ``(n, categories)`` and of fragments ``(n, bits)`` -> ``(n, width)``.
+
+    Of both the log1p is taken. The categories are standardised (Ioffe and Szegedy 2015), so that a rare one weighs as much
+    as a common one; the fragments, of which most are rare, are not.
     """
 
-    def __init__(
-        self,
-        conv: Conv = "gine",
-        pooling: Pooling = "sum",
-        width: int = 256,
-        layers: int = 4,
-        virtual_node: bool = False,
-        fingerprint: int = 1024,
-        drop: float = 0.2,
-        fingerprint_drop: float = 0.3,
-    ) -> None:
+    def __init__(self, categories: int, bits: int, width: int, input_drop: float, drop: float) -> None:
         super().__init__()
-        if conv not in get_args(Conv) or pooling not in get_args(Pooling):
-            raise UsageError(
-                f"Molecule: conv {conv!r} is none of {get_args(Conv)}, or pooling {pooling!r} of {get_args(Pooling)}."
-            )
-        if conv == "none" and not fingerprint:
-            raise UsageError("Molecule: with conv none there must be a fingerprint.")
-        if not 0 <= fingerprint_drop < 1:
-            raise UsageError(f"Molecule: fingerprint_drop {fingerprint_drop} lies outside [0, 1).")
-        graph = conv != "none"
-        self.width = (width if graph else 0) + fingerprint
-        self.processor = MoleculeProcessor(graph, fingerprint > 0, fingerprint_drop)
-        if graph:
-            self.atoms, self.bonds = Categories(list(ATOM.values()), width), Categories(list(BOND.values()), width)
-            self.convs = nn.ModuleList(message_passing(conv, width, width) for _ in range(layers))
-            self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
-            self.virtual = nn.ModuleList(
-                nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
-                for _ in range(layers * virtual_node)
-            )
-            self.pool, self.pooled = readout(pooling, width), nn.Sequential(nn.LayerNorm(width), nn.Dropout(drop))
-            self.drop = nn.Dropout(drop)
-        if fingerprint:
-            self.counts = nn.Sequential(
-                nn.Linear(fingerprint_size(), fingerprint), nn.LayerNorm(fingerprint), nn.GELU(), nn.Dropout(drop)
-            )
+        self.standardise = nn.BatchNorm1d(categories, affine=False)
+        self.project = nn.Linear(categories + bits, width)
+        self.input_drop = nn.Dropout(input_drop)
+        self.norm = nn.LayerNorm(width)
+        self.drop = nn.Dropout(drop)
+        nn.init.normal_(self.project.weight, std=width**-0.5)
 
-    def forward(
-        self,
-        atoms: Tensor | None = None,
-        bonds: Tensor | None = None,
-        edge_index: Tensor | None = None,
-        sizes: Tensor | None = None,
-        fingerprint: Tensor | None = None,
-    ) -> Tensor:
-        """The inputs of ``MoleculeProcessor.collate`` for n molecules -> ``(n, width)``."""
-        features = []
-        if atoms is not None and bonds is not None and edge_index is not None and sizes is not None:
-            features.append(self._of_graph(atoms, bonds, edge_index, sizes))
-        if fingerprint is not None:
-            features.append(self.counts(fingerprint))
-        return torch.cat(features, dim=1)
+    def forward(self, categories: Tensor, fragments: Tensor) -> Tensor:
+        dtype = self.project.weight.dtype
+        standard = self.standardise(categories.to(dtype).log1p()).clamp(-4, 4)
+        standard = standard * CATEGORY_SCALE
+        rows = self.input_drop(torch.cat([standard, fragments.to(dtype).log1p() * FRAGMENT_SCALE], dim=1))
+        return self.drop(self.norm(self.project(rows)))
 
-    def _of_graph(self, atoms: Tensor, bonds: Tensor, edge_index: Tensor, sizes: Tensor) -> Tensor:
-        nodes, edges = self.atoms(atoms), self.bonds(bonds)
-        graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
-        for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            nodes = nodes + self.drop(nn.functional.gelu(conv(norm(nodes), edge_index, edge_attr=edges)))
-            if self.virtual:
-                mean = torch.zeros(len(sizes), nodes.shape[1], dtype=nodes.dtype, device=nodes.device)
-                mean = mean.index_add(0, graph, nodes) / sizes[:, None]
-                nodes = nodes + self.virtual[layer](mean)[graph]
-        return self.pooled(self.pool(nodes, graph, dim_size=len(sizes)))
+
+def need_rdkit() -> None:
+    try:
+        import rdkit  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "Molecules need RDKit, which is not installed; install it with: pip install 'multimodal[molecules]'."
+        ) from error
+
+
+def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
+    """A scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    need_rdkit()
+    return FunctionTransformer(_log_counts, kw_args={"bits": bits, "radius": radius})
+
+
+def _log_counts(smiles: Sequence[str], bits: int, radius: int) -> np.ndarray:
+    generator = _morgan_generator(bits, radius)
+    return np.log1p(np.stack([generator.GetCountFingerprintAsNumPy(parse(text)) for text in smiles]), dtype=np.float32)

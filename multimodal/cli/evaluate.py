@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.main import folder, parser
@@ -18,6 +19,11 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
     p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
     p.add_argument("--pool", metavar="SPLIT", help="search in this split, or in all rows (default: the split itself)")
+    p.add_argument(
+        "--baseline",
+        choices=("linear",),
+        help="also fit and measure a linear baseline, where modalities have features for it",
+    )
     p.add_argument("--out", type=folder, help="also write evaluation.json and retrieval.png to this folder")
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p, KEYS)
@@ -33,7 +39,9 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.core.rejects import Rejects
     from multimodal.data.loading import ordered_loader
     from multimodal.data.of_run import data_of
+    from multimodal.data.samples import readable_rows
     from multimodal.evaluation.chart import save_chart
+    from multimodal.evaluation.linear import TableRows, linear_retrieval
     from multimodal.evaluation.retrieval import retrieval
     from multimodal.evaluation.table import retrieval_table
 
@@ -57,13 +65,22 @@ def run(command: str, arguments: list[str]) -> None:
         if searched is not None:
             candidates = embedder.embed_all(ordered_loader(data.samples, searched, processors, 256, rejects), advance)
     results = retrieval(queries, candidates)
+    baselines: dict[str, dict[str, Any]] = {}
+    if options.baseline:
+        tables = [
+            TableRows(*readable_rows(data.samples, part, processors))
+            for part in (data.samples.rows(data.train_split), rows, *([] if searched is None else [searched]))
+        ]
+        with progress("Fitting the linear baseline", 1) as advance:
+            baselines[options.baseline] = linear_retrieval(*tables, processors=processors)
+            advance(1)
     document = {
         "run": options.run,
         "split": split,
         "pool": options.pool or split,
         "seed": data.seed,
         "pairs": {pair: r.to_json() for pair, r in results.items()},
-        "baselines": {},
+        "baselines": {name: {pair: r.to_json() for pair, r in found.items()} for name, found in baselines.items()},
     }
     place = repr(split) if options.pool is None else f"{options.pool!r}, queries of {split!r}"
     title = f"Retrieval in {place} ({options.run})"
@@ -75,5 +92,7 @@ def run(command: str, arguments: list[str]) -> None:
         print(json.dumps(document, indent=1))
     else:
         Console().print(retrieval_table(results, title))
+        for name, found in baselines.items():
+            Console().print(retrieval_table(found, f"The {name} baseline, fitted on {data.train_split!r}"))
     if len(rejects):
         print(rejects.summary(), file=sys.stderr)

@@ -216,6 +216,23 @@ class Samples:
                 yield value
 
 
+def readable_rows(
+    samples: Samples, rows: np.ndarray, processors: Mapping[str, Processor]
+) -> tuple[dict[str, list[Any]], list[str]]:
+    """The rows that can be read: modality -> their raw values, of several columns the first that has one; their groups."""
+    values: dict[str, list[Any]] = {m: [] for m in processors}
+    groups = []
+    for row in rows.tolist():
+        if any(isinstance(part, Reject) for part in samples.items(row, processors)):
+            continue
+        sample = samples[row]
+        for modality, processor in processors.items():
+            value = sample.values.get(modality)
+            values[modality].append(resolve(value, samples.base) if processor.reads_files else value)
+        groups.append(sample.group)
+    return values, groups
+
+
 def _numbered(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
     """Distinct cells, as strings, in the order of their first coming; ``(cells,)`` int64 numbers of each."""
     known: dict[str, int] = {}

@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(MultimodalError, match=r"none\.json cannot be read: No such file"):
         processor(tmp_path / "none.json")
     (tmp_path / "large.json").write_text(json.dumps(small()))
-    monkeypatch.setattr("encoders.graph.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("encoders.graph_files.MAX_FILE_BYTES", 10)
     with pytest.raises(MultimodalError, match=r"large\.json is larger than"):
         processor(tmp_path / "large.json")
 
