@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress, islice
 from typing import Any
 
@@ -31,11 +32,14 @@ class SubwordProcessor(Processor):
         vocab_size: at most so many sub-words are learned.
         max_length: longer texts are cut after so many sub-words.
         word_drop: for training, the probability that a word is left out (one always stays).
+        word_split: for training, the probability that a sub-word falls into the two it was merged from, and so on.
     """
 
-    def __init__(self, vocab_size: int, max_length: int, word_drop: float) -> None:
-        self.vocab_size, self.max_length, self.word_drop = vocab_size, max_length, word_drop
+    def __init__(self, vocab_size: int, max_length: int, word_drop: float, word_split: float = 0.0) -> None:
+        self.vocab_size, self.max_length = vocab_size, max_length
+        self.word_drop, self.word_split = word_drop, word_split
         self._tokenizer: Any = None
+        self._parts: dict[int, tuple[int, int]] = {}  # a learned sub-word -> the two it was merged from
 
     def fit(self, values: Iterable[str]) -> None:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -64,6 +68,9 @@ class SubwordProcessor(Processor):
     def _take(self, tokenizer: Any) -> None:
         tokenizer.encode_special_tokens = True  # "[PAD]" in a text is text
         self._tokenizer = tokenizer
+        model = json.loads(tokenizer.to_str())["model"]
+        number = model["vocab"]
+        self._parts = {number[a + b]: (number[a], number[b]) for a, b in model["merges"]}
 
     def state(self) -> dict[str, Any]:
         return {} if self._tokenizer is None else {"tokenizer": self._tokenizer.to_str()}
@@ -74,7 +81,7 @@ class SubwordProcessor(Processor):
         if state:
             self._take(Tokenizer.from_str(state["tokenizer"]))
         else:
-            self._tokenizer = None
+            self._tokenizer, self._parts = None, {}
 
     def __getstate__(self) -> dict[str, Any]:  # a tokenizer's own pickle forgets what _take sets
         return vars(self) | {"_tokenizer": self.state()}
@@ -102,7 +109,17 @@ class SubwordProcessor(Processor):
 
     def augment(self, item: list[list[int]], rng: np.random.Generator) -> list[list[int]]:
         keep = rng.random(len(item)) >= self.word_drop
-        return list(compress(item, keep)) or [item[rng.integers(len(item))]]
+        words = list(compress(item, keep)) or [item[rng.integers(len(item))]]
+        if not self.word_split:
+            return words
+        return [[part for token in word for part in self._split(token, rng)] for word in words]
+
+    def _split(self, token: int, rng: np.random.Generator) -> Iterator[int]:
+        if token in self._parts and rng.random() < self.word_split:
+            for part in self._parts[token]:
+                yield from self._split(part, rng)
+        else:
+            yield token
 
     def collate(self, items: Sequence[list[list[int]]]) -> Inputs:
         """``tokens``: ``(n, length of the longest)`` int64, 0 after the end."""
@@ -131,6 +148,8 @@ class TextTransformer(Encoder):
         max_length: longest text, in sub-words; the rest is cut.
         drop: dropout in the layers.
         word_drop: in training, the probability that a word is left out of the text.
+        word_split: in training, the probability that a sub-word falls into the two it was merged from, each of which may
+            fall again (as BPE dropout, Provilkov et al. 2020): words never met are then read by familiar parts.
     """
 
     def __init__(
@@ -142,6 +161,7 @@ class TextTransformer(Encoder):
         max_length: int = 64,
         drop: float = 0.1,
         word_drop: float = 0.0,
+        word_split: float = 0.0,
     ) -> None:
         super().__init__()
         if vocab_size < 3 or heads < 1 or width % heads:
@@ -149,7 +169,7 @@ class TextTransformer(Encoder):
                 f"TextTransformer: width {width} must be a multiple of heads {heads}, vocab_size at least 3."
             )
         self.width = width
-        self.processor = SubwordProcessor(vocab_size, max_length, word_drop)
+        self.processor = SubwordProcessor(vocab_size, max_length, word_drop, word_split)
         self.tokens = nn.Embedding(vocab_size, width, padding_idx=PAD)
         self.positions = nn.Parameter(torch.randn(max_length, width) * 0.02)
         nn.init.normal_(self.tokens.weight, std=0.02)

@@ -266,6 +266,30 @@ def test_the_share_of_words_left_out_is_word_drop() -> None:
     assert alone == {0, 1, 2}  # any word may be the one that stays
 
 
+# sub-words split
+
+
+@given(text=texts, seed=st.integers(0, 2**32), word_split=st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_words_that_fall_apart_still_spell_the_text(text: str, seed: int, word_split: float) -> None:
+    processor = SubwordProcessor(120, 12, 0.0, word_split)
+    processor.load_state(fitted().state())
+    words = processor(text)
+    split = processor.augment(words, np.random.default_rng(seed))
+    spelled = processor._tokenizer.id_to_token
+    assert ["".join(map(spelled, word)) for word in split] == ["".join(map(spelled, word)) for word in words]
+    assert split == processor.augment(words, np.random.default_rng(seed))
+
+
+def test_word_split_of_1_leaves_single_letters_and_of_0_the_words(processor: SubwordProcessor) -> None:
+    words = processor(CORPUS[0])
+    assert processor.augment(words, np.random.default_rng(0)) == words
+    letters = SubwordProcessor(120, 12, 0.0, 1.0)
+    letters.load_state(processor.state())
+    for word in letters.augment(words, np.random.default_rng(0)):
+        assert all(len(processor._tokenizer.id_to_token(token)) == 1 for token in word)
+
+
 # features
 
 
