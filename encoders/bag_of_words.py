@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from encoders.text import word_counts
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
@@ -113,6 +114,9 @@ class BagProcessor(Processor):
             "weights": torch.from_numpy(np.concatenate(weights)),
             "sizes": torch.tensor([len(found) for found in terms]),
         }
+
+    def linear_features(self) -> Any:
+        return word_counts()
 
 
 def _chunks(text: str) -> list[str]:

@@ -128,12 +128,16 @@ class SubwordProcessor(Processor):
         return {"tokens": torch.tensor([text + [PAD] * (length - len(text)) for text in texts])}
 
     def linear_features(self) -> Any:
-        """Weighted counts of words and pairs of words; whatever is visible is part of some word, as in few, odd texts."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
+        return word_counts()
 
-        return TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), max_features=LINEAR_FEATURES, token_pattern=r"\w+|[^\w\s]"
-        )
+
+def word_counts() -> Any:
+    """Weighted counts of words and pairs of words; whatever is visible is part of some word, as in few, odd texts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), max_features=LINEAR_FEATURES, token_pattern=r"\w+|[^\w\s]"
+    )
 
 
 @register("text", "transformer")

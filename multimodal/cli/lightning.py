@@ -140,13 +140,15 @@ class CommandLine(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         checkpoints = self.run_folder / CHECKPOINTS
-        # the configuration's own callbacks come after those that look at the weights they may have put in place
-        callbacks[:0] = [
+        named = config["callbacks"] or []
+        # The configuration's own come after those that look at the weights: an average may stand in place of the weights.
+        config["callbacks"] = [
             Summary(),
             RetrievalMonitor(),
             Throughput(),
             LearningRateMonitor("step"),
             SaveBestModel(self.run_folder, MONITOR),
+            *(named if isinstance(named, list) else [named]),
         ]
         callbacks += [
             StopOnInterrupt(checkpoints / "last.ckpt"),

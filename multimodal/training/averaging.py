@@ -27,6 +27,8 @@ class AveragedWeights(WeightAveraging):
             raise UsageError(f"AveragedWeights: decay {decay} lies outside (0, 1).")
 
         def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+            if not averaged.is_floating_point():  # a count or a place: a mean of it means nothing
+                return current
             d = min(decay, (1 + int(updates)) / (10 + int(updates)))
             return d * averaged + (1 - d) * current
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from encoders.bag_of_words import BagOfWords, BagProcessor
+from encoders.text import SubwordProcessor
 from multimodal.core import registry
 from multimodal.core.errors import Unreadable, UsageError
 
@@ -125,3 +126,9 @@ def test_an_unfitted_vocabulary_and_wrong_settings_are_refused() -> None:
         registry.create("text", "bag", vocab_size=0)
     with pytest.raises(UsageError, match="shortest 0"):
         registry.create("text", "bag", shortest=0)
+
+
+def test_linear_features_are_those_of_the_other_text_encoder() -> None:
+    found = fitted().linear_features().fit_transform(TEXTS)
+    expected = SubwordProcessor(120, 12, 0.0).linear_features().fit_transform(TEXTS)
+    assert (found != expected).nnz == 0
