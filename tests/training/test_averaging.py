@@ -99,7 +99,7 @@ def test_whole_numbers_are_taken_as_they_are() -> None:
     averaged = AveragedModel(module, use_buffers=True, **callback._kwargs)
     for _ in range(5):
         averaged.update_parameters(module)
-    assert averaged.module.offsets.tolist() == [0, 119, 131]
+    assert [offsets.tolist() for offsets in averaged.module.buffers()] == [[0, 119, 131]]
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1])
