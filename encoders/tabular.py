@@ -33,15 +33,15 @@ class TabularProcessor(Processor):
     """Rows of numbers and categories -> standardised numbers and rows of a table of embeddings.
 
     Raw values: mappings from columns to a number, a string, a boolean, a list of numbers, or nothing (None, NaN, an
-    empty string). ``fit`` learns the columns: one that holds nothing but numbers, or lists of numbers of one length, is
-    numeric, each other one categorical. Numbers are brought to mean 0 and standard deviation 1 over the training split.
-    Of a categorical column every value of the training split has a row of its own in the table, and so have "missing"
-    and "unknown". Columns that ``fit`` did not see are passed over.
+    empty string). ``fit`` learns the columns: one that holds nothing but numbers (also as text, as in CSV files), or
+    lists of numbers of one length, is numeric, each other one categorical. Numbers are brought to mean 0 and standard
+    deviation 1 over the training split. Of a categorical column every value of the training split has a row of its own
+    in the table, and so have "missing" and "unknown". Columns that ``fit`` did not see are passed over.
 
     Args:
         numbers: at most so many numbers in a row; a list counts with its length.
         categories: at most so many rows of the table, over all columns. The rarest values beyond it are unknown.
-        numeric: columns that are numeric whatever they hold; strings in them are read as numbers.
+        numeric: columns that are numeric whatever they hold.
         categorical: columns that are categorical whatever they hold, such as codes.
         cell_drop: for training, the probability that a number is hidden as missing, a category as unknown.
     """
@@ -188,7 +188,16 @@ def _is_list(cell: Any) -> bool:
 def _is_numeric(cells: Iterable[Any]) -> bool:
     lengths = {len(c) if _is_list(c) else None for c in cells if not _is_missing(c)}
     numbers = (n for c in cells if not _is_missing(c) for n in (c if _is_list(c) else [c]))
-    return len(lengths) == 1 and all(_is_number(n) or n is None for n in numbers)
+    return len(lengths) == 1 and all(n is None or _reads_as_number(n) for n in numbers)
+
+
+def _reads_as_number(cell: Any) -> bool:
+    """A CSV file has text in all its cells."""
+    if not isinstance(cell, str):
+        return _is_number(cell)
+    with suppress(ValueError):
+        return math.isfinite(float(cell))
+    return False
 
 
 def _name(cell: Any) -> str:

@@ -13,6 +13,7 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.data.files import resolve
+from multimodal.data.joined import parts_of
 
 Cell = Callable[[str], Any]  # column -> the value of one row there; None: missing
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -30,7 +31,7 @@ class Columns:
     """The meaning of a table's columns.
 
     Args:
-        columns: modality -> the columns that hold it. Several are alternatives.
+        columns: modality -> the columns that hold it. Several are alternatives; ``price+colour`` is one value of both.
         key: the column that names a row; None: the row number.
         group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
         split: the column that names each row's split, or the shares of splits that groups are dealt to.
@@ -62,10 +63,11 @@ class Columns:
         named += [(f"negatives.{m}", column) for m, several in self.negatives.items() for column in several]
         named += [(option, c) for option in ("key", "group", "split") if isinstance(c := getattr(self, option), str)]
         for option, column in named:
-            if column not in columns:
-                raise UsageError(
-                    f"{option}: the table {table!r} has no column {column!r}.{suggest(column, list(columns))}"
-                )
+            for part in parts_of(column, columns) if option.startswith("columns.") else (column,):
+                if part not in columns:
+                    raise UsageError(
+                        f"{option}: the table {table!r} has no column {part!r}.{suggest(part, list(columns))}"
+                    )
 
     def key_of(self, cell: Cell, number: str) -> str:
         """The row's name; its number where it has none."""

@@ -38,7 +38,7 @@ class DataModule(pl.LightningDataModule):
         table: "glyphs"; a CSV, TSV, JSON Lines or Parquet file, WebDataset tar shards or a pattern for several files; a
             folder of such files, of a saved ``datasets`` data set or of any files; an fsspec URL; hf:OWNER/NAME.
         columns: modality -> the column that holds it. Several are alternatives: training draws one each time, evaluation
-            takes all, as one group.
+            takes all, as one group. price+colour is one value of both columns, for encoders of rows.
         key: the column that names a row; null: the row number.
         group: the column whose equal values make rows positives of each other; null: none are.
         split: the column that names each row's split, or shares like {train: 0.9, test: 0.1} in which groups are dealt;

@@ -16,6 +16,7 @@ from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
 from multimodal.data.columns import SHARES, Columns, dealt_numbers
 from multimodal.data.files import resolve
+from multimodal.data.joined import with_joined
 from multimodal.data.tables import Access, open_table
 
 
@@ -25,7 +26,8 @@ class Samples:
 
     Args:
         table: the table's name, or in Python the table; see ``open_table``.
-        columns: modality -> the column that holds it, or several that are alternatives.
+        columns: modality -> the column that holds it, or several that are alternatives; ``price+colour`` is one value of
+            both, a mapping.
         key: the column that names a row; None: the row number.
         group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
         split: the column that names each row's split, or the share of each split (``{train: 0.9, test: 0.1}``) in which
@@ -57,6 +59,7 @@ class Samples:
         )
         object.__setattr__(self, "meaning", meaning)
         table = open_table(self.table, self.options, self.access)
+        table = with_joined(table, [column for columns in meaning.columns.values() for column in columns])
         object.__setattr__(self, "_open", table)
         self.meaning.check(table.name, table.columns)
 

@@ -28,6 +28,7 @@ from multimodal.core.rejects import Rejects
 from multimodal.data.arrow import raw
 from multimodal.data.columns import Columns
 from multimodal.data.files import resolve
+from multimodal.data.joined import joined, parts_of
 from multimodal.data.loading import CheckedLoader, Collate
 from multimodal.data.tables import Source, stream_of
 
@@ -47,7 +48,8 @@ class StreamedRow:
         return f"{posixpath.basename(self.file)}:{self.number}"
 
     def cell(self, column: str) -> Any:
-        return raw(self.cells.get(column))
+        parts = parts_of(column, self.cells)
+        return raw(self.cells.get(column)) if len(parts) == 1 else joined(self.cell, parts)
 
 
 @dataclass(frozen=True)

@@ -284,3 +284,17 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_column_cannot_be_both() -> None:
     with pytest.raises(UsageError, match="a cannot be both numeric and categorical"):
         TabularMLP(numeric=["a"], categorical=["a", "b"])
+
+
+def test_numbers_as_text_are_numbers_until_a_word_is_among_them() -> None:
+    rows = [
+        {"size": "1", "code": "7"},
+        {"size": " 2.5 ", "code": "x"},
+        {"size": "", "code": "8"},
+        {"size": "1e1", "code": ""},
+    ]
+    reader = TabularProcessor(4, 16)
+    reader.fit(rows)
+    assert reader.state()["numeric"]["size"]["means"] == [pytest.approx(4.5)]
+    assert reader.state()["categorical"] == {"code": ["7", "8", "x"]}
+    assert reader(rows[2])["missing"].tolist() == [1, 0, 0, 0]

@@ -1,0 +1,63 @@
+"""Several columns as one value: ``price+colour`` is a mapping of both, for encoders of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from multimodal.core.table import Table
+
+SIGN = "+"
+
+
+def parts_of(column: str, columns: Iterable[str]) -> tuple[str, ...]:
+    """The columns that a name stands for: a column of that name, else those that it joins."""
+    return (column,) if column in columns else tuple(part.strip() for part in column.split(SIGN))
+
+
+def joined(cell: Callable[[str], Any], parts: Iterable[str]) -> dict[str, Any] | None:
+    """Column -> its value in one row, without the missing ones; None where all are missing."""
+    return {part: value for part in parts if (value := cell(part)) is not None} or None
+
+
+class JoinedColumns(Table):
+    """A table with further columns, each of which joins some of its own.
+
+    Args:
+        table: whose columns are joined.
+        joins: name -> the columns that are one value there.
+    """
+
+    def __init__(self, table: Table, joins: dict[str, tuple[str, ...]]) -> None:
+        self._table, self._joins = table, joins
+        self.name, self.base, self.metadata_columns = table.name, table.base, table.metadata_columns
+        self.columns = (*table.columns, *joins)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._table.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def value(self, row: int, column: str) -> Any:
+        if column in self._joins:
+            return joined(lambda part: self._table.value(row, part), self._joins[column])
+        return self._table.value(row, column)
+
+    def column(self, name: str) -> Any:
+        return super().column(name) if name in self._joins else self._table.column(name)
+
+    def present(self, name: str) -> np.ndarray:
+        if name in self._joins:
+            return np.any([self._table.present(part) for part in self._joins[name]], axis=0)
+        return self._table.present(name)
+
+
+def with_joined(table: Table, columns: Iterable[str]) -> Table:
+    """The table, with those of the named columns that join columns of it."""
+    joins = {c: parts for c in columns if len(parts := parts_of(c, table.columns)) > 1}
+    joins = {c: parts for c, parts in joins.items() if set(parts) <= set(table.columns)}
+    return JoinedColumns(table, joins) if joins else table
