@@ -24,6 +24,7 @@ UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
 EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
 SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
 LARGEST = 1e30  # a sample; its square would overflow
+NOISE_FREEDOM = 4  # degrees of freedom of a band's power: real and imaginary part of some two bins
 RATES = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
@@ -67,6 +68,7 @@ class SpectrogramProcessor(Processor):
             voice has (vocal tract length perturbation, Jaitly and Hinton 2013, on the mel scale).
         response: for training, another microphone's: each of three cosines over the bands (of a half, one and one and a
             half periods) is added with a random factor of up to so many dB.
+        noise: for training, noise of a random level is added, of up to so many dB above L - 60, under the same response.
         time_mask, band_mask: for training, the largest part of the frames and of the bands that each of two masks
             silences (SpecAugment, Park et al. 2019).
     """
@@ -83,11 +85,12 @@ class SpectrogramProcessor(Processor):
         stretch: float = 0.0,
         warp: float = 0.0,
         response: float = 0.0,
+        noise: float = 0.0,
         time_mask: float = 0.0,
         band_mask: float = 0.0,
     ) -> None:
         self.rate, self.mels, self.max_seconds = rate, mels, max_seconds
-        self.stretch, self.warp, self.response = stretch, warp, response
+        self.stretch, self.warp, self.response, self.noise = stretch, warp, response, noise
         self.time_mask, self.band_mask = time_mask, band_mask
         self.hop = max(round(hop * rate), 1)
         self.window = torch.hann_window(max(round(window * rate), 2))
@@ -183,6 +186,8 @@ class SpectrogramProcessor(Processor):
             places = torch.tensor([[[math.exp(log_scale), 0, shift], [0, 1, 0]]], dtype=item.dtype)
             grid = functional.affine_grid(places, [1, 1, frames, self.mels], align_corners=False)
             item = functional.grid_sample(item[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
+        if self.noise:
+            item = self._with_noise(item, rng)
         angles = torch.pi * torch.arange(1, 4)[:, None] * torch.linspace(0, 1, self.mels)
         factors = torch.from_numpy(rng.uniform(-self.response, self.response, (3, 1))).to(item.dtype)
         item = (item + (factors * angles.cos()).sum(dim=0) / UNIT).clamp(min=0)
@@ -190,6 +195,12 @@ class SpectrogramProcessor(Processor):
             item[_mask(frames, self.time_mask, rng)] = 0
             item[:, _mask(self.mels, self.band_mask, rng)] = 0
         return item
+
+    def _with_noise(self, item: Tensor, rng: np.random.Generator) -> Tensor:
+        """Powers add; that of noise varies from window to window as those of a Gaussian process do (chi-squared)."""
+        level = 10 ** (rng.uniform(0, self.noise) / 10) - 1  # of the softest that an item tells
+        power = torch.from_numpy(level * rng.chisquare(NOISE_FREEDOM, item.shape) / NOISE_FREEDOM).to(item.dtype)
+        return (10 ** (item * (UNIT / 10)) + power).log10() * (10 / UNIT)
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``spectrogram``: ``(n, longest, mels)`` float32, 0 after the end; ``frames``: ``(n,)`` int64."""
@@ -280,6 +291,7 @@ class SpectrogramCNN(Encoder):
         stretch: in training, random change of tempo, up to this natural logarithm of the factor.
         warp: in training, random scale and shift of the bands up to this part of them, as between voices.
         response: in training, a random response of the microphone, of three components of up to so many dB.
+        noise: in training, noise is added, of up to so many dB above what is 60 dB softer than the loudest.
         time_mask: in training, two stretches of up to this part of the frames are silenced.
         band_mask: in training, two ranges of up to this part of the bands are silenced.
     """
@@ -296,6 +308,7 @@ class SpectrogramCNN(Encoder):
         stretch: float = 0.2,
         warp: float = 0.1,
         response: float = 5.0,
+        noise: float = 0.0,
         time_mask: float = 0.1,
         band_mask: float = 0.1,
     ) -> None:
@@ -308,14 +321,16 @@ class SpectrogramCNN(Encoder):
                 f" {RATES[0]} to {RATES[1]}; window {window}, hop {hop} and max_seconds {max_seconds} positive."
             )
         if not (
-            min(time_mask, band_mask) >= 0 and max(time_mask, band_mask) <= 1 and min(stretch, warp, response) >= 0
+            min(time_mask, band_mask) >= 0
+            and max(time_mask, band_mask) <= 1
+            and min(stretch, warp, response, noise) >= 0
         ):
             raise UsageError(
                 f"SpectrogramCNN: time_mask {time_mask} and band_mask {band_mask} must lie in [0, 1], stretch {stretch},"
-                f" warp {warp} and response {response} be at least 0."
+                f" warp {warp}, response {response} and noise {noise} be at least 0."
             )
         self.processor = SpectrogramProcessor(
-            rate, mels, window, hop, max_seconds, stretch, warp, response, time_mask, band_mask
+            rate, mels, window, hop, max_seconds, stretch, warp, response, noise, time_mask, band_mask
         )
         widths = [channels * 2**stage for stage in range(4)]
         self.stem = nn.Conv2d(1, channels, 3, padding=1)

@@ -247,7 +247,14 @@ def test_a_missing_library_is_told_with_what_installs_it(library: str, monkeypat
 @given(seed=st.integers(0, 2**32), strength=st.floats(0, 0.5))
 @settings(max_examples=25, deadline=None)
 def test_a_variant_is_determined_by_the_random_numbers(seed: int, strength: float) -> None:
-    reader = processor(stretch=strength, warp=strength, response=9 * strength, time_mask=strength, band_mask=strength)
+    reader = processor(
+        stretch=strength,
+        warp=strength,
+        response=9 * strength,
+        noise=40 * strength,
+        time_mask=strength,
+        band_mask=strength,
+    )
     item = reader(NOISE)
     before = item.clone()
     one, two = (reader.augment(item, np.random.default_rng(seed)) for _ in range(2))
@@ -289,6 +296,23 @@ def test_a_response_adds_cosines_over_the_bands_to_every_frame() -> None:
     assert (np.abs(factors) <= 6.01).all()
     assert (np.max(factors, axis=0) > 4).all()
     assert (np.min(factors, axis=0) < -4).all()
+
+
+def test_noise_of_a_random_level_fills_silence_and_leaves_what_is_loud() -> None:
+    reader, rng = processor(noise=30.0), np.random.default_rng(0)
+    item = torch.zeros(400, 20)
+    item[100:200] = 3
+    levels = []
+    for _ in range(60):
+        variant = reader.augment(item, rng)
+        assert (variant >= item).all()
+        assert variant[100:200].max() < 3.02
+        power = 10 ** (variant[200:] * 2) - 1  # of the softest that an item tells: 0 is 60 dB below the loudest
+        torch.testing.assert_close(power.mean(dim=0), power.mean().expand(20), rtol=0.3, atol=0)
+        assert float(power.var() / power.mean().square()) == pytest.approx(2 / 4, rel=0.2)  # chi-squared, 4 degrees
+        levels.append(10 * math.log10(power.mean() + 1))
+    assert max(levels) <= 31
+    assert np.mean(levels) == pytest.approx(15, abs=3)
 
 
 def test_stretching_and_warping_move_what_sounds() -> None:
@@ -372,7 +396,7 @@ def test_linear_features_are_the_bands_mean_and_spread() -> None:
         ({"max_seconds": -1.0}, r"max_seconds -1\.0 positive"),
         ({"channels": 0}, "channels 0 at least 1"),
         ({"time_mask": 1.5}, r"time_mask 1\.5 .* must lie in \[0, 1\]"),
-        ({"warp": -0.1}, r"warp -0\.1 and response 5\.0 be at least 0"),
+        ({"warp": -0.1}, r"warp -0\.1, response 5\.0 and noise 0\.0 be at least 0"),
         ({"mels": 100}, "100 mels are too many for windows of 0.025 s at 8000 Hz"),
     ],
 )
