@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,10 +34,11 @@ class TabularProcessor(Processor):
     """Rows of numbers and categories -> standardised numbers and rows of a table of embeddings.
 
     Raw values: mappings from columns to a number, a string, a boolean, a list of numbers, or nothing (None, NaN, an
-    empty string). ``fit`` learns the columns: one that holds nothing but numbers (also as text, as in CSV files), or
-    lists of numbers of one length, is numeric, each other one categorical. Numbers are brought to mean 0 and standard
-    deviation 1 over the training split. Of a categorical column every value of the training split has a row of its own
-    in the table, and so have "missing" and "unknown". Columns that ``fit`` did not see are passed over.
+    empty string); or such a mapping as the text of a JSON object. ``fit`` learns the columns: one that holds nothing but
+    numbers (also as text, as in CSV files), or lists of numbers of one length, is numeric, each other one categorical.
+    Numbers are brought to mean 0 and standard deviation 1 over the training split. Of a categorical column every value
+    of the training split has a row of its own in the table, and so have "missing" and "unknown". Columns that ``fit``
+    did not see are passed over.
 
     Args:
         numbers: at most so many numbers in a row; a list counts with its length.
@@ -63,8 +65,9 @@ class TabularProcessor(Processor):
     def fit(self, values: Iterable[Any]) -> None:
         cells: dict[str, list[Any]] = {}
         for row in values:
-            for column, cell in row.items() if isinstance(row, Mapping) else ():
-                cells.setdefault(column, []).append(cell)
+            with suppress(Unreadable):  # the reader skips this row
+                for column, cell in _columns(row).items():
+                    cells.setdefault(column, []).append(cell)
         cells = {c: cells[c] for c in sorted(cells)}
         for column in self.named:
             if column not in cells:
@@ -168,6 +171,9 @@ class TabularProcessor(Processor):
 
 
 def _columns(row: Any) -> Mapping[str, Any]:
+    if isinstance(row, str):
+        with suppress(ValueError, RecursionError):
+            row = json.loads(row)
     if not isinstance(row, Mapping):
         raise Unreadable("wrong type", f"a {type(row).__name__} is no row; give a mapping from columns to values.")
     return row

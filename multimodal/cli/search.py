@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from multimodal.cli.main import parser
 from multimodal.core.errors import UsageError
 
+WIDEST = 90  # characters of what tells of a row
 OWN_OPTIONS = ("--target", "--json", "--help")
 
 
@@ -42,7 +44,7 @@ def run(command: str, arguments: list[str]) -> None:
         print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
         return
     for hit in hits:
-        print(f"{hit.score:6.3f}  {_shown(hit.metadata)}  [{hit.modality} {hit.key}]")
+        print(f"{hit.score:6.3f}  {_shown(hit.metadata, hit.key)}  [{hit.modality} {hit.key}]")
 
 
 def _queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -61,9 +63,18 @@ def _queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     return queries, rest
 
 
-def _shown(metadata: dict[str, object]) -> str:
-    """A line for people: the character, if the hit is one and the terminal can show it, then the name."""
-    character, name = str(metadata.get("character", "")), str(metadata.get("name", ""))
+def _shown(metadata: dict[str, object], key: str) -> str:
+    """A line for people: the character, if the hit is one and the terminal can show it, then the name.
+
+    A row without a name is shown by what its columns say.
+    """
+    character = str(metadata.get("character", ""))
+    cells = [str(cell) for cell in metadata.values() if cell not in (None, "", key)]
+    name = (
+        str(metadata["name"])
+        if metadata.get("name")
+        else textwrap.shorten(" | ".join(cells), WIDEST, placeholder=" ...")
+    )
     encoding = sys.stdout.encoding or "ascii"
     if character and sys.stdout.isatty() and character.encode(encoding, "ignore").decode(encoding) == character:
         return f"{character}  {name}"

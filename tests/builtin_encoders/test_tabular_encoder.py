@@ -298,3 +298,12 @@ def test_numbers_as_text_are_numbers_until_a_word_is_among_them() -> None:
     assert reader.state()["numeric"]["size"]["means"] == [pytest.approx(4.5)]
     assert reader.state()["categorical"] == {"code": ["7", "8", "x"]}
     assert reader(rows[2])["missing"].tolist() == [1, 0, 0, 0]
+
+
+def test_the_text_of_a_json_object_is_a_row() -> None:
+    reader = TabularProcessor(4, 16)
+    reader.fit([*ROWS, "no row"])
+    assert reader.state() == fitted().state()
+    for one, other in zip(reader(json.dumps(ROWS[0])).values(), reader(ROWS[0]).values(), strict=True):
+        assert torch.equal(one, other)
+    assert refusal(reader, "[1]").reason == refusal(reader, "words").reason == "wrong type"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -248,6 +249,18 @@ def test_search_prints_a_line_a_hit_for_people(called: Called, run: Path, index:
         assert line.split()[0] == f"{hit['score']:.3f}"
         assert hit["metadata"]["name"] in line
         assert line.endswith(f"[{hit['modality']} {hit['key']}]")
+
+
+def test_rows_without_a_name_are_shown_by_their_cells(called: Called, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.csv").write_text(f"id,title,note\na,black star,\nb,white arrow,{'long ' * 40}\n")
+    table = [tmp_path / "words.csv", "--columns.text", "title", "--key", "id"]
+    called("embed", run, *table, "--out", tmp_path / "embeddings")
+    called("index", tmp_path / "embeddings", "--out", tmp_path / "index")
+    lines = called("search", run, tmp_path / "index", "--text", "star").splitlines()
+    one, other = sorted(lines, key=lambda line: line[-4:])
+    assert one.split(maxsplit=1)[1] == "black star  [text a]"
+    assert re.fullmatch(r"white arrow \| (long )+\.\.\.  \[text b\]", other.split(maxsplit=1)[1])
+    assert len(other) < 120
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
