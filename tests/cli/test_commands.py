@@ -254,7 +254,7 @@ def test_search_prints_a_line_a_hit_for_people(called: Called, run: Path, index:
 def test_rows_without_a_name_are_shown_by_their_cells(called: Called, run: Path, tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text(f"id,title,note\na,black star,\nb,white arrow,{'long ' * 40}\n")
     table = [tmp_path / "words.csv", "--columns.text", "title", "--key", "id"]
-    called("embed", run, *table, "--out", tmp_path / "embeddings")
+    called("embed", run / "model", *table, "--out", tmp_path / "embeddings")
     called("index", tmp_path / "embeddings", "--out", tmp_path / "index")
     lines = called("search", run, tmp_path / "index", "--text", "star").splitlines()
     one, other = sorted(lines, key=lambda line: line[-4:])
