@@ -26,6 +26,7 @@ from multimodal.core.pretrained import RUN_CONFIG
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
 from multimodal.training.callbacks import SaveBestModel, StopOnInterrupt, Summary, Throughput
+from multimodal.training.memory import FreeMemory
 from multimodal.training.module import EmbedderModule
 
 CHECKPOINTS = "checkpoints"
@@ -146,6 +147,7 @@ class CommandLine(LightningCLI):
             Summary(),
             RetrievalMonitor(),
             Throughput(),
+            FreeMemory(),
             LearningRateMonitor("step"),
             SaveBestModel(self.run_folder, MONITOR),
             *(named if isinstance(named, list) else [named]),

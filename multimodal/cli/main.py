@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
     # Where other work keeps cores busy, OpenMP threads that spin for long make every step wait; read as torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Each shape of a batch of texts or graphs has kernels of its own: thousands of them would be kept for nothing.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     try:
         if os.getcwd() not in sys.path:  # a class path may name a module of the user's project
             sys.path.append(os.getcwd())
