@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -18,14 +19,12 @@ class FreeMemory(Callback):
     a heap of 2 GB grows to 7 within two thousand steps.
     """
 
-    def __init__(self) -> None:
-        self.trim = _malloc_trim()
-
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         if trainer.global_step % EVERY == 0:
-            self.trim(0)
+            _malloc_trim()(0)
 
 
+@cache
 def _malloc_trim() -> Callable[[int], int]:
     try:
         return ctypes.CDLL(None).malloc_trim
