@@ -133,7 +133,7 @@ class DataModule(pl.LightningDataModule):
                     f"The model has an encoder for {modality!r}, but data.columns names none;"
                     f" have {list(self.meaning.columns)}."
                 )
-        if self.source is not None and self._module.embedder.frozen:
+        if self.source is not None and self._module.frozen:
             raise UsageError(
                 "The features of frozen encoders are kept by row, which a stream has not: set data.access."
             )
@@ -233,7 +233,7 @@ class DataModule(pl.LightningDataModule):
         embedder, trainer = self._module.embedder, self.trainer
         assert trainer is not None
         processors = dict(self._processors)
-        for modality in sorted(embedder.frozen):
+        for modality in sorted(self._module.frozen):
             made = features_of(
                 embedder.encoder(modality),
                 self.samples,
