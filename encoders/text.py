@@ -110,6 +110,9 @@ class SubwordProcessor(Processor):
         length = max(map(len, texts))
         return {"tokens": torch.tensor([text + [PAD] * (length - len(text)) for text in texts])}
 
+    def examples(self) -> list[Any]:
+        return ["a black heart", "a rightwards arrow with a tail, and one that has none"]
+
     def linear_features(self) -> Any:
         """Weighted counts of words and pairs of words; whatever is visible is part of some word, as in few, odd texts."""
         from sklearn.feature_extraction.text import TfidfVectorizer

@@ -43,6 +43,10 @@ class Processor(ABC):
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027 (most processors learn nothing)
         """Learn from the raw values of the training split (a vocabulary, a mean)."""
 
+    def examples(self) -> list[Any]:
+        """Raw values to try an exported encoder with: two at least, of different sizes (above 1) where values have a size."""
+        return []
+
     def linear_features(self) -> Any | None:
         """A fresh scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; None: there is none."""
         return None

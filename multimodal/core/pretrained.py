@@ -39,7 +39,7 @@ MAX_SETTINGS_BYTES = 256 * 2**20
 
 def describe(embedder: Embedder) -> dict[str, Any]:
     """All that rebuilds an embedder, but the weights; JSON values."""
-    encoders = {m: _describe_encoder(m, embedder.encoder(m)) for m in embedder.modalities}
+    encoders = {m: describe_encoder(m, embedder.encoder(m)) for m in embedder.modalities}
     for modality, entry in encoders.items():  # the ordinary case is not mentioned, as in models of earlier versions
         if embedder.head_kinds[modality] != "linear":
             entry["head"] = embedder.head_kinds[modality]
@@ -48,7 +48,7 @@ def describe(embedder: Embedder) -> dict[str, Any]:
     return {"format": FORMAT, "dim": embedder.dim, "encoders": encoders}
 
 
-def _describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
+def describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
     name, class_path = registry.names_of(modality, type(encoder))
     return {"name": name, "class": class_path, "settings": encoder.settings, "processor": encoder.processor.state()}
 
@@ -60,7 +60,7 @@ def fingerprint(embedder: Embedder) -> str:
 
 def encoder_fingerprint(encoder: Encoder) -> str:
     """The same of one encoder alone, whatever its modality is called."""
-    return _digest(_describe_encoder("", encoder), encoder.state_dict())
+    return _digest(describe_encoder("", encoder), encoder.state_dict())
 
 
 def _digest(description: dict[str, Any], weights: Mapping[str, Tensor]) -> str:
