@@ -82,6 +82,15 @@ class Encoder(nn.Module, ABC):
     def forward(self, **inputs: Tensor) -> Tensor:
         """The tensors of ``processor.collate`` for n items -> features ``(n, width)``."""
 
+    def parts(self, library: str) -> dict[str, Any] | None:
+        """What of this encoder a library's own format consists of, for export; None: it is no encoder of that library.
+
+        For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
+        ``state`` (the tower's weights by their names in that model), and of the image tower perhaps ``preprocess_cfg``.
+        For "sentence-transformers": ``modules``, the library's modules that make the features of texts.
+        """
+        return None
+
 
 def _recording(init: Any) -> Any:
     signature = inspect.signature(init)

@@ -16,14 +16,22 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import replace_folder
+from multimodal.export.open_clip import save_open_clip
 from multimodal.export.programs import save_onnx, save_torch_export
-from multimodal.export.towers import Tower, Trial, describe_inputs, describe_processor
+from multimodal.export.sentence_transformers import save_sentence_transformers
+from multimodal.export.towers import Tower, Trial, describe_inputs, describe_processor, difference_of
 
 Format = Literal["onnx", "torch-export", "open_clip", "sentence-transformers"]
 DESCRIPTION = "export.json"
-PROGRAMS: dict[str, tuple[str, Callable[[Tower, Trial, Path], Tensor]]] = {
+PROGRAMS: dict[str, tuple[str, Callable[[Tower, Trial, Path], Tensor]]] = {  # one file a tower
     "onnx": (".onnx", save_onnx),
     "torch-export": (".pt2", save_torch_export),
+}
+LIBRARIES: dict[
+    str, Callable[[Embedder, Sequence[Tower], Path], dict[str, dict[str, Any]]]
+] = {  # one model of them all
+    "open_clip": save_open_clip,
+    "sentence-transformers": save_sentence_transformers,
 }
 
 
@@ -62,15 +70,11 @@ def export(
         raise UsageError(f"There is no format {to!r}.{suggest(to, list(get_args(Format)))}")
     towers = [Tower(embedder, modality) for modality in modalities or embedder.modalities]
     with replace_folder(folder, marker=DESCRIPTION) as new:
-        suffix, save = PROGRAMS[to]
-        entries: dict[str, dict[str, Any]] = {}
-        for tower in towers:
-            trial = Trial.of(tower)
-            file = tower.modality + suffix
-            difference = trial.check(tower, save(tower, trial, new / file), to)
-            entries[tower.modality] = _describe(tower, trial) | {"file": file, "max_difference": difference}
-            if advance is not None:
-                advance(1)
+        if to in PROGRAMS:
+            entries = _programs(towers, to, new, advance)
+        else:
+            entries = LIBRARIES[to](embedder, towers, new)
+            entries = {t.modality: _describe(t) | entries[t.modality] for t in towers if t.modality in entries}
         description = {
             "to": to,
             "dim": embedder.dim,
@@ -84,13 +88,31 @@ def export(
     )
 
 
-def _describe(tower: Tower, trial: Trial) -> dict[str, Any]:
+def _programs(
+    towers: Sequence[Tower], to: Format, folder: Path, advance: Callable[[int], object] | None
+) -> dict[str, dict[str, Any]]:
+    suffix, save = PROGRAMS[to]
+    entries: dict[str, dict[str, Any]] = {}
+    for tower in towers:
+        trial = Trial.of(tower)
+        file = tower.modality + suffix
+        difference = difference_of(tower, save(tower, trial, folder / file), trial.vectors, to)
+        entries[tower.modality] = _describe(tower) | {
+            "inputs": describe_inputs(trial),
+            "output": {"vectors": "(n, dim) float32 of unit length"},
+            "file": file,
+            "max_difference": difference,
+        }
+        if advance is not None:
+            advance(1)
+    return entries
+
+
+def _describe(tower: Tower) -> dict[str, Any]:
     encoder = tower.encoder
     assert isinstance(encoder, Encoder)
     described = pretrained.describe_encoder(tower.modality, encoder)
     return {
         "encoder": {name: described[name] for name in ("name", "class", "settings")},
         "preprocessing": describe_processor(encoder.processor),
-        "inputs": describe_inputs(trial),
-        "output": {"vectors": "(n, dim) float32 of unit length"},
     }

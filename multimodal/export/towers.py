@@ -82,18 +82,19 @@ class Trial:
             for name, t in self.first.items()
         }
 
-    def check(self, tower: Tower, made: Tensor, to: str) -> float:
-        """The largest difference from the tower's vectors.
 
-        Raises:
-            MultimodalError: it is more than rounding.
-        """
-        difference = float((made - self.vectors).abs().max()) if made.shape == self.vectors.shape else float("inf")
-        if not difference <= TOLERANCE:
-            raise MultimodalError(
-                f"{tower.what} makes other vectors once it is exported to {to}: they differ by {difference:.2g}."
-            )
-        return difference
+def difference_of(tower: Tower, made: Tensor, expected: Tensor, to: str) -> float:
+    """The largest difference of the vectors that an exported tower makes from the model's.
+
+    Raises:
+        MultimodalError: it is more than rounding.
+    """
+    difference = float((made - expected).abs().max()) if made.shape == expected.shape else float("inf")
+    if not difference <= TOLERANCE:
+        raise MultimodalError(
+            f"{tower.what} makes other vectors once it is exported to {to}: they differ by {difference:.2g}."
+        )
+    return difference
 
 
 def describe_inputs(trial: Trial) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from multimodal.core.errors import UsageError
 from multimodal.core.layers import layers
 
 FACTOR = "rate"  # of the learning rate, in a group
+FUSED = ("cpu", "cuda")  # devices whose optimizers have fused kernels
 
 
 def parameter_groups(
@@ -61,9 +62,12 @@ def parameter_groups(
 
 
 def set_rates(optimizer: Optimizer) -> None:
-    """Multiply the learning rate of each group by its factor."""
+    """Multiply the learning rate of each group by its factor, and let one kernel take its step where there is one."""
     for group in optimizer.param_groups:
         group["lr"] *= group[FACTOR]
+        unset = "fused" in group and group["fused"] is group.get("foreach") is None
+        if unset and all(p.device.type in FUSED for p in group["params"]):
+            group["fused"] = True
 
 
 def _without_decay(model: nn.Module) -> set[nn.Parameter]:
