@@ -55,7 +55,8 @@ class ClipTower(Encoder):
         self.tower, self.model, self.config = tower, made, config
         self.width = made.text_projection.shape[1]
         if tower == "image":
-            self.processor = Pictures(made.visual.image_size[0])
+            size = made.visual.image_size
+            self.processor = Pictures(size if isinstance(size, int) else size[0])
             del made.transformer, made.token_embedding, made.ln_final, made.positional_embedding, made.text_projection
         else:
             self.processor = Tokens(made.context_length)

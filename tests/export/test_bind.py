@@ -77,6 +77,6 @@ def test_a_graph_bound_to_images_is_found_by_texts(
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "bound"), "--split", "unseen_characters", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["pairs"]
-    chance = 5 / found["graph->text"]["pool"]
+    assert found["text->graph"]["pool"] == 734  # 0.007 by chance; measured 0.53 and 0.47
     for pair in ("graph->text", "text->graph"):
-        assert found[pair]["recall@5"] > 10 * chance, found[pair]
+        assert found[pair]["recall@5"] > 0.3, found[pair]
