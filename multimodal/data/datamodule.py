@@ -133,10 +133,6 @@ class DataModule(pl.LightningDataModule):
                     f"The model has an encoder for {modality!r}, but data.columns names none;"
                     f" have {list(self.meaning.columns)}."
                 )
-        if self.source is not None and self._module.frozen:
-            raise UsageError(
-                "The features of frozen encoders are kept by row, which a stream has not: set data.access."
-            )
         if stage != "fit":
             return
         for modality, processor in self._processors.items():

@@ -43,7 +43,7 @@ class EmbedderModule(pl.LightningModule):
         heads: modality -> "linear" (the default), "mlp", or "none", which takes the encoder's features as they are.
         freeze: modality -> what of its encoder is not trained: "all", "none", or a regular expression of the names of its
             parts; or {step: one of these}, each from that step on. What an encoder that is frozen throughout makes of the
-            training rows is computed once and kept on disk; the rows are not augmented for it.
+            training rows is computed once and kept on disk (but for streams); the rows are not augmented for it.
         lora: modality -> adapters of low rank, which are trained instead of the encoder's own weights.
         rates: modality -> factor of the learning rate of its encoder.
         layer_decay: modality -> factor from each layer's learning rate to that of the layer before it.

@@ -6,14 +6,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import UsageError
 from multimodal.core.layers import layers
 
 FACTOR = "rate"  # of the learning rate, in a group
-FUSED = ("cpu", "cuda")  # devices whose optimizers have fused kernels
 
 
 def parameter_groups(
@@ -65,8 +64,8 @@ def set_rates(optimizer: Optimizer) -> None:
     """Multiply the learning rate of each group by its factor, and let one kernel take its step where there is one."""
     for group in optimizer.param_groups:
         group["lr"] *= group[FACTOR]
-        unset = "fused" in group and group["fused"] is group.get("foreach") is None
-        if unset and all(p.device.type in FUSED for p in group["params"]):
+        unset = isinstance(optimizer, Adam | AdamW | SGD) and group["fused"] is group["foreach"] is None
+        if unset and all(p.device.type in ("cpu", "cuda") for p in group["params"]):
             group["fused"] = True
 
 

@@ -19,7 +19,7 @@ from multimodal.core.lora import LoRA
 from multimodal.training.averaging import AveragedWeights
 from multimodal.training.freezing import Freezing
 from multimodal.training.module import EmbedderModule
-from multimodal.training.parameter_groups import parameter_groups
+from multimodal.training.parameter_groups import parameter_groups, set_rates
 from multimodal.training.recomputing import recompute_activations
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # Lightning's word on what is frozen
@@ -36,9 +36,9 @@ class VectorProcessor(Processor):
 class Block(nn.Module):
     calls = 0
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, drop: float) -> None:
         super().__init__()
-        self.linear, self.norm, self.drop = nn.Linear(width, width), nn.BatchNorm1d(width), nn.Dropout(0.3)
+        self.linear, self.norm, self.drop = nn.Linear(width, width), nn.BatchNorm1d(width), nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         type(self).calls += 1
@@ -48,11 +48,11 @@ class Block(nn.Module):
 class Deep(Encoder):
     """A stem, two blocks, a final norm."""
 
-    def __init__(self, width: int = 4) -> None:
+    def __init__(self, width: int = 4, drop: float = 0.3) -> None:
         super().__init__()
         self.width, self.processor = width, VectorProcessor()
         self.stem = nn.Linear(3, width)
-        self.blocks = nn.Sequential(Block(width), Block(width))
+        self.blocks = nn.Sequential(Block(width, drop), Block(width, drop))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,12 +69,12 @@ def sgd(groups: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=0.1, weight_decay=0.5)
 
 
-def fit(steps: int = 3, callbacks: list[Any] | None = None, **settings: Any) -> EmbedderModule:
+def fit(steps: int = 3, callbacks: list[Any] | None = None, drop: float = 0.3, **settings: Any) -> EmbedderModule:
     import lightning.pytorch as pl
 
     torch.manual_seed(0)
     chosen: dict[str, Any] = {"optimizer": sgd} | settings
-    module = EmbedderModule({"a": Deep(), "b": Deep()}, dim=4, **chosen)
+    module = EmbedderModule({"a": Deep(drop=drop), "b": Deep(drop=drop)}, dim=4, **chosen)
     trainer = pl.Trainer(
         max_steps=steps,
         logger=False,
@@ -213,6 +213,23 @@ def test_a_step_moves_each_part_by_its_rate() -> None:
         torch.testing.assert_close(scaled[name], factor * plain[name], rtol=1e-3, atol=1e-7)
 
 
+def test_one_kernel_takes_the_step_unless_the_configuration_says_otherwise() -> None:
+    def groups() -> list[Any]:
+        return [{"params": [nn.Parameter(torch.zeros(2, 2))], "rate": 0.5}]
+
+    for optimizer, fused in (
+        (torch.optim.AdamW(groups(), lr=0.1), True),
+        (torch.optim.SGD(groups(), lr=0.1), True),
+        (torch.optim.AdamW(groups(), lr=0.1, fused=False), False),
+        (torch.optim.AdamW(groups(), lr=0.1, foreach=True), None),
+        (torch.optim.Adagrad(groups(), lr=0.1), None),  # has no kernel on GPUs
+        (torch.optim.Rprop(groups(), lr=0.1), None),
+    ):
+        set_rates(optimizer)
+        (group,) = optimizer.param_groups
+        assert (group.get("fused"), group["lr"]) == (fused, 0.05), optimizer
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -267,9 +284,10 @@ def test_one_switch_compiles_the_encoders(monkeypatch: pytest.MonkeyPatch) -> No
 def test_compiled_steps_are_the_plain_steps() -> None:
     import torch._dynamo
 
-    plain = fit(2, freeze={"b": {0: "all", 1: "none"}}).state_dict()
+    settings: dict[str, Any] = {"drop": 0.0, "freeze": {"b": {0: "all", 1: "none"}}}
+    plain = fit(2, **settings).state_dict()
     torch._dynamo.reset()
-    compiled = fit(2, freeze={"b": {0: "all", 1: "none"}}, compile=True).state_dict()
+    compiled = fit(2, compile=True, **settings).state_dict()
     assert plain.keys() == compiled.keys()
-    for name in plain:  # dropout draws other numbers
-        assert plain[name].shape == compiled[name].shape
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-4, atol=1e-5)

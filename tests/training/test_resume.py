@@ -148,6 +148,18 @@ def test_a_stream_that_was_stopped_resumes_at_its_sample(
     assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
 
 
+def test_a_frozen_encoder_of_a_stream_runs_at_every_step_and_stays_as_it_is(
+    streamed_config: Path, tmp_path: Path
+) -> None:
+    for name, steps in (("short", VALIDATE_EVERY), ("long", STEPS)):
+        frozen = ["--model.freeze.text", "all", "--trainer.max_steps", str(steps)]
+        assert fit(streamed_config, tmp_path / name, *frozen) == 0
+    short, long = state(tmp_path / "short")["state_dict"], state(tmp_path / "long")["state_dict"]
+    changed = {name for name, t in long.items() if not torch.equal(t, short[name])}
+    assert not {name for name in changed if name.startswith("embedder.encoders.text")}
+    assert {"embedder.heads.text.weight", "embedder.encoders.words.tokens.weight"} <= changed
+
+
 def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``action`` happen in the middle of a step."""
 
