@@ -209,6 +209,10 @@ class SpectrogramProcessor(Processor):
             "frames": torch.tensor([len(item) for item in items]),
         }
 
+    def examples(self) -> list[Any]:
+        rng = np.random.default_rng(0)
+        return [rng.normal(size=round(seconds * self.rate)) for seconds in (0.5, 0.8)]
+
     def linear_features(self) -> Any:
         """Mean and standard deviation of each band over time, ``(n, 2 * mels)``."""
         from sklearn.pipeline import make_pipeline

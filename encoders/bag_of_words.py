@@ -101,6 +101,9 @@ class BagProcessor(Processor):
         keep = rng.random(len(item)) >= self.word_drop
         return list(compress(item, keep)) or [item[rng.integers(len(item))]]
 
+    def examples(self) -> list[Any]:
+        return ["a black heart", "a rightwards arrow with a tail, and one that has none"]
+
     def collate(self, items: Sequence[list[np.ndarray]]) -> Inputs:
         """``terms`` ``(t,)`` int64 and their ``weights`` ``(t,)`` float32, text after text; ``sizes`` ``(n,)`` int64."""
         terms, weights = [], []

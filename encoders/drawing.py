@@ -38,6 +38,9 @@ class DrawingProcessor(Processor):
     def collate(self, items: Sequence[Any]) -> Inputs:
         return self.pictures.collate(items)
 
+    def examples(self) -> list[Any]:
+        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
+
     def linear_features(self) -> Any:
         """Morgan counts (radius 2, 2,048 places), as their log1p."""
         return morgan_counts()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +59,17 @@ class GraphProcessor(Processor):
                 raise _malformed(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
             item["edge_attr"] = edge_attr.reshape(wanted)
         return item
+
+    def examples(self) -> list[Any]:
+        rng = np.random.default_rng(0)
+        return [
+            {
+                "x": rng.normal(size=(nodes, self.node_features)),
+                "edge_index": rng.integers(0, nodes, (2, 2 * nodes + 1)),
+                "edge_attr": rng.normal(size=(2 * nodes + 1, self.edge_features)),
+            }
+            for nodes in (4, 7)
+        ]
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> Inputs:
         """``x`` ``(nodes, node_features)``, ``edge_index`` ``(2, edges)``, ``sizes`` ``(n,)``, perhaps ``edge_attr``."""

@@ -116,6 +116,10 @@ class ImageProcessor(Processor):
                 f" {self.size} x {self.size} x {self.channels}."
             )
 
+    def examples(self) -> list[Any]:
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, 256, (24, 32), dtype=np.uint8), rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)]
+
     def linear_features(self) -> Any:
         """The pixels of a thumbnail in [0, 1], ``(n, channels * 16 * 16)``."""
         from sklearn.preprocessing import FunctionTransformer

@@ -66,21 +66,23 @@ class GraphNetwork(Encoder):
         Returns:
             ``(n, width)``, one normalised row a graph.
         """
-        graph = node_graphs(sizes)
+        graph = node_graphs(sizes, nodes.shape[0])  # len() would be a constant in an exported program
         edges = {} if edge_attr is None else {"edge_attr": edge_attr}
-        everywhere = torch.zeros(len(sizes), nodes.shape[1], dtype=nodes.dtype, device=nodes.device)
+        everywhere = torch.zeros(sizes.shape[0], nodes.shape[1], dtype=nodes.dtype, device=nodes.device)
         for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if 0 < layer <= len(self.virtual):
                 mean = torch.zeros_like(everywhere).index_add(0, graph, nodes) / sizes[:, None]
                 everywhere = everywhere + self.drop(self.virtual[layer - 1](mean))
                 nodes = nodes + everywhere[graph]
             nodes = nodes + self.drop(nn.functional.gelu(conv(norm(nodes), edge_index, **edges)))
-        return self.norm(self.pool(nodes, graph, dim_size=len(sizes)))
+        return self.norm(self.pool(nodes, graph, dim_size=sizes.shape[0]))
 
 
-def node_graphs(sizes: Tensor) -> Tensor:
-    """Sizes of n graphs, ``(n,)`` int64 -> the number of each node's graph, ``(nodes,)`` int64."""
-    return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+def node_graphs(sizes: Tensor, nodes: int) -> Tensor:
+    """Sizes of n graphs, ``(n,)`` int64, and their sum -> the number of each node's graph, ``(nodes,)`` int64."""
+    # a count of the graphs that have ended: unlike repeat_interleave, all formats of exported programs have it
+    ended = torch.zeros(nodes + 1, dtype=torch.int64, device=sizes.device)
+    return ended.scatter_add_(0, sizes.cumsum(0), torch.ones_like(sizes)).cumsum(0)[:-1]
 
 
 def _virtual_node(width: int) -> nn.Module:

@@ -182,6 +182,9 @@ class MoleculeProcessor(Processor):
             inputs["counts"] = torch.from_numpy(np.stack([item.counts for item in items]))
         return inputs
 
+    def examples(self) -> list[Any]:
+        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
+
     def linear_features(self) -> Any:
         """Morgan counts (radius 2, 2,048 places), as their log1p."""
         return morgan_counts()
@@ -270,12 +273,12 @@ class MoleculeGNN(GraphNetwork):
         features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds))
         if self.counts is None or counts is None:
             return features
-        graph = node_graphs(sizes)
-        hydrogens, charge = (graph_sums(atoms[:, COLUMNS.index(name)], graph, len(sizes)) for name in SUMMED)
+        graph, n = node_graphs(sizes, atoms.shape[0]), sizes.shape[0]
+        hydrogens, charge = (graph_sums(atoms[:, COLUMNS.index(name)], graph, n) for name in SUMMED)
         charge = charge - NEUTRAL * sizes
         composition = [
-            self.atoms.counts(atoms, graph, len(sizes)),
-            self.bonds.counts(bonds, graph[edge_index[0]], len(sizes)),
+            self.atoms.counts(atoms, graph, n),
+            self.bonds.counts(bonds, graph[edge_index[0]], n),
             torch.stack([sizes, hydrogens, charge.clamp(min=0), (-charge).clamp(min=0)], dim=1),
         ]
         return torch.cat([features, self.counts(torch.cat(composition, dim=1), counts)], dim=1)
@@ -299,7 +302,10 @@ class _CategoryEmbedding(nn.Module):
     def counts(self, columns: Tensor, graph: Tensor, graphs: int) -> Tensor:
         """How often each category occurs in each graph, ``(graphs, size)`` int64; ``graph`` ``(n,)`` int64 in [0, graphs)."""
         places = graph[:, None] * self.size + columns + self.offsets
-        return places.flatten().bincount(minlength=graphs * self.size).reshape(graphs, self.size)
+        found = torch.zeros(
+            graphs * self.size, dtype=torch.int64, device=places.device
+        )  # exported programs lack bincount
+        return found.index_add(0, places.flatten(), torch.ones_like(places.flatten())).reshape(graphs, self.size)
 
 
 def graph_sums(values: Tensor, graph: Tensor, graphs: int) -> Tensor:

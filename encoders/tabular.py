@@ -156,6 +156,11 @@ class TabularProcessor(Processor):
         """``numbers`` and ``missing``: ``(n, numbers)`` float32; ``categories``: ``(n, categorical columns)`` int64."""
         return {name: torch.stack([item[name] for item in items]) for name in ("numbers", "missing", "categories")}
 
+    def examples(self) -> list[Any]:
+        means = {c: n.means[0] if len(n.means) == 1 else n.means for c, n in self._numbers.items()}
+        full = means | {c: next(iter(names), "") for c, names in self._values.items()}
+        return [full, dict([next(iter(full.items()))])]
+
     def linear_features(self) -> Any:
         """Standardised numbers, their missing flags, and each category as 0 or 1: ``(n, 2 * numbers + categories)``."""
         from sklearn.preprocessing import FunctionTransformer

@@ -127,6 +127,9 @@ class SubwordProcessor(Processor):
         length = max(map(len, texts))
         return {"tokens": torch.tensor([text + [PAD] * (length - len(text)) for text in texts])}
 
+    def examples(self) -> list[Any]:
+        return ["a black heart", "a rightwards arrow with a tail, and one that has none"]
+
     def linear_features(self) -> Any:
         return word_counts()
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
     "embed": ("multimodal.cli.embed", "embed a table in bulk"),
     "index": ("multimodal.cli.index", "build a search index from embeddings"),
+    "export": ("multimodal.cli.export", "write the encoders for ONNX, torch.export, open_clip, sentence-transformers"),
     "search": ("multimodal.cli.search", "search an index with a text, a picture, ..."),
 }
 

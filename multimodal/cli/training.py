@@ -12,7 +12,7 @@ usage: multimodal {command} --config FILE [--any.key value] [--print_config]
   --ckpt_path PATH       {checkpoint}
   --seed_everything N    the seed of everything random
   --data.KEY VALUE       the table and its columns, the splits, batch_size, workers
-  --model.KEY VALUE      encoders, dim, objective, optimizer, schedule
+  --model.KEY VALUE      encoders, dim, heads, freeze, lora, rates, objective, optimizer, schedule, ...
   --trainer.KEY VALUE    Lightning's Trainer: max_steps, precision, devices, ...
   --print_config         print the full configuration, every key with its comment, and stop
   --debug                show the traceback of an error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,30 +18,50 @@ from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.lora import LoRA, add_lora
 
+Head = Literal["linear", "mlp", "none"]
 FEATURES = "features"  # the name of inputs that are what the encoder makes of them
 
 
 class Embedder(nn.Module):
-    """One encoder and one linear projection head for each modality.
+    """One encoder and one projection head for each modality.
+
+    A part whose parameters are all frozen stays in evaluation mode.
 
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
-        frozen: modalities whose encoder is not trained and stays in evaluation mode; its head is trained.
+        heads: modality -> "linear" (the default); "mlp", with one hidden layer of the encoder's width (Chen et al. 2020); or
+            "none", which takes the features as they are: the encoder's width is then the space's.
+        lora: modality -> how its encoder is adapted, by matrices of low rank beside frozen weights.
+
+    Raises:
+        UsageError: an unknown modality or kind of head, or an encoder without a head that is not ``dim`` wide.
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], dim: int = 256, frozen: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        dim: int = 256,
+        heads: Mapping[str, Head] | None = None,
+        lora: Mapping[str, LoRA] | None = None,
+    ) -> None:
         super().__init__()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
         self.dim = dim
         self.encoders = nn.ModuleDict(encoders)
-        self.heads = nn.ModuleDict({m: nn.Linear(encoder.width, dim) for m, encoder in encoders.items()})
+        for modality in chain(heads or (), lora or ()):
+            self.encoder(modality)
+        self.head_kinds: dict[str, Head] = {m: (heads or {}).get(m, "linear") for m in encoders}
+        self.heads = nn.ModuleDict(
+            {m: _head(m, self.head_kinds[m], encoder.width, dim) for m, encoder in encoders.items()}
+        )
+        self.lora = dict(lora or {})
+        for modality, adaptation in self.lora.items():
+            add_lora(self.encoder(modality), adaptation, modality)
         self._stands_for: tuple[str, str] | None = None
-        self.frozen = frozenset(frozen)
-        for modality in self.frozen:
-            self.encoder(modality).requires_grad_(False).eval()
 
     @property
     def modalities(self) -> list[str]:
@@ -64,8 +85,10 @@ class Embedder(nn.Module):
 
     def train(self, mode: bool = True) -> Embedder:
         super().train(mode)
-        for modality in self.frozen:
-            self.encoder(modality).eval()
+        for part in self.encoders.modules():
+            parameters = list(part.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                part.eval()
         return self
 
     def features(self, modality: str, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -182,6 +205,21 @@ class Embedder(nn.Module):
             UsageError: a modality that the model lacks.
         """
         return pretrained.load(Path(folder), modalities)
+
+
+def _head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(width, dim)
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
+    if kind != "none":
+        raise UsageError(f"heads.{modality}: {kind!r} is none of {', '.join(get_args(Head))}.")
+    if width != dim:
+        raise UsageError(
+            f"heads.{modality} is none, so its encoder's {width} features are the vector, but dim is {dim};"
+            f" set dim to {width}, or take a linear head."
+        )
+    return nn.Identity()
 
 
 def _process(processor: Processor, modality: str, position: int, value: Any) -> Any:

@@ -43,6 +43,10 @@ class Processor(ABC):
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027 (most processors learn nothing)
         """Learn from the raw values of the training split (a vocabulary, a mean)."""
 
+    def examples(self) -> list[Any]:
+        """Raw values to try an exported encoder with: two at least, of different sizes (above 1) where values have a size."""
+        return []
+
     def linear_features(self) -> Any | None:
         """A fresh scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; None: there is none."""
         return None
@@ -77,6 +81,15 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Tensor:
         """The tensors of ``processor.collate`` for n items -> features ``(n, width)``."""
+
+    def parts(self, library: str) -> dict[str, Any] | None:
+        """What of this encoder a library's own format consists of, for export; None: it is no encoder of that library.
+
+        For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
+        ``state`` (the tower's weights by their names in that model), and of the image tower perhaps ``preprocess_cfg``.
+        For "sentence-transformers": ``modules``, the library's modules that make the features of texts.
+        """
+        return None
 
 
 def _recording(init: Any) -> Any:

@@ -1,13 +1,15 @@
 """A model on disk: settings and fitted processors in JSON, weights in safetensors, no pickle.
 
-``embedder.json`` holds for each modality the encoder's name, settings and processor state, the width of the space and
-the fingerprint; ``model.safetensors`` the weights. A model folder is written beside its place and renamed into it.
+``embedder.json`` holds for each modality the encoder's name, settings and processor state, its head and its adapters, the
+width of the space and the fingerprint; ``model.safetensors`` the weights. A model folder is written beside its place and
+renamed into it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +23,7 @@ from torch import Tensor
 from multimodal.core import registry
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import replace_folder
+from multimodal.core.lora import LoRA
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
@@ -36,11 +39,16 @@ MAX_SETTINGS_BYTES = 256 * 2**20
 
 def describe(embedder: Embedder) -> dict[str, Any]:
     """All that rebuilds an embedder, but the weights; JSON values."""
-    encoders = {m: _describe_encoder(m, embedder.encoder(m)) for m in embedder.modalities}
+    encoders = {m: describe_encoder(m, embedder.encoder(m)) for m in embedder.modalities}
+    for modality, entry in encoders.items():  # the ordinary case is not mentioned, as in models of earlier versions
+        if embedder.head_kinds[modality] != "linear":
+            entry["head"] = embedder.head_kinds[modality]
+        if modality in embedder.lora:
+            entry["lora"] = asdict(embedder.lora[modality])
     return {"format": FORMAT, "dim": embedder.dim, "encoders": encoders}
 
 
-def _describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
+def describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
     name, class_path = registry.names_of(modality, type(encoder))
     return {"name": name, "class": class_path, "settings": encoder.settings, "processor": encoder.processor.state()}
 
@@ -52,7 +60,7 @@ def fingerprint(embedder: Embedder) -> str:
 
 def encoder_fingerprint(encoder: Encoder) -> str:
     """The same of one encoder alone, whatever its modality is called."""
-    return _digest(_describe_encoder("", encoder), encoder.state_dict())
+    return _digest(describe_encoder("", encoder), encoder.state_dict())
 
 
 def _digest(description: dict[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -114,6 +122,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def _check(description: dict[str, Any]) -> None:
     for entry in description["encoders"].values():
         _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"]), str(entry["class"])
+        _ = str(entry.get("head")), dict(entry.get("lora", {}))
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint")
 
@@ -126,18 +135,21 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
     for modality in modalities or ():
         if modality not in known:
             raise UsageError(f"The model in {folder} has no modality {modality!r}.{suggest(modality, known)}")
-    encoders = {}
+    encoders, heads, lora = {}, {}, {}
     for modality in modalities or known:
         entry = description["encoders"][modality]
         name = registry.find_saved(modality, entry["name"], entry["class"])
         try:
             encoders[modality] = registry.create(modality, name, **entry["settings"])
             encoders[modality].processor.load_state(entry["processor"])
+            heads[modality] = entry.get("head", "linear")
+            if "lora" in entry:
+                lora[modality] = LoRA(**entry["lora"])
         except MultimodalError:
             raise
         except Exception as error:  # a tokenizer's parser raises no narrower one
             raise MultimodalError(f"The {modality} encoder of {folder} cannot be rebuilt: {error}") from error
-    embedder = Embedder(encoders, int(description["dim"]))
+    embedder = Embedder(encoders, int(description["dim"]), heads, lora)
     _load_weights(embedder, model_folder(folder) / WEIGHTS)
     if len(encoders) < len(known):
         embedder.stand_for(description["fingerprint"])

@@ -133,10 +133,6 @@ class DataModule(pl.LightningDataModule):
                     f"The model has an encoder for {modality!r}, but data.columns names none;"
                     f" have {list(self.meaning.columns)}."
                 )
-        if self.source is not None and self._module.embedder.frozen:
-            raise UsageError(
-                "The features of frozen encoders are kept by row, which a stream has not: set data.access."
-            )
         if stage != "fit":
             return
         for modality, processor in self._processors.items():
@@ -233,7 +229,7 @@ class DataModule(pl.LightningDataModule):
         embedder, trainer = self._module.embedder, self.trainer
         assert trainer is not None
         processors = dict(self._processors)
-        for modality in sorted(embedder.frozen):
+        for modality in sorted(self._module.frozen):
             made = features_of(
                 embedder.encoder(modality),
                 self.samples,

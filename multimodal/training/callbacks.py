@@ -50,13 +50,13 @@ class Summary(Callback):
         assert isinstance(pl_module, EmbedderModule)
         if not trainer.is_global_zero:
             return
-        table = Table("modality", "encoder", "parameters", "features", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table("modality", "encoder", "parameters", "trained", "features", box=box.SIMPLE_HEAD, pad_edge=False)
         for modality in pl_module.embedder.modalities:
             encoder = pl_module.embedder.encoder(modality)
             count = sum(p.numel() for p in encoder.parameters())
-            table.add_row(
-                modality, type(encoder).__name__, f"{count:,}", f"{encoder.width} -> {pl_module.embedder.dim}"
-            )
+            trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+            features = f"{encoder.width} -> {pl_module.embedder.dim}"
+            table.add_row(modality, type(encoder).__name__, f"{count:,}", f"{trained:,}", features)
         Console(stderr=True).print(table)
 
 

@@ -47,7 +47,7 @@ class GradientCache:
             m for m in embedder.modalities if not any(p.requires_grad for p in embedder.encoder(m).parameters())
         }
         self._features: list[dict[str, Tensor]] = []  # of the frozen encoders, which run once
-        with torch.no_grad(), _without_statistics(embedder):
+        with torch.no_grad(), without_statistics(embedder):
             parts = [self._first(number, part) for number, part in enumerate(batch.parts)]
         whole = Embeddings.cat(parts)
         self._sizes = [{m: len(v) for m, v in part.vectors.items()} for part in parts]
@@ -87,7 +87,7 @@ class GradientCache:
 
 
 @contextmanager
-def _without_statistics(model: nn.Module) -> Iterator[None]:
+def without_statistics(model: nn.Module) -> Iterator[None]:
     """Batch normalisation as in training, but its running statistics stay."""
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]

@@ -13,13 +13,17 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from multimodal.core.batch import Batch, MicroBatches, stable_number
-from multimodal.core.embedder import Embedder
+from multimodal.core.embedder import Embedder, Head
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.lora import LoRA
 from multimodal.objectives import InfoNCE, Objective
+from multimodal.training.freezing import Freeze, Freezing
 from multimodal.training.gather import average_gradients, gather
 from multimodal.training.gradient_cache import GradientCache
+from multimodal.training.parameter_groups import parameter_groups, set_rates
+from multimodal.training.recomputing import recompute_activations
 from multimodal.training.schedule import Schedule, WarmupCosine
 
 SHOWN_KEYS = 10
@@ -36,8 +40,16 @@ class EmbedderModule(pl.LightningModule):
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
-        frozen: modalities whose encoder is not trained, only its projection head. What it makes of the training rows is
-            computed once and kept on disk; the rows are not augmented for it.
+        heads: modality -> "linear" (the default), "mlp", or "none", which takes the encoder's features as they are.
+        freeze: modality -> what of its encoder is not trained: "all", "none", or a regular expression of the names of its
+            parts; or {step: one of these}, each from that step on. What an encoder that is frozen throughout makes of the
+            training rows is computed once and kept on disk (but for streams); the rows are not augmented for it.
+        lora: modality -> adapters of low rank, which are trained instead of the encoder's own weights.
+        rates: modality -> factor of the learning rate of its encoder.
+        layer_decay: modality -> factor from each layer's learning rate to that of the layer before it.
+        gradient_checkpointing: compute the activations of the encoders' blocks again for the gradients, instead of
+            keeping them: less memory, about a third more time.
+        compile: translate the encoders by torch.compile: minutes at first, then faster steps on most GPUs.
         objective: what to minimise; by default ``InfoNCE`` over all pairs of modalities.
         optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
         schedule: the learning rate over the steps.
@@ -48,14 +60,27 @@ class EmbedderModule(pl.LightningModule):
         self,
         encoders: dict[str, Encoder],
         dim: int = 256,
-        frozen: list[str] | None = None,
+        heads: dict[str, Head] | None = None,
+        freeze: dict[str, Freeze] | None = None,
+        lora: dict[str, LoRA] | None = None,
+        rates: dict[str, float] | None = None,
+        layer_decay: dict[str, float] | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
         objective: Objective | None = None,
         optimizer: OptimizerCallable = AdamW,
         schedule: Schedule | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.embedder = Embedder(encoders, dim, frozen or ())
+        self.embedder = Embedder(encoders, dim, heads, lora)
+        self._freezing = Freezing(self.embedder, freeze or {})
+        self.rates, self.layer_decay = rates or {}, layer_decay or {}
+        if gradient_checkpointing:
+            recompute_activations(encoders.values())
+        if compile:
+            for encoder in encoders.values():
+                encoder.compile()
         self.objective = InfoNCE() if objective is None else objective
         for modality in sorted(self.objective.named_modalities - set(encoders)):
             raise UsageError(
@@ -65,9 +90,15 @@ class EmbedderModule(pl.LightningModule):
         self.make_optimizer = optimizer
         self.seed = seed
         self._cache: GradientCache | None = None  # of the step at hand
+        self._thawed = False  # other parameters are trained than when DDP took note of them
 
     def forward(self, batch: Batch) -> Embeddings:
         return self.embedder.embed(batch)
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The modalities whose encoder is frozen as a whole throughout."""
+        return self._freezing.throughout
 
     @property
     def _ddp(self) -> DistributedDataParallel | None:
@@ -75,8 +106,9 @@ class EmbedderModule(pl.LightningModule):
         return model if isinstance(model, DistributedDataParallel) else None
 
     def on_train_batch_start(self, batch: Batch | MicroBatches, batch_idx: int) -> None:
-        if self._ddp is not None:  # it can wait for one backward pass alone
-            self._ddp.require_backward_grad_sync = not isinstance(batch, MicroBatches)
+        self._thawed |= self._freezing.apply(self.global_step)
+        if self._ddp is not None:  # it can wait for one backward pass alone, of the parameters that it knows
+            self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._thawed)
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
         self.objective.set_progress(self.global_step / self.trainer.estimated_stepping_batches)
 
@@ -113,8 +145,8 @@ class EmbedderModule(pl.LightningModule):
         if self._cache is not None:
             self._cache.backward()
             self._cache = None
-            if self._ddp is not None:
-                average_gradients(self.parameters())
+        if self._ddp is not None and not self._ddp.require_backward_grad_sync:
+            average_gradients(self.parameters())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Embeddings:
         return self.embedder.embed(batch)
@@ -128,13 +160,10 @@ class EmbedderModule(pl.LightningModule):
             self.log("train/gradient_norm", nn.utils.get_total_norm(gradients))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = self.make_optimizer(
-            [
-                {"params": [p for p in trained if p.ndim > 1]},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ]
-        )
+        trained = [*self._freezing.trained, *(p for p in self.objective.parameters() if p.requires_grad)]
+        groups = parameter_groups(self, self.embedder, trained, self.rates, self.layer_decay)
+        optimizer = self.make_optimizer(groups)
+        set_rates(optimizer)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

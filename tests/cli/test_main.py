@@ -27,6 +27,7 @@ OPTIONS = {  # command -> what its help has to name
     ],
     "evaluate": ["RUN", "--data", "--split", "--out", "--json"],
     "embed": ["RUN", "TABLE", "--split", "--out", "--json"],
+    "export": ["RUN", "--to", "onnx", "--modality", "--out", "--json"],
     "index": ["EMBEDDINGS", "--out", "--json"],
     "search": ["RUN", "INDEX", "--text", "--image", "--graph", "--MODALITY", "-k", "--target", "--json"],
 }

@@ -13,6 +13,8 @@ import torch
 import yaml
 
 from multimodal.cli.main import main
+from multimodal.core.embedder import Embedder
+from multimodal.core.lora import LoRA
 from multimodal.training.callbacks import Throughput
 
 STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5  # as the small configuration has them
@@ -146,6 +148,18 @@ def test_a_stream_that_was_stopped_resumes_at_its_sample(
     assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
 
 
+def test_a_frozen_encoder_of_a_stream_runs_at_every_step_and_stays_as_it_is(
+    streamed_config: Path, tmp_path: Path
+) -> None:
+    for name, steps in (("short", VALIDATE_EVERY), ("long", STEPS)):
+        frozen = ["--model.freeze.text", "all", "--trainer.max_steps", str(steps)]
+        assert fit(streamed_config, tmp_path / name, *frozen) == 0
+    short, long = state(tmp_path / "short")["state_dict"], state(tmp_path / "long")["state_dict"]
+    changed = {name for name, t in long.items() if not torch.equal(t, short[name])}
+    assert not {name for name in changed if name.startswith("embedder.encoders.text")}
+    assert {"embedder.heads.text.weight", "embedder.encoders.words.tokens.weight"} <= changed
+
+
 def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``action`` happen in the middle of a step."""
 
@@ -165,7 +179,7 @@ def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
     seen: list[int] = []
     forward = CNN.forward
     monkeypatch.setattr(CNN, "forward", lambda self, pixels: (seen.append(len(pixels)), forward(self, pixels))[1])
-    frozen = ["--model.frozen", "[image]"]
+    frozen = ["--model.freeze.image", "all"]
     assert fit(small_config, tmp_path / "one", *frozen) == 0
     assert sum(seen) == 140 + 20  # the rows of training and of validation, once, though there are three epochs
     one = state(tmp_path / "one")
@@ -177,3 +191,29 @@ def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
     changed = {name for name, t in one["state_dict"].items() if not torch.equal(t, half[name])}
     assert not {name for name in changed if name.startswith("embedder.encoders.image")}
     assert {"embedder.heads.image.weight", "embedder.encoders.graph.nodes.0.weight"} <= changed
+
+
+def test_a_run_that_adapts_is_set_by_its_configuration_and_resumes_as_it_was(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = yaml.safe_load(small_config.read_text())
+    config["model"] |= {
+        "heads": {"graph": "none", "text": "mlp"},
+        "freeze": {"image": {0: "all", 4: "net.(conv1|bn1|layer[12])", 8: "none"}},
+        "lora": {"text": {"targets": "layers", "rank": 2}},
+        "rates": {"image": 0.1},
+        "layer_decay": {"image": 0.7},
+        "gradient_checkpointing": True,
+    }
+    small_config.write_text(yaml.safe_dump(config))
+    assert fit(small_config, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at(6, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
+        assert fit(small_config, tmp_path / "cut") == 1
+    assert fit(small_config, tmp_path / "cut", "--ckpt_path", "last") == 0
+    assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
+    assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
+    saved = Embedder.from_pretrained(tmp_path / "whole")
+    assert saved.head_kinds == {"image": "linear", "graph": "none", "text": "mlp"}
+    assert saved.lora == {"text": LoRA("layers", rank=2)}
+    assert (saved.encode(text=["arrow"]) ** 2).sum() == pytest.approx(1)

@@ -1,0 +1,42 @@
+"""``multimodal export``: the encoders for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from multimodal.cli.main import folder, parser
+
+FORMATS = ("onnx", "torch-export", "open_clip", "sentence-transformers")
+DESCRIPTION = """\
+Write the encoders, with their heads, for other programs. What was written is loaded again and must make the same vectors
+to 1e-4; export.json beside it says what the inputs are and how raw values become them.
+
+onnx and torch-export take every modality, one file each. open_clip takes a pair of towers of open_clip without heads,
+sentence-transformers a text encoder of Hugging Face."""
+
+
+def run(command: str, arguments: list[str]) -> None:
+    p = parser(command, DESCRIPTION)
+    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("--to", required=True, choices=FORMATS, help="the format")
+    p.add_argument("--modality", action="append", default=[], help="only this one; may be given several times")
+    p.add_argument("--out", type=folder, help="folder to write, replaced if it is an export (default: RUN/FORMAT)")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    options = p.parse_args(arguments)
+
+    from multimodal.cli.progress import progress
+    from multimodal.core.embedder import Embedder
+    from multimodal.core.hardware import leave_a_core
+    from multimodal.export.run import export
+
+    leave_a_core()
+    embedder = Embedder.from_pretrained(options.run, options.modality or None)
+    out = options.out or Path(options.run) / options.to
+    with progress("Exporting", len(embedder.modalities)) as advance:
+        exported = export(embedder, options.to, out, options.modality, advance)
+    if options.json:
+        print(json.dumps({"to": options.to, "out": str(out), "modalities": exported.to_json()}))
+        return
+    for modality, entry in exported.to_json().items():
+        print(f"{modality}: {out / entry['file']} (differs by {entry['max_difference']:.1e} at most)")

@@ -1,0 +1,93 @@
+"""The layers of any encoder, from its input to its output, and its parts by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from torch import nn
+
+from multimodal.core.errors import UsageError
+
+SHOWN = 12  # names in an error text
+
+
+def layers(encoder: nn.Module) -> list[list[str]]:
+    """The names of the parameters by their depth; 0 is next to the input.
+
+    A stack is a ``ModuleList`` or ``Sequential`` of composed modules of one class (transformer blocks, residual blocks). What
+    comes before the first stack is depth 0 (embeddings, patches, stem); then every module of a stack is one depth, and
+    so is a module with matrices between and after the stacks (a pooler). Norms belong to the layer that they follow.
+    Parameters that stand beside a stack are depth 0, but those called a projection, which are the last. An encoder
+    without a stack is one layer.
+    """
+    found: list[list[str]] = [[]]
+    last: list[str] = []
+    for names, module, stacked in _walk(encoder):
+        if module is None:
+            for name in names:
+                (last if "proj" in name.rpartition(".")[2] else found[0]).append(name)
+        elif stacked or (len(found) > 1 and any(p.ndim > 1 for p in module.parameters())):
+            found.append(names)
+        else:
+            found[-1].extend(names)
+    found[-1].extend(last)
+    return [names for names in found if names]
+
+
+def blocks(encoder: nn.Module) -> list[nn.Module]:
+    """The modules of the encoder's stacks; the encoder itself if it has none."""
+    return [module for _, module, stacked in _walk(encoder) if module is not None and stacked] or [encoder]
+
+
+def _walk(
+    module: nn.Module, prefix: str = "", stacked: bool = False
+) -> Iterator[tuple[list[str], nn.Module | None, bool]]:
+    """The names of the parameters, in their order, of each module that holds no stack, and whether it stands in one.
+
+    Parameters that belong to none of them have no module here: they stand beside a stack.
+    """
+    if not any(map(_is_stack, module.modules())):
+        names = [prefix + name for name, _ in module.named_parameters()]
+        if names:
+            yield names, module, stacked
+        return
+    beside = [prefix + name for name, _ in module.named_parameters(recurse=False)]
+    if beside:
+        yield beside, None, False
+    for name, child in module.named_children():
+        yield from _walk(child, f"{prefix}{name}.", _is_stack(module))
+
+
+def _is_stack(module: nn.Module) -> bool:
+    children = list(module.children())
+    return (
+        isinstance(module, nn.ModuleList | nn.Sequential)
+        and len(children) > 1
+        and len({type(child) for child in children}) == 1
+        and any(True for _ in children[0].children())
+        and any(True for _ in children[0].parameters())
+    )
+
+
+def matching(names: list[str], pattern: str, setting: str) -> list[str]:
+    """The names of parts, such as ``net.layer1.0.weight``, that a pattern matches, with all that is below what it matches.
+
+    Args:
+        names: of modules or parameters.
+        pattern: a regular expression of a part's whole name: ``net.(conv1|layer[12])``.
+        setting: where the pattern stands, for the error text.
+
+    Raises:
+        UsageError: it is no regular expression, or matches nothing.
+    """
+    try:
+        compiled = re.compile(rf"(?:{pattern})(?:\.|$)")
+    except re.error as error:
+        raise UsageError(f"{setting}: {pattern!r} is no regular expression ({error}).") from error
+    found = [name for name in names if compiled.match(name)]
+    if not found:
+        parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+        shown = ", ".join(parts[:SHOWN]) + (", ..." if len(parts) > SHOWN else "")
+        raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.")
+    return found

@@ -1,0 +1,99 @@
+"""Low-rank adaptation of an encoder by the peft library: the encoder's own weights stay, small products beside them learn."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UsageError
+from multimodal.core.layers import matching
+
+
+@dataclass(frozen=True)
+class LoRA:
+    r"""What to adapt, and by how much (Hu et al. 2022, section 4.1).
+
+    A weight W of shape ``(out, in)`` becomes :math:`W + \frac{\alpha}{r} B A` with A ``(r, in)`` random and B ``(out, r)``
+    zero at first, so that training begins at the encoder as it is.
+
+    Args:
+        targets: a regular expression of the names of the encoder's parts; the linear, convolution, embedding and attention
+            modules in what it matches are adapted.
+        rank: r.
+        alpha: scale of the product.
+        dropout: of its input.
+    """
+
+    targets: str
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not 0 <= self.dropout < 1:
+            raise UsageError(f"lora: rank {self.rank} must be at least 1 and dropout {self.dropout} in [0, 1).")
+
+
+def add_lora(encoder: Encoder, lora: LoRA, modality: str) -> None:
+    """Adapt an encoder in place; its own weights are frozen.
+
+    Raises:
+        UsageError: the pattern matches nothing that can be adapted, or peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise UsageError(f"LoRA needs the library peft ({error}): pip install 'multimodal[lora]'.") from error
+    setting = f"lora.{modality}.targets"
+    modules = dict(encoder.named_modules())
+    matched = matching([name for name in modules if name], lora.targets, setting)
+    adapted = [name for name in matched if isinstance(modules[name], _ADAPTABLE) and not _inside(name, modules)]
+    if not adapted:
+        raise UsageError(f"{setting}: {lora.targets!r} matches no linear, convolution, embedding or attention module.")
+    inject_adapter_in_model(
+        LoraConfig(
+            target_modules="|".join(map(re.escape, adapted)),  # a list would be of endings
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType] (typed as whole)
+            lora_dropout=lora.dropout,
+        ),
+        encoder,
+    )
+    for layer in encoder.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            layer.activation_relu_or_gelu = 0  # else evaluation takes a fused path that reads the plain weights
+
+
+_ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.MultiheadAttention)
+
+
+def _inside(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether it is part of an attention module, which is adapted as a whole."""
+    return isinstance(modules[name.rpartition(".")[0]], nn.MultiheadAttention)
+
+
+def merged(encoder: Encoder) -> Encoder:
+    """A copy whose adapters are part of its weights, as if there had never been any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    plain = copy.deepcopy(encoder)
+    adapters: dict[str, Any] = {}
+    for name, module in plain.named_modules():
+        if isinstance(module, BaseTunerLayer) and not any(name.startswith(f"{outer}.") for outer in adapters):
+            adapters[name] = module
+    for name, module in adapters.items():
+        parent, _, last = name.rpartition(".")
+        unload = getattr(module, "unload_and_optionally_merge_module", None)  # of attention, which does more
+        if unload is None:
+            module.merge()
+            base = module.get_base_layer()
+        else:
+            base = unload(merge=True, safe_merge=False, adapter_names=None)
+        setattr(plain.get_submodule(parent), last, base)
+    return plain

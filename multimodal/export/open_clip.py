@@ -1,0 +1,97 @@
+"""A pair of towers as a folder of open_clip: ``open_clip.create_model_from_pretrained("local-dir:FOLDER")``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import MultimodalError
+from multimodal.export.towers import Tower, difference_of
+
+LIBRARY = "open_clip"
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"  # open_clip's names
+TEMPERATURE = 0.07  # the logit scale of a new model of open_clip; vectors do not depend on it
+
+
+def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) -> dict[str, dict[str, Any]]:
+    """Write the folder; for each modality its file and the largest difference of open_clip's vectors from the model's.
+
+    Raises:
+        MultimodalError: the towers are not those of one model of open_clip, have heads, or make other vectors there.
+    """
+    parts = {tower.modality: _parts(embedder, tower) for tower in towers}
+    by_tower = {part["tower"]: modality for modality, part in parts.items()}
+    configs = [part["model_cfg"] for part in parts.values()]
+    if len(towers) != 2 or set(by_tower) != {"image", "text"} or configs[0] != configs[1]:
+        raise MultimodalError(
+            f"A model of open_clip has the image and the text tower of one configuration; {', '.join(parts)} are not such a"
+            " pair. Name two by --modality, or take another format."
+        )
+    weights: dict[str, Tensor] = {"logit_scale": torch.tensor(math.log(1 / TEMPERATURE))}
+    for part in parts.values():
+        weights |= {
+            name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in part["state"].items()
+        }
+    save_file(weights, folder / WEIGHTS)
+    config = {"model_cfg": configs[0], "preprocess_cfg": parts[by_tower["image"]].get("preprocess_cfg", {})}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    made = _made(folder, embedder, by_tower)
+    found = {}
+    for tower in towers:
+        expected = embedder.encode(256, **{tower.modality: _examples(embedder, tower.modality)})
+        found[tower.modality] = {
+            "file": WEIGHTS,
+            "max_difference": difference_of(tower, made[tower.modality], torch.from_numpy(expected), LIBRARY),
+        }
+    return found
+
+
+def _parts(embedder: Embedder, tower: Tower) -> Any:
+    assert isinstance(tower.encoder, Encoder)
+    parts = tower.encoder.parts(LIBRARY)
+    if parts is None:
+        raise MultimodalError(
+            f"{tower.what} is no tower of open_clip; export it to onnx or torch-export, or leave it out by naming the others"
+            " with --modality."
+        )
+    if embedder.head_kinds[tower.modality] != "none":
+        raise MultimodalError(
+            f"{tower.what} has a projection head, for which a model of open_clip has no place; train it with"
+            f" heads: {{{tower.modality}: none}}, or export it to onnx or torch-export."
+        )
+    return parts
+
+
+def _examples(embedder: Embedder, modality: str) -> list[Any]:
+    return embedder.encoder(modality).processor.examples()
+
+
+@torch.no_grad()
+def _made(folder: Path, embedder: Embedder, modality: dict[str, str]) -> dict[str, Tensor]:
+    """What open_clip makes of the processors' examples, by its own preprocessing."""
+    import open_clip
+
+    name = f"local-dir:{folder}"
+    loaded: Any = open_clip.create_model_from_pretrained(name, device="cpu")
+    model, preprocess = loaded
+    tokenize: Any = open_clip.get_tokenizer(name)
+    model.eval()
+    pictures = [
+        value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))
+        for value in _examples(embedder, modality["image"])
+    ]
+    return {
+        modality["image"]: model.encode_image(torch.stack([preprocess(p) for p in pictures]), normalize=True),
+        modality["text"]: model.encode_text(tokenize(_examples(embedder, modality["text"])), normalize=True),
+    }

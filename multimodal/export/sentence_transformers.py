@@ -1,0 +1,59 @@
+"""A text encoder as a folder of sentence-transformers: ``SentenceTransformer("FOLDER")``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.export.towers import Tower, difference_of
+
+LIBRARY = "sentence-transformers"
+
+
+def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], folder: Path) -> dict[str, dict[str, Any]]:
+    """Write the folder; the modality's file and the largest difference of the library's vectors from the model's.
+
+    Raises:
+        UsageError: the library is not installed.
+        MultimodalError: there is not exactly one tower that the library has modules for, or it makes other vectors there.
+    """
+    usable = [(tower, parts) for tower in towers if (parts := _parts(tower)) is not None]
+    if len(usable) != 1:
+        names = ", ".join(tower.modality for tower, _ in usable) or "none"
+        raise MultimodalError(
+            f"sentence-transformers takes one text encoder of Hugging Face; of {', '.join(t.modality for t in towers)} it can"
+            f" hold {names}. Name one by --modality, or export to onnx or torch-export."
+        )
+    try:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+    except ImportError as error:
+        raise UsageError(
+            f"The library sentence-transformers is not installed ({error}): pip install 'multimodal[export]'."
+        ) from error
+    ((tower, modules),) = usable
+    linears = [module for module in tower.head.modules() if isinstance(module, nn.Linear)]
+    for number, linear in enumerate(linears):
+        last = number == len(linears) - 1
+        dense = Dense(linear.in_features, linear.out_features, activation_function=nn.Identity() if last else nn.GELU())
+        dense.linear.load_state_dict(linear.state_dict())
+        modules.append(dense)
+    SentenceTransformer(modules=[*modules, Normalize()], device="cpu").save(str(folder), create_model_card=False)
+    values = embedder.encoder(tower.modality).processor.examples()
+    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    made = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
+    expected = torch.from_numpy(embedder.encode(256, **{tower.modality: values}))
+    return {tower.modality: {"file": "modules.json", "max_difference": difference_of(tower, made, expected, LIBRARY)}}
+
+
+def _parts(tower: Tower) -> list[Any] | None:
+    assert isinstance(tower.encoder, Encoder)
+    parts = tower.encoder.parts(LIBRARY)
+    return None if parts is None else list(parts["modules"])

@@ -1,0 +1,74 @@
+"""Which parameters of the encoders are trained at which step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import UsageError
+from multimodal.core.layers import matching
+
+Freeze = str | dict[int, str]
+
+
+class Freezing:
+    """What of each encoder is frozen, from which step on.
+
+    Args:
+        embedder: its encoders are frozen as they are at step 0.
+        freeze: modality -> "all", "none", or a regular expression of the names of the encoder's parts; or several of them
+            by the step from which they hold, before which nothing is frozen.
+
+    Attributes:
+        throughout: the modalities whose encoder is frozen as a whole at every step.
+        trained: the embedder's parameters that are trained at some step.
+
+    Raises:
+        UsageError: an unknown modality, a pattern that matches nothing, an encoder that has adapters, a negative step.
+    """
+
+    def __init__(self, embedder: Embedder, freeze: Mapping[str, Freeze]) -> None:
+        self._embedder = embedder
+        self._stages = {m: {0: spec} if isinstance(spec, str) else dict(spec) for m, spec in freeze.items()}
+        self._frozen: dict[tuple[str, str], set[nn.Parameter]] = {}
+        for modality, stages in self._stages.items():
+            if modality in embedder.lora:
+                raise UsageError(
+                    f"freeze.{modality}: lora.{modality} freezes the encoder's own weights already; set one of the two."
+                )
+            if not stages or min(stages) < 0:
+                raise UsageError(f"freeze.{modality}: steps begin at 0, got {stages}.")
+            for what in stages.values():
+                self._frozen[modality, what] = self._parameters(modality, what)
+        self.throughout = frozenset(
+            m for m, stages in self._stages.items() if set(stages.values()) == {"all"} and 0 in stages
+        )
+        self._number = -1
+        self.steps = sorted({0, *(step for stages in self._stages.values() for step in stages)})
+        ever: set[nn.Parameter] = set()
+        for step in reversed(self.steps):  # at last as it is at the first step
+            self.apply(step)
+            ever |= {p for p in embedder.parameters() if p.requires_grad}
+        self.trained = [p for p in embedder.parameters() if p in ever]
+
+    def apply(self, step: int) -> bool:
+        """Freeze what is frozen at a step; true if it was not so before."""
+        number = sum(start <= step for start in self.steps)
+        if number == self._number:
+            return False
+        self._number = number
+        for modality, stages in self._stages.items():
+            begun = [start for start in stages if start <= step]
+            frozen = self._frozen[modality, stages[max(begun)]] if begun else set()
+            for parameter in self._embedder.encoder(modality).parameters():
+                parameter.requires_grad_(parameter not in frozen)
+        self._embedder.train(self._embedder.training)
+        return True
+
+    def _parameters(self, modality: str, what: str) -> set[nn.Parameter]:
+        named = dict(self._embedder.encoder(modality).named_parameters())
+        if what in ("all", "none"):
+            return set(named.values()) if what == "all" else set()
+        return {named[name] for name in matching(list(named), what, f"freeze.{modality}")}

@@ -1,0 +1,123 @@
+"""Adapters of low rank: nothing at first, then the sum of the paper, saved with the model and merged into its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from multimodal.core import registry
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder, Processor
+from multimodal.core.errors import UsageError
+from multimodal.core.lora import LoRA, add_lora, merged
+
+TARGETS = {"image": r"net.layer4", "graph": r"convs", "text": r"tokens|layers"}
+WIDTHS: dict[str, dict[str, Any]] = {
+    "image": {"size": 16},
+    "graph": {"node_features": 2, "edge_features": 1, "width": 8, "layers": 1},
+    "text": {"vocab_size": 60, "width": 8, "layers": 1, "heads": 2, "max_length": 8},
+}
+NAMES = {"image": "cnn", "graph": "gnn", "text": "transformer"}
+
+
+def adapted(values: dict[str, list[Any]], learn: bool = True) -> Embedder:
+    """An embedder whose encoders all have adapters, which have learned something."""
+    torch.manual_seed(3)
+    encoders = {m: registry.create(m, name, **WIDTHS[m]) for m, name in NAMES.items()}
+    embedder = Embedder(encoders, 6, lora={m: LoRA(targets, rank=2) for m, targets in TARGETS.items()})
+    embedder.fit_processors(values)
+    if learn:
+        for name, parameter in embedder.named_parameters():
+            if "lora_B" in name or "lora_embedding_B" in name or "lora_embedding_A" in name:
+                nn.init.normal_(parameter, std=0.3)
+    return embedder.eval()
+
+
+class Numbers(Processor):
+    def __call__(self, value: Any) -> Tensor:
+        return torch.tensor(value)
+
+    def collate(self, items: Any) -> dict[str, Tensor]:
+        return {"x": torch.stack(items)}
+
+
+class One(Encoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.processor, self.linear = 4, Numbers(), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+def test_it_is_the_sum_of_the_paper() -> None:
+    encoder = One()
+    weight, bias = encoder.linear.weight.detach().double(), encoder.linear.bias.detach().double()
+    add_lora(encoder, LoRA("linear", rank=2, alpha=6.0), "a")
+    a, b = (encoder.get_parameter(f"linear.lora_{x}.default.weight") for x in "AB")
+    nn.init.normal_(b)
+    x = torch.randn(5, 3)
+    expected = x.double() @ (weight + 6.0 / 2 * b.double() @ a.double()).T + bias
+    torch.testing.assert_close(encoder(x).double(), expected, rtol=1e-5, atol=1e-5)
+    assert {name for name, p in encoder.named_parameters() if p.requires_grad} == {
+        "linear.lora_A.default.weight",
+        "linear.lora_B.default.weight",
+    }
+
+
+def test_before_training_the_encoders_make_what_they_made(values: dict[str, list[Any]]) -> None:
+    plain = Embedder({m: registry.create(m, name, **WIDTHS[m]) for m, name in NAMES.items()}, 6).eval()
+    plain.fit_processors(values)
+    before = {m: plain.encode(256, **{m: values[m]}) for m in NAMES}
+    for m in NAMES:
+        add_lora(plain.encoder(m), LoRA(TARGETS[m]), m)
+    plain.eval()
+    for m in NAMES:
+        np.testing.assert_allclose(plain.encode(256, **{m: values[m]}), before[m], atol=1e-6)
+
+
+@pytest.mark.parametrize("modality", NAMES)
+def test_merged_weights_make_the_same_as_the_adapters_with_and_without_gradients(
+    modality: str, values: dict[str, list[Any]]
+) -> None:
+    embedder = adapted(values)
+    encoder = embedder.encoder(modality)
+    plain = merged(encoder)
+    assert not [name for name, _ in plain.named_parameters() if "lora" in name]
+    assert (
+        plain.state_dict().keys() == registry.create(modality, NAMES[modality], **WIDTHS[modality]).state_dict().keys()
+    )
+    inputs = encoder.processor.collate([encoder.processor(value) for value in values[modality]])
+    expected = encoder(**inputs)
+    torch.testing.assert_close(plain(**inputs), expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():  # a transformer takes another path then
+        torch.testing.assert_close(encoder(**inputs), expected, rtol=1e-4, atol=1e-5)
+    untrained = adapted(values, learn=False).encoder(modality)
+    assert (untrained(**inputs) - expected).abs().max() > 1e-3
+
+
+def test_a_model_with_adapters_is_the_same_on_disk(values: dict[str, list[Any]], tmp_path: Path) -> None:
+    embedder = adapted(values)
+    embedder.save_pretrained(tmp_path / "model")
+    loaded = Embedder.from_pretrained(tmp_path / "model")
+    assert loaded.fingerprint == embedder.fingerprint
+    assert loaded.lora == embedder.lora
+    for m in NAMES:
+        np.testing.assert_array_equal(loaded.encode(256, **{m: values[m]}), embedder.encode(256, **{m: values[m]}))
+    assert sorted(path.suffix for path in (tmp_path / "model").iterdir()) == [".json", ".safetensors"]
+
+
+def test_what_cannot_be_adapted_is_refused(make_embedder: Callable[..., Embedder]) -> None:
+    encoder = make_embedder("text").encoder("text")
+    with pytest.raises(UsageError, match=r"lora.text.targets: 'attention' matches no part .* begin with tokens"):
+        add_lora(encoder, LoRA("attention"), "text")
+    with pytest.raises(UsageError, match=r"'layers.norm' matches no linear, convolution"):
+        add_lora(encoder, LoRA("layers.norm"), "text")
+    with pytest.raises(UsageError, match="rank 0 must be at least 1"):
+        LoRA("x", rank=0)

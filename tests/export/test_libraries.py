@@ -1,0 +1,150 @@
+"""Towers of open_clip and text encoders of Hugging Face go back to their libraries with their weights, heads and adapters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from clip_towers import TEXTS, ClipTower
+from PIL import Image
+from torch import Tensor, nn
+
+from multimodal.core import registry
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import MultimodalError
+from multimodal.core.lora import LoRA
+from multimodal.export.run import export
+
+CONFIG: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
+}
+OTHER = CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"layers": 1}}
+
+
+def clip(**settings: Any) -> Embedder:
+    torch.manual_seed(2)
+    heads: Any = {"picture": "none", "title": "none"}
+    encoders: dict[str, Encoder] = {"picture": ClipTower("image", CONFIG), "title": ClipTower("text", CONFIG)}
+    return Embedder(encoders, 16, **({"heads": heads} | settings)).eval()
+
+
+def test_open_clip_loads_its_towers_with_their_preprocessing(tmp_path: Path) -> None:
+    embedder = clip(lora={"title": LoRA(r"model\.transformer", rank=2)})
+    for name, parameter in embedder.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.2)
+    exported = export(embedder, "open_clip", tmp_path / "clip")
+    assert max(exported.differences.values()) < 1e-5
+    name = f"local-dir:{tmp_path / 'clip'}"
+    loaded: Any = open_clip.create_model_from_pretrained(name)
+    model, preprocess = loaded
+    pictures = embedder.processors["picture"].examples()
+    pixels = torch.stack([preprocess(Image.fromarray(p)) for p in pictures])
+    tokenize: Any = open_clip.get_tokenizer(name)
+    with torch.no_grad():
+        image, text, _ = model.eval()(pixels, tokenize(TEXTS))
+    np.testing.assert_allclose(image, embedder.encode(picture=pictures), atol=1e-4)
+    np.testing.assert_allclose(text, embedder.encode(title=TEXTS), atol=1e-4)
+    described = json.loads((tmp_path / "clip" / "export.json").read_text())
+    assert set(described["modalities"]) == {"picture", "title"}
+
+
+def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MultimodalError, match=r"The picture encoder \(ClipTower\) has a projection head"):
+        export(clip(heads={"title": "none"}), "open_clip", tmp_path / "out")
+    with pytest.raises(MultimodalError, match=r"picture are not such a pair"):
+        export(clip(), "open_clip", tmp_path / "out", ["picture"])
+    mixed = Embedder({"a": ClipTower("image", OTHER), "b": ClipTower("text", CONFIG)}, 16, {"a": "none", "b": "none"})
+    with pytest.raises(MultimodalError, match=r"a, b are not such a pair"):
+        export(mixed, "open_clip", tmp_path / "out")
+    graph = Embedder({"graph": registry.create("graph", "gnn", width=16, layers=1)}, 16, {"graph": "none"})
+    with pytest.raises(MultimodalError, match=r"The graph encoder \(GNN\) is no tower of open_clip; export it to onnx"):
+        export(graph, "open_clip", tmp_path / "out")
+    with pytest.raises(MultimodalError, match=r"one text encoder of Hugging Face; of graph it can hold none"):
+        export(graph, "sentence-transformers", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Bert(Encoder):
+    """A small encoder of Hugging Face, mean-pooled, from a folder."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        from transformers import AutoModel, AutoTokenizer
+
+        self.folder, self.model = folder, AutoModel.from_pretrained(folder, local_files_only=True)
+        self.width = self.model.config.hidden_size
+        self.processor = BertTokens(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        kept = attention_mask[..., None].to(hidden.dtype)
+        return (hidden * kept).sum(dim=1) / kept.sum(dim=1)
+
+    def parts(self, library: str) -> dict[str, Any] | None:
+        if library != "sentence-transformers":
+            return None
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+        transformer: Any = Transformer(self.folder)
+        transformer.auto_model.load_state_dict(self.model.state_dict())
+        return {"modules": [transformer, Pooling(self.width)]}
+
+
+class BertTokens(Processor):
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, value: Any) -> str:
+        return value
+
+    def collate(self, items: Sequence[str]) -> Inputs:
+        made = self._tokenizer(list(items), padding=True, return_tensors="pt")
+        return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"]}
+
+    def examples(self) -> list[Any]:
+        return TEXTS
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = str(tmp_path_factory.mktemp("bert"))
+    words = ["[PAD]", "[UNK]", "a", "black", "heart", "rightwards", "arrow", "with", "tail", "and", "one", "fox", ","]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
+    )
+    fast.save_pretrained(folder)
+    sizes: dict[str, int] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)  # pyright: ignore
+    return folder
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "none"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_sentence_transformers_loads_a_text_encoder_with_its_head(head: Any, bert: str, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    torch.manual_seed(4)
+    graph = registry.create("graph", "gnn", width=8, layers=1)
+    embedder = Embedder({"title": Bert(bert), "graph": graph}, 8, {"title": head}).eval()
+    for parameter in embedder.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    exported = export(embedder, "sentence-transformers", tmp_path / "st")
+    assert exported.files == {"title": "modules.json"}
+    loaded = SentenceTransformer(str(tmp_path / "st"), device="cpu", local_files_only=True)
+    made = loaded.encode(TEXTS[::-1], show_progress_bar=False)
+    np.testing.assert_allclose(made, embedder.encode(title=TEXTS[::-1]), atol=1e-4)
