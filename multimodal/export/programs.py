@@ -40,7 +40,7 @@ def save_onnx(tower: Tower, trial: Trial, path: Path) -> Tensor:
     program = _program(tower, trial)
     with _quiet(tower, "onnx"):
         made: Any = torch.onnx.export(program, (), kwargs=trial.first, dynamo=True, output_names=[OUTPUT])
-        made.save(path, external_data=False)
+        made.save(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         given = {i.name: trial.second[i.name].numpy() for i in session.get_inputs()}
         return torch.from_numpy(session.run([OUTPUT], given)[0])

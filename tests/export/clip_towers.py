@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,11 @@ class ClipTower(Encoder):
 
     def __init__(self, tower: str, config: dict[str, Any] | None = None, folder: str | None = None) -> None:
         super().__init__()
-        made: Any = open_clip.CLIP(**config) if config else open_clip.create_model(f"local-dir:{folder}", device="cpu")
+        if folder is not None:
+            config = json.loads(Path(folder, "open_clip_config.json").read_text())["model_cfg"]
+            made: Any = open_clip.create_model(f"local-dir:{folder}", device="cpu")
+        else:
+            made = open_clip.CLIP(**(config or {}))
         self.tower, self.model, self.config = tower, made, config
         self.width = made.text_projection.shape[1]
         if tower == "image":

@@ -253,6 +253,26 @@ def test_recomputed_steps_are_the_plain_steps_and_run_the_blocks_twice() -> None
         torch.testing.assert_close(recomputed.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
 
 
+def test_blocks_that_recompute_keep_their_inputs_alone() -> None:
+    def kept(recompute: bool) -> int:
+        encoder = registry.create("text", "transformer", vocab_size=10, width=32, layers=4, heads=2)
+        if recompute:
+            recompute_activations([encoder])
+        found: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        own = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            features = encoder.train()(torch.ones(16, 20, dtype=torch.int64))
+        assert features.requires_grad
+        return sum(size for place, size in found.items() if place not in own)
+
+    assert kept(True) < kept(False) / 4
+
+
 def test_a_copy_of_an_encoder_that_recomputes_is_its_own() -> None:
     encoder = registry.create("text", "transformer", vocab_size=10, width=8, layers=2, heads=2)
     recompute_activations([encoder])
