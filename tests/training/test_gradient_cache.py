@@ -149,7 +149,7 @@ def test_an_encoder_without_trainable_parameters_runs_once() -> None:
     for model in (frozen, plain):
         model.encoder("b").requires_grad_(False)
     found = cached(frozen, objective, parts(made, 4))
-    assert [frozen.encoder(m).passes for m in MODALITIES] == [6, 3, 6]
+    assert [frozen.encoder(m).passes for m in MODALITIES] == [5, 3, 5]  # of the first of three parts the graph is kept
     torch.testing.assert_close(found, whole(plain, InfoNCE().double(), made), rtol=1e-10, atol=1e-10)
     assert frozen.encoder("b").net[0].weight.grad is None  # pyright: ignore
     assert frozen.heads["b"].weight.grad.abs().sum() > 0  # pyright: ignore
