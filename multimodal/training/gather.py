@@ -1,6 +1,7 @@
 """The batch of all processes, as each of them sees it.
 
-Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch. Only the rank's own
+Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch; the ranks divide the
+tiles of its scores among them (``objectives.sharing``). Only the rank's own
 vectors carry a graph; their gradient is multiplied by the number of ranks, as the parameters' gradients are averaged over
 the ranks afterwards (by DDP or FSDP). So loss and gradients are those of one process with the whole batch: with L the
 loss of all rows, ``mean_r(W dL/dv_r dv_r/dp) = sum_r dL/dv_r dv_r/dp = dL/dp``. No gradient has to be sent.
@@ -45,7 +46,8 @@ def gather(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: t
         lengths = [size.vectors.get(modality, 0) for size in sizes]
         if any(lengths):
             own = embeddings.vectors.get(modality)
-            own = torch.zeros(0, dim, dtype=dtype, device=device) if own is None else own
+            if own is None:  # every rank's graph has the same nodes: the ranks meet in the backward pass
+                own = torch.zeros(0, dim, dtype=dtype, device=device, requires_grad=torch.is_grad_enabled())
             everyone = of_all(own.detach(), lengths, own)
             everyone[rank] = _ScaledGradient.apply(own, float(ranks))
             vectors[modality] = torch.cat(everyone)

@@ -18,6 +18,7 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.objectives import InfoNCE, Objective
+from multimodal.objectives.sharing import divided
 from multimodal.training.gather import average_gradients, gather
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.schedule import Schedule, WarmupCosine
@@ -87,8 +88,9 @@ class EmbedderModule(pl.LightningModule):
             embeddings = self._cache.embeddings
         else:
             embeddings = self.embedder.embed(batch)
-        everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, torch.float32)
-        with torch.autocast(self.device.type, enabled=False):  # similarities at bf16 would tie
+        dtype = torch.promote_types(next(self.embedder.heads.parameters()).dtype, torch.float32)
+        everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
+        with torch.autocast(self.device.type, enabled=False), divided():  # similarities at bf16 would tie
             loss = self.objective(everyone)
         if not loss.total.isfinite():
             keys = ", ".join(batch.keys[:SHOWN_KEYS]) + (", ..." if len(batch) > SHOWN_KEYS else "")
