@@ -47,7 +47,9 @@ class RetrievalMonitor(Callback):
     on_validation_batch_end = on_test_batch_end = _collect  # pyright: ignore[reportAssignmentType]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._report(trainer, partial(pl_module.log, sync_dist=True), "val", f"Validation at step {trainer.global_step}")
+        self._report(
+            trainer, partial(pl_module.log, sync_dist=True), "val", f"Validation at step {trainer.global_step}"
+        )
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._report(trainer, partial(pl_module.log, sync_dist=True), "test", "Test")

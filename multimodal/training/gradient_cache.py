@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from multimodal.core.batch import Batch, MicroBatches, stable_number
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
+from multimodal.core.hardware import give_back_memory
 
 
 class GradientCache:
@@ -54,7 +55,7 @@ class GradientCache:
                 for number, part in enumerate(batch.parts)
             ]
             with _without_statistics(embedder):
-                later = [self._embed(number) for number in range(1, len(batch.parts))]
+                later = [self._embed_alone(number) for number in range(1, len(batch.parts))]
         self._first = self._embed(0) if batch.parts else {}
         made = [self._first, *later]
         parts = [Embeddings.of_batch(part, vectors) for part, vectors in zip(batch.parts, made, strict=False)]
@@ -78,6 +79,7 @@ class GradientCache:
             if back:
                 torch.autograd.backward(*map(list, zip(*back, strict=True)))  # pyright: ignore[reportArgumentType]
             self._first = {}  # its graph is gone
+            give_back_memory()
 
     def _embed(self, number: int) -> dict[str, Tensor]:
         """The unit vectors of a part."""
@@ -85,6 +87,10 @@ class GradientCache:
         features = {m: kept[m] if m in kept else self._encode(number, m, part) for m in part.inputs}
         with self._context():
             return {m: self._embedder.project(m, f) for m, f in features.items()}
+
+    def _embed_alone(self, number: int) -> dict[str, Tensor]:
+        give_back_memory()
+        return self._embed(number)
 
     def _encode(self, number: int, modality: str, part: Batch) -> Tensor:
         torch.manual_seed(stable_number(f"{self._seed} {number} {modality}"))

@@ -69,7 +69,7 @@ def _process(rank: int, port: int, folder: str, arguments: list[str], change: Ca
     output = os.open(f"{folder}/{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # not pytest's
+    sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1) for fd in (1, 2))  # not pytest's
     if change is not None:
         change(rank)
     code = main(["fit", *arguments, "--trainer.devices", "2"])
@@ -87,9 +87,10 @@ def two(folder: Path, *arguments: str, strategy: str = "ddp", change: Callable[[
         _process, (port, str(folder), given, change), nprocs=2, start_method="fork", join=False, daemon=True
     )
     assert context is not None
-    for process in context.processes:
+    processes = [process for process in context.processes if process is not None]
+    for process in processes:
         process.join(30)
-    hanging = [process for process in context.processes if process.is_alive()]
+    hanging = [process for process in processes if process.is_alive()]
     for process in hanging:
         process.kill()
     texts = [(folder / f"{rank}.txt").read_text() for rank in range(2)]
@@ -137,7 +138,7 @@ def not_a_number_on_one(rank: int) -> None:
 
 def an_error_on_one(rank: int) -> None:
     if rank == 1:
-        TextTransformer.forward = lambda self, tokens: 1 / 0
+        TextTransformer.forward = lambda self, tokens: tokens[1 // 0]
 
 
 def fewer_rows_on_one(rank: int) -> None:
