@@ -27,6 +27,9 @@ from multimodal.core.batch import Batch, MicroBatches, stable_number
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.hardware import give_back_memory
+from multimodal.training.sharding import take_part
+
+TRIMMED = 4  # parts after which the heap is trimmed: each time costs a part some of its speed
 
 
 class GradientCache:
@@ -55,9 +58,9 @@ class GradientCache:
                 for number, part in enumerate(batch.parts)
             ]
             with _without_statistics(embedder):
-                later = [self._embed_alone(number) for number in range(1, len(batch.parts))]
-        self._first = self._embed(0) if batch.parts else {}
-        made = [self._first, *later]
+                later = [self._embed(number) for number in range(1, len(batch.parts))]
+        self._first = self._embed(0) if batch.parts else ({}, [])
+        made = [vectors for vectors, _ in (self._first, *later)]
         parts = [Embeddings.of_batch(part, vectors) for part, vectors in zip(batch.parts, made, strict=False)]
         self._sizes = [{m: len(v) for m, v in part.vectors.items()} for part in parts]
         with torch.no_grad():
@@ -69,8 +72,8 @@ class GradientCache:
         starts = dict.fromkeys(self.embeddings.vectors, 0)
         gradients = {m: v.grad for m, v in self.embeddings.vectors.items()}
         for number, sizes in enumerate(self._sizes):
-            vectors = self._embed(number) if number else self._first
-            back: list[tuple[Tensor, Tensor]] = []
+            vectors, zeros = self._embed(number) if number else self._first
+            back = [(zero, zero) for zero in zeros]
             for modality, size in sizes.items():
                 gradient = gradients[modality]
                 if gradient is not None and vectors[modality].requires_grad:
@@ -78,19 +81,21 @@ class GradientCache:
                 starts[modality] += size
             if back:
                 torch.autograd.backward(*map(list, zip(*back, strict=True)))  # pyright: ignore[reportArgumentType]
-            self._first = {}  # its graph is gone
+            self._first = ({}, [])  # its graph is gone
+
+    def _embed(self, number: int) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The unit vectors of a part, and zeros of the encoders that take part without rows."""
+        if number % TRIMMED == TRIMMED - 1:
             give_back_memory()
-
-    def _embed(self, number: int) -> dict[str, Tensor]:
-        """The unit vectors of a part."""
         part, kept = self._batch.parts[number], self._features[number]
-        features = {m: kept[m] if m in kept else self._encode(number, m, part) for m in part.inputs}
+        features, zeros = {}, []
+        for modality in self._embedder.modalities:
+            if modality in part.inputs:
+                features[modality] = kept[modality] if modality in kept else self._encode(number, modality, part)
+            elif (zero := take_part(self._embedder.encoder(modality))) is not None:
+                zeros.append(zero)
         with self._context():
-            return {m: self._embedder.project(m, f) for m, f in features.items()}
-
-    def _embed_alone(self, number: int) -> dict[str, Tensor]:
-        give_back_memory()
-        return self._embed(number)
+            return {m: self._embedder.project(m, f) for m, f in features.items()}, zeros
 
     def _encode(self, number: int, modality: str, part: Batch) -> Tensor:
         torch.manual_seed(stable_number(f"{self._seed} {number} {modality}"))

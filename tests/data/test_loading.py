@@ -337,13 +337,15 @@ def test_the_coverage_counts_groups() -> None:
 
 
 def test_a_batch_in_many_parts_comes_from_a_worker_as_few_files() -> None:
-    samples = samples_of(64, [])
-    data, options = ProcessedSamples(samples, PROCESSORS), {"num_workers": 1}
-    loader = DataLoader(
-        data, batch_size=64, sampler=[Draw(n) for n in range(64)], collate_fn=Collate(PROCESSORS, 1), **options
+    samples, draws, collate = samples_of(64), [Draw(n) for n in range(64)], Collate(dict(PROCESSORS), micro_batch=1)
+    plain, batch = (
+        next(
+            iter(
+                DataLoader(ProcessedSamples(samples, PROCESSORS), 64, sampler=draws, collate_fn=collate, num_workers=n)
+            )
+        )
+        for n in (0, 1)
     )
-    (batch,) = loader
-    (plain,) = DataLoader(data, batch_size=64, sampler=[Draw(n) for n in range(64)], collate_fn=Collate(PROCESSORS, 1))
     assert batch.keys == plain.keys
     storages = {t.untyped_storage().data_ptr() for part in batch.parts for t in (part.groups, *part.rows.values())}
     assert len(storages) == 1

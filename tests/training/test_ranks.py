@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from torch.multiprocessing.spawn import start_processes
 
 from encoders.text import TextTransformer
+from multimodal import Embedder
 from multimodal.cli.main import main
 from multimodal.data.sampling import EpochSampler
 from multimodal.data.stream import Stream
@@ -111,21 +113,40 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
     (log,) = run.glob("logs/*/metrics.csv")
     rows = csv.DictReader(log.read_text().splitlines())
-    return [{name: float(v) for name, v in row.items() if v and "per_second" not in name} for row in rows]
+    return [
+        {name: float(v) for name, v in row.items() if v and "per_second" not in name and "lr-" not in name}
+        for row in rows
+    ]
 
 
-@pytest.mark.parametrize("more", [[], ["--data.micro_batch", "2"]], ids=["whole", "in parts"])
-def test_two_processes_train_validate_and_save_what_one_does(config: Path, tmp_path: Path, more: list[str]) -> None:
+FSDP = json.dumps(
+    {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": False},
+    }
+)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", FSDP], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--data.micro_batch", "2"], ["--data.batch_size", "3"]],  # of three rows one process often lacks a modality
+    ids=["whole", "in parts", "few rows"],
+)
+def test_two_processes_train_validate_and_save_what_one_does(
+    config: Path, tmp_path: Path, more: list[str], strategy: str
+) -> None:
     given = ["--config", str(config), *more]
     one(*given, "--run", str(tmp_path / "one"))
-    codes, texts = two(tmp_path, *given, "--run", str(tmp_path / "two"))
+    codes, texts = two(tmp_path, *given, "--run", str(tmp_path / "two"), strategy=strategy)
     assert codes == [0, 0], texts
     found, expected = state(tmp_path / "two"), state(tmp_path / "one")
     assert found["global_step"] == expected["global_step"] == STEPS
     torch.testing.assert_close(found["state_dict"], expected["state_dict"], rtol=1e-5, atol=1e-6)
     for ours, theirs in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
-    assert (tmp_path / "two" / "model" / "model.safetensors").exists()
+    ours, theirs = (Embedder.from_pretrained(tmp_path / run).state_dict() for run in ("two", "one"))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     # one process goes on from the checkpoint of two
     assert main(["validate", *given, "--run", str(tmp_path / "two"), "--ckpt_path", "last"]) == 0
 
@@ -181,3 +202,28 @@ def test_processes_whose_streams_are_not_of_one_length_end_together(config: Path
     assert (
         state(tmp_path / "run")["global_step"] == 2 * 3
     )  # batches of 9, 9 and 2 rows on one, of 9, 9, 9 and 3 on the other
+
+
+def test_divided_encoders_go_on_from_their_checkpoint(config: Path, tmp_path: Path) -> None:
+    given = ["--config", str(config), "--run", str(tmp_path / "run")]
+    more = ["--model.optimizer.init_args.momentum", "0.9"]
+    more += ["--model.schedule", "multimodal.training.schedule.Constant"]
+    steps = ["--trainer.max_steps", "2"]
+    one("--config", str(config), "--run", str(tmp_path / "one"), *more)
+    for number, arguments in enumerate([[*more, *steps], [*more, "--ckpt_path", "last"]]):
+        codes, texts = two(tmp_path, *given, *arguments, strategy=FSDP)
+        assert codes == [0, 0], (number, texts)
+    expected = state(tmp_path / "one")["state_dict"]
+    torch.testing.assert_close(state(tmp_path / "run")["state_dict"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_command_starts_its_other_process_itself(config: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "multimodal.cli.main", "fit", "--config", str(config)]
+    devices = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--run", str(tmp_path / "two")]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*program, *devices], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one("--config", str(config), "--run", str(tmp_path / "one"))
+    found, expected = (state(tmp_path / run)["state_dict"] for run in ("two", "one"))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
