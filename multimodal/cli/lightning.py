@@ -178,6 +178,7 @@ def _hush() -> None:
         ".*in eval mode at the start of training.*",  # frozen encoders
         ".*custom batch sampler.*for prediction.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*_get_pg_default_device.*|Multiple backends are registered.*",  # torch's own calls, as a checkpoint is read
         ".*Checkpoint directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Literal
 
@@ -31,3 +32,13 @@ def leave_a_core() -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() - 1))
+
+
+def give_back_memory() -> None:
+    """Give the free pages of the C library's heap back to the system, where that is glibc.
+
+    Tensors of ever other sizes leave holes that nothing fits into again, and the heap grows with every one.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

@@ -20,6 +20,7 @@ from multimodal.core.files import default_cache
 from multimodal.core.rejects import Rejects
 from multimodal.data.features import features_of
 from multimodal.data.loading import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.data.ranks import check_same
 from multimodal.data.samples import Samples, meaning_of
 from multimodal.data.sampling import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
@@ -172,6 +173,7 @@ class DataModule(pl.LightningDataModule):
                 f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch_size of {self.batch_size}."
                 " Lower data.batch_size."
             )
+        check_same("rows and batches to train on", (len(rows), len(sampler)))
         rejects = self._rejects(len(self.samples))
         return ResumableLoader(
             ProcessedSamples(self.samples, self._with_features(rows), self.keep_items),

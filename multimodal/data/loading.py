@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.encoder import Processor
@@ -44,7 +44,8 @@ class Collate:
         if self.micro_batch is None:
             return self.batch(rows)
         starts = range(0, len(rows), self.micro_batch)
-        return MicroBatches(tuple(self.batch(rows[start : start + self.micro_batch]) for start in starts))
+        parts = MicroBatches(tuple(self.batch(rows[start : start + self.micro_batch]) for start in starts))
+        return parts if get_worker_info() is None else parts.in_one_block()
 
     def batch(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
         samples = [part for row in rows for part in row if isinstance(part, Sample)]

@@ -30,6 +30,7 @@ from multimodal.data.columns import Columns
 from multimodal.data.files import resolve
 from multimodal.data.joined import joined, parts_of
 from multimodal.data.loading import CheckedLoader, Collate
+from multimodal.data.ranks import together
 from multimodal.data.tables import Source, stream_of
 
 FITTED_ON = 100_000  # rows at the beginning of the stream that processors learn from
@@ -181,7 +182,7 @@ class StreamLoader(CheckedLoader):
         epoch, start = self._place["epoch"], self._place["batch"]
         self.batches.begin(epoch, start)
         self._handed_out.clear()
-        for number, batch in enumerate(super().__iter__(), start=start + 1):
+        for number, batch in enumerate(together(super().__iter__()), start=start + 1):
             self._handed_out.append({"epoch": epoch, "batch": number})
             yield batch
         end = {"epoch": epoch + 1, "batch": 0}

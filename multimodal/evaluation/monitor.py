@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -21,7 +22,8 @@ MONITOR = "val/recall@1"
 class RetrievalMonitor(Callback):
     """Logs the recalls of the validation or test split for every pair of modalities and prints their table.
 
-    The mean of recall@1 over all ordered pairs is logged as ``val/recall@1``: the measure that chooses the best model.
+    The mean of recall@1 over all ordered pairs is logged as ``val/recall@1``: the measure that chooses the best model. Of
+    several processes each takes the whole split; the means of what they found are logged, so that all choose alike.
     """
 
     def __init__(self) -> None:
@@ -45,10 +47,12 @@ class RetrievalMonitor(Callback):
     on_validation_batch_end = on_test_batch_end = _collect  # pyright: ignore[reportAssignmentType]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._report(trainer, pl_module.log, "val", f"Validation at step {trainer.global_step}")
+        self._report(
+            trainer, partial(pl_module.log, sync_dist=True), "val", f"Validation at step {trainer.global_step}"
+        )
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._report(trainer, pl_module.log, "test", "Test")
+        self._report(trainer, partial(pl_module.log, sync_dist=True), "test", "Test")
 
     def _report(self, trainer: pl.Trainer, log: Callable[[str, float], None], stage: str, title: str) -> None:
         results = retrieval(Embeddings.cat(self._parts))

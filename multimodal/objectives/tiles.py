@@ -8,6 +8,7 @@
    is ``O((n + m) d)``, and ``n = m = 16,384`` needs no more of it than the vectors do. Where all scores fit one tile
    they are kept for the gradient: this is the dense form, and the same numbers.
 4. ``sweep`` and ``sweep_back`` take the columns as an iterable of blocks, which may come from anywhere, one by one.
+5. Where several processes train, they divide the tiles among them, each taking some of the rows; see ``sharing``.
 
 The products are computed in the dtype of the vectors. For float32 ``torch.set_float32_matmul_precision`` decides:
 "medium" lets them be of bfloat16 with sums in float32, where the device has such products.
@@ -27,6 +28,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from multimodal.objectives.sharing import ALONE, Ranks, ranks
+
 TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and products wide enough to be fast
 
 
@@ -35,6 +38,9 @@ class Block(NamedTuple):
 
     vectors: Tensor
     groups: Tensor
+
+    def part(self, own: slice) -> Block:
+        return Block(self.vectors[own], self.groups[own])
 
     def split(self, size: int) -> Iterator[Block]:
         for vectors, groups in zip(self.vectors.split(size), self.groups.split(size), strict=True):
@@ -69,7 +75,7 @@ def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int 
     Returns:
         ``(k, n)`` and ``(k, m)``, in the dtype of the vectors; -inf where the sum is empty.
     """
-    rows, columns = _LogSumExps.apply(a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile or TILE)  # pyright: ignore[reportGeneralTypeIssues]
+    rows, columns = _LogSumExps.apply(a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile or TILE, ranks())  # pyright: ignore[reportGeneralTypeIssues]
     return rows, columns
 
 
@@ -87,7 +93,7 @@ def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) ->
     Returns:
         The scalar sum, in the dtype of the vectors.
     """
-    return _SoftplusSum.apply(a, b, bias, tile or TILE, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
+    return _SoftplusSum.apply(a, b, bias, tile or TILE, ranks(), torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
 
 
 def sweep(a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = TILE) -> tuple[Tensor, list[Tensor]]:
@@ -189,18 +195,27 @@ def _tiles(a: Block, b: Block, size: int) -> Iterator[tuple[slice, slice, Block,
 class _LogSumExps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, a_groups: Tensor, b_groups: Tensor, terms: tuple[Term, ...], tile: int
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        a_groups: Tensor,
+        b_groups: Tensor,
+        terms: tuple[Term, ...],
+        tile: int,
+        ranks: Ranks,
     ) -> tuple[Tensor, Tensor]:
         left, right = Block(a, a_groups), Block(b, b_groups)
-        ctx.terms, ctx.tile, ctx.dense = terms, tile, max(len(a), len(b)) <= tile
+        ctx.terms, ctx.tile, ctx.ranks, ctx.dense = terms, tile, ranks, max(len(a), len(b)) <= tile
         if ctx.dense:
             scores = a @ b.T
             x = [term.of(scores, _same(left, right, terms)) for term in terms]
             rows, columns = torch.stack([t.logsumexp(1) for t in x]), torch.stack([t.logsumexp(0) for t in x])
         else:
-            scores = None
-            rows, blocks = sweep(left, right.split(tile), terms, tile)
-            columns = torch.cat(blocks, dim=1)
+            scores, own = None, ranks.share(len(a))
+            partial = a.new_full((len(terms), len(a) + len(b)), -torch.inf)
+            partial[:, own], blocks = sweep(left.part(own), right.split(tile), terms, tile)
+            partial[:, len(a) :] = torch.cat(blocks, dim=1)
+            rows, columns = (part.contiguous() for part in ranks.logsumexp(partial).split([len(a), len(b)], dim=1))
         ctx.save_for_backward(a, b, a_groups, b_groups, rows, columns, scores)
         return rows, columns
 
@@ -210,24 +225,30 @@ class _LogSumExps(torch.autograd.Function):
         a, b, a_groups, b_groups, rows, columns, scores = ctx.saved_tensors
         left, right = Block(a, a_groups), Block(b, b_groups)
         d_rows, d_columns = gradients
+        none = (None,) * 5
         if ctx.dense:
             sums = _finite(rows), _finite(columns)
             slope = _slope(scores, _same(left, right, ctx.terms), ctx.terms, sums, (d_rows, d_columns))
-            return slope @ b, slope.T @ a, None, None, None, None
-        d_a, d_b = torch.zeros_like(a), torch.empty_like(b)
-        pairs = zip(columns.split(ctx.tile, dim=1), d_columns.split(ctx.tile, dim=1), strict=True)
-        blocks = sweep_back(left, right.split(ctx.tile), ctx.terms, (rows, d_rows), pairs, d_a, ctx.tile)
+            return slope @ b, slope.T @ a, *none
+        d_a, d_b = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b))
+        own = ctx.ranks.share(len(a))
+        of_rows = rows[:, own], d_rows[:, own]
+        of_columns = zip(columns.split(ctx.tile, dim=1), d_columns.split(ctx.tile, dim=1), strict=True)
+        blocks = sweep_back(left.part(own), right.split(ctx.tile), ctx.terms, of_rows, of_columns, d_a[own], ctx.tile)
         for part, gradient in zip(d_b.split(ctx.tile), blocks, strict=True):
             part.copy_(gradient)
-        return d_a, d_b, None, None, None, None
+        ctx.ranks.sum_(d_a, d_b)
+        return d_a, d_b, *none
 
 
 class _SoftplusSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor, tile: int, with_gradients: bool) -> Tensor:
-        total = bias.new_zeros(())
-        d_a, d_b, d_bias = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(bias)
-        for row_a, row_d in zip(a.split(tile), d_a.split(tile), strict=True):
+    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor, tile: int, ranks: Ranks, with_gradients: bool) -> Tensor:
+        if max(len(a), len(b)) <= tile:
+            ranks = ALONE  # one tile is no work to divide
+        total, own = bias.new_zeros(()), ranks.share(len(a))
+        d_a, d_b, d_bias = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b, bias))
+        for row_a, row_d in zip(a[own].split(tile), d_a[own].split(tile), strict=True):
             for row_b, column_d in zip(b.split(tile), d_b.split(tile), strict=True):
                 scores = torch.addmm(bias, row_a, row_b.T)
                 total += functional.softplus(scores, threshold=40).sum()  # exp(-40) is nothing in float64 too
@@ -236,10 +257,11 @@ class _SoftplusSum(torch.autograd.Function):
                     row_d.addmm_(slope, row_b)
                     column_d.addmm_(slope.T, row_a)
                     d_bias += slope.sum()
+        ranks.sum_(total, *([d_a, d_b, d_bias] if with_gradients else []))
         ctx.save_for_backward(d_a, d_b, d_bias)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradients[0] * derivative for derivative in ctx.saved_tensors), None, None
+        return *(gradients[0] * derivative for derivative in ctx.saved_tensors), None, None, None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from multimodal.core.errors import UsageError
@@ -34,6 +36,13 @@ class AveragedWeights(WeightAveraging):
 
         super().__init__(avg_fn=average)
         self.decay = decay
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise UsageError("AveragedWeights cannot average encoders that are divided over processes: use DDP.")
+        with warnings.catch_warnings():  # our configure_model makes no layers
+            warnings.filterwarnings("ignore", message=".*overrides the configure_model.*")
+            super().setup(trainer, pl_module, stage)
 
     # The best model is written at the end of validation, after its epoch's end: the average has to stay until then.
 

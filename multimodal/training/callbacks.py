@@ -17,6 +17,7 @@ from multimodal.core.batch import Batch
 from multimodal.core.errors import MultimodalError
 from multimodal.core.pretrained import RUN_MODEL
 from multimodal.training.module import EmbedderModule, log_interval
+from multimodal.training.sharding import is_sharded, whole
 
 
 class Throughput(Callback):
@@ -77,9 +78,10 @@ class SaveBestModel(Callback):
         if trainer.sanity_checking or value is None or (self.best is not None and float(value) <= self.best):
             return
         self.best = float(value)
+        assert isinstance(pl_module, EmbedderModule)
+        embedder = whole(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
         if trainer.is_global_zero:
-            assert isinstance(pl_module, EmbedderModule)
-            pl_module.embedder.save_pretrained(self.folder / RUN_MODEL)
+            embedder.save_pretrained(self.folder / RUN_MODEL)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -23,7 +23,6 @@ class Freezing:
 
     Attributes:
         throughout: the modalities whose encoder is frozen as a whole at every step.
-        trained: the embedder's parameters that are trained at some step.
 
     Raises:
         UsageError: an unknown modality, a pattern that matches nothing, an encoder that has adapters, a negative step.
@@ -32,7 +31,7 @@ class Freezing:
     def __init__(self, embedder: Embedder, freeze: Mapping[str, Freeze]) -> None:
         self._embedder = embedder
         self._stages = {m: {0: spec} if isinstance(spec, str) else dict(spec) for m, spec in freeze.items()}
-        self._frozen: dict[tuple[str, str], set[nn.Parameter]] = {}
+        self._frozen: dict[tuple[str, str], set[str]] = {}
         for modality, stages in self._stages.items():
             if modality in embedder.lora:
                 raise UsageError(
@@ -41,17 +40,21 @@ class Freezing:
             if not stages or min(stages) < 0:
                 raise UsageError(f"freeze.{modality}: steps begin at 0, got {stages}.")
             for what in stages.values():
-                self._frozen[modality, what] = self._parameters(modality, what)
+                self._frozen[modality, what] = self._names(modality, what)
         self.throughout = frozenset(
             m for m, stages in self._stages.items() if set(stages.values()) == {"all"} and 0 in stages
         )
         self._number = -1
         self.steps = sorted({0, *(step for stages in self._stages.values() for step in stages)})
-        ever: set[nn.Parameter] = set()
+        self._ever: set[str] = set()
         for step in reversed(self.steps):  # at last as it is at the first step
             self.apply(step)
-            ever |= {p for p in embedder.parameters() if p.requires_grad}
-        self.trained = [p for p in embedder.parameters() if p in ever]
+            self._ever |= {name for name, p in embedder.named_parameters() if p.requires_grad}
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The embedder's parameters that are trained at some step."""
+        return [p for name, p in self._embedder.named_parameters() if name in self._ever]
 
     def apply(self, step: int) -> bool:
         """Freeze what is frozen at a step; true if it was not so before."""
@@ -62,13 +65,13 @@ class Freezing:
         for modality, stages in self._stages.items():
             begun = [start for start in stages if start <= step]
             frozen = self._frozen[modality, stages[max(begun)]] if begun else set()
-            for parameter in self._embedder.encoder(modality).parameters():
-                parameter.requires_grad_(parameter not in frozen)
+            for name, parameter in self._embedder.encoder(modality).named_parameters():
+                parameter.requires_grad_(name not in frozen)
         self._embedder.train(self._embedder.training)
         return True
 
-    def _parameters(self, modality: str, what: str) -> set[nn.Parameter]:
-        named = dict(self._embedder.encoder(modality).named_parameters())
+    def _names(self, modality: str, what: str) -> set[str]:
+        names = [name for name, _ in self._embedder.encoder(modality).named_parameters()]
         if what in ("all", "none"):
-            return set(named.values()) if what == "all" else set()
-        return {named[name] for name in matching(list(named), what, f"freeze.{modality}")}
+            return set(names) if what == "all" else set()
+        return set(matching(names, what, f"freeze.{modality}"))

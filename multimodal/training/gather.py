@@ -1,6 +1,7 @@
 """The batch of all processes, as each of them sees it.
 
-Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch. Only the rank's own
+Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch; the ranks divide the
+tiles of its scores among them (``objectives.sharing``). Only the rank's own
 vectors carry a graph; their gradient is multiplied by the number of ranks, as the parameters' gradients are averaged over
 the ranks afterwards (by DDP or FSDP). So loss and gradients are those of one process with the whole batch: with L the
 loss of all rows, ``mean_r(W dL/dv_r dv_r/dp) = sum_r dL/dv_r dv_r/dp = dL/dp``. No gradient has to be sent.
@@ -15,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 
+from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.embeddings import Embeddings
 
 
@@ -45,7 +48,8 @@ def gather(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: t
         lengths = [size.vectors.get(modality, 0) for size in sizes]
         if any(lengths):
             own = embeddings.vectors.get(modality)
-            own = torch.zeros(0, dim, dtype=dtype, device=device) if own is None else own
+            if own is None:  # every rank's graph has the same nodes: the ranks meet in the backward pass
+                own = torch.zeros(0, dim, dtype=dtype, device=device, requires_grad=torch.is_grad_enabled())
             everyone = of_all(own.detach(), lengths, own)
             everyone[rank] = _ScaledGradient.apply(own, float(ranks))
             vectors[modality] = torch.cat(everyone)
@@ -113,11 +117,11 @@ class _ScaledGradient(torch.autograd.Function):
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace the gradients by their means over the ranks, one that no rank has by none.
 
-    For steps of several backward passes, in which DDP does not do it.
+    For steps of several backward passes, in which DDP does not do it, and for what FSDP leaves whole.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
-    trained = [p for p in parameters if p.requires_grad]
+    trained = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
     has = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
     dist.all_reduce(has)
     for parameter, count in zip(trained, has.tolist(), strict=True):
@@ -126,3 +130,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()
+
+
+def most_parts(batch: MicroBatches) -> MicroBatches:
+    """The batch with empty parts at its end, so that every rank has as many."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return batch
+    counts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(counts, len(batch.parts))
+    empty = Batch(
+        {}, {}, torch.zeros(0, dtype=torch.int64, device=batch.parts[0].groups.device if batch.parts else None)
+    )
+    return MicroBatches((*batch.parts, *[empty] * (max(counts) - len(batch.parts))))

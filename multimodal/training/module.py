@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -19,12 +19,14 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.lora import LoRA
 from multimodal.objectives import InfoNCE, Objective
+from multimodal.objectives.sharing import divided
 from multimodal.training.freezing import Freeze, Freezing
-from multimodal.training.gather import average_gradients, gather
+from multimodal.training.gather import average_gradients, gather, most_parts
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.parameter_groups import parameter_groups, set_rates
 from multimodal.training.recomputing import recompute_activations
 from multimodal.training.schedule import Schedule, WarmupCosine
+from multimodal.training.sharding import clip, gradient_norm, is_sharded, shard, take_part
 
 SHOWN_KEYS = 10
 
@@ -113,14 +115,18 @@ class EmbedderModule(pl.LightningModule):
         self.objective.set_progress(self.global_step / self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
+        zero: Tensor | float = 0.0
         if isinstance(batch, MicroBatches):
             seed = step_seed(self.seed, self.global_step, self.global_rank)
+            if is_sharded(self.embedder):
+                batch = most_parts(batch)
             self._cache = GradientCache(self.embedder, batch, seed, self.trainer.precision_plugin.forward_context)
             embeddings = self._cache.embeddings
         else:
-            embeddings = self.embedder.embed(batch)
-        everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, torch.float32)
-        with torch.autocast(self.device.type, enabled=False):  # similarities at bf16 would tie
+            embeddings, zero = self._embed(batch)
+        dtype = torch.promote_types(next(self.embedder.parameters()).dtype, torch.float32)
+        everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
+        with torch.autocast(self.device.type, enabled=False), divided():  # similarities at bf16 would tie
             loss = self.objective(everyone)
         if not loss.total.isfinite():
             keys = ", ".join(batch.keys[:SHOWN_KEYS]) + (", ..." if len(batch) > SHOWN_KEYS else "")
@@ -130,22 +136,26 @@ class EmbedderModule(pl.LightningModule):
             )
         self.log("train/loss", loss.total, prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": part for name, part in loss.parts.items()}, batch_size=len(batch))
-        return loss.total + self._of_absent(embeddings)
+        return loss.total + zero
 
-    def _of_absent(self, embeddings: Embeddings) -> Tensor | float:
-        """Zero, with a gradient for the modalities that this rank's batch lacks: the other ranks wait for it."""
-        if self.trainer.world_size == 1 or self._cache is not None:
-            return 0.0
-        absent = [m for m in self.embedder.modalities if m not in embeddings.vectors]
-        used = [p for m in absent for p in self.embedder.parameters_of(m) if p.requires_grad]
-        return sum((p.sum() * 0.0 for p in used), start=0.0)
+    def _embed(self, batch: Batch) -> tuple[Embeddings, Tensor | float]:
+        """And zero, with a gradient for the modalities that this rank's batch lacks: the other ranks wait for it."""
+        embedder, vectors, zeros = self.embedder, {}, []
+        for modality in embedder.modalities:
+            if modality in batch.inputs:
+                vectors[modality] = embedder.project(modality, embedder.features(modality, batch.inputs[modality]))
+            elif (zero := take_part(embedder.encoder(modality))) is not None:
+                zeros.append(zero)
+            elif self._ddp is not None:
+                zeros += [p.sum() * 0.0 for p in embedder.parameters_of(modality) if p.requires_grad]
+        return Embeddings.of_batch(batch, vectors), sum(zeros, start=0.0)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         super().backward(loss, *args, **kwargs)
         if self._cache is not None:
             self._cache.backward()
             self._cache = None
-        if self._ddp is not None and not self._ddp.require_backward_grad_sync:
+        if is_sharded(self.embedder) or (self._ddp is not None and not self._ddp.require_backward_grad_sync):
             average_gradients(self.parameters())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Embeddings:
@@ -156,8 +166,27 @@ class EmbedderModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.trainer.global_step % log_interval(self.trainer) == 0:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.log("train/gradient_norm", nn.utils.get_total_norm(gradients))
+            self.log("train/gradient_norm", gradient_norm(self.parameters()))
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not is_sharded(self.embedder):
+            if self.device_mesh["tensor_parallel"].size() > 1:
+                raise UsageError(
+                    "ModelParallelStrategy: only data are divided; set data_parallel_size to the number of devices and "
+                    "tensor_parallel_size to 1."
+                )
+            shard(self.embedder, self.device_mesh["data_parallel"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if is_sharded(self.embedder) and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            clip(self.parameters(), gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> dict[str, Any]:
         trained = [*self._freezing.trained, *(p for p in self.objective.parameters() if p.requires_grad)]

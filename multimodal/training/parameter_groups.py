@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from multimodal.core.embedder import Embedder
@@ -52,9 +53,10 @@ def parameter_groups(
             for name in names:
                 factors[encoder.get_parameter(name)] = rate * decay ** (len(by_depth) - 1 - depth)
     vectors = _without_decay(model)
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
     for parameter in trained:
-        key = factors.get(parameter, 1.0), parameter not in vectors
+        # a step takes parameters that are divided over processes and others not together
+        key = factors.get(parameter, 1.0), parameter not in vectors, isinstance(parameter, DTensor)
         spared = {} if key[1] else {"weight_decay": 0.0}
         groups.setdefault(key, {"params": [], FACTOR: key[0], **spared})["params"].append(parameter)
     return list(groups.values())
@@ -65,7 +67,7 @@ def set_rates(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         group["lr"] *= group[FACTOR]
         unset = isinstance(optimizer, Adam | AdamW | SGD) and group["fused"] is group["foreach"] is None
-        if unset and all(p.device.type in ("cpu", "cuda") for p in group["params"]):
+        if unset and all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in group["params"]):
             group["fused"] = True
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from multimodal.core.batch import Batch, Sample, stable_number
+from multimodal.core.batch import Batch, MicroBatches, Sample, stable_number
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 
@@ -130,3 +130,23 @@ def test_to_moves_every_tensor_and_keeps_the_keys() -> None:
     assert batch.negative_of is not None
     assert {t.device.type for t in (*tensors, batch.targets["kind"], batch.negative_of)} == {"meta"}
     assert batch.keys == ("a", "x")
+
+
+def test_parts_in_one_block_hold_the_same_and_share_their_memory() -> None:
+    pixels = torch.randint(0, 255, (3, 4, 4, 2), dtype=torch.uint8).permute(0, 3, 1, 2)
+    inputs = {
+        "a": {"pixels": pixels, "x": torch.randn(5, 3), "none": torch.zeros(0, 2)},
+        "b": {"x": torch.arange(7)[::2]},
+    }
+    rows = {"a": torch.arange(3), "b": torch.arange(3)}
+    parts = tuple(Batch(inputs, rows, torch.arange(3), targets={"y": torch.rand(3)}) for _ in range(2))
+    packed = MicroBatches(parts).in_one_block()
+    for part in packed.parts:
+        for modality, tensors in inputs.items():
+            for name, expected in tensors.items():
+                assert torch.equal(part.inputs[modality][name], expected)
+                assert part.inputs[modality][name].dtype == expected.dtype
+        assert part.inputs["a"]["pixels"].stride() == pixels.stride()
+    assert torch.equal(packed.parts[1].targets["y"], parts[1].targets["y"])
+    found = [t for part in packed.parts for inputs in part.inputs.values() for t in inputs.values() if t.numel()]
+    assert len({t.untyped_storage().data_ptr() for t in (*found, packed.parts[1].groups)}) == 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 
 import pytest
 import torch
 
 from multimodal.core import hardware
+from multimodal.core.hardware import give_back_memory
 
 ALLOWED = getattr(os, "sched_getaffinity", None)  # Linux
 
@@ -74,3 +77,17 @@ def test_torch_takes_all_cores_but_one_unless_the_environment_says_otherwise(
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     hardware.leave_a_core()
     assert asked == ([] if threads is None else [threads])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
+def test_holes_in_the_heap_go_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [bytes([1]) * 60_000 for _ in range(2000)]
+    last = blocks[-1]  # above the hole
+    blocks.clear()
+    before = resident()
+    give_back_memory()
+    assert resident() < before - 50e6
+    assert len(last) == 60_000

@@ -14,13 +14,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.core.table import Table
-from multimodal.data.loading import ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.data.loading import Collate, ProcessedSamples, ResumableLoader, ordered_loader
 from multimodal.data.samples import Samples
 from multimodal.data.sampling import Draw, EpochSampler, PairSampler, coverage
 
@@ -333,3 +334,18 @@ def test_rare_pairs_come_again_before_others_and_all_their_groups_in_turn() -> N
 def test_the_coverage_counts_groups() -> None:
     has = {"a": np.array([True, True, True, False]), "b": np.array([True, False, False, True])}
     assert coverage(np.array([0, 0, 1, 2]), has) == {"a-b": 1 / 3}
+
+
+def test_a_batch_in_many_parts_comes_from_a_worker_as_few_files() -> None:
+    samples, draws, collate = samples_of(64), [Draw(n) for n in range(64)], Collate(dict(PROCESSORS), micro_batch=1)
+    plain, batch = (
+        next(
+            iter(
+                DataLoader(ProcessedSamples(samples, PROCESSORS), 64, sampler=draws, collate_fn=collate, num_workers=n)
+            )
+        )
+        for n in (0, 1)
+    )
+    assert batch.keys == plain.keys
+    storages = {t.untyped_storage().data_ptr() for part in batch.parts for t in (part.groups, *part.rows.values())}
+    assert len(storages) == 1

@@ -191,7 +191,7 @@ def test_nothing_is_ever_as_large_as_all_scores(reduce: Callable[[Block, Block],
     a, b = block(100, list(range(100))), block(90, list(range(90)))
     with Largest() as largest:
         reduce(a, b).backward()
-    assert largest.numbers == max(100 * 3, 8 * 8)
+    assert largest.numbers in (100 * 3, 2 * (100 + 90))  # the vectors, or two sums for each row and column
 
 
 @pytest.mark.parametrize("make", [InfoNCE, Sigmoid, lambda: InfoNCE(smoothing=0.1, hardness=0.5, decoupled=True)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing.spawn import start_processes
+from torch.nn import functional
 
 from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
-from multimodal.objectives import InfoNCE
+from multimodal.objectives import InfoNCE, Matryoshka, Objective, Sigmoid, Sum, VICReg, tiles
+from multimodal.objectives.sharing import divided
+from multimodal.objectives.tiles import Block
 from multimodal.training.gather import average_gradients, gather
 from multimodal.training.gradient_cache import GradientCache
 
@@ -64,20 +69,31 @@ def collate(rows: list[int]) -> Batch:
     return Batch.collate(samples, {m: VectorProcessor() for m in MODALITIES})
 
 
-def model() -> tuple[Embedder, InfoNCE]:
+PAIRS = {"a-b": 1.0, "a-c": 2.0, "b-c": 0.5}
+TEMPERATURES = {"*-*": 0.3, "a-b": 0.1}
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "plain": InfoNCE,
+    "weighted": lambda: InfoNCE(PAIRS, TEMPERATURES),
+    "hard": lambda: InfoNCE({"a-*": 1.0}, smoothing=0.1, hardness=0.5),
+    "decoupled": lambda: InfoNCE(temperature=0.3, decoupled=True),
+    "sigmoid": lambda: Sigmoid(PAIRS, TEMPERATURES, bias={"*-*": -1.0, "b-*": 0.5}),
+    "several": lambda: Sum({"clip": Matryoshka(InfoNCE(), [2, 4]), "sigmoid": Sigmoid(), "vicreg": VICReg()}),
+}
+ALL = 1024  # rows of a tile, in which all scores fit
+SETTINGS = [(name, micro_batch, tile) for name in OBJECTIVES for micro_batch in (None, 2) for tile in (ALL, 2)]
+
+
+def model(name: str) -> tuple[Embedder, Objective]:
     torch.manual_seed(0)
-    return Embedder({m: Small() for m in MODALITIES}, dim=4).double(), InfoNCE().double()
+    return Embedder({m: Small() for m in MODALITIES}, dim=4).double(), OBJECTIVES[name]().double()
 
 
-def gradients(embedder: Embedder, objective: InfoNCE) -> dict[str, Tensor]:
+def gradients(embedder: Embedder, objective: Objective) -> dict[str, Tensor]:
     return {n: p.grad for n, p in [*embedder.named_parameters(), *objective.named_parameters()] if p.grad is not None}
 
 
-def run(rank: int, case: str, micro_batch: int | None, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=int(case))
-    embedder, objective = model()
-    rows = CASES[case][rank]
+def step(rows: list[int], name: str, micro_batch: int | None) -> Any:
+    embedder, objective = model(name)
     if micro_batch is None:
         embeddings, cache = embedder.embed(collate(rows)), None
     else:
@@ -85,38 +101,73 @@ def run(rank: int, case: str, micro_batch: int | None, folder: str) -> None:
         cache = GradientCache(embedder, MicroBatches(parts), 0, contextlib.nullcontext)
         embeddings = cache.embeddings
     everyone = gather(embeddings, MODALITIES, 4, torch.float64)
-    loss = objective(everyone).total
+    with divided():
+        loss = objective(everyone).total
     loss.backward()
     if cache is not None:
         cache.backward()
     average_gradients([*embedder.parameters(), *objective.parameters()])
     told = (everyone.groups, everyone.targets["price"], everyone.negative_of)
-    torch.save((loss.detach(), told, gradients(embedder, objective)), f"{folder}/{rank}.pt")
+    return loss.detach(), told, gradients(embedder, objective)
+
+
+class Counted:
+    """How many scores the tiles have that are computed."""
+
+    def __init__(self) -> None:
+        self.scores = 0
+        tiles_of, softplus = tiles._tiles, functional.softplus
+
+        def counted_tiles(a: Block, b: Block, size: int) -> Any:
+            for tile in tiles_of(a, b, size):
+                self.scores += len(tile[2].vectors) * len(tile[3].vectors)
+                yield tile
+
+        def counted_softplus(scores: Tensor, **settings: Any) -> Tensor:
+            self.scores += scores.numel()
+            return softplus(scores, **settings)
+
+        tiles._tiles, functional.softplus = counted_tiles, counted_softplus
+
+
+def run(rank: int, case: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=int(case))
+    counted, found = Counted(), []
+    for name, micro_batch, tile in SETTINGS:
+        tiles.TILE, counted.scores = tile, 0
+        found.append((*step(CASES[case][rank], name, micro_batch), counted.scores))
+    torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("micro_batch", [None, 2])
 @pytest.mark.parametrize("case", list(CASES))
-def test_every_rank_has_the_loss_and_the_gradients_of_the_whole_batch(
-    case: str, micro_batch: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_rank_has_the_loss_and_the_gradients_of_the_whole_batch_for_its_share_of_the_scores(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "GLOO_SOCKET_IFNAME", "lo")
-    start_processes(run, (case, micro_batch, str(tmp_path)), nprocs=int(case), start_method="fork")
-    embedder, objective = model()
-    loss = objective(embedder.embed(collate(list(range(8))))).total
-    loss.backward()
-    expected = gradients(embedder, objective)
-    for rank in range(int(case)):
-        found_loss, (groups, prices, negative_of), found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert Counter(groups.tolist()) == Counter(collate(list(range(8))).groups.tolist())
-        assert prices[prices.isfinite()].tolist() == [3.0, 3.5]
-        (negative,) = negative_of[negative_of >= 0].tolist()  # of row 1, which stands second on the first rank
-        assert negative == 1
-        torch.testing.assert_close(found_loss, loss.detach(), rtol=1e-10, atol=1e-12)
-        assert found.keys() == expected.keys()
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    start_processes(run, (case, str(tmp_path)), nprocs=int(case), start_method="fork")
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(int(case))]
+    groups_of_all = Counter(collate(list(range(8))).groups.tolist())
+    for place, (name, _, tile) in enumerate(SETTINGS):
+        loss, _, expected = step(list(range(8)), name, None)
+        for found_loss, (groups, prices, negative_of), found, _ in (results[place] for results in ranks):
+            assert Counter(groups.tolist()) == groups_of_all
+            assert prices[prices.isfinite()].tolist() == [3.0, 3.5]
+            (negative,) = negative_of[negative_of >= 0].tolist()  # of row 1, which stands second on the first rank
+            assert negative == 1
+            torch.testing.assert_close(found_loss, loss, rtol=1e-10, atol=1e-12)
+            assert found.keys() == expected.keys()
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+        scores = [results[place][-1] for results in ranks]
+        if tile != ALL:
+            whole = {"a": 9, "b": 5, "c": 3}  # vectors: of row 1 a hard negative too
+            pairs = [(m, n) for m, n in combinations(MODALITIES, 2) if name != "hard" or m == "a"]
+            sweeps = {"sigmoid": 1, "several": 5}.get(name, 2)  # of InfoNCE forward and backward, for each prefix
+            assert sum(scores) == sweeps * sum(whole[m] * whole[n] for m, n in pairs)
+            assert max(scores) < 0.75 * sum(scores)
 
 
 def test_alone_a_process_has_its_own_embeddings() -> None:
-    embeddings = model()[0].embed(collate([0, 1]))
+    embeddings = model("plain")[0].embed(collate([0, 1]))
     assert gather(embeddings, MODALITIES, 4, torch.float64) is embeddings

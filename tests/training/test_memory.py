@@ -18,7 +18,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
-@pytest.mark.skipif(sys.platform != "linux" or "glibc" not in str(os.confstr("CS_GNU_LIBC_VERSION")), reason="glibc alone")
+@pytest.mark.skipif(
+    sys.platform != "linux" or "glibc" not in str(os.confstr("CS_GNU_LIBC_VERSION")), reason="glibc alone"
+)
 def test_holes_in_the_heap_are_returned_every_so_many_steps() -> None:
     callback, trainer = FreeMemory(), SimpleNamespace(global_step=EVERY - 1)
     step: Any = callback.on_train_batch_end
