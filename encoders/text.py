@@ -187,8 +187,14 @@ class TextTransformer(Encoder):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``tokens`` ``(n, length)`` int64, 0 after the end -> ``(n, width)``."""
-        padding = tokens == PAD
-        hidden = self.tokens(tokens) + self.positions[: tokens.shape[1]]
-        hidden = self.layers(hidden, src_key_padding_mask=padding)
-        kept = (~padding).unsqueeze(-1).to(hidden.dtype)
+        hidden = self.hidden(tokens)
+        kept = (tokens != PAD).unsqueeze(-1).to(hidden.dtype)
         return (hidden * kept).sum(dim=1) / kept.sum(dim=1)
+
+    def hidden(self, tokens: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """The last layer's vectors of the tokens, ``(n, length, width)``.
+
+        ``vectors`` ``(n, length, width)`` stand in place of the tokens' own, before their positions are added.
+        """
+        found = (self.tokens(tokens) if vectors is None else vectors) + self.positions[: tokens.shape[1]]
+        return self.layers(found, src_key_padding_mask=tokens == PAD)

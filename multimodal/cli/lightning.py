@@ -25,23 +25,26 @@ from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.core.pretrained import RUN_CONFIG
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
-from multimodal.training.callbacks import SaveBestModel, StopOnInterrupt, Summary, Throughput
+from multimodal.training.callbacks import Mode, SaveBestModel, StopOnInterrupt, Summary, Throughput
 from multimodal.training.memory import FreeMemory
 from multimodal.training.module import EmbedderModule
+from multimodal.training.words import MONITOR as LOSS
+from multimodal.training.words import WordModule, WordMonitor
 
 CHECKPOINTS = "checkpoints"
 PREDICTIONS = "predictions.safetensors"
 
 
 def train(command: str, arguments: list[str]) -> None:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` with command-line arguments."""
+    """Run ``fit``, ``validate``, ``test``, ``predict`` or ``pretrain`` with command-line arguments."""
     leave_a_core()
     _hush()
     load_yaml = get_loader("yaml")
     set_loader("yaml", lambda stream: encoder_names.in_config(load_yaml(stream)))
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
-    CommandLine(
-        EmbedderModule,
+    line, module = (PretrainingLine, WordModule) if command == "pretrain" else (CommandLine, EmbedderModule)
+    line(
+        module,
         DataModule,
         parser_class=Parser,
         save_config_callback=SaveConfig,
@@ -54,7 +57,7 @@ def train(command: str, arguments: list[str]) -> None:
             "enable_model_summary": False,  # ours tells more in fewer lines
         },
         auto_configure_optimizers=False,
-        args=[command, *encoder_names.in_arguments(arguments)],
+        args=["fit" if command == "pretrain" else command, *encoder_names.in_arguments(arguments)],
     )
 
 
@@ -76,13 +79,20 @@ class Parser(LightningArgumentParser):
 
 
 class CommandLine(LightningCLI):
+    """What is minimised by default, what is told of validation, and which of its measures chooses the best model."""
+
+    objective = "multimodal.objectives.InfoNCE"
+    report: type[Callback] = RetrievalMonitor
+    monitor: str = MONITOR
+    mode: Mode = "max"
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, default="run", help="The run's folder: checkpoints, logs, the model.")
         parser.link_arguments("run", "trainer.default_root_dir")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.set_defaults(
             {
-                "model.objective": {"class_path": "multimodal.objectives.InfoNCE"},
+                "model.objective": {"class_path": self.objective},
                 "model.schedule": {"class_path": "multimodal.training.schedule.WarmupCosine"},
             }
         )
@@ -145,19 +155,26 @@ class CommandLine(LightningCLI):
         # The configuration's own come after those that look at the weights: an average may stand in place of the weights.
         config["callbacks"] = [
             Summary(),
-            RetrievalMonitor(),
+            self.report(),
             Throughput(),
             FreeMemory(),
             LearningRateMonitor("step"),
-            SaveBestModel(self.run_folder, MONITOR),
+            SaveBestModel(self.run_folder, self.monitor, self.mode),
             *(named if isinstance(named, list) else [named]),
         ]
         callbacks += [
             StopOnInterrupt(checkpoints / "last.ckpt"),
-            ModelCheckpoint(checkpoints, "best", MONITOR, mode="max", enable_version_counter=False),
+            ModelCheckpoint(checkpoints, "best", self.monitor, mode=self.mode, enable_version_counter=False),
             ModelCheckpoint(checkpoints, "last", enable_version_counter=False),  # after each validation
         ]
         return super()._instantiate_trainer(config, callbacks)
+
+
+class PretrainingLine(CommandLine):
+    objective = "multimodal.objectives.words.MaskedTokens"
+    report = WordMonitor
+    monitor = LOSS
+    mode = "min"
 
 
 class SaveConfig(SaveConfigCallback):

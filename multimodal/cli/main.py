@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": ("multimodal.cli.training", "run the validation of a checkpoint"),
     "test": ("multimodal.cli.training", "run the test of a checkpoint"),
     "predict": ("multimodal.cli.training", "embed all samples with a checkpoint"),
+    "pretrain": ("multimodal.cli.training", "train a text encoder on texts alone, from a YAML file"),
     "encoders": ("multimodal.cli.encoders", "list the registered encoders and their parameters"),
     "prepare": ("multimodal.cli.prepare", "clean, de-duplicate and split a table, with a report"),
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),

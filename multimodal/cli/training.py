@@ -1,4 +1,4 @@
-"""``multimodal fit|validate|test|predict``: Lightning's command line, with our names, errors and defaults."""
+"""``multimodal fit|validate|test|predict|pretrain``: Lightning's command line, with our names, errors and defaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ usage: multimodal {command} --config FILE [--any.key value] [--print_config]
   --ckpt_path PATH       {checkpoint}
   --seed_everything N    the seed of everything random
   --data.KEY VALUE       the table and its columns, the splits, batch_size, workers
-  --model.KEY VALUE      encoders, dim, heads, freeze, lora, rates, objective, optimizer, schedule, ...
+  --model.KEY VALUE      encoders, dim, begin_with, heads, freeze, lora, objective, optimizer, schedule, ...
   --trainer.KEY VALUE    Lightning's Trainer: max_steps, precision, devices, ...
   --print_config         print the full configuration, every key with its comment, and stop
   --debug                show the traceback of an error
@@ -26,8 +26,11 @@ WHAT = {
     "test": "Run the test split through a checkpoint and print its retrieval table.",
     "predict": "Run all samples through a checkpoint and write the vectors to predictions.safetensors in the run folder.\n"
     "For many rows, and for an index, use `multimodal embed`.",
+    "pretrain": "Train a text encoder on texts alone: by masked words, or its tokens as word vectors (configs/mlm.yaml,\n"
+    "configs/word2vec.yaml). `fit` begins with it by model.begin_with: {text: RUN}.",
 }
-CHECKPOINT = {"fit": "resume from a checkpoint; `last`: from the run's last one, or begin if there is none"}
+RESUME = "resume from a checkpoint; `last`: from the run's last one, or begin if there is none"
+CHECKPOINT = {"fit": RESUME, "pretrain": RESUME}
 
 
 def run(command: str, arguments: list[str]) -> None:

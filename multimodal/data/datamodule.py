@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,14 @@ class DataModule(pl.LightningDataModule):
             return
         for modality, processor in self._processors.items():
             if not processor.state():
-                if self.source is None:
-                    values = self.samples.values(modality, self.samples.rows(self.train_split), processor)
-                else:
-                    values = self._stream(self.train_split).values(modality, processor)
-                processor.fit(values)
+                processor.fit(self.training_values(modality))
+
+    def training_values(self, modality: str) -> Iterator[Any]:
+        """The raw values of a modality in the training split; of a stream those at its beginning."""
+        processor = self._processors[modality]
+        if self.source is not None:
+            return self._stream(self.train_split).values(modality, processor)
+        return self.samples.values(modality, self.samples.rows(self.train_split), processor)
 
     @property
     def _module(self) -> Any:  # an EmbedderModule, which this layer does not know

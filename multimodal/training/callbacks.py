@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -16,8 +16,10 @@ from rich.table import Table
 from multimodal.core.batch import Batch
 from multimodal.core.errors import MultimodalError
 from multimodal.core.pretrained import RUN_MODEL
-from multimodal.training.module import EmbedderModule, log_interval
+from multimodal.training.base import TrainingModule, log_interval
 from multimodal.training.sharding import is_sharded, whole
+
+Mode = Literal["max", "min"]
 
 
 class Throughput(Callback):
@@ -48,7 +50,7 @@ class Summary(Callback):
     """Prints what is trained: each modality's encoder with its parameters, before the first step."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, EmbedderModule)
+        assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero:
             return
         table = Table("modality", "encoder", "parameters", "trained", "features", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -62,23 +64,26 @@ class Summary(Callback):
 
 
 class SaveBestModel(Callback):
-    """Writes the run's model folder whenever the monitored metric is the highest so far.
+    """Writes the run's model folder whenever the monitored metric is the best so far.
 
     Args:
         folder: the run's folder.
         monitor: the metric's name.
+        mode: whether the highest ("max") or the lowest ("min") is the best.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
-        self.folder, self.monitor = folder, monitor
+    def __init__(self, folder: Path, monitor: str, mode: Mode = "max") -> None:
+        self.folder, self.monitor, self.mode = folder, monitor, mode
         self.best: float | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or value is None or (self.best is not None and float(value) <= self.best):
+        if trainer.sanity_checking or value is None:
+            return
+        if self.best is not None and (float(value) >= self.best if self.mode == "min" else float(value) <= self.best):
             return
         self.best = float(value)
-        assert isinstance(pl_module, EmbedderModule)
+        assert isinstance(pl_module, TrainingModule)
         embedder = whole(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
         if trainer.is_global_zero:
             embedder.save_pretrained(self.folder / RUN_MODEL)

@@ -1,47 +1,39 @@
-"""The LightningModule: one training step of an embedder under an objective."""
+"""The LightningModule of ``fit``: one training step of an embedder under an objective."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from multimodal.core.batch import Batch, MicroBatches, stable_number
+from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.embedder import Embedder, Head
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
-from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.errors import UsageError, suggest
 from multimodal.core.lora import LoRA
 from multimodal.objectives import InfoNCE, Objective
 from multimodal.objectives.sharing import divided
+from multimodal.training.base import OptimizerCallable, TrainingModule, planned_steps, step_seed
 from multimodal.training.freezing import Freeze, Freezing
 from multimodal.training.gather import average_gradients, gather, most_parts
 from multimodal.training.gradient_cache import GradientCache
-from multimodal.training.parameter_groups import parameter_groups, set_rates
+from multimodal.training.initial import begin_with as begin
 from multimodal.training.recomputing import recompute_activations
-from multimodal.training.schedule import Schedule, WarmupCosine
-from multimodal.training.sharding import clip, gradient_norm, is_sharded, shard, take_part
-
-SHOWN_KEYS = 10
-
-OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+from multimodal.training.schedule import Schedule
+from multimodal.training.sharding import clip, is_sharded, shard, take_part
 
 
-class EmbedderModule(pl.LightningModule):
+class EmbedderModule(TrainingModule):
     """Trains encoders, projection heads and the objective's own parameters together.
-
-    Random numbers of a training step (dropout) depend on ``seed`` and the step's number alone, so that a run that was
-    stopped and resumed equals one that was not.
 
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
+        begin_with: modality -> a run or exported model whose encoder, with what its processor learned, it begins with.
         heads: modality -> "linear" (the default), "mlp", or "none", which takes the encoder's features as they are.
         freeze: modality -> what of its encoder is not trained: "all", "none", or a regular expression of the names of its
             parts; or {step: one of these}, each from that step on. What an encoder that is frozen throughout makes of the
@@ -62,6 +54,7 @@ class EmbedderModule(pl.LightningModule):
         self,
         encoders: dict[str, Encoder],
         dim: int = 256,
+        begin_with: dict[str, str] | None = None,
         heads: dict[str, Head] | None = None,
         freeze: dict[str, Freeze] | None = None,
         lora: dict[str, LoRA] | None = None,
@@ -74,8 +67,8 @@ class EmbedderModule(pl.LightningModule):
         schedule: Schedule | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.embedder = Embedder(encoders, dim, heads, lora)
+        begin(encoders, begin_with or {})
+        super().__init__(Embedder(encoders, dim, heads, lora), optimizer, schedule, seed)
         self._freezing = Freezing(self.embedder, freeze or {})
         self.rates, self.layer_decay = rates or {}, layer_decay or {}
         if gradient_checkpointing:
@@ -88,19 +81,16 @@ class EmbedderModule(pl.LightningModule):
             raise UsageError(
                 f"The objective names {modality!r}, which has no encoder.{suggest(modality, list(encoders))}"
             )
-        self.schedule = WarmupCosine() if schedule is None else schedule
-        self.make_optimizer = optimizer
-        self.seed = seed
         self._cache: GradientCache | None = None  # of the step at hand
         self._thawed = False  # other parameters are trained than when DDP took note of them
 
-    def forward(self, batch: Batch) -> Embeddings:
-        return self.embedder.embed(batch)
-
     @property
     def frozen(self) -> frozenset[str]:
-        """The modalities whose encoder is frozen as a whole throughout."""
         return self._freezing.throughout
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        return [*self._freezing.trained, *(p for p in self.objective.parameters() if p.requires_grad)]
 
     @property
     def _ddp(self) -> DistributedDataParallel | None:
@@ -111,8 +101,8 @@ class EmbedderModule(pl.LightningModule):
         self._thawed |= self._freezing.apply(self.global_step)
         if self._ddp is not None:  # it can wait for one backward pass alone, of the parameters that it knows
             self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._thawed)
-        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
-        self.objective.set_progress(self.global_step / self.trainer.estimated_stepping_batches)
+        super().on_train_batch_start(batch, batch_idx)
+        self.objective.set_progress(self.global_step / planned_steps(self.trainer))
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         zero: Tensor | float = 0.0
@@ -128,14 +118,7 @@ class EmbedderModule(pl.LightningModule):
         everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
         with torch.autocast(self.device.type, enabled=False), divided():  # similarities at bf16 would tie
             loss = self.objective(everyone)
-        if not loss.total.isfinite():
-            keys = ", ".join(batch.keys[:SHOWN_KEYS]) + (", ..." if len(batch) > SHOWN_KEYS else "")
-            raise MultimodalError(
-                f"The loss of step {self.global_step} is {loss.total.item()}; the batch's samples are {keys}."
-                " The last checkpoint is from before it; lower the learning rate, or look at these samples."
-            )
-        self.log("train/loss", loss.total, prog_bar=True, batch_size=len(batch))
-        self.log_dict({f"train/{name}": part for name, part in loss.parts.items()}, batch_size=len(batch))
+        self.log_loss(loss.total, loss.parts, batch)
         return loss.total + zero
 
     def _embed(self, batch: Batch) -> tuple[Embeddings, Tensor | float]:
@@ -164,10 +147,6 @@ class EmbedderModule(pl.LightningModule):
     test_step = validation_step  # pyright: ignore[reportAssignmentType]
     predict_step = validation_step
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self.trainer.global_step % log_interval(self.trainer) == 0:
-            self.log("train/gradient_norm", gradient_norm(self.parameters()))
-
     def configure_model(self) -> None:
         if self.device_mesh is not None and not is_sharded(self.embedder):
             if self.device_mesh["tensor_parallel"].size() > 1:
@@ -187,29 +166,3 @@ class EmbedderModule(pl.LightningModule):
             clip(self.parameters(), gradient_clip_val)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        trained = [*self._freezing.trained, *(p for p in self.objective.parameters() if p.requires_grad)]
-        groups = parameter_groups(self, self.embedder, trained, self.rates, self.layer_decay)
-        optimizer = self.make_optimizer(groups)
-        set_rates(optimizer)
-        total = int(self.trainer.estimated_stepping_batches)
-        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["processors"] = {m: processor.state() for m, processor in self.embedder.processors.items()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for modality, state in checkpoint["processors"].items():
-            self.embedder.encoder(modality).processor.load_state(state)
-
-
-def log_interval(trainer: pl.Trainer) -> int:
-    """Every how many steps the trainer writes its log."""
-    return trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] (set by a connector)
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """A 63-bit seed for one step of one rank."""
-    return stable_number(f"{seed} {step} {rank}")

@@ -20,6 +20,7 @@ OPTIONS = {  # command -> what its help has to name
     "validate": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "test": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "predict": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
+    "pretrain": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "encoders": ["--modality", "--json"],
     "prepare": [
         *("TABLE", "--out", "--columns.MODALITY", "--key", "--group", "--split", "--max_rejects", "--json"),

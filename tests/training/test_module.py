@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,8 +16,9 @@ from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
 from multimodal.evaluation.monitor import RetrievalMonitor
 from multimodal.objectives import InfoNCE, Loss, Objective
+from multimodal.training.base import planned_steps, step_seed
 from multimodal.training.callbacks import Throughput
-from multimodal.training.module import EmbedderModule, step_seed
+from multimodal.training.module import EmbedderModule
 
 
 class VectorProcessor(Processor):
@@ -141,3 +143,10 @@ def test_training_lowers_the_loss() -> None:
     first = float(fit(model, steps=1).callback_metrics["train/loss"])
     last = float(fit(model, steps=60).callback_metrics["train/loss"])
     assert last < 0.7 * first
+
+
+@pytest.mark.parametrize("steps", [-1, 0, float("inf")])
+def test_a_training_of_unknown_length_is_refused(steps: float) -> None:
+    trainer: Any = SimpleNamespace(estimated_stepping_batches=steps)
+    with pytest.raises(UsageError, match=r"set trainer\.max_steps"):
+        planned_steps(trainer)

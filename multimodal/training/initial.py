@@ -1,0 +1,39 @@
+"""Encoders that begin with what another run has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UsageError, suggest
+
+
+def begin_with(encoders: Mapping[str, Encoder], folders: Mapping[str, str]) -> None:
+    """Give encoders the weights, and their processors what they learned, of the same modality in other models.
+
+    Args:
+        encoders: modality -> encoder; changed in place.
+        folders: modality -> a run's folder or that of an exported model.
+
+    Raises:
+        UsageError: a modality has no encoder, here or there, or the two are not of one shape.
+    """
+    for modality, folder in folders.items():
+        if modality not in encoders:
+            raise UsageError(
+                f"model.begin_with: there is no encoder for {modality!r}.{suggest(modality, list(encoders))}"
+            )
+        other = Embedder.from_pretrained(folder, modalities=[modality]).encoder(modality)
+        try:
+            encoders[modality].load_state_dict(other.state_dict())
+        except RuntimeError as error:
+            raise UsageError(
+                f"model.begin_with: the {modality} encoder of {folder}, a {type(other).__name__}, does not fit"
+                f" {type(encoders[modality]).__name__}; give both the same settings ({_first_line(error)})."
+            ) from error
+        encoders[modality].processor.load_state(other.processor.state())
+
+
+def _first_line(error: RuntimeError) -> str:
+    return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
