@@ -79,7 +79,8 @@ def test_torch_takes_all_cores_but_one_unless_the_environment_says_otherwise(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
-def test_holes_in_the_heap_go_back_to_the_system() -> None:
+def test_holes_in_the_heap_go_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Heap, "GROWTH", 1 << 20)
     heap = Heap()
     heap.piece_done()
     blocks = [bytes([1]) * 60_000 for _ in range(6000)]
