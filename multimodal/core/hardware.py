@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -34,11 +35,30 @@ def leave_a_core() -> None:
         torch.set_num_threads(max(1, cores() - 1))
 
 
-def give_back_memory() -> None:
-    """Give the free pages of the C library's heap back to the system, where that is glibc.
+class Heap:
+    """Keeps the C library's heap from growing while pieces of work of ever other sizes come one after another.
 
-    Tensors of ever other sizes leave holes that nothing fits into again, and the heap grows with every one.
+    Their tensors leave holes that nothing fits into again. Where that is glibc's heap, its free pages go back to the system
+    whenever the process has grown by ``GROWTH`` since the first piece, or since the last time; the next piece is slower for it.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
+
+    GROWTH = 256 << 20  # bytes
+
+    def __init__(self) -> None:
+        self._bound: int | None = None
+
+    def piece_done(self) -> None:
+        size = resident()
+        if self._bound is None:
+            self._bound = size + self.GROWTH
+        elif size > self._bound:
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)
+            self._bound = max(self._bound, resident() + self.GROWTH)  # what is in use has grown
+
+
+def resident() -> int:
+    """The bytes of this process that are in memory; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0

@@ -26,10 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from multimodal.core.batch import Batch, MicroBatches, stable_number
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.hardware import give_back_memory
+from multimodal.core.hardware import Heap
 from multimodal.training.sharding import take_part
-
-TRIMMED = 4  # parts after which the heap is trimmed: each time costs a part some of its speed
 
 
 class GradientCache:
@@ -58,7 +56,10 @@ class GradientCache:
                 for number, part in enumerate(batch.parts)
             ]
             with without_statistics(embedder):
-                later = [self._embed(number) for number in range(1, len(batch.parts))]
+                heap, later = Heap(), []
+                for number in range(1, len(batch.parts)):
+                    later.append(self._embed(number))
+                    heap.piece_done()
         self._first = self._embed(0) if batch.parts else ({}, [])
         made = [vectors for vectors, _ in (self._first, *later)]
         parts = [Embeddings.of_batch(part, vectors) for part, vectors in zip(batch.parts, made, strict=False)]
@@ -69,6 +70,7 @@ class GradientCache:
 
     def backward(self) -> None:
         """Pass the gradients of ``embeddings.vectors`` on to the parameters."""
+        heap = Heap()
         starts = dict.fromkeys(self.embeddings.vectors, 0)
         gradients = {m: v.grad for m, v in self.embeddings.vectors.items()}
         for number, sizes in enumerate(self._sizes):
@@ -82,11 +84,11 @@ class GradientCache:
             if back:
                 torch.autograd.backward(*map(list, zip(*back, strict=True)))  # pyright: ignore[reportArgumentType]
             self._first = ({}, [])  # its graph is gone
+            del vectors, zeros, back
+            heap.piece_done()
 
     def _embed(self, number: int) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The unit vectors of a part, and zeros of the encoders that take part without rows."""
-        if number % TRIMMED == TRIMMED - 1:
-            give_back_memory()
         part, kept = self._batch.parts[number], self._features[number]
         features, zeros = {}, []
         for modality in self._embedder.modalities:

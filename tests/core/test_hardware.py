@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 import pytest
 import torch
 
 from multimodal.core import hardware
-from multimodal.core.hardware import give_back_memory
+from multimodal.core.hardware import Heap, resident
 
 ALLOWED = getattr(os, "sched_getaffinity", None)  # Linux
 
@@ -80,14 +79,14 @@ def test_torch_takes_all_cores_but_one_unless_the_environment_says_otherwise(
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
-def test_holes_in_the_heap_go_back_to_the_system() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    blocks = [bytes([1]) * 60_000 for _ in range(2000)]
+def test_holes_in_the_heap_go_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Heap, "GROWTH", 1 << 20)
+    heap = Heap()
+    heap.piece_done()
+    blocks = [bytes([1]) * 60_000 for _ in range(6000)]
     last = blocks[-1]  # above the hole
     blocks.clear()
     before = resident()
-    give_back_memory()
-    assert resident() < before - 50e6
+    heap.piece_done()
+    assert resident() < before - 100e6
     assert len(last) == 60_000
