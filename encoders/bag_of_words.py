@@ -53,6 +53,8 @@ class BagProcessor(Processor):
         texts = 0
         terms_of = lru_cache(2**16)(lambda chunk: frozenset(self._terms_of(chunk)))
         for text in values:
+            if not isinstance(text, str):  # the reader skips this row
+                continue
             texts += 1
             texts_with.update(set().union(*map(terms_of, _chunks(text))))
         common = sorted((-count, term) for term, count in texts_with.items() if count > 1)[: self.vocab_size]

@@ -29,7 +29,7 @@ class ImageProcessor(Processor):
     """Pictures of any size -> square uint8 tensors.
 
     Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
-    A picture is turned upright (EXIF), laid on a ground, made square with it, and resized with antialiasing.
+    A picture is turned upright (EXIF), laid on a ground, resized with antialiasing and made square with the ground.
 
     Args:
         size: edge of the square, in pixels.
@@ -63,13 +63,17 @@ class ImageProcessor(Processor):
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)
-        edge = max(picture.size)
-        if picture.size != (edge, edge):
-            square = Image.new(picture.mode, (edge, edge), self.background)
-            square.paste(picture, ((edge - picture.width) // 2, (edge - picture.height) // 2))
+        scale = self.size / max(picture.size)
+        fitted = [max(round(edge * scale), 1) for edge in picture.size]
+        if picture.size != (
+            fitted[0],
+            fitted[1],
+        ):  # before it is made square: a long, thin one would need a vast ground
+            picture = picture.resize((fitted[0], fitted[1]), Image.Resampling.BILINEAR)
+        if fitted != [self.size, self.size]:
+            square = Image.new(picture.mode, (self.size, self.size), self.background)
+            square.paste(picture, ((self.size - fitted[0]) // 2, (self.size - fitted[1]) // 2))
             picture = square
-        if edge != self.size:
-            picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(picture).reshape(self.size, self.size, self.channels))
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:

@@ -57,7 +57,10 @@ def run(command: str, arguments: list[str]) -> None:
         )
     searched = None if options.pool is None else data.samples.rows(options.pool)
     wanted = rows if searched is None else np.concatenate([rows, searched])
-    rejects = Rejects(data.max_rejects, len(wanted), None if options.out is None else options.out / "rejects.jsonl")
+    told = None if options.out is None else options.out / "rejects.jsonl"
+    if told is not None:
+        told.unlink(missing_ok=True)  # of an earlier evaluation
+    rejects = Rejects(data.max_rejects, len(wanted), told)
     processors = {m: embedder.processors[m] for m in modalities}
     with progress("Embedding", len(wanted)) as advance:
         queries = embedder.embed_all(ordered_loader(data.samples, rows, processors, 256, rejects), advance)

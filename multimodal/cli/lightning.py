@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -120,6 +121,7 @@ class CommandLine(LightningCLI):
         config.weights_only = True  # no pickle is loaded
         checkpoints = self.run_folder / CHECKPOINTS
         if self.subcommand != "fit":
+            config.ckpt_path = config.ckpt_path or "best"
             if config.ckpt_path in ("best", "last"):
                 config.ckpt_path = str(checkpoints / f"{config.ckpt_path}.ckpt")
         elif config.ckpt_path == "last":
@@ -147,7 +149,8 @@ class CommandLine(LightningCLI):
         for modality in embeddings.modalities:
             tensors[f"{modality}.vectors"] = embeddings.vectors[modality]
             tensors[f"{modality}.rows"] = embeddings.rows[modality]
-        save_file(tensors, self.run_folder / PREDICTIONS)
+        keys = {"keys": json.dumps(list(embeddings.keys))}  # row -> key, in the file's metadata
+        save_file(tensors, self.run_folder / PREDICTIONS, metadata=keys)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         checkpoints = self.run_folder / CHECKPOINTS

@@ -35,7 +35,7 @@ CHECKPOINT = {"fit": RESUME, "pretrain": RESUME}
 
 def run(command: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):  # without the seconds that Lightning takes to import
-        checkpoint = CHECKPOINT.get(command, "the checkpoint to use; `best` or `last`: the run's")
+        checkpoint = CHECKPOINT.get(command, "the checkpoint to use; `best` (the default) or `last`: the run's")
         print(HELP.format(command=command, what=WHAT[command], checkpoint=checkpoint))
         return
     from multimodal.cli.lightning import train

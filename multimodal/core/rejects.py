@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,10 @@ SHOWN = 200  # characters of a value
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that was skipped: its number and key, the column at fault, the value (cut short), the reason, the full message."""
+    """A row that was skipped: its number and key, the column at fault, the value (cut short), the reason, the full message.
+
+    Of a stream the number is that in the file which is named.
+    """
 
     row: int
     key: str
@@ -24,6 +28,7 @@ class Reject:
     value: str
     reason: str
     message: str
+    file: str = ""
 
     @classmethod
     def of(cls, row: int, key: str, column: str, value: Any, error: Exception) -> Reject:
@@ -61,8 +66,8 @@ class Rejects:
     ) -> None:
         self.max_rejects, self.rows, self.path, self._key_of = max_rejects, rows, path, key_of
         self.seen = 0
-        self._reasons: dict[tuple[int, str], str] = {}
-        self._rejected: set[int] = set()
+        self._reasons: dict[tuple[str, int, str], str] = {}
+        self._rejected: set[tuple[str, int]] = set()
         self._first: Reject | None = None
         if path is not None and path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -99,6 +104,26 @@ class Rejects:
         if len(self) > self.limit:
             raise MultimodalError(self.summary())
 
+    def forget(self, rows: Iterable[int]) -> None:
+        """Take back what was noted of some rows, which are read again."""
+        again = set(rows)
+        forgotten = [at for at in self._reasons if at[1] in again]
+        if not forgotten:
+            return
+        for at in forgotten:
+            del self._reasons[at]
+        self._rejected = {(file, row) for file, row, _ in self._reasons}
+        self._first = None
+        if self.path is not None and self.path.is_file():
+            kept = [
+                line
+                for line in self.path.read_text(encoding="utf-8").splitlines()
+                if json.loads(line)["row"] not in again
+            ]
+            new = self.path.with_name(f"{self.path.name}.new")
+            new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            os.replace(new, self.path)
+
     @property
     def limit(self) -> int:
         """How many rows may be rejected by now."""
@@ -119,10 +144,10 @@ class Rejects:
         )
 
     def _note(self, reject: Reject) -> bool:
-        at = (reject.row, reject.column)
+        at = (reject.file, reject.row, reject.column)
         if at in self._reasons:
             return False
         self._reasons[at] = reject.reason
-        self._rejected.add(reject.row)
+        self._rejected.add((reject.file, reject.row))
         self._first = self._first or reject
         return True

@@ -94,6 +94,11 @@ class DataModule(pl.LightningDataModule):
             raise UsageError(f"data.max_rejects is a part of the rows, in [0, 1]; got {max_rejects}.")
         self.source = locate(table, options) if access == "streamed" else None
         self.meaning = meaning_of(columns, key, group, split, split_seed, targets or {}, negatives or {})
+        if self.source is not None and group is None and not isinstance(split, str) and len(self.meaning.split) > 1:
+            raise UsageError(
+                "Splits of a streamed table are dealt by its groups, as its rows have no number: name data.split, a column"
+                " of the table, or data.group."
+            )
         settings = (
             table,
             columns,
@@ -136,6 +141,14 @@ class DataModule(pl.LightningDataModule):
                 )
         if stage != "fit":
             return
+        if self.source is None and len(self._processors) > 1:
+            rows = self.samples.rows(self.validation_split)
+            present = [m for m in self._processors if self.samples.present(m)[rows].any()]
+            if len(present) < 2:
+                raise UsageError(
+                    f"The split {self.validation_split!r} has no pair of modalities to validate with, only"
+                    f" {present or 'none'}: name another by data.validation."
+                )
         for modality, processor in self._processors.items():
             if not processor.state():
                 processor.fit(self.training_values(modality))
@@ -173,8 +186,9 @@ class DataModule(pl.LightningDataModule):
         sampler = self._sampler(rows, **place)
         if not len(sampler):
             raise MultimodalError(
-                f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch_size of {self.batch_size}."
-                " Lower data.batch_size."
+                f"The split {self.train_split!r} has {len(rows)} rows, of which too few can stand in one batch for a"
+                f" batch_size of {self.batch_size}: rows of one group, or without a pair of modalities, do not count. Lower"
+                " data.batch_size."
             )
         check_same("rows and batches to train on", (len(rows), len(sampler)))
         rejects = self._rejects(len(self.samples))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,15 +114,18 @@ def features_of(
     found = {}
     training = encoder.training
     encoder.eval()
-    for column in samples.meaning.columns[modality]:
+    for column in (*samples.meaning.columns[modality], *samples.meaning.negatives.get(modality, ())):
         view = samples.of_column(modality, column)
         features = Features(cache / _name(encoder, view, rows, context), rows)
         features.folder.mkdir(parents=True, exist_ok=True)
+        there = view.present(modality)[rows]
         for number, part in enumerate(features.parts):
             of_part = rows[number * PART_ROWS : (number + 1) * PART_ROWS]
-            if number % share[1] == share[0] and not part.exists():
+            if number % share[1] == share[0] and not _complete(part):
                 loader = ordered_loader(view, of_part, {modality: encoder.processor}, batch_size, rejects, options)
-                _write(part, _computed(encoder, loader, modality, of_part, context))
+                made = _computed(encoder, loader, modality, of_part, context)
+                made[~there[number * PART_ROWS : (number + 1) * PART_ROWS]] = 0  # nobody asks for them
+                _write(part, made)
             if advance is not None:
                 advance(len(of_part))
         found[column] = features
@@ -144,6 +147,11 @@ def _computed(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, co
     return made
 
 
+def _complete(part: Path) -> bool:
+    """Whether a part is there and has all its rows; those that could not be read may be there by now."""
+    return part.exists() and not np.isnan(np.load(part, mmap_mode="r", allow_pickle=False)[:, 0]).any()
+
+
 def _write(part: Path, features: np.ndarray) -> None:
     new = part.with_name(f"{part.stem}.{os.getpid()}.new")
     with new.open("wb") as file:
@@ -158,4 +166,18 @@ def _name(encoder: Encoder, samples: Samples, rows: np.ndarray, context: Any) ->
     digest = sha256(encoder_fingerprint(encoder).encode())
     digest.update(json.dumps([samples.settings, samples.fingerprint, precision], sort_keys=True).encode())
     digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+    if encoder.processor.reads_files:
+        for state in _states(samples, rows):
+            digest.update(str(state).encode())
     return digest.hexdigest()[:32]
+
+
+def _states(samples: Samples, rows: np.ndarray) -> Iterator[tuple[int, int] | None]:
+    """Size and time of change of the local files that the cells of a single column name."""
+    (modality,) = samples.modalities
+    for value in samples.values(modality, rows):
+        try:
+            found = os.stat(os.path.join(samples.base or "", value)) if isinstance(value, str) else None
+        except (OSError, ValueError):
+            found = None
+        yield None if found is None else (found.st_size, found.st_mtime_ns)

@@ -13,6 +13,7 @@ import yaml
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.pretrained import RUN_CONFIG
 from multimodal.data.samples import Samples
+from multimodal.data.tables import open_table
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | Non
     if data is not None and Path(data).suffix in (".yaml", ".yml"):
         settings = _read(Path(data))["data"]
     elif config:
-        settings = config["data"] | ({} if data is None else {"table": data})
+        settings = config["data"] if data is None else _of_another(config["data"], data, changes or {})
     elif data is not None and changes and "columns" in changes:
         settings = {"table": data}
     else:
@@ -63,6 +64,17 @@ def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | Non
         settings.get("max_rejects", 0.01),
         config.get("seed_everything"),
     )
+
+
+def _of_another(settings: Mapping[str, Any], table: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's settings for another table, without what names columns that the other has not."""
+    reader = {} if "options" in changes else {"options": None}  # they are of the run's file
+    kept = {**settings, **reader, "table": table}
+    columns = open_table(table, changes.get("options")).columns
+    for name in ("key", "group", "split"):
+        if name not in changes and isinstance(column := kept.get(name), str) and column not in columns:
+            kept[name] = None
+    return kept
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,10 +10,9 @@ repeated, and a stopped run goes on at its batch. For that every worker reads al
 
 from __future__ import annotations
 
-import posixpath
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
-from multimodal.core.rejects import Rejects
+from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.arrow import raw
 from multimodal.data.columns import Columns
 from multimodal.data.files import resolve
@@ -44,9 +43,16 @@ class StreamedRow:
     file: str
     cells: Mapping[str, Any]
 
+    base: str | None
+
+    @property
+    def place(self) -> str:
+        """The file, relative to the stream's folder."""
+        return self.file.removeprefix(f"{self.base}/") if self.base else self.file
+
     @property
     def name(self) -> str:
-        return f"{posixpath.basename(self.file)}:{self.number}"
+        return f"{self.place}:{self.number}"
 
     def cell(self, column: str) -> Any:
         parts = parts_of(column, self.cells)
@@ -77,7 +83,7 @@ class Stream:
     def rows(self, files: list[str] | None = None) -> Iterator[StreamedRow]:
         for file in self.source.files if files is None else files:
             for number, cells in enumerate(stream_of(self.source, file)):
-                row = StreamedRow(number, file, cells)
+                row = StreamedRow(number, file, cells, self.source.base)
                 if "all" in self.splits or self.meaning.split_of(row.cell, row.name) in self.splits:
                     yield row
 
@@ -154,14 +160,17 @@ class StreamedBatches(IterableDataset[Any]):
     def _batch(self, rows: list[StreamedRow], epoch: int) -> Batch | MicroBatches:
         files = self.stream.source.files
         return self.collate([
-            self.stream.meaning.items(
-                row.cell,
-                row.name,
-                row.number,
-                self.processors,
-                self.stream.source.base,
-                (self.seed, epoch, files.index(row.file), row.number) if self.buffer else None,
-            )
+            [
+                replace(item, file=row.place) if isinstance(item, Reject) else item
+                for item in self.stream.meaning.items(
+                    row.cell,
+                    row.name,
+                    row.number,
+                    self.processors,
+                    self.stream.source.base,
+                    (self.seed, epoch, files.index(row.file), row.number) if self.buffer else None,
+                )
+            ]
             for row in rows
         ])  # fmt: skip
 
@@ -182,10 +191,17 @@ class StreamLoader(CheckedLoader):
         epoch, start = self._place["epoch"], self._place["batch"]
         self.batches.begin(epoch, start)
         self._handed_out.clear()
+        number = start
         for number, batch in enumerate(together(super().__iter__()), start=start + 1):
             self._handed_out.append({"epoch": epoch, "batch": number})
             yield batch
         end = {"epoch": epoch + 1, "batch": 0}
+        if not number:
+            stream = self.batches.stream
+            raise UsageError(
+                f"No batch can be made of {stream.source.name}: too few of its rows are in the split"
+                f" {' or '.join(map(repr, stream.splits))}."
+            )
         if self._handed_out:
             self._handed_out[-1] = end
         else:

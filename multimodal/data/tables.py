@@ -35,7 +35,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 PREPARED = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
 READ_AT_ONCE = 256  # rows of a stream
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSED = (".gz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)

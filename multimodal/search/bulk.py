@@ -38,13 +38,15 @@ FORMAT = 1
 class Manifest:
     """What a folder of embeddings holds.
 
-    ``data`` says which table was read and how (``Samples.settings``), ``rows_digest`` which of its rows, in which order.
+    ``data`` says which table was read and how (``Samples.settings``), ``table`` what it held (``Samples.fingerprint``),
+    ``rows_digest`` which of its rows, in which order.
     """
 
     fingerprint: str
     dim: int
     modalities: list[str]
     data: dict[str, Any]
+    table: str
     rows: int
     rows_digest: str
     part_rows: int
@@ -88,7 +90,8 @@ def embed_rows(
     if not len(rows):
         raise MultimodalError("There are no rows to embed.")
     digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
-    manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, samples.settings, len(rows), digest, part_rows)
+    read = samples.settings, samples.fingerprint
+    manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
     _begin(manifest, out)
     rejects = Rejects(max_rejects, len(rows), out / "rejects.jsonl", samples.key_of)
     by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
@@ -96,6 +99,7 @@ def embed_rows(
         of_part = rows[number * part_rows : (number + 1) * part_rows]
         if not (out / part).exists():
             processors = {m: embedder.processors[m] for m in modalities}
+            rejects.forget(of_part.tolist())  # of an earlier try
             loader = ordered_loader(by_number, of_part, processors, batch_size, rejects)
             table = _part(embedder.embed_all(loader, advance), samples, modalities, embedder.dim)
             pq.write_table(table, out / f"{part}.new")
@@ -125,7 +129,8 @@ def _begin(manifest: Manifest, out: Path) -> None:
     if (out / MANIFEST).is_file():
         if read_manifest(out) != manifest:
             raise MultimodalError(
-                f"{out} holds embeddings of another model, table or split; remove it or choose another folder."
+                f"{out} holds embeddings of another model, table or split, or of the table as it was; remove it or choose"
+                " another folder."
             )
     else:
         if out.exists() and not out.is_dir():

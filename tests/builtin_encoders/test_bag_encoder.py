@@ -132,3 +132,8 @@ def test_linear_features_are_those_of_the_other_text_encoder() -> None:
     found = fitted().linear_features().fit_transform(TEXTS)
     expected = SubwordProcessor(120, 12, 0.0).linear_features().fit_transform(TEXTS)
     assert (found != expected).nnz == 0
+
+
+def test_what_is_no_text_is_not_learned_from() -> None:
+    mixed: list[Any] = [TEXTS[0], 3, None, *TEXTS[1:]]
+    assert fitted(mixed).state() == fitted().state()

@@ -256,3 +256,21 @@ def test_an_unknown_stem_is_refused() -> None:
 def test_a_number_of_channels_other_than_one_and_three_is_refused() -> None:
     with pytest.raises(UsageError, match=r"channels 1 or 3, got .* and 2"):
         CNN(channels=2)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_long_thin_picture_needs_no_vast_ground() -> None:
+    thin = Image.new("L", (30_000, 10), 0)
+    asked: list[tuple[int, int]] = []
+    new = Image.new
+
+    def counted(mode: str, size: tuple[int, int], *more: Any) -> Image.Image:
+        asked.append(size)
+        return new(mode, size, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "new", counted)
+        item = processor(48)(thin)
+    assert max(width * height for width, height in asked) <= 48 * 48
+    assert item.shape == (48, 48, 1)
+    assert int(item[24].max()) == 0 or int(item[23].max()) == 0  # a line across the middle
+    assert int(item[:20].min()) == 255

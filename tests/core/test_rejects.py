@@ -77,3 +77,25 @@ def test_a_file_of_other_things_is_not_added_to(tmp_path: Path) -> None:
     (tmp_path / "rejects.jsonl").write_text("hello\n")
     with pytest.raises(MultimodalError, match=r"rejects\.jsonl is no file of rejected rows"):
         Rejects(0.1, 10, tmp_path / "rejects.jsonl")
+
+
+def test_rows_that_are_read_again_are_forgotten(tmp_path: Path) -> None:
+    def reject(row: int, file: str = "") -> Reject:
+        return Reject(row, str(row), "picture", "x.png", "missing file", "gone", file)
+
+    rejects = Rejects(1.0, 10, tmp_path / "rejects.jsonl")
+    rejects.add([reject(1), reject(2), reject(5)])
+    rejects.forget([1, 2, 3])
+    assert (len(rejects), rejects.reasons) == (1, {"missing file": 1})
+    again = Rejects(1.0, 10, tmp_path / "rejects.jsonl")
+    assert len(again) == 1
+    again.add([reject(2)])
+    assert len(Rejects(1.0, 10, tmp_path / "rejects.jsonl")) == 2
+
+
+def test_rows_of_several_files_are_told_apart() -> None:
+    rejects = Rejects(1.0, None)
+    rejects.add(
+        [Reject(3, "a", "picture", "", "missing file", "gone", file) for file in ("a.csv", "b.csv", "a.csv")], 9
+    )
+    assert len(rejects) == 2

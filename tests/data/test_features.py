@@ -88,17 +88,42 @@ def test_items_are_the_encoder_s_features(tmp_path: Path, few_in_a_part: None) -
 
 
 def test_they_are_made_once_and_what_is_missing_is_made_again(tmp_path: Path, few_in_a_part: None) -> None:
-    encoder = Counting()
-    make(encoder, tmp_path)
+    encoder, rows = Counting(), ROWS[ROWS != 13]
+    make(encoder, tmp_path, rows=rows)
     first = encoder.seen
-    make(encoder, tmp_path)
+    make(encoder, tmp_path, rows=rows)
     assert encoder.seen == first
     (folder,) = tmp_path.iterdir()
     (folder / "part-00001.npy").unlink()  # as after a kill
     (folder / "part-00001.1234.new").write_bytes(b"half")
-    processor = make(encoder, tmp_path)
+    processor = make(encoder, tmp_path, rows=rows)
     assert encoder.seen == first + 4
     torch.testing.assert_close(processor.of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
+
+
+def test_a_part_with_a_row_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, few_in_a_part: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Counting()
+    samples = samples_of()
+    (found,) = samples.items(13, {"number": make(encoder, tmp_path)})
+    assert isinstance(found, Reject)
+    monkeypatch.setattr(type(encoder.processor), "__call__", lambda self, value: torch.tensor([float(value)]))
+    (found,) = samples.items(13, {"number": make(encoder, tmp_path)})
+    assert isinstance(found, Sample)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_negatives_have_features_too(tmp_path: Path) -> None:
+    encoder = Counting()
+    samples = Samples(
+        [{"n": row, "wrong": row + 100} for row in range(20)], {"number": "n"}, negatives={"number": "wrong"}
+    )
+    processor = make(encoder, tmp_path, samples)
+    (found,) = samples.items(2, {"number": processor}, seed=(0, 0, 2))
+    assert isinstance(found, Sample)
+    (negative,) = found.negatives
+    torch.testing.assert_close(negative.values["number"], encoder.linear(torch.tensor([102.0])).detach())
 
 
 def test_another_encoder_column_table_or_rows_have_features_of_their_own(tmp_path: Path) -> None:

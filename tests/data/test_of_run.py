@@ -53,6 +53,15 @@ def test_what_the_configuration_leaves_out_has_the_defaults_of_training(tmp_path
     assert (data.test_split, data.seed) == ("test", None)
 
 
+def test_what_another_table_has_not_is_left_out(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.csv").write_text("name,key\nstar,a\n")
+    data = data_of(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}})
+    found = settings_of(data)
+    assert (found["key"], found["group"], found["split"]) == ("key", None, None)
+    with pytest.raises(UsageError, match=r"group: .* has no column 'sort'"):  # what is asked for must be there
+        data_of(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
+
+
 def test_another_table_is_seen_in_the_run_s_way(run: Path) -> None:
     assert settings_of(data_of(run, "glyphs")) == settings_of(data_of(run))
     with pytest.raises(UsageError, match="no table 'scenes'"):

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from multimodal.core.batch import Batch
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.rejects import Rejects
+from multimodal.data.datamodule import DataModule
 from multimodal.data.samples import Samples, meaning_of
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
 from multimodal.data.tables import locate
@@ -88,6 +89,7 @@ def keys(batches: Sequence[Batch]) -> list[tuple[str, ...]]:
 def test_an_epoch_has_each_row_once_over_all_ranks(
     tmp_path: Path, files: list[int], batch_size: int, buffer: int, world: int
 ) -> None:
+    assume(batch_size >= world <= sum(files))  # else there is no batch
     stream = stream_of(tmp_path / "s", files)
     of_ranks = [list(read(loader_of(stream, batch_size, buffer, rank, world))) for rank in range(world)]
     assert len({len(batches) for batches in of_ranks}) == 1  # no rank waits for another
@@ -96,7 +98,6 @@ def test_an_epoch_has_each_row_once_over_all_ranks(
     total = sum(files)
     left = total % batch_size
     whole = total if left == 0 or left >= world else total - left  # a last batch of fewer rows than ranks
-    whole = whole if batch_size >= world else 0
     assert set(seen.values()) <= {1}
     assert len(seen) == whole
     assert set(seen) <= {str(n) for n in range(total)}
@@ -191,3 +192,28 @@ def test_processors_learn_from_the_beginning_of_the_stream(tmp_path: Path) -> No
 def test_a_column_that_is_not_there_is_told_before_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"key: .* has no column 'm'\. Known: n, part"):
         stream_of(tmp_path / "s", [2], key="m").check()
+
+
+def test_a_split_without_rows_is_told_at_the_first_epoch(tmp_path: Path) -> None:
+    stream = stream_of(tmp_path / "s", [4, 4], ("c",), split="part")
+    with pytest.raises(UsageError, match=r"too few of its rows are in the split 'c'\."):
+        list(loader_of(stream))
+
+
+def test_rows_of_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
+    meaning = meaning_of({"number": "n"}, None, None, None, 0, {}, {})
+    stream = Stream(locate(f"{tmp_path}/*/p.jsonl"), meaning, ("all",))
+    assert len({row.name for row in stream.rows()}) == 4
+
+
+def test_splits_of_a_stream_are_not_dealt_by_row_numbers(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"n": 1}\n')
+    settings: dict[str, Any] = {"table": str(tmp_path / "p.jsonl"), "columns": {"number": "n"}, "access": "streamed"}
+    with pytest.raises(UsageError, match=r"name data\.split, a column of the table, or data\.group"):
+        DataModule(**settings)
+    DataModule(**settings, group="n")
+    DataModule(**settings, split={"train": 1.0})
+    DataModule(**settings, split="n")

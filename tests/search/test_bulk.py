@@ -298,6 +298,17 @@ def test_a_file_in_the_place_of_the_folder_is_refused(embedder: Embedder, tmp_pa
         embed(embedder, tmp_path / "out")
 
 
+def test_a_table_that_has_changed_is_not_taken_for_the_old_one(embedder: Embedder, tmp_path: Path) -> None:
+    class Changed(ShopTable):
+        fingerprint = "another"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+    embed(embedder, tmp_path / "made")
+    columns = {"graph": "drawing", "text": "title"}
+    changed = Samples(Changed("shop", CELLS), columns, key="sku", group="product")
+    with pytest.raises(MultimodalError, match="or of the table as it was"):
+        embed(embedder, tmp_path / "made", samples=changed)
+
+
 # -- damage
 
 
@@ -308,7 +319,7 @@ def made(embedder: Embedder, tmp_path: Path) -> Path:
 
 
 def manifest_with(**changes: Any) -> bytes:
-    manifest = asdict(Manifest("f", 5, ["text"], {"table": "shop"}, rows=9, rows_digest="d", part_rows=4))
+    manifest = asdict(Manifest("f", 5, ["text"], {"table": "shop"}, "t", rows=9, rows_digest="d", part_rows=4))
     return json.dumps(manifest | changes).encode()
 
 

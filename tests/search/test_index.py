@@ -41,7 +41,7 @@ def embeddings(folder: Path, vectors: dict[str, list[list[float] | None]], part_
     """A folder of embeddings as ``multimodal embed`` leaves it, of rows k0, k1, ... in groups of two rows."""
     folder.mkdir(parents=True)
     rows = len(next(iter(vectors.values())))
-    manifest = Manifest("f" * 64, DIM, list(vectors), {"table": "shop"}, rows, "d", part_rows)
+    manifest = Manifest("f" * 64, DIM, list(vectors), {"table": "shop"}, "t", rows, "d", part_rows)
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
     for number, part in enumerate(manifest.parts):
         of_part = range(rows)[number * part_rows :][:part_rows]
