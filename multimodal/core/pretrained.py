@@ -8,10 +8,12 @@ renamed into it.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +141,7 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
     for modality in modalities or known:
         entry = description["encoders"][modality]
         name = registry.find_saved(modality, entry["name"], entry["class"])
+        _refuse_code_of(folder, name)
         try:
             encoders[modality] = registry.create(modality, name, **entry["settings"])
             encoders[modality].processor.load_state(entry["processor"])
@@ -154,6 +157,20 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
     if len(encoders) < len(known):
         embedder.stand_for(description["fingerprint"])
     return embedder.eval()
+
+
+def _refuse_code_of(folder: Path, name: str) -> None:
+    """A class path names code of the user's, never code that came with the model."""
+    package = name.partition(".")[0]
+    if package == name or package in sys.modules:
+        return
+    spec = find_spec(package)
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    if any(place and Path(place).resolve().is_relative_to(folder.resolve()) for place in places):
+        raise UsageError(
+            f"The model in {folder} brings code of its own ({name}), which is not run. If you trust it, move {package}"
+            " out of the model's folder, to where Python finds it."
+        )
 
 
 def _load_weights(embedder: Embedder, path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from multimodal import Embedder
@@ -48,6 +49,10 @@ def test_a_run_holds_config_checkpoints_logs_and_the_best_model(small_config: Pa
     assert main(["predict", "--config", str(small_config), "--run", str(run), "--ckpt_path", "best"]) == 0
     predictions = load_file(run / "predictions.safetensors")
     assert predictions["text.vectors"].shape == (len(predictions["groups"]), 16)
+    with safe_open(run / "predictions.safetensors", "pt") as file:
+        keys = json.loads(file.metadata()["keys"])
+    assert len(keys) == len(predictions["groups"])
+    assert all("/U+" in key for key in keys)
 
 
 def test_print_config_shows_every_key_with_its_comment(small_config: Path, capsys: pytest.CaptureFixture[str]) -> None:

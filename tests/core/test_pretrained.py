@@ -430,3 +430,18 @@ def test_weights_of_another_shape_or_without_one_are_named(copied: Path) -> None
     del weights["encoders.text.positions"]
     save_file(weights, copied / WEIGHTS)
     assert "1 weights differ, the first is encoders.text.positions" in refusal_of(copied)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    Embedder(
+        {"text": registry.create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)}, 4
+    ).save_pretrained(folder)
+    description = json.loads((folder / "embedder.json").read_text())
+    description["encoders"]["text"] |= {"name": "brought.Text", "class": "brought.Text"}
+    (folder / "embedder.json").write_text(json.dumps(description))
+    (folder / "brought.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(folder))
+    with pytest.raises(UsageError, match=r"brings code of its own \(brought\.Text\), which is not run"):
+        Embedder.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
