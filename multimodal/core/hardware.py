@@ -39,23 +39,25 @@ class Heap:
     """Keeps the C library's heap from growing while pieces of work of ever other sizes come one after another.
 
     Their tensors leave holes that nothing fits into again. Where that is glibc's heap, its free pages go back to the system
-    whenever the process has grown by ``GROWTH`` since the first piece, or since the last time; the next piece is slower for it.
+    whenever the process has grown by so much since the first piece, or since the last time; the next piece is slower for it.
+
+    Args:
+        growth: in bytes.
     """
 
-    GROWTH = 256 << 20  # bytes
-
-    def __init__(self) -> None:
+    def __init__(self, growth: int = 256 << 20) -> None:
+        self.growth = growth
         self._bound: int | None = None
 
     def piece_done(self) -> None:
         size = resident()
         if self._bound is None:
-            self._bound = size + self.GROWTH
+            self._bound = size + self.growth
         elif size > self._bound:
             trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
             if trim is not None:
                 trim(0)
-            self._bound = max(self._bound, resident() + self.GROWTH)  # what is in use has grown
+            self._bound = max(self._bound, resident() + self.growth)  # what is in use has grown
 
 
 def resident() -> int:

@@ -129,7 +129,12 @@ def test_the_description_tells_inputs_and_preprocessing(tmp_path: Path) -> None:
     }
     text = described["modalities"]["text"]
     assert text["inputs"] == {"tokens": {"dtype": "int64", "shape": [None, None]}}
-    assert text["preprocessing"]["settings"] == {"vocab_size": 60, "max_length": 64, "word_drop": 0.0}
+    assert text["preprocessing"]["settings"] == {
+        "vocab_size": 60,
+        "max_length": 64,
+        "word_drop": 0.0,
+        "word_split": 0.0,
+    }
     assert text["preprocessing"]["state"] == embedder.processors["text"].state()
     assert "sub-word numbers" in text["preprocessing"]["values"]
     assert text["encoder"]["settings"]["heads"] == 2
