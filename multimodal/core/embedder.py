@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multimodal.core import pretrained
+from multimodal.core import pretrained, sources
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
@@ -30,14 +30,18 @@ class Embedder(nn.Module):
     A part whose parameters are all frozen stays in evaluation mode.
 
     Args:
-        encoders: modality -> encoder.
+        encoders: modality -> encoder; the same one for several modalities, as for a title and a description, is shared.
         dim: width of the shared space.
         heads: modality -> "linear" (the default); "mlp", with one hidden layer of the encoder's width (Chen et al. 2020); or
             "none", which takes the features as they are: the encoder's width is then the space's.
         lora: modality -> how its encoder is adapted, by matrices of low rank beside frozen weights.
 
+    Attributes:
+        shared: modality -> the one before it whose encoder it uses as well.
+
     Raises:
-        UsageError: an unknown modality or kind of head, or an encoder without a head that is not ``dim`` wide.
+        UsageError: an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
+            for a modality that uses another one's encoder.
     """
 
     def __init__(
@@ -48,12 +52,18 @@ class Embedder(nn.Module):
         lora: Mapping[str, LoRA] | None = None,
     ) -> None:
         super().__init__()
+        sources.forget()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
         self.dim = dim
-        self.encoders = nn.ModuleDict(encoders)
-        for modality in chain(heads or (), lora or ()):
+        first = {id(encoder): modality for modality, encoder in reversed([*encoders.items()])}
+        self.shared = {m: first[id(encoder)] for m, encoder in encoders.items() if first[id(encoder)] != m}
+        self.encoders = nn.ModuleDict({m: encoder for m, encoder in encoders.items() if m not in self.shared})
+        self._modalities = list(encoders)
+        for modality in heads or ():
             self.encoder(modality)
+        for modality in lora or ():
+            self.own_encoder(modality, "lora")
         self.head_kinds: dict[str, Head] = {m: (heads or {}).get(m, "linear") for m in encoders}
         self.heads = nn.ModuleDict(
             {m: _head(m, self.head_kinds[m], encoder.width, dim) for m, encoder in encoders.items()}
@@ -65,11 +75,11 @@ class Embedder(nn.Module):
 
     @property
     def modalities(self) -> list[str]:
-        return list(self.encoders)
+        return list(self._modalities)
 
     @property
     def processors(self) -> dict[str, Processor]:
-        return {modality: self.encoder(modality).processor for modality in self.encoders}
+        return {modality: self.encoder(modality).processor for modality in self.modalities}
 
     @property
     def device(self) -> torch.device:
@@ -77,11 +87,23 @@ class Embedder(nn.Module):
 
     def encoder(self, modality: str) -> Encoder:
         """The encoder of a modality; a ``UsageError`` that names those there are if it has none."""
-        if modality not in self.encoders:
+        if modality not in self._modalities:
             raise UsageError(f"This model has no modality {modality!r}.{suggest(modality, self.modalities)}")
-        encoder = self.encoders[modality]
+        encoder = self.encoders[self.shared.get(modality, modality)]
         assert isinstance(encoder, Encoder)
         return encoder
+
+    def own_encoder(self, modality: str, setting: str) -> Encoder:
+        """The same for a setting of encoders, which is made under the modality that an encoder is listed by."""
+        encoder = self.encoder(modality)
+        if modality in self.shared:
+            first = self.shared[modality]
+            raise UsageError(f"{setting}.{modality}: its encoder is that of {first}; set {setting}.{first}.")
+        return encoder
+
+    def modalities_of(self, listed: str) -> list[str]:
+        """The modalities that an encoder is of, by the one it is listed by."""
+        return [m for m in self.modalities if self.shared.get(m, m) == listed]
 
     def train(self, mode: bool = True) -> Embedder:
         super().train(mode)
@@ -171,8 +193,9 @@ class Embedder(nn.Module):
 
     def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
         """Let each processor learn from its modality's raw values (of the training split)."""
-        for modality, raw in values.items():
-            self.encoder(modality).processor.fit(raw)
+        for modality in dict.fromkeys(self.shared.get(m, m) for m in values):
+            raw = [values[m] for m in self.modalities_of(modality) if m in values]
+            self.encoder(modality).processor.fit(chain.from_iterable(raw))
 
     @property
     def fingerprint(self) -> str:

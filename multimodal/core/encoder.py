@@ -66,7 +66,9 @@ class Encoder(nn.Module, ABC):
 
     A subclass sets ``width`` and ``processor`` in its constructor. The constructor's arguments are its configuration:
     they must be JSON values (numbers, strings, booleans, None, lists, dicts), are recorded as ``settings`` and saved
-    with the model, which is rebuilt by calling the constructor with them.
+    with the model, which is rebuilt by calling the constructor with them. A constructor that reads files (pretrained
+    weights, their configuration) replaces in ``settings`` what names these by what they hold, weights aside, so that the
+    saved model does without them.
     """
 
     width: int

@@ -41,7 +41,10 @@ MAX_SETTINGS_BYTES = 256 * 2**20
 
 def describe(embedder: Embedder) -> dict[str, Any]:
     """All that rebuilds an embedder, but the weights; JSON values."""
-    encoders = {m: describe_encoder(m, embedder.encoder(m)) for m in embedder.modalities}
+    encoders: dict[str, dict[str, Any]] = {
+        m: {"shares": embedder.shared[m]} if m in embedder.shared else describe_encoder(m, embedder.encoder(m))
+        for m in embedder.modalities
+    }
     for modality, entry in encoders.items():  # the ordinary case is not mentioned, as in models of earlier versions
         if embedder.head_kinds[modality] != "linear":
             entry["head"] = embedder.head_kinds[modality]
@@ -123,7 +126,8 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def _check(description: dict[str, Any]) -> None:
     for entry in description["encoders"].values():
-        _ = dict(entry["settings"]), dict(entry["processor"]), str(entry["name"]), str(entry["class"])
+        own = description["encoders"][entry["shares"]] if "shares" in entry else entry
+        _ = dict(own["settings"]), dict(own["processor"]), str(own["name"]), str(own["class"])
         _ = str(entry.get("head")), dict(entry.get("lora", {}))
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint")
@@ -138,14 +142,20 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
         if modality not in known:
             raise UsageError(f"The model in {folder} has no modality {modality!r}.{suggest(modality, known)}")
     encoders, heads, lora = {}, {}, {}
+    made: dict[str, str] = {}  # the modality that an encoder is listed by -> that which it is made for here
     for modality in modalities or known:
         entry = description["encoders"][modality]
-        name = registry.find_saved(modality, entry["name"], entry["class"])
+        heads[modality] = entry.get("head", "linear")
+        listed = entry.get("shares", modality)
+        if made.setdefault(listed, modality) != modality:
+            encoders[modality] = encoders[made[listed]]
+            continue
+        entry = description["encoders"][listed]
+        name = registry.find_saved(listed, entry["name"], entry["class"])
         _refuse_code_of(folder, name)
         try:
-            encoders[modality] = registry.create(modality, name, **entry["settings"])
+            encoders[modality] = registry.create(listed, name, **entry["settings"])
             encoders[modality].processor.load_state(entry["processor"])
-            heads[modality] = entry.get("head", "linear")
             if "lora" in entry:
                 lora[modality] = LoRA(**entry["lora"])
         except MultimodalError:
@@ -153,7 +163,7 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
         except Exception as error:  # a tokenizer's parser raises no narrower one
             raise MultimodalError(f"The {modality} encoder of {folder} cannot be rebuilt: {error}") from error
     embedder = Embedder(encoders, int(description["dim"]), heads, lora)
-    _load_weights(embedder, model_folder(folder) / WEIGHTS)
+    _load_weights(embedder, model_folder(folder) / WEIGHTS, {made[m]: m for m in made})
     if len(encoders) < len(known):
         embedder.stand_for(description["fingerprint"])
     return embedder.eval()
@@ -173,12 +183,14 @@ def _refuse_code_of(folder: Path, name: str) -> None:
         )
 
 
-def _load_weights(embedder: Embedder, path: Path) -> None:
+def _load_weights(embedder: Embedder, path: Path, listed: Mapping[str, str]) -> None:
+    """``listed``: modality -> the one whose name its encoder's weights have in the file."""
     wanted = embedder.state_dict()
+    in_file = {name: _name_in_file(name, listed) for name in wanted}
     try:
         with safe_open(path, framework="pt") as file:
             stored = set(file.keys())
-            weights = {name: file.get_tensor(name) for name in wanted if name in stored}
+            weights = {name: file.get_tensor(there) for name, there in in_file.items() if there in stored}
     except (OSError, SafetensorError) as error:
         raise MultimodalError(
             f"The weights {path} are missing or damaged ({error}); export the model again."
@@ -189,3 +201,9 @@ def _load_weights(embedder: Embedder, path: Path) -> None:
             f"{path} does not fit its {SETTINGS}: {len(wrong)} weights differ, the first is {wrong[0]}."
         )
     embedder.load_state_dict(weights)
+
+
+def _name_in_file(name: str, listed: Mapping[str, str]) -> str:
+    part, _, rest = name.partition(".")
+    modality, _, weight = rest.partition(".")
+    return f"{part}.{listed[modality]}.{weight}" if part == "encoders" else name

@@ -149,9 +149,11 @@ class DataModule(pl.LightningDataModule):
                     f"The split {self.validation_split!r} has no pair of modalities to validate with, only"
                     f" {present or 'none'}: name another by data.validation."
                 )
-        for modality, processor in self._processors.items():
-            if not processor.state():
-                processor.fit(self.training_values(modality))
+        embedder = self._module.embedder
+        for modality in embedder.encoders:
+            if not embedder.encoder(modality).processor.state():
+                shared = embedder.modalities_of(modality)
+                embedder.fit_processors({m: self.training_values(m) for m in shared})
 
     def training_values(self, modality: str) -> Iterator[Any]:
         """The raw values of a modality in the training split; of a stream those at its beginning."""

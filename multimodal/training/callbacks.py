@@ -59,7 +59,10 @@ class Summary(Callback):
             count = sum(p.numel() for p in encoder.parameters())
             trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
             features = f"{encoder.width} -> {pl_module.embedder.dim}"
-            table.add_row(modality, type(encoder).__name__, f"{count:,}", f"{trained:,}", features)
+            name = type(encoder).__name__
+            if modality in pl_module.embedder.shared:
+                name, count, trained = f"that of {pl_module.embedder.shared[modality]}", 0, 0
+            table.add_row(modality, name, f"{count:,}", f"{trained:,}", features)
         Console(stderr=True).print(table)
 
 

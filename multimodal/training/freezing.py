@@ -33,6 +33,7 @@ class Freezing:
         self._stages = {m: {0: spec} if isinstance(spec, str) else dict(spec) for m, spec in freeze.items()}
         self._frozen: dict[tuple[str, str], set[str]] = {}
         for modality, stages in self._stages.items():
+            embedder.own_encoder(modality, "freeze")
             if modality in embedder.lora:
                 raise UsageError(
                     f"freeze.{modality}: lora.{modality} freezes the encoder's own weights already; set one of the two."
@@ -42,7 +43,10 @@ class Freezing:
             for what in stages.values():
                 self._frozen[modality, what] = self._names(modality, what)
         self.throughout = frozenset(
-            m for m, stages in self._stages.items() if set(stages.values()) == {"all"} and 0 in stages
+            sharing
+            for m, stages in self._stages.items()
+            if set(stages.values()) == {"all"} and 0 in stages
+            for sharing in embedder.modalities_of(m)
         )
         self._number = -1
         self.steps = sorted({0, *(step for stages in self._stages.values() for step in stages)})

@@ -33,6 +33,7 @@ class EmbedderModule(TrainingModule):
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
+        shared: modality -> the one in ``encoders`` whose encoder it uses as well, with a head of its own.
         begin_with: modality -> a run or exported model whose encoder, with what its processor learned, it begins with.
         heads: modality -> "linear" (the default), "mlp", or "none", which takes the encoder's features as they are.
         freeze: modality -> what of its encoder is not trained: "all", "none", or a regular expression of the names of its
@@ -54,6 +55,7 @@ class EmbedderModule(TrainingModule):
         self,
         encoders: dict[str, Encoder],
         dim: int = 256,
+        shared: dict[str, str] | None = None,
         begin_with: dict[str, str] | None = None,
         heads: dict[str, Head] | None = None,
         freeze: dict[str, Freeze] | None = None,
@@ -68,7 +70,8 @@ class EmbedderModule(TrainingModule):
         seed: int = 0,
     ) -> None:
         begin(encoders, begin_with or {})
-        super().__init__(Embedder(encoders, dim, heads, lora), optimizer, schedule, seed)
+        embedder = Embedder(encoders | _shared(encoders, shared or {}), dim, heads, lora)
+        super().__init__(embedder, optimizer, schedule, seed)
         self._freezing = Freezing(self.embedder, freeze or {})
         self.rates, self.layer_decay = rates or {}, layer_decay or {}
         if gradient_checkpointing:
@@ -77,9 +80,9 @@ class EmbedderModule(TrainingModule):
             for encoder in encoders.values():
                 encoder.compile()
         self.objective = InfoNCE() if objective is None else objective
-        for modality in sorted(self.objective.named_modalities - set(encoders)):
+        for modality in sorted(self.objective.named_modalities - set(embedder.modalities)):
             raise UsageError(
-                f"The objective names {modality!r}, which has no encoder.{suggest(modality, list(encoders))}"
+                f"The objective names {modality!r}, which has no encoder.{suggest(modality, embedder.modalities)}"
             )
         self._cache: GradientCache | None = None  # of the step at hand
         self._thawed = False  # other parameters are trained than when DDP took note of them
@@ -166,3 +169,13 @@ class EmbedderModule(TrainingModule):
             clip(self.parameters(), gradient_clip_val)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+
+def _shared(encoders: dict[str, Encoder], shared: dict[str, str]) -> dict[str, Encoder]:
+    for modality, other in shared.items():
+        if modality in encoders or other not in encoders:
+            raise UsageError(
+                f"model.shared: {modality} is to use the encoder of {other}: model.encoders must have {other}, and not"
+                f" {modality}.{suggest(other, list(encoders))}"
+            )
+    return {modality: encoders[other] for modality, other in shared.items()}

@@ -41,7 +41,7 @@ def parameter_groups(
     """
     factors: dict[nn.Parameter, float] = {}
     for modality in dict.fromkeys([*rates, *layer_decay]):
-        encoder = embedder.encoder(modality)
+        encoder = embedder.own_encoder(modality, "rates" if modality in rates else "layer_decay")
         rate, decay = rates.get(modality, 1.0), layer_decay.get(modality, 1.0)
         if not (rate > 0 and 0 < decay <= 1):
             raise UsageError(

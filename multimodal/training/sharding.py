@@ -23,7 +23,7 @@ from multimodal.core.encoder import Encoder
 
 def shard(embedder: Embedder, mesh: Any) -> None:
     """Divide the trained encoders over a one-dimensional mesh of devices."""
-    for modality in embedder.modalities:
+    for modality in embedder.encoders:
         encoder = embedder.encoder(modality)
         if any(p.requires_grad for p in encoder.parameters()):
             fully_shard(encoder, mesh=mesh)
@@ -47,8 +47,11 @@ def _zero(encoder: nn.Module) -> Tensor:
 def whole(embedder: Embedder) -> Embedder:
     """A copy with all weights on this rank; every rank has to make it."""
     weights = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in embedder.state_dict().items()}
-    encoders = {}
+    encoders: dict[str, Encoder] = {}
     for modality in embedder.modalities:
+        if modality in embedder.shared:
+            encoders[modality] = encoders[embedder.shared[modality]]
+            continue
         encoder = embedder.encoder(modality)
         cls = next(c for c in type(encoder).__mro__ if not issubclass(c, FSDPModule))
         encoders[modality] = cls(**encoder.settings)

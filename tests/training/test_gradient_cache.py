@@ -123,7 +123,7 @@ def test_in_float32_they_are_to_five_digits(
     assert found_loss.item() == pytest.approx(loss.item(), rel=1e-5, abs=1e-6)
     expected = torch.cat([gradient[name].flatten() for name in found])
     error = torch.cat([g.flatten() for g in found.values()]).double() - expected
-    assert error.norm() <= 1e-5 * expected.norm() + 2e-6  # float32 has scores of up to 14 to 1e-6
+    assert error.norm() <= 1e-5 * expected.norm() + 1.4e-5  # scores of up to 14, known to 1e-6, scale it by 14
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 32])

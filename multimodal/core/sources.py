@@ -1,0 +1,26 @@
+"""What several encoders are made from is read once.
+
+The towers of one checkpoint are encoders of several modalities, built one after another. What was read for the first is
+kept for the next, and let go when the embedder that they are for is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_kept: dict[Hashable, Any] = {}
+
+
+def load_once(key: Hashable, load: Callable[[], T]) -> T:
+    """What ``load`` returns: made at the first call with this key, the very same object until an embedder is built."""
+    if key not in _kept:
+        _kept[key] = load()
+    return _kept[key]
+
+
+def forget() -> None:
+    """Let go of everything that was kept."""
+    _kept.clear()

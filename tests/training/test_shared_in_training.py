@@ -1,0 +1,125 @@
+"""One encoder of two modalities in training: its gradient is the sum of those of two, and a file can ask for it."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from multimodal.cli.main import main
+from multimodal.core.batch import Batch, MicroBatches, Sample
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder, Processor
+from multimodal.core.errors import UsageError
+from multimodal.objectives import InfoNCE
+from multimodal.training.freezing import Freezing
+from multimodal.training.gradient_cache import GradientCache
+from multimodal.training.module import EmbedderModule
+from multimodal.training.parameter_groups import parameter_groups
+
+
+class Vectors(Processor):
+    def __call__(self, value: Any) -> Tensor:
+        return value
+
+    def collate(self, items: Any) -> dict[str, Tensor]:
+        return {"x": torch.stack(list(items))}
+
+
+class Deep(Encoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.processor = 4, Vectors()
+        self.stem, self.top = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(self.stem(x).tanh())
+
+
+def batch(rows: range) -> Batch:
+    values = torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    samples = [Sample(str(i), {"title": values[i, 0], "body": values[i, 1]}, str(i)) for i in rows]
+    return Batch.collate(samples, {"title": Vectors(), "body": Vectors()})
+
+
+def gradients(embedder: Embedder, size: int | None) -> dict[str, Tensor]:
+    """By name, of InfoNCE of the eight rows; ``size``: of parts, as with the gradient cache."""
+    objective = InfoNCE().double()
+    if size is None:
+        objective(embedder.embed(batch(range(8)))).total.backward()
+    else:
+        parts = MicroBatches(tuple(batch(range(start, start + size)) for start in range(0, 8, size)))
+        cache = GradientCache(embedder, parts, 0, torch.enable_grad)
+        objective(cache.embeddings).total.backward()
+        cache.backward()
+    return {name: p.grad for name, p in embedder.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_its_gradient_is_the_sum_of_those_of_two_alike(size: int | None) -> None:
+    torch.manual_seed(0)
+    encoder = Deep().double()
+    two = Embedder({"title": encoder, "body": copy.deepcopy(encoder)}, dim=4).double()
+    one = Embedder({"title": encoder, "body": encoder}, dim=4).double()
+    one.heads.load_state_dict(two.heads.state_dict())
+    expected = {name: gradient.clone() for name, gradient in gradients(two, None).items()}
+    one.zero_grad()
+    for name, found in gradients(one, size).items():
+        wanted = expected[name]
+        if name.startswith("encoders.title."):
+            wanted = wanted + expected[name.replace("title", "body")]
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_settings_are_made_under_the_first_of_the_two() -> None:
+    encoder = Deep()
+    embedder = Embedder({"title": encoder, "body": encoder}, dim=4)
+    assert Freezing(embedder, {"title": "all"}).throughout == {"title", "body"}
+    with pytest.raises(UsageError, match=r"freeze.body: its encoder is that of title; set freeze.title"):
+        Freezing(embedder, {"body": "all"})
+    with pytest.raises(UsageError, match=r"rates.body: .* set rates.title"):
+        parameter_groups(embedder, embedder, [*embedder.parameters()], {"body": 0.1}, {})
+
+
+@pytest.mark.parametrize("shared", [{"body": "titel"}, {"title": "other"}])
+def test_it_must_be_the_encoder_of_a_modality_that_has_one(shared: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"model.shared: .* model.encoders must have"):
+        EmbedderModule({"title": Deep(), "other": Deep()}, shared=shared)
+
+
+def test_a_configuration_trains_one_text_encoder_for_titles_and_bodies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fox", "dog", "crow", "bear", "owl", "ant", "bee", "cat"]
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["title", "body", "split"])
+        table.writerows([word, f"this is a {word}", "train"] for word in words)
+        table.writerows([word, f"there was one {word}", "validation"] for word in words)
+    text = {"class_path": "encoders.text.TextTransformer", "init_args": {"width": 16, "layers": 1, "heads": 2}}
+    config = {
+        "run": str(tmp_path / "run"),
+        "data": {
+            "table": str(tmp_path / "pairs.csv"),
+            "columns": {"title": "title", "body": "body"},
+            "split": "split",
+            "batch_size": 8,
+        },
+        "model": {"dim": 8, "encoders": {"title": text}, "shared": {"body": "title"}},
+        "trainer": {"max_steps": 3, "enable_progress_bar": False},
+    }
+    (tmp_path / "shared.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(tmp_path / "shared.yaml")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--split", "validation", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["pairs"]) == {"title->body", "body->title"}
+    model = Embedder.from_pretrained(tmp_path / "run")
+    assert model.shared == {"body": "title"}
+    assert "this" in str(model.processors["title"].state())  # a word of bodies alone
