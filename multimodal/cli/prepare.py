@@ -34,7 +34,9 @@ def run(command: str, arguments: list[str]) -> None:
         help="the splits to make (default: train=0.8 validation=0.1 test=0.1)",
     )
     p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
-    p.add_argument("--near", type=float, metavar="PART", help="texts this similar are near duplicates (default: 0.8)")
+    p.add_argument(
+        "--near", type=float, metavar="PART", help="long texts this similar are near duplicates (default: 0.8)"
+    )
     p.add_argument(
         "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in N bits (default: 4)"
     )

@@ -7,7 +7,8 @@
   *linked*: no split may come between them.
 
 A label is no link: 150 recordings of "zero" are not 150 forms of one thing. A value that stands in many rows, or is near
-those of many, is called *common* and links nothing; ``common_limit`` says what many is.
+those of many, is called *common* and links nothing; ``common_limit`` says what many is. Equal files are the exception:
+they are linked in any number, for a picture that training shows must not be asked for in the test.
 """
 
 from __future__ import annotations
@@ -89,17 +90,18 @@ def _nearly(
 
 @dataclass(frozen=True)
 class Common:
-    """A value that links nothing: it stands in ``rows`` rows, or is near the values of so many (``near``)."""
+    """A value that stands in ``rows`` rows, or is near the values of so many (``near``); whether it links them all the same."""
 
     column: str
     number: int
     rows: int
     near: bool
+    links: bool = False
 
 
 @dataclass(frozen=True)
 class Links:
-    """Pairs of rows that belong together, ``(m, 2)`` int64; which of them are near, ``(m,)`` bool; what was passed over."""
+    """Pairs of rows that belong together, ``(m, 2)`` int64; which of them are near, ``(m,)`` bool; the common values."""
 
     pairs: np.ndarray
     near: np.ndarray
@@ -110,7 +112,7 @@ def common_limit(kind: str, rows: int) -> int:
     """In how many rows a value may stand and still link them.
 
     Texts are often labels: at most 20 rows or 1 % of them, in tables of less than 200 rows a tenth (but 5). Anything
-    else is a thing, and links up to 20 rows or a tenth: beyond it is a placeholder.
+    else is a thing, and links up to 20 rows or a tenth.
     """
     return max(5, min(rows // 10, 20), rows // 100) if kind == "text" else max(20, rows // 10)
 
@@ -130,8 +132,9 @@ def find_links(contents: Sequence[Content], stays: np.ndarray, neighbours: Seque
         order = np.argsort(numbers, kind="stable")
         starts = np.concatenate([[0], np.cumsum(counts)])
         for number in np.flatnonzero(counts > limit).tolist():
-            common.append(Common(name, number, int(counts[number]), near=False))
-        for number in np.flatnonzero((counts > 1) & (counts <= limit)).tolist():
+            common.append(Common(name, number, int(counts[number]), near=False, links=content.column.is_file))
+        linking = counts > 1 if content.column.is_file else (counts > 1) & (counts <= limit)
+        for number in np.flatnonzero(linking).tolist():
             held = rows[order[starts[number] : starts[number + 1]]].tolist()
             pairs += pairwise(held)
             near += [False] * (len(held) - 1)

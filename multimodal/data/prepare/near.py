@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PERMUTATIONS = 128
 SHINGLE = 5  # characters
+SHORT = 50  # characters: of a shorter text a word is a large part of what it says
 SKETCH = 256  # shingle hashes kept of a text: of a text with fewer, the similarity is exact
 WINDOW = 500  # in a crowd of texts that share a key, each is compared with so many
 PICTURE_WINDOW = 2000  # of pictures, whose bits are compared faster
@@ -86,6 +87,14 @@ def numbers_in(text: str) -> int:
     return int.from_bytes(blake2b(" ".join(re.findall(r"\d+", text)).encode(), digest_size=8).digest(), "big")
 
 
+def words_of_short(text: str) -> int:
+    """64 bits that tell the words of a short folded text, in any order; 0 of a longer one."""
+    if len(text) >= SHORT:
+        return 0
+    words = " ".join(sorted(re.findall(r"\w+", text)))
+    return int.from_bytes(blake2b(words.encode(), digest_size=8).digest(), "big") | 1
+
+
 def shingles(text: str) -> np.ndarray:
     """The hashes (31 bits) of all runs of 5 characters of a text, ``(s,)`` uint32, ascending and different.
 
@@ -105,7 +114,8 @@ class NearTexts:
     """Texts, numbered as they are added; of each stay 128 MinHash values and at most 256 shingle hashes.
 
     Two are near if the Jaccard similarity of their shingles is at least the threshold and they hold the same numbers:
-    "item 12, front" and "item 13, front" are two things.
+    "item 12, front" and "item 13, front" are two things. Of texts below 50 characters the words have to be the same:
+    so are "woman superhero" and "man superhero".
     """
 
     def __init__(self, threshold: float) -> None:
@@ -117,11 +127,13 @@ class NearTexts:
         self._sketches = bytearray()
         self._ends = array("q", [0])
         self._numbers = array("Q")
+        self._words = array("Q")
 
     def add(self, text: str) -> None:
         text = folded(text)
         hashes = shingles(text)
         self._numbers.append(numbers_in(text))
+        self._words.append(words_of_short(text))
         self._minhash.clear()
         for start in range(0, len(hashes), 4096):
             self._minhash.update_batch(hashes[start : start + 4096].tolist())
@@ -133,6 +145,7 @@ class NearTexts:
         """The near pairs, ``(m, 2)``."""
         signatures = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
         numbers = np.array(self._numbers, dtype=np.uint64)
+        words = np.array(self._words, dtype=np.uint64)
         sets = self._sets()
         rows = rows_of_a_band(self.threshold)
         bands = [_mixed(signatures[:, start : start + rows]) for start in range(0, PERMUTATIONS - rows + 1, rows)]
@@ -141,7 +154,7 @@ class NearTexts:
             # five standard deviations of the estimate below the threshold
             slack = 5 * np.sqrt(self.threshold * (1 - self.threshold) / PERMUTATIONS) + 0.01
             near = (signatures[a] == signatures[b]).mean(axis=1) >= self.threshold - slack
-            near &= numbers[a] == numbers[b]
+            near &= (numbers[a] == numbers[b]) & (words[a] == words[b])
             near[near] = self._similarities(sets, a[near], b[near]) >= self.threshold
             return near
 

@@ -265,12 +265,18 @@ def _linked(examples: Examples, plan: Plan) -> str:
         parts.append("<h3>Alike, but in different splits of the table</h3>\n")
         parts.append(_pairs(examples, examples.apart, "stays", "stays"))
     if examples.common:
-        parts.append("<h3>Values of many rows, which hold no rows together</h3>\n")
+        parts.append("<h3>Values of many rows</h3>\n")
         rows = [
-            (c.column, examples.row(row)[c.column].text, c.rows, "rows with a near value" if c.near else "rows with it")
+            (
+                c.column,
+                examples.row(row)[c.column].text,
+                c.rows,
+                "rows with a near value" if c.near else "rows with it",
+                "in one split" if c.links else "hold nothing together",
+            )
             for c, row in examples.common
         ]
-        parts.append(_table(("column", "value", "rows", ""), rows))
+        parts.append(_table(("column", "value", "rows", "", ""), rows))
         if len(plan.links.common) > len(rows):
             parts.append(_paragraph(f"and {len(plan.links.common) - len(rows):,} more"))
     return _section("Rows that hang together", *parts) if parts else ""

@@ -23,7 +23,8 @@ class Settings:
         max_rejects: at most this part of the rows may be unreadable.
         seed: of the splits and the balancing.
         format: ``parquet`` or ``webdataset``.
-        near: two texts are near if the Jaccard similarity of their 5-character shingles is at least this.
+        near: two texts are near if the Jaccard similarity of their 5-character shingles is at least this; those below 50
+            characters must also have the same words.
         near_bits: two pictures are near if their perceptual hashes differ in at most so many of 64 bits.
         shares: split -> its part of the rows; they add up to 1.
         balance: the column of which every value keeps as many rows as the rarest has.

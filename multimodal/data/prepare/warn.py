@@ -72,13 +72,19 @@ def _values(plan: Plan) -> Iterator[str]:
     for column in dict.fromkeys(c.column for c in plan.links.common):
         mine = [c for c in plan.links.common if c.column == column]
         for near, said in ((False, "stand in"), (True, "are near the values of")):
-            rows = [c.rows for c in mine if c.near == near]
+            rows = [c.rows for c in mine if c.near == near and not c.links]
             if rows:
                 count = f"{len(rows):,} values" if len(rows) > 1 else "1 value"
                 yield (
                     f"{column}: {count} {said} up to {max(rows):,} rows each, too many to tell things apart: rows that"
                     " are alike only in that may be in different splits."
                 )
+        rows = [c.rows for c in mine if c.links]
+        if rows:
+            yield (
+                f"{column}: {len(rows):,} {'files stand' if len(rows) > 1 else 'file stands'} in up to {max(rows):,} rows each,"
+                " which therefore are in one split. If that is a placeholder, empty these cells."
+            )
 
 
 def _columns(reading: Reading, statistics: Statistics) -> Iterator[str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from multimodal.data.prepare.duplicates import common_limit, find_duplicates, find_links
 from multimodal.data.prepare.fingerprints import MISSING, Content
 from multimodal.data.prepare.kinds import Column
+from multimodal.data.prepare.splitting import components
 
 Near = list[dict[int, list[int]]]
 
@@ -100,6 +101,16 @@ def test_a_label_of_many_rows_links_nothing_and_is_told() -> None:
     links = find_links(made, np.ones(1500, dtype=bool), [{}, {}])
     assert len(links.pairs) == 0
     assert [(c.column, c.rows, c.near) for c in links.common] == [("digit", 150, False)] * 10
+
+
+def test_one_picture_of_very_many_rows_is_linked_and_told() -> None:
+    made = contents({"picture": "image", "title": "text"}, [(number % 3, number) for number in range(300)])
+    links = find_links(made, np.ones(300, dtype=bool), [{}, {}])
+    assert components(300, links.pairs, None).max() == 2
+    made = contents({"picture": "image", "title": "text"}, [(0, number) for number in range(300)])
+    links = find_links(made, np.ones(300, dtype=bool), [{}, {}])
+    assert components(300, links.pairs, None).max() == 0
+    assert [(c.column, c.rows, c.near, c.links) for c in links.common] == [("picture", 300, False, True)]
 
 
 def test_a_text_near_those_of_many_rows_links_nothing_and_is_told() -> None:
