@@ -214,6 +214,8 @@ class ClipTokens(Processor):
 
     def _take(self, files: dict[str, str]) -> None:
         """A tokenizer of Hugging Face by the files that it is saved as."""
+        if any(Path(name).name != name for name in files):
+            raise ValueError(f"the tokenizer's files are {sorted(files)}, which name places elsewhere")
         self._files = files
         with TemporaryDirectory() as folder:
             for name, content in files.items():
@@ -224,7 +226,8 @@ class ClipTokens(Processor):
         require_transformers()
         from open_clip.tokenizer import HFTokenizer
 
-        return HFTokenizer(source, self.context_length, tokenizer_mode=self._mode, **self._options)
+        options: dict[str, Any] = self._options | {"trust_remote_code": False}
+        return HFTokenizer(source, self.context_length, tokenizer_mode=self._mode, **options)
 
     def _downloaded(self, source: str) -> dict[str, str]:
         """The files of a tokenizer in a folder or on the hub."""

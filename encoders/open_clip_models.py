@@ -75,7 +75,6 @@ def build(config: Mapping[str, Any], side: Side) -> nn.Module:
     from open_clip.model import _build_text_tower, _build_vision_tower
 
     tower = dict(config["vision_cfg" if side == "visual" else "text_cfg"])
-    tower.pop("output_tokens", None)
     quick = bool(config.get("quick_gelu", False))
     try:
         if side == "visual":
@@ -93,7 +92,8 @@ def _text_tower_of_hugging_face(config: Mapping[str, Any], tower: Mapping[str, A
 
     require_transformers()
     with TemporaryDirectory() as folder:
-        Path(folder, "config.json").write_text(json.dumps(config[HF_CONFIG]), encoding="utf-8")
+        described = {key: value for key, value in config[HF_CONFIG].items() if key != "auto_map"}  # names code to run
+        Path(folder, "config.json").write_text(json.dumps(described), encoding="utf-8")
         return HFTextEncoder(
             folder,
             output_dim=config["embed_dim"],
@@ -123,6 +123,8 @@ def find(arch: str | None, weights: str | None, config: Mapping[str, Any] | str 
     hf_model = model.config["text_cfg"].get("hf_model_name")
     if hf_model and HF_CONFIG not in model.config:
         model.config[HF_CONFIG] = _hf_config(hf_model)
+    for tower in ("vision_cfg", "text_cfg"):
+        model.config[tower].pop("output_tokens", None)
     if "multimodal_cfg" in model.config:  # CoCa: what is left without its decoder is a model of two towers
         del model.config["multimodal_cfg"]
         model.config["custom_text"] = True

@@ -33,6 +33,7 @@ from encoders.pictures import read_picture
 from multimodal.core import layers, sources
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
+from multimodal.export.run import export
 
 KINDS = ["vit", "resnet", "oblong", "eos", "siglip", "bert", "coca"]
 TEXTS = [
@@ -122,7 +123,7 @@ def test_a_line_of_a_thousand_pixels_is_its_middle(clips: Any) -> None:
     embedder = of_folder(clips("vit"))
     line = np.zeros((1, 5000, 3), dtype=np.uint8)
     line[:, 2490:2510] = 255
-    np.testing.assert_array_equal(*(embedder.encode(image=[v]) for v in (line, line[:, 2450:2550])))
+    np.testing.assert_array_equal(embedder.encode(image=[line]), embedder.encode(image=[line[:, 2450:2550]]))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,16 @@ def test_a_model_comes_back_without_its_source(
     assert Embedder.from_pretrained(tmp_path / "again").fingerprint == embedder.fingerprint
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_goes_back_to_the_library(kind: str, clips: Any, tmp_path: Path) -> None:
+    embedder = of_folder(clips(kind))
+    exported = export(embedder, "open_clip", tmp_path / "out")
+    assert max(exported.differences.values()) < 1e-5
+    np.testing.assert_allclose(embedder.encode(text=TEXTS), of_texts(tmp_path / "out", TEXTS), atol=1e-5)
+    pictures = plain_pictures()
+    np.testing.assert_allclose(embedder.encode(image=pictures), of_pictures(tmp_path / "out", pictures), atol=1e-5)
+
+
 def _local_only(name: str) -> Any:
     """A from_pretrained that refuses what is no folder written for it."""
     from transformers import AutoConfig
@@ -175,6 +186,14 @@ def test_processors_travel_to_workers(clips: Any) -> None:
             processor = embedder.processors[modality]
             there = pickle.loads(pickle.dumps(processor))
             assert torch.equal(there(value), processor(value))
+
+
+def test_files_of_a_saved_tokenizer_stay_where_they_are_put(clips: Any, tmp_path: Path) -> None:
+    processor = OpenClipTexts(weights=str(clips("siglip"))).processor
+    state = processor.state()
+    state["files"]["../elsewhere"] = "{}"
+    with pytest.raises(ValueError, match="which name places elsewhere"):
+        processor.load_state(state)
 
 
 # what names a model

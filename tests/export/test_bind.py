@@ -44,22 +44,21 @@ def settings(steps: int, **model: Any) -> dict[str, Any]:
     }
 
 
-def tower(side: str, **where: Any) -> dict[str, Any]:
-    return {"class_path": "clip_towers.ClipTower", "init_args": {"tower": side, **where}}
+def towers(**settings: Any) -> dict[str, Any]:
+    return {side: {"class_path": "open_clip", "init_args": settings} for side in ("image", "text")}
 
 
 def bind(folder: Path, clip_steps: int, steps: int) -> None:
     """A model of open_clip trained on the glyphs, written in its format, frozen; a graph encoder trained against images."""
     heads = {"image": "none", "text": "none"}
-    pair = {"image": tower("image", config=CONFIG), "text": tower("text", config=CONFIG)}
-    (folder / "clip.yaml").write_text(yaml.safe_dump(settings(clip_steps, encoders=pair, heads=heads)))
+    pair = settings(clip_steps, encoders=towers(config=CONFIG), heads=heads)
+    (folder / "clip.yaml").write_text(yaml.safe_dump(pair))
     assert main(["fit", "--config", str(folder / "clip.yaml"), "--run", str(folder / "clip")]) == 0
     assert main(["export", str(folder / "clip"), "--to", "open_clip", "--out", str(folder / "open_clip")]) == 0
-    loaded = {side: tower(side, folder=str(folder / "open_clip")) for side in ("image", "text")}
     graph = {"class_path": "gnn", "init_args": {"width": 128, "layers": 4}}
     bound = settings(
         steps,
-        encoders=loaded | {"graph": graph},
+        encoders=towers(weights=str(folder / "open_clip")) | {"graph": graph},
         heads=heads,
         freeze={"image": "all", "text": "all"},
         objective={"class_path": "multimodal.objectives.InfoNCE", "init_args": {"pairs": {"graph-image": 1.0}}},
