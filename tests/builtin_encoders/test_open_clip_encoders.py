@@ -27,8 +27,10 @@ from small_clips import (
     save_clip,
     save_tokenizer,
 )
+from torch import nn
 
 from encoders.open_clip import OpenClipImages, OpenClipTexts
+from encoders.open_clip_models import build, find
 from encoders.pictures import read_picture
 from multimodal.core import layers, sources
 from multimodal.core.embedder import Embedder
@@ -335,3 +337,29 @@ def test_their_layers_are_found_from_the_input_to_the_projection(clips: Any) -> 
         assert len(found) == 3
         assert any("positional_embedding" in name for name in found[0])
         assert "proj" in found[-1][-1]
+
+
+@pytest.mark.slow
+def test_every_architecture_has_the_weights_that_open_clip_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kaiming_normal_", "kaiming_uniform_", "xavier_uniform_", "trunc_normal_", "normal_", "uniform_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *settings, **more: tensor)
+    compared = 0
+    for arch in open_clip.list_models():
+        config: Any = open_clip.get_model_config(arch)
+        if "hf_model_name" in config["text_cfg"]:  # described on the hub
+            continue
+        custom, coca = config.pop("custom_text", False), "multimodal_cfg" in config
+        cls: Any = (open_clip.CoCa if coca else open_clip.CustomTextCLIP) if custom else open_clip.CLIP
+        with torch.device("meta"):
+            theirs = {name: tensor.shape for name, tensor in cls(**config).state_dict().items()}
+            model = find(arch, None, None)
+            ours = {
+                f"{side}.{name}": tensor.shape
+                for side in ("visual", "text")
+                for name, tensor in build(model.config, side).state_dict().items()
+            }
+        kept = [name for name in theirs if not name.startswith(("logit_", "text_decoder."))]
+        prefixed = {name if custom or name.startswith("visual.") else f"text.{name}": theirs[name] for name in kept}
+        assert ours == prefixed, arch
+        compared += 1
+    assert compared > 100

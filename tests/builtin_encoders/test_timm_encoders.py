@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from small_clips import colours, odd_pictures, plain_pictures
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
-from timm.models import save_for_hf
+from timm.models import get_model_args, save_for_hf
 
 from encoders.pictures import read_picture
 from encoders.timm import Timm
@@ -207,3 +207,19 @@ def test_their_layers_are_found() -> None:
         "net",
         *(f"net.layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", timm.list_modules())
+def test_a_model_of_every_kind_has_the_width_that_is_said_and_is_rebuilt_from_its_settings(module: str) -> None:
+    (arch, *_) = [*timm.list_models(module=module), ""]
+    if arch in ("", "gemma4_vit_570m_enc", "mobilenetv5_300m_enc"):  # these make maps, no vectors
+        return
+    with torch.device("meta"):
+        net: Any = timm.create_model(arch, num_classes=0).eval()
+        kept = {name: value for name, value in get_model_args(net).items() if name != "num_classes"}
+        again: Any = timm.create_model(arch, num_classes=0, **kept)
+        made = net(torch.zeros(2, *resolve_model_data_config(net)["input_size"]))
+    assert made.shape == (2, getattr(net, "head_hidden_size", net.num_features))
+    theirs = {name: tensor.shape for name, tensor in again.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in net.state_dict().items()} == theirs
