@@ -96,7 +96,8 @@ def test_the_classifier_makes_the_logits_of_our_features(arch: str, tmp_path: Pa
         config = config | {"transform_input": False}  # as the model was made
     encoder = Torchvision(arch, str(file), config=config, preprocess=small(edge))
     pictures = plain_pictures()[2:5]
-    encoder.double(), made.double()  # random networks multiply what the layouts of memory differ by
+    encoder.double()  # random networks multiply what the layouts of memory differ by
+    made.double()
     features = ours(encoder, pictures)
     assert features.shape == (3, encoder.width)
     fed: list[Tensor] = []
