@@ -31,9 +31,10 @@ import lightning.pytorch as pl
 import open_clip
 import torch
 from open_clip_train.train import train_one_epoch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from encoders.open_clip import OpenClipImages, OpenClipTexts
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.hardware import fast_precision, leave_a_core
@@ -58,57 +59,37 @@ class Examples:
 
 
 class Items(Processor):
-    """Tensors that are items already; texts are perhaps trimmed to the longest."""
+    """What ``examples`` made is an item already; ``collate`` is the encoder's own, or stacks."""
 
-    def __init__(self, trim: bool = False) -> None:
-        self.trim = trim
+    def __init__(self, own: Processor | None = None, name: str = "") -> None:
+        self.own, self.name = own, name
 
     def __call__(self, value: Tensor) -> Tensor:
         return value
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
-        x = torch.stack(list(items))
-        return {"x": x[:, : int((x > 0).sum(dim=1).max())] if self.trim else x}
+        return {self.name: torch.stack(list(items))} if self.own is None else self.own.collate(items)
 
 
-class Vision(Encoder):
-    """The picture tower; uint8 pictures are normalised here."""
+class AsTheyCome(nn.Module):
+    """In the place of our normalisation: pictures that open_clip's transform has normalised, in contiguous memory."""
 
-    def __init__(self, model: Any, fast: bool) -> None:
-        super().__init__()
-        self.width, self.processor, self.visual = model.visual.output_dim, Items(), model.visual
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", 255 * MEAN, persistent=False)
-        self.register_buffer("std", 255 * STD, persistent=False)
-        if fast:
-            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.uint8:
-            x = (x - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-        return self.visual(x)
+    def forward(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        return pixels
 
 
-class Text(Encoder):
-    """The text tower, for texts of any length: as it is causal, what is behind the end changes nothing."""
-
-    def __init__(self, model: Any, trim: bool) -> None:
-        super().__init__()
-        self.width, self.processor = model.text_projection.shape[1], Items(trim)
-        self.tokens, self.positions, self.transformer = (
-            model.token_embedding,
-            model.positional_embedding,
-            model.transformer,
-        )
-        self.norm, self.projection = model.ln_final, model.text_projection
-        self.mask: Tensor
-        self.register_buffer("mask", model.attn_mask, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, length = x.shape
-        hidden = self.transformer(self.tokens(x) + self.positions[:length], attn_mask=self.mask[:length, :length])
-        return self.norm(hidden)[torch.arange(n, device=x.device), x.argmax(dim=1)] @ self.projection
+def towers(model: Any, config: dict[str, Any], fast: bool) -> dict[str, Encoder]:
+    """Our encoders of a model of open_clip."""
+    image, text = OpenClipImages(config=config), OpenClipTexts(config=config)
+    image.visual.load_state_dict(model.visual.state_dict())
+    own = text.text.state_dict()
+    text.text.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in own})
+    if not fast:
+        image.normalised = AsTheyCome()  # pyright: ignore[reportAttributeAccessIssue]
+        image.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    image.processor = Items(image.processor if fast else None, "pixels")  # pyright: ignore[reportAttributeAccessIssue]
+    text.processor = Items(text.processor if fast else None, "tokens")  # pyright: ignore[reportAttributeAccessIssue]
+    return {"image": image, "text": text}
 
 
 def examples(count: int, batch_size: int, size: int) -> Examples:
@@ -213,14 +194,16 @@ class Watch(pl.Callback):
         self.clock.step()
 
 
-def ours(model: Any, data: Examples, bf16: bool, curve: bool, fast: bool) -> Result:
+def ours(model: Any, config: dict[str, Any], data: Examples, bf16: bool, curve: bool, fast: bool) -> Result:
     """Our module under Lightning, with the log that ``multimodal fit`` writes every ten steps."""
-    encoders: dict[str, Encoder] = {"image": Vision(model, fast), "text": Text(model, fast)}
+    encoders = towers(model, config, fast)
     processors = {m: encoder.processor for m, encoder in encoders.items()}
     batches: list[Any] = []
     for pictures, texts in zip(data.pictures, data.texts, strict=True):
-        pixels = pictures if fast else (pictures.float() / 255 - MEAN) / STD
-        rows = enumerate(zip(pixels, texts, strict=True))
+        items: Any = (pictures.float() / 255 - MEAN) / STD, texts
+        if fast:  # as our processors make them: bytes with the channels last, and no padding
+            items = pictures.permute(0, 2, 3, 1).contiguous(), [text[: int(text.argmax()) + 1] for text in texts]
+        rows = enumerate(zip(*items, strict=True))
         batches.append(
             Batch.collate([Sample(str(i), {"image": p, "text": t}, str(i)) for i, (p, t) in rows], processors)
         )
@@ -233,7 +216,7 @@ def ours(model: Any, data: Examples, bf16: bool, curve: bool, fast: bool) -> Res
         return made
 
     module = EmbedderModule(
-        encoders, model.visual.output_dim, heads={"image": "none", "text": "none"}, objective=InfoNCE(),
+        encoders, config["embed_dim"], heads={"image": "none", "text": "none"}, objective=InfoNCE(),
         optimizer=optimizer, schedule=Constant(),
     )  # fmt: skip
     watch = Watch(curve)
@@ -271,17 +254,18 @@ def main() -> None:
         "head_width": 32,
     }
     text = {"context_length": 77, "vocab_size": 49408, "width": options.width, "heads": 4, "layers": options.layers}
-    model = open_clip.CLIP(options.width, vision, text, output_dict=True)  # pyright: ignore[reportArgumentType]
+    config = {"embed_dim": options.width, "vision_cfg": vision, "text_cfg": text}
+    model = open_clip.CLIP(**config, output_dict=True)
     data = examples(options.steps, options.batch_size, options.size)
     bf16 = fast_precision() == "bf16-mixed"
 
     turns: dict[str, Callable[[bool], Result]] = {
         "open_clip": lambda curve: theirs(copy.deepcopy(model), data, bf16, curve),
-        "ours, equal settings": lambda curve: ours(copy.deepcopy(model), data, bf16, curve, fast=False),
-        "ours, our defaults": lambda curve: ours(copy.deepcopy(model), data, bf16, curve, fast=True),
+        "ours, equal settings": lambda curve: ours(model, config, data, bf16, curve, fast=False),
+        "ours, our defaults": lambda curve: ours(model, config, data, bf16, curve, fast=True),
     }
     plain = theirs(copy.deepcopy(model), data, False, True)
-    equal = ours(copy.deepcopy(model), data, False, True, fast=False)
+    equal = ours(model, config, data, False, True, fast=False)
     print(f"loss from {plain.losses[0]:.4f} to {plain.losses[-1]:.4f} in {options.steps} steps of float32;", end=" ")
     print(f"ours at equal settings differs by {farthest(plain, equal):.1e} at most")
     if bf16:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor
+from PIL import Image
 from torch import Tensor, nn
 
-from encoders.pictures import read_picture
+from encoders.picture_variants import Variants
+from encoders.pictures import check_background, read_picture
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
 
 if TYPE_CHECKING:
@@ -52,14 +52,8 @@ class ImageProcessor(Processor):
     ) -> None:
         self.size, self.jitter, self.background = size, jitter, background
         self.channels: Literal[1, 3] = channels
-        try:
-            opaque = len(ImageColor.getrgb(background)) == 3
-        except ValueError:
-            opaque = False
-        if not opaque:
-            raise UsageError(f"CNN: background {background!r} is no opaque colour; name one, or write #rrggbb.")
-        self.transforms = _transforms(augment)
-        self._check_transforms()
+        check_background("CNN", background)
+        self.variants = Variants("CNN", augment, (size, size, channels))
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)
@@ -79,9 +73,7 @@ class ImageProcessor(Processor):
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         if self.jitter:
             item = self._jittered(item, rng)
-        if self.transforms:
-            item = self._transformed(item, int(rng.integers(2**63)))
-        return item
+        return self.variants(item, rng)
 
     def _jittered(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         shift_x, shift_y, log_scale = rng.uniform(-self.jitter, self.jitter, 3)
@@ -100,39 +92,24 @@ class ImageProcessor(Processor):
         )  # fmt: skip
         return torch.from_numpy(np.array(picture).reshape(item.shape))
 
-    def _transformed(self, item: Tensor, seed: int) -> Tensor:
-        pixels = item.permute(2, 0, 1)
-        with torch.random.fork_rng(devices=[]):  # they draw from torch's own generator, which others use too
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators as well
-            for transform in self.transforms:
-                pixels = transform(pixels)
-        return pixels.permute(1, 2, 0)
-
-    def _check_transforms(self) -> None:
-        item = torch.zeros(self.size, self.size, self.channels, dtype=torch.uint8)
-        try:
-            got = self._transformed(item, 0)
-        except Exception as error:  # whatever the transforms do with a picture that is not theirs
-            raise UsageError(f"CNN: augment fails on a picture of shape {tuple(item.shape)}: {error}") from error
-        if (got.shape, got.dtype) != (item.shape, item.dtype):
-            raise UsageError(
-                f"CNN: augment makes {got.dtype} of shape {tuple(got.shape)}; it must keep {item.dtype} and the size"
-                f" {self.size} x {self.size} x {self.channels}."
-            )
-
     def examples(self) -> list[Any]:
         rng = np.random.default_rng(0)
         return [rng.integers(0, 256, (24, 32), dtype=np.uint8), rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)]
 
     def linear_features(self) -> Any:
         """The pixels of a thumbnail in [0, 1], ``(n, channels * 16 * 16)``."""
-        from sklearn.preprocessing import FunctionTransformer
-
-        return FunctionTransformer(_Thumbnails(self.channels, self.background))
+        return thumbnails(self.channels, self.background)
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``pixels``: ``(n, channels, size, size)`` uint8, channels last in memory."""
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
+
+
+def thumbnails(channels: Literal[1, 3], background: str) -> Any:
+    """The transformer of scikit-learn for the linear baseline of pictures."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    return FunctionTransformer(_Thumbnails(channels, background))
 
 
 @dataclass(frozen=True)
@@ -145,30 +122,6 @@ class _Thumbnails:
     def __call__(self, values: Sequence[Any]) -> np.ndarray:
         read = ImageProcessor(THUMBNAIL, self.channels, background=self.background)
         return np.stack([read(value).numpy().ravel() for value in values]).astype(np.float32) / 255
-
-
-def _transforms(named: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[nn.Module]:
-    """Transforms of torchvision by their names and settings; ``transforms`` in the settings are such a list in turn."""
-    from torchvision.transforms import InterpolationMode, v2
-
-    known = {name: cls for name, cls in vars(v2).items() if inspect.isclass(cls) and issubclass(cls, v2.Transform)}
-    made = []
-    for entry in named:
-        if not isinstance(entry, Mapping) or len(entry) != 1:
-            raise UsageError(f"CNN: augment takes a list of {{name: {{setting: value}}}}, got {entry!r} in it.")
-        ((name, given),) = entry.items()
-        if name not in known:
-            raise UsageError(f"CNN: augment names {name!r}, no transform of torchvision.{suggest(name, list(known))}")
-        try:
-            settings = dict(given or {})
-            if "transforms" in settings:
-                settings["transforms"] = _transforms(settings["transforms"])
-            if isinstance(settings.get("interpolation"), str):
-                settings["interpolation"] = InterpolationMode(settings["interpolation"])
-            made.append(known[name](**settings))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"CNN: augment cannot make {name} with {given}: {error}") from error
-    return made
 
 
 @register("image", "cnn")

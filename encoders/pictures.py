@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from multimodal.core.errors import Unreadable
+from multimodal.core.errors import Unreadable, UsageError
 
 
-def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int, background: str) -> Image.Image:
+def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, background: str) -> Image.Image:
     """The upright picture, what is transparent laid on a ground.
 
     Args:
@@ -23,7 +23,8 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int, background: s
             ``(h, w, 4)``, uint16 or bool ``(h, w)``.
         mode: of the picture that comes back.
         edge: what the picture's longer edge will be resized to, in pixels. A JPEG is decoded at a half, quarter or
-            eighth of its size where that still has twice the edge, which is several times faster.
+            eighth of its size where that still has twice the edge, which is several times faster. None: it is decoded
+            in full, to the pixels that every other program reads.
         background: colour of the ground.
 
     Raises:
@@ -36,12 +37,22 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int, background: s
     with _refusing("no picture", f"{shown} is no picture that can be read"):
         picture = _open(value)
     with _refusing("truncated picture", f"{shown} is no picture that can be read, it is cut off or damaged"):
-        part = 2 * edge / max(picture.size)
+        part = 1 if edge is None else 2 * edge / max(picture.size)
         if part < 1 and picture is not value:  # the caller's own picture stays as it is
             picture.draft("L" if mode == "L" else None, (int(picture.width * part), int(picture.height * part)))
         picture.load()
     with _refusing("no picture", f"{shown} is no picture that can be read"):
         return _on_ground(_of_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
+
+
+def check_background(encoder: str, background: str) -> None:
+    """Raise a ``UsageError`` if a setting of an encoder is no opaque colour."""
+    try:
+        opaque = len(ImageColor.getrgb(background)) == 3
+    except ValueError:
+        opaque = False
+    if not opaque:
+        raise UsageError(f"{encoder}: background {background!r} is no opaque colour; name one, or write #rrggbb.")
 
 
 @contextmanager

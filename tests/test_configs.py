@@ -6,12 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 from multimodal.cli.main import main
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo")
+SMALL_CLIP: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+    "text_cfg": {"width": 16, "heads": 2, "layers": 1},
+}
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
@@ -21,9 +28,27 @@ def test_a_configuration_trains_a_step_as_it_stands(config: Path, tmp_path: Path
     table = Path(settings["data"]["table"])
     if ".." in table.parts and not table.exists():
         pytest.skip(f"{table} is not there")
+    config = with_a_small_clip(config, settings, tmp_path)
     command = "pretrain" if ".words." in str(settings["model"].get("objective")) else "fit"
     short = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     assert main([command, "--config", str(config), "--run", str(tmp_path / "run"), *short]) == 0
+
+
+def with_a_small_clip(config: Path, settings: Any, folder: Path) -> Path:
+    """The configuration, with a model of open_clip made on the spot in place of a published one."""
+    encoders = (encoder.get("init_args", {}) for encoder in settings["model"].get("encoders", {}).values())
+    published = [given for given in encoders if str(given.get("weights")).startswith("hf-hub:")]
+    if not published:
+        return config
+    clip = folder / "clip"
+    clip.mkdir()
+    (clip / "open_clip_config.json").write_text(json.dumps({"model_cfg": SMALL_CLIP}))
+    save_file(open_clip.CLIP(**SMALL_CLIP).state_dict(), clip / "open_clip_model.safetensors")
+    for given in published:
+        given["weights"] = str(clip)
+    settings["model"]["dim"] = SMALL_CLIP["embed_dim"]
+    (folder / config.name).write_text(yaml.safe_dump(settings))
+    return folder / config.name
 
 
 def measured(capsys: pytest.CaptureFixture[str], run: Path, *options: str) -> Any:

@@ -88,7 +88,8 @@ class Encoder(nn.Module, ABC):
         """What of this encoder a library's own format consists of, for export; None: it is no encoder of that library.
 
         For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
-        ``state`` (the tower's weights by their names in that model), and of the image tower perhaps ``preprocess_cfg``.
+        ``state`` (the tower's weights by their names in that model), of the image tower perhaps ``preprocess_cfg``, and of
+        the text tower perhaps ``files``, texts by their names, which its tokenizer is read from.
         For "sentence-transformers": ``modules``, the library's modules that make the features of texts.
         """
         return None

@@ -200,7 +200,8 @@ def _load_weights(embedder: Embedder, path: Path, listed: Mapping[str, str]) -> 
         raise MultimodalError(
             f"{path} does not fit its {SETTINGS}: {len(wrong)} weights differ, the first is {wrong[0]}."
         )
-    embedder.load_state_dict(weights)
+    wanted.update(weights)  # so that the versions of modules, which torch keeps with them, come along
+    embedder.load_state_dict(wanted)
 
 
 def _name_in_file(name: str, listed: Mapping[str, str]) -> str:

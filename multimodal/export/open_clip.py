@@ -46,6 +46,9 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
     save_file(weights, folder / WEIGHTS)
     config = {"model_cfg": configs[0], "preprocess_cfg": parts[by_tower["image"]].get("preprocess_cfg", {})}
     (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    for part in parts.values():
+        for name, content in part.get("files", {}).items():
+            (folder / name).write_text(content, encoding="utf-8")
     made = _made(folder, embedder, by_tower)
     found = {}
     for tower in towers:

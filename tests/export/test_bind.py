@@ -11,61 +11,39 @@ import yaml
 
 from multimodal.cli.main import main
 
-CONFIG: dict[str, Any] = {
+CONFIG = Path(__file__).parents[2] / "configs" / "bind_graph_to_clip.yaml"
+CLIP: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
 }
 
 
-def settings(steps: int, **model: Any) -> dict[str, Any]:
-    return {
-        "data": {
-            "table": "glyphs",
-            "columns": {"image": "image", "graph": "outline", "text": "name"},
-            "key": "key",
-            "group": "character",
-            "split": "split",
-            "test": "unseen_characters",
-            "batch_size": 256,
-        },
-        "model": {
-            "dim": 128,
-            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.001, "weight_decay": 0.1}},
-            **model,
-        },
-        "trainer": {
-            "max_steps": steps,
-            "val_check_interval": steps,
-            "check_val_every_n_epoch": None,
-            "enable_progress_bar": False,
-            "gradient_clip_val": 1.0,
-        },
-    }
-
-
-def tower(side: str, **where: Any) -> dict[str, Any]:
-    return {"class_path": "clip_towers.ClipTower", "init_args": {"tower": side, **where}}
-
-
 def bind(folder: Path, clip_steps: int, steps: int) -> None:
-    """A model of open_clip trained on the glyphs, written in its format, frozen; a graph encoder trained against images."""
-    heads = {"image": "none", "text": "none"}
-    pair = {"image": tower("image", config=CONFIG), "text": tower("text", config=CONFIG)}
-    (folder / "clip.yaml").write_text(yaml.safe_dump(settings(clip_steps, encoders=pair, heads=heads)))
-    assert main(["fit", "--config", str(folder / "clip.yaml"), "--run", str(folder / "clip")]) == 0
+    """The configuration that ships, with a small model of open_clip in place of the published one, trained on the spot."""
+    settings = yaml.safe_load(CONFIG.read_text())
+    towers = ("image", "text")
+    clip = yaml.safe_load(CONFIG.read_text())
+    clip["model"] = {
+        "dim": 128,
+        "encoders": {side: {"class_path": "open_clip", "init_args": {"config": CLIP}} for side in towers},
+        "heads": settings["model"]["heads"],
+        "optimizer": settings["model"]["optimizer"],
+    }
+    (folder / "clip.yaml").write_text(yaml.safe_dump(clip))
+    fit("clip", folder, clip_steps)
     assert main(["export", str(folder / "clip"), "--to", "open_clip", "--out", str(folder / "open_clip")]) == 0
-    loaded = {side: tower(side, folder=str(folder / "open_clip")) for side in ("image", "text")}
-    graph = {"class_path": "gnn", "init_args": {"width": 128, "layers": 4}}
-    bound = settings(
-        steps,
-        encoders=loaded | {"graph": graph},
-        heads=heads,
-        freeze={"image": "all", "text": "all"},
-        objective={"class_path": "multimodal.objectives.InfoNCE", "init_args": {"pairs": {"graph-image": 1.0}}},
-    )
-    (folder / "bind.yaml").write_text(yaml.safe_dump(bound))
-    assert main(["fit", "--config", str(folder / "bind.yaml"), "--run", str(folder / "bound")]) == 0
+    settings["model"]["dim"] = 128
+    for side in towers:
+        settings["model"]["encoders"][side]["init_args"] = {"weights": str(folder / "open_clip")}
+    (folder / "bound.yaml").write_text(yaml.safe_dump(settings))
+    fit("bound", folder, steps)
+
+
+def fit(name: str, folder: Path, steps: int) -> None:
+    short = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps)]
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    assert main(["fit", "--config", str(folder / f"{name}.yaml"), "--run", str(folder / name), *short, *quiet]) == 0
 
 
 @pytest.mark.slow
@@ -77,6 +55,6 @@ def test_a_graph_bound_to_images_is_found_by_texts(
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "bound"), "--split", "unseen_characters", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["pairs"]
-    assert found["text->graph"]["pool"] == 734  # 0.007 by chance; measured 0.53 and 0.47
+    assert found["text->graph"]["pool"] == 734  # 0.007 by chance; measured 0.49 and 0.44
     for pair in ("graph->text", "text->graph"):
         assert found[pair]["recall@5"] > 0.3, found[pair]

@@ -11,10 +11,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from clip_towers import TEXTS, ClipTower
 from PIL import Image
 from torch import Tensor, nn
 
+from encoders.open_clip import OpenClipImages, OpenClipTexts
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Inputs, Processor
@@ -28,17 +28,22 @@ CONFIG: dict[str, Any] = {
     "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
 }
 OTHER = CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"layers": 1}}
+PREPROCESS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "resize_mode": "squash"}
+TEXTS = ["a black heart", "a rightwards arrow with a tail, and one that has none", "fox"]
 
 
 def clip(**settings: Any) -> Embedder:
     torch.manual_seed(2)
     heads: Any = {"picture": "none", "title": "none"}
-    encoders: dict[str, Encoder] = {"picture": ClipTower("image", CONFIG), "title": ClipTower("text", CONFIG)}
+    encoders: dict[str, Encoder] = {
+        "picture": OpenClipImages(config=CONFIG, preprocess=PREPROCESS),
+        "title": OpenClipTexts(config=CONFIG),
+    }
     return Embedder(encoders, 16, **({"heads": heads} | settings)).eval()
 
 
 def test_open_clip_loads_its_towers_with_their_preprocessing(tmp_path: Path) -> None:
-    embedder = clip(lora={"title": LoRA(r"model\.transformer", rank=2)})
+    embedder = clip(lora={"title": LoRA(r"text\.transformer", rank=2)})
     for name, parameter in embedder.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.2)
@@ -59,11 +64,12 @@ def test_open_clip_loads_its_towers_with_their_preprocessing(tmp_path: Path) -> 
 
 
 def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MultimodalError, match=r"The picture encoder \(ClipTower\) has a projection head"):
+    with pytest.raises(MultimodalError, match=r"The picture encoder \(OpenClipImages\) has a projection head"):
         export(clip(heads={"title": "none"}), "open_clip", tmp_path / "out")
     with pytest.raises(MultimodalError, match=r"picture are not such a pair"):
         export(clip(), "open_clip", tmp_path / "out", ["picture"])
-    mixed = Embedder({"a": ClipTower("image", OTHER), "b": ClipTower("text", CONFIG)}, 16, {"a": "none", "b": "none"})
+    towers: dict[str, Encoder] = {"a": OpenClipImages(config=OTHER), "b": OpenClipTexts(config=CONFIG)}
+    mixed = Embedder(towers, 16, {"a": "none", "b": "none"})
     with pytest.raises(MultimodalError, match=r"a, b are not such a pair"):
         export(mixed, "open_clip", tmp_path / "out")
     graph = Embedder({"graph": registry.create("graph", "gnn", width=16, layers=1)}, 16, {"graph": "none"})

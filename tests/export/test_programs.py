@@ -41,6 +41,11 @@ def gnn(conv: str, pooling: str) -> tuple[str, str, dict[str, Any], list[Any]]:
     return "graph", "gnn", settings, graphs(1)
 
 
+CLIP = {
+    "embed_dim": 12,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8},
+    "text_cfg": {"context_length": 20, "width": 16, "heads": 2, "layers": 2},
+}
 PICTURES = [RNG.integers(0, 256, (9 + n, 12), dtype=np.uint8) for n in range(5)]
 CASES: dict[str, tuple[str, str, dict[str, Any], list[Any]]] = {
     "cnn": ("image", "cnn", {"size": 16}, PICTURES),
@@ -54,6 +59,15 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[Any]]] = {
     "gin": gnn("gin", "sum"),
     "gat": gnn("gat", "mean"),
     "gcn": gnn("gcn", "max"),
+    "clip_pictures": ("image", "open_clip", {"config": CLIP}, PICTURES),
+    "clip_texts": ("text", "open_clip", {"config": CLIP}, TEXTS),
+    "timm": ("image", "timm", {"arch": "test_vit"}, PICTURES),
+    "torchvision": (
+        "image",
+        "torchvision",
+        {"arch": "squeezenet1_1", "preprocess": {"resize_size": 40, "crop_size": 32}},
+        PICTURES,
+    ),
     "sage": gnn("sage", "attention"),
 }
 
