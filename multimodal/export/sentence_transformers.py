@@ -49,7 +49,7 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
     values = embedder.encoder(tower.modality).processor.examples()
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     made = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
-    expected = torch.from_numpy(embedder.encode(256, **{tower.modality: values}))
+    expected = torch.from_numpy(embedder.encode(256, "float32", **{tower.modality: values}))
     return {tower.modality: {"file": "modules.json", "max_difference": difference_of(tower, made, expected, LIBRARY)}}
 
 
