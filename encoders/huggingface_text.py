@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -103,8 +104,14 @@ def text_model(
     max_length: int | None,
     subfolder: str = "",
     prompt: str = "",
+    adapt: Callable[[Any], None] = lambda tokenizer: None,
 ) -> TextModel:
-    """The model that the settings of ``HuggingFaceText`` describe; ``subfolder`` of the source, ``prompt`` before texts.
+    """The model that the settings of ``HuggingFaceText`` describe.
+
+    Args:
+        subfolder: of the source, where its files lie.
+        prompt: stands before each text.
+        adapt: called with the source's tokenizer before it is taken.
 
     Raises:
         UsageError: settings that do not fit together or name no model of texts.
@@ -129,6 +136,7 @@ def text_model(
     found = source.config(changes)
     model = source.model(_auto(found), found, _encoder_of) if weights else model_of(_auto(found), found, _encoder_of)
     tokenizer = source.load("tokenizer", "tokenizer.json", transformers.AutoTokenizer.from_pretrained)
+    adapt(tokenizer)
     processor = TokenProcessor(longest_of(tokenizer, positions_of(model), max_length), prompt)
     processor.take(tokenizer)
     return TextModel(model, _width(model), processor, described(found))
@@ -137,7 +145,7 @@ def text_model(
 def _auto(config: Any) -> Any:
     """The class that makes the model; of an encoder and decoder the encoder alone, where there is a class for that."""
     transformers = library()
-    alone = config.is_encoder_decoder and type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
     return transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
 
 
@@ -147,7 +155,7 @@ def _encoder_of(model: Any) -> nn.Module:
 
 
 def loads_alone(model: Any) -> bool:
-    """Whether transformers can load what such a model saves; the encoder of BART it cannot."""
+    """Whether transformers loads what such a model saves, which it does not of the encoder of BART."""
     return not model.config.is_encoder_decoder or type(model.config) in library().MODEL_FOR_TEXT_ENCODING_MAPPING
 
 

@@ -116,6 +116,12 @@ class TokenProcessor(Processor):
     def linear_features(self) -> Any:
         return word_counts()
 
+    def prompt_length(self) -> int:
+        """The tokens of a text that are the prompt's, with the special ones before it."""
+        numbers = self._tokenizer.encode(self.prompt).ids if self.prompt else []
+        special = {self._tokenizer.token_to_id(token) for token in self._state["special"].values()}
+        return len(numbers) - bool(numbers and numbers[-1] in special)
+
     def of_transformers(self) -> Any:
         """The same as a tokenizer of the library transformers."""
         from tokenizers import Tokenizer

@@ -100,7 +100,8 @@ class Encoder(nn.Module, ABC):
 
         For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
         ``state`` (the tower's weights by their names in that model), and of the image tower perhaps ``preprocess_cfg``.
-        For "sentence-transformers": ``modules``, the library's modules that make the features of texts.
+        For "sentence-transformers": ``modules``, the library's modules that make the features of texts, and further
+        arguments of ``SentenceTransformer`` such as ``prompts``.
         """
         return None
 
