@@ -110,11 +110,11 @@ class Source:
         if self.local:
             path = Path(self.name) / name
             return path if path.is_file() else None
-        hub = library("huggingface_hub")
+        hub, errors = library("huggingface_hub"), library("huggingface_hub.errors")
         try:
             return Path(hub.hf_hub_download(self.name, name))
-        except hub.errors.EntryNotFoundError as error:
-            if isinstance(error, hub.errors.LocalEntryNotFoundError):  # no network, and it is not in the cache
+        except errors.EntryNotFoundError as error:
+            if isinstance(error, errors.LocalEntryNotFoundError):  # no network, and it is not in the cache
                 raise self.error("files", name, error) from error
             return None
         except Exception as error:  # of the network, the hub or the disk
