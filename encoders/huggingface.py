@@ -193,12 +193,16 @@ def config_of(values: Mapping[str, Any]) -> Any:
 def model_of(auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
     """A model in float32 with random weights."""
     with _quiet():
-        return keep(auto.from_config(_prepared(config), dtype=torch.float32))
+        make = auto._from_config if issubclass(auto, library().PreTrainedModel) else auto.from_config
+        return keep(make(_prepared(config), dtype=torch.float32))
 
 
 def without_idle(model: Any) -> Any:
     """A model without parts of other tasks: parameters that take no part upset distributed training and averaging."""
-    for name in ("pooler", "mask_emb"):  # of classification; of XLNet's own pretraining
+    idle = ["pooler", "mask_emb"]  # of classification; of XLNet's pretraining
+    if not getattr(model.config, "apply_spec_augment", False):
+        idle.append("masked_spec_embed")  # of wav2vec2's
+    for name in idle:
         if getattr(model, name, None) is not None:
             setattr(model, name, None)
     return model
