@@ -83,7 +83,7 @@ class Source:
         if self.subfolder:
             settings["subfolder"] = self.subfolder
         try:
-            with _quiet():
+            with quiet():
                 return loader(self.name, local_files_only=self.local, trust_remote_code=False, **settings)
         except Exception as error:  # the library raises whatever its files make it raise
             raise self.error(what, files, error) from error
@@ -132,19 +132,9 @@ class Source:
         except (OSError, ValueError, RecursionError) as error:
             raise self.error("settings", name, error) from error
 
-    def config(self, changes: Mapping[str, Any] | None = None) -> Any:
-        """The model's config with some entries changed.
-
-        Raises:
-            UsageError: it has no such entry.
-        """
-        config = self.load("config", "config.json", library().AutoConfig.from_pretrained)
-        for name, value in (changes or {}).items():
-            if not hasattr(config, name):
-                known = [key for key in config.to_dict() if not key.startswith("_")]
-                raise UsageError(f"config: a {config.model_type} has no entry {name!r}.{suggest(name, known)}")
-            setattr(config, name, value)
-        return config
+    def config(self) -> Any:
+        """The model's config."""
+        return self.load("config", "config.json", library().AutoConfig.from_pretrained)
 
     def model(self, auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
         """A model in float32 with its weights.
@@ -175,6 +165,16 @@ class Source:
         return kept.eval()
 
 
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A config with some entries changed; a ``UsageError`` if it has no such entry."""
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            known = [key for key in config.to_dict() if not key.startswith("_")]
+            raise UsageError(f"config: a {config.model_type} has no entry {name!r}.{suggest(name, known)}")
+        setattr(config, name, value)
+    return config
+
+
 def described(config: Any) -> dict[str, Any]:
     """A config as JSON values, without what is not the model's; ``model_of`` builds the model again."""
     values = json.loads(config.to_json_string(use_diff=False))
@@ -192,7 +192,7 @@ def config_of(values: Mapping[str, Any]) -> Any:
 
 def model_of(auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
     """A model in float32 with random weights."""
-    with _quiet():
+    with quiet():
         make = auto._from_config if issubclass(auto, library().PreTrainedModel) else auto.from_config
         return keep(make(_prepared(config), dtype=torch.float32))
 
@@ -216,7 +216,7 @@ def _prepared(config: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Neither progress bars nor reports of heads that are left out; what matters is checked and raised."""
     logging = library("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

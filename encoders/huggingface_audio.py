@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.audio import SpectrogramProcessor
-from encoders.huggingface import Source, config_of, described, library, model_of, without_idle
+from encoders.huggingface import Source, changed, config_of, described, library, model_of, without_idle
 from encoders.recordings import library as sound_library
 from encoders.recordings import read_recording, resampled
 from multimodal.core.encoder import Encoder, Inputs, Processor
@@ -162,6 +162,8 @@ def _of_waves(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tens
 
 def _of_waves_by_length(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Only clips of one length go together: a group norm is over a clip's whole length, with what pads it."""
+    if torch.compiler.is_exporting():
+        raise UsageError("its clips run one length after another, as padding would change them")
     parts, places = [], []
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero()[:, 0]
@@ -229,8 +231,8 @@ def _audio_model(
         model = model_of(_auto(found), found, _encoder_of)
         return AudioModel(model, _kind(model), _extractor_of(preprocess or {}), changes or {}, preprocess or {})
     source = Source.of(named, "weights" if weights else "config")
-    found = source.config(changes)
-    found = getattr(found, TOWERS.get(found.model_type, ""), found)
+    found = source.config()
+    found = changed(getattr(found, TOWERS.get(found.model_type, ""), found), changes or {})
     for name, of in (("layerdrop", "layerdrop"), ("apply_spec_augment", "mask_time_prob")):
         if hasattr(found, of) and name not in (changes or {}):  # both leave parameters without a gradient, now and then
             setattr(found, name, 0.0 if name == "layerdrop" else False)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from encoders.huggingface import Source, config_of, described, library, model_of, without_idle
+from encoders.huggingface import Source, changed, config_of, described, library, model_of, quiet, without_idle
 from encoders.huggingface_tokens import TokenProcessor, longest_of
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
@@ -133,7 +133,7 @@ def text_model(
         processor = TokenProcessor(max_length or limit or 0, prompt)
         return TextModel(model, _width(model), processor, changes or {})
     source = Source.of(named, "weights" if weights else "config", subfolder)
-    found = source.config(changes)
+    found = changed(source.config(), changes or {})
     model = source.model(_auto(found), found, _encoder_of) if weights else model_of(_auto(found), found, _encoder_of)
     tokenizer = source.load("tokenizer", "tokenizer.json", transformers.AutoTokenizer.from_pretrained)
     adapt(tokenizer)
@@ -189,9 +189,12 @@ def transformer_module(model: Any, processor: TokenProcessor) -> Any:
     """The same as a module of sentence-transformers, which reads it from a folder."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
-    with TemporaryDirectory() as folder:
+    with quiet(), TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         processor.of_transformers().save_pretrained(folder)
         module = Transformer(folder, config_kwargs={"local_files_only": True})
-    module.model = without_idle(module.model)
+    ours = model.state_dict()
+    for name, tensor in module.model.state_dict().items():
+        if name not in ours:
+            tensor.zero_()  # a pooler, which the library's own class has and nothing uses
     return module

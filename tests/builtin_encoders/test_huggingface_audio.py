@@ -25,6 +25,7 @@ from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.layers import layers
+from multimodal.export.run import export
 
 RATE = 16_000
 RNG = np.random.default_rng(0)
@@ -209,6 +210,24 @@ def test_the_layers_are_found_and_long_clips_cost_more(tmp_path: Path) -> None:
     assert {"model.encoder.layers.1"} <= depths[-1] | depths[-2]
     assert encoder.processor.cost(encoder.processor(CLIPS[1])) == 9001 / RATE
     assert "torchaudio" not in sys.modules
+
+
+def test_what_pads_no_clip_is_exported_and_the_others_are_told(tmp_path: Path) -> None:
+    masked = Embedder({"audio": HuggingFaceAudio(made(tmp_path / "masked", "wav2vec2 layer"))}, 8).eval()
+    assert export(masked, "torch-export", tmp_path / "out").differences["audio"] < 1e-5
+    grouped = Embedder({"audio": HuggingFaceAudio(made(tmp_path / "grouped", "wav2vec2 group"))}, 8).eval()
+    with pytest.raises(MultimodalError, match="cannot be exported .*its clips run one length after another"):
+        export(grouped, "torch-export", tmp_path / "out2")
+
+
+def test_entries_of_the_tower_s_config_can_be_changed(tmp_path: Path) -> None:
+    encoder = HuggingFaceAudio(made(tmp_path / "clap", "clap"), config={"hidden_dropout_prob": 0.3})
+    assert encoder.settings["config"]["hidden_dropout_prob"] == 0.3
+    wave = HuggingFaceAudio(
+        made(tmp_path / "wave", "wav2vec2 layer"), config={"layerdrop": 0.2, "apply_spec_augment": True}
+    )
+    assert wave.settings["config"]["layerdrop"] == 0.2
+    assert any("masked_spec_embed" in name for name, _ in wave.named_parameters())
 
 
 def test_the_extractor_s_settings_may_be_given(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.layers import layers
+from multimodal.export.run import export
+from multimodal.training.recomputing import recompute_activations
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 KINDS = {  # of models and their tokenizers
@@ -93,6 +96,15 @@ def test_texts_are_pooled_without_their_padding(pooling: Any, bert: Path) -> Non
     torch.testing.assert_close(
         features(encoder, TEXTS), reference(bert, TEXTS, pooling, max_length=9), atol=1e-5, rtol=0
     )
+
+
+@given(texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=40), batch_size=st.integers(1, 5))
+@settings(max_examples=10, deadline=None)
+def test_many_texts_are_encoded_as_they_are_one_by_one(texts: list[str], batch_size: int, bert: Path) -> None:
+    embedder = Embedder({"text": HuggingFaceText(str(bert))}, 16, {"text": "none"})
+    alone = {text: embedder.encode(text=[text])[0] for text in set(texts)}
+    together = embedder.encode(batch_size, text=texts)
+    np.testing.assert_allclose(together, np.stack([alone[text] for text in texts]), atol=1e-6)
 
 
 @given(texts=st.lists(st.text(min_size=1, max_size=40).filter(str.strip), min_size=1, max_size=5))
@@ -228,6 +240,49 @@ def test_a_saved_model_needs_its_source_no_more(bert: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(loaded.encode(text=TEXTS), expected)
     assert loaded.fingerprint == embedder.fingerprint
     assert str(tmp_path) not in (tmp_path / "saved" / "embedder.json").read_text()
+
+
+def test_a_published_name_is_read_from_the_cache(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "models--someone--small" / "snapshots" / ("0" * 40)
+    shutil.copytree(bert, snapshot)
+    (tmp_path / "models--someone--small" / "refs").mkdir()
+    (tmp_path / "models--someone--small" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    encoder, local = HuggingFaceText("someone/small"), HuggingFaceText(str(bert))
+    assert encoder.settings == local.settings
+    assert torch.equal(features(encoder, TEXTS), features(local, TEXTS))
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "qwen3"])
+def test_recomputed_layers_give_the_same_gradients(kind: str, tmp_path: Path) -> None:
+    tokenizer(tmp_path)
+    model(tmp_path, kind)
+    gradients = []
+    for recompute in (False, True):
+        encoder = HuggingFaceText(
+            str(tmp_path), config={"attention_dropout" if kind != "bert" else "hidden_dropout_prob": 0.0}
+        )
+        if recompute:
+            recompute_activations([encoder])
+        torch.manual_seed(0)
+        encoder.train()(**encoder.processor.collate(encoder.processor.process(TEXTS))).square().sum().backward()
+        gradients.append([p.grad for p in encoder.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("to", ["torch-export", "sentence-transformers"])
+@pytest.mark.parametrize("kind", ["modernbert", "qwen3"])
+def test_a_text_encoder_is_exported(kind: str, to: Any, tmp_path: Path) -> None:
+    tokenizer(tmp_path, KINDS[kind])
+    model(tmp_path, kind)
+    embedder = Embedder({"text": HuggingFaceText(str(tmp_path), "last")}, 8).eval()
+    assert export(embedder, to, tmp_path / "out").differences["text"] < 1e-5
+
+
+def test_a_library_that_is_missing_is_named(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UsageError, match=r"need the library transformers .*pip install 'multimodal\[huggingface\]'"):
+        HuggingFaceText(str(bert))
 
 
 def test_random_weights_take_the_architecture_from_a_folder(bert: Path) -> None:
