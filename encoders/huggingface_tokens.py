@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,6 @@ import torch
 from encoders.text import read_text, word_counts
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are forked, which its threads do not survive
 
 ORDINARY = 32  # tokens of an ordinary text
 NO_LIMIT = 10**6  # transformers writes a longest text of 1e30 tokens where none is known
