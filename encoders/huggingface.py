@@ -22,6 +22,7 @@ from encoders.weights import NAMED, unavailable
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 
 PUBLISHED = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
+OTHER_PROGRAMS = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
 NOT_OF_THE_MODEL = (  # in a config: where it comes from, and what is said of heads that the encoder lacks
     "_name_or_path", "architectures", "auto_map", "transformers_version", "id2label", "label2id", "problem_type",
 )  # fmt: skip
@@ -104,21 +105,28 @@ class Source:
             f" such as {folder}, and set {self.setting} to it.",
         )
 
-    def file(self, name: str) -> Path | None:
-        """The path of one file; None if the source has none such."""
-        name = f"{self.subfolder}/{name}" if self.subfolder else name
+    def fetched(self) -> Source:
+        """The same as a folder: of a published name the one in Hugging Face's cache, with its files downloaded.
+
+        Raises:
+            MultimodalError: they can neither be found there nor downloaded.
+        """
         if self.local:
-            path = Path(self.name) / name
-            return path if path.is_file() else None
-        hub, errors = library("huggingface_hub"), library("huggingface_hub.errors")
+            return self
+        fetch = library("huggingface_hub").snapshot_download
         try:
-            return Path(hub.hf_hub_download(self.name, name))
-        except errors.EntryNotFoundError as error:
-            if isinstance(error, errors.LocalEntryNotFoundError):  # no network, and it is not in the cache
-                raise self.error("files", name, error) from error
-            return None
+            with quiet():
+                folder = Path(fetch(self.name, ignore_patterns=[*OTHER_PROGRAMS, "pytorch_model*.bin"]))
+                if not any(folder.glob("*.safetensors")):  # of a model of early days
+                    folder = Path(fetch(self.name, ignore_patterns=[*OTHER_PROGRAMS]))
         except Exception as error:  # of the network, the hub or the disk
-            raise self.error("files", name, error) from error
+            raise self.error("files", "modules.json", error) from error
+        return Source(str(folder), self.setting, self.subfolder)
+
+    def file(self, name: str) -> Path | None:
+        """The path of one file of a folder; None if it has none such."""
+        path = Path(self.name) / self.subfolder / name
+        return path if path.is_file() else None
 
     def json(self, name: str, default: Any = None) -> Any:
         """The contents of a JSON file; ``default``, if given, where there is none."""

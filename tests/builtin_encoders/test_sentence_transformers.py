@@ -194,6 +194,18 @@ def test_it_goes_back_to_the_library_with_its_modules_and_its_prompt(
     np.testing.assert_allclose(loaded.encode(TEXTS), embedder.encode(text=TEXTS), atol=1e-5)
 
 
+def test_a_published_name_is_read_from_the_cache(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "models--someone--small" / "snapshots" / ("0" * 40)
+    library = saved(snapshot, theirs.Transformer(str(bert)), theirs.Pooling(16), theirs.Normalize())
+    (snapshot / "2_Normalize" / "config.json").unlink()  # which early versions did not write
+    (tmp_path / "models--someone--small" / "refs").mkdir()
+    (tmp_path / "models--someone--small" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    encoder = SentenceTransformersText("someone/small")
+    np.testing.assert_allclose(features(encoder), library.encode(TEXTS), atol=1e-5)
+    assert encoder.settings == SentenceTransformersText(str(snapshot)).settings
+
+
 def test_random_weights_take_the_modules_from_a_folder(bert: Path, tmp_path: Path) -> None:
     saved(tmp_path, theirs.Transformer(str(bert)), theirs.Pooling(16), dense(16, 6, nn.Tanh()))
     trained, fresh = SentenceTransformersText(str(tmp_path)), SentenceTransformersText(config=str(tmp_path))
