@@ -36,5 +36,4 @@ test-slow: env
 	$(BIN)/python -m pytest -m slow
 
 benchmark: env
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/objectives.py
+	@for question in benchmarks/*.py; do echo; echo $$question; $(BIN)/python $$question || exit 1; done

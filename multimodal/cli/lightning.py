@@ -29,6 +29,7 @@ from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
 from multimodal.training.callbacks import Mode, SaveBestModel, StopOnInterrupt, Summary, Throughput
 from multimodal.training.memory import FreeMemory
 from multimodal.training.module import EmbedderModule
+from multimodal.training.progress import Progress
 from multimodal.training.words import MONITOR as LOSS
 from multimodal.training.words import WordModule, WordMonitor
 
@@ -165,6 +166,8 @@ class CommandLine(LightningCLI):
             SaveBestModel(self.run_folder, self.monitor, self.mode),
             *(named if isinstance(named, list) else [named]),
         ]
+        if config["enable_progress_bar"] is not False:
+            callbacks.append(Progress())
         callbacks += [
             StopOnInterrupt(checkpoints / "last.ckpt"),
             ModelCheckpoint(checkpoints, "best", self.monitor, mode=self.mode, enable_version_counter=False),

@@ -37,7 +37,7 @@ def stable_number(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning cannot change the precision of what is
 class Batch:
     """n samples, for each modality the collated inputs of the rows that have it.
 
@@ -104,7 +104,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class MicroBatches:
     """One batch in parts that are embedded one after another; the objective sees them as one."""
 

@@ -15,7 +15,7 @@ from multimodal.core.errors import MultimodalError, Unreadable
 SHOWN = 200  # characters of a value
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)  # not frozen: as a part of batches
 class Reject:
     """A row that was skipped: its number and key, the column at fault, the value (cut short), the reason, the full message.
 

@@ -19,6 +19,7 @@ from multimodal.objectives import InfoNCE, Loss, Objective
 from multimodal.training.base import planned_steps, step_seed
 from multimodal.training.callbacks import Throughput
 from multimodal.training.module import EmbedderModule
+from multimodal.training.progress import Progress
 
 
 class VectorProcessor(Processor):
@@ -75,6 +76,16 @@ def test_similarities_are_computed_in_float32_also_where_the_encoders_run_in_bfl
     assert {v.dtype for v in objective.embeddings.vectors.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
+def test_the_whole_training_may_run_in_another_precision(precision: Any, dtype: torch.dtype) -> None:
+    objective = Seen()
+    trained = module(objective)
+    fit(trained, steps=2, precision=precision)
+    assert {p.dtype for p in trained.embedder.parameters()} == {dtype}
+    scored = torch.promote_types(dtype, torch.float32)
+    assert {v.dtype for v in objective.embeddings.vectors.values()} == {scored}
+
+
 def test_weight_decay_spares_biases_norms_and_the_temperature() -> None:
     trained = module(optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.1, weight_decay=0.3))
     trainer = fit(trained, steps=1)
@@ -83,6 +94,14 @@ def test_weight_decay_spares_biases_norms_and_the_temperature() -> None:
     for name, parameter in trained.named_parameters():
         is_matrix = name.endswith("weight") and "norm" not in name
         assert decay[parameter] == (0.3 if is_matrix else 0.0), name
+
+
+def test_the_progress_bar_counts_the_steps_of_the_whole_training(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(module(), steps=3, enable_progress_bar=True, callbacks=[Progress()])
+    shown = capsys.readouterr().out
+    assert "step: 3/3" in shown
+    assert "Epoch 0 " in shown
+    assert "-2" not in shown
 
 
 def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:
