@@ -45,31 +45,34 @@ class Source:
     """Where a model comes from.
 
     Args:
-        name: a folder, or a published name.
+        folder: holds its files.
         setting: what the user named it by, for error texts.
-        subfolder: of the source, where its files lie.
+        subfolder: of the folder, where this part of it lies.
     """
 
-    name: str
+    folder: Path
     setting: str
     subfolder: str = ""
 
     @classmethod
     def of(cls, name: str, setting: str, subfolder: str = "") -> Source:
-        """Raises a ``UsageError`` if the name is neither a folder nor can be a published name."""
+        """Of a folder or a published name: that is downloaded into Hugging Face's cache, unless it is there.
+
+        Raises:
+            UsageError: the name is neither a folder nor can be a published name.
+            MultimodalError: the model is not in the cache and cannot be downloaded.
+        """
         if Path(name).is_file():
             raise UsageError(f"{setting}: {name} is a file; name the folder that holds it with config.json beside it.")
-        if not Path(name).is_dir() and not PUBLISHED.fullmatch(name):
+        if Path(name).is_dir():
+            return cls(Path(name), setting, subfolder)
+        if not PUBLISHED.fullmatch(name):
             raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
-        return cls(name, setting, subfolder)
-
-    @property
-    def local(self) -> bool:
-        return Path(self.name).is_dir()
+        return cls(_fetched(name, setting), setting, subfolder)
 
     @property
     def shown(self) -> str:
-        return str(Path(self.name) / self.subfolder) if self.local else self.name
+        return str(self.folder / self.subfolder)
 
     def load(self, what: str, files: str, loader: Callable[..., Any], **settings: Any) -> Any:
         """What a loader of the library (``AutoModel.from_pretrained``) makes of the source.
@@ -85,47 +88,21 @@ class Source:
             settings["subfolder"] = self.subfolder
         try:
             with quiet():
-                return loader(self.name, local_files_only=self.local, trust_remote_code=False, **settings)
+                return loader(str(self.folder), local_files_only=True, trust_remote_code=False, **settings)
         except Exception as error:  # the library raises whatever its files make it raise
             raise self.error(what, files, error) from error
 
     def error(self, what: str, files: str, error: Exception) -> MultimodalError:
         if "trust_remote_code" in str(error):
             return MultimodalError(f"{self.setting}: {self.shown} is a model with code of its own, which is not run.")
-        if self.local:
-            first = str(error).strip().partition("\n")[0] or type(error).__name__
-            return MultimodalError(
-                f"{self.setting}: the {what} in the folder {self.shown} cannot be read ({first}); they are expected in {files}."
-            )
-        folder = Path.cwd() / self.name.rpartition("/")[2]
-        return unavailable(
-            f"the {what} of {self.name} (no folder of that name is here)",
-            error,
-            f"Put the files of https://huggingface.co/{self.name}/tree/main ({files} and what lies beside them) into a folder"
-            f" such as {folder}, and set {self.setting} to it.",
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        return MultimodalError(
+            f"{self.setting}: the {what} in the folder {self.shown} cannot be read ({first}); they are expected in {files}."
         )
 
-    def fetched(self) -> Source:
-        """The same as a folder: of a published name the one in Hugging Face's cache, with its files downloaded.
-
-        Raises:
-            MultimodalError: they can neither be found there nor downloaded.
-        """
-        if self.local:
-            return self
-        fetch = library("huggingface_hub").snapshot_download
-        try:
-            with quiet():
-                folder = Path(fetch(self.name, ignore_patterns=[*OTHER_PROGRAMS, "pytorch_model*.bin"]))
-                if not any(folder.glob("*.safetensors")):  # of a model of early days
-                    folder = Path(fetch(self.name, ignore_patterns=[*OTHER_PROGRAMS]))
-        except Exception as error:  # of the network, the hub or the disk
-            raise self.error("files", "modules.json", error) from error
-        return Source(str(folder), self.setting, self.subfolder)
-
     def file(self, name: str) -> Path | None:
-        """The path of one file of a folder; None if it has none such."""
-        path = Path(self.name) / self.subfolder / name
+        """The path of one file; None if there is none such."""
+        path = self.folder / self.subfolder / name
         return path if path.is_file() else None
 
     def json(self, name: str, default: Any = None) -> Any:
@@ -171,6 +148,23 @@ class Source:
             shown = ", ".join(lacking[:NAMED]) + (", ..." if len(lacking) > NAMED else "")
             raise self.error("weights", files, ValueError(f"{len(lacking)} are lacking: {shown}"))
         return kept.eval()
+
+
+def _fetched(name: str, setting: str) -> Path:
+    """The folder of a published model in Hugging Face's cache."""
+    fetch = library("huggingface_hub").snapshot_download
+    try:
+        folder = Path(fetch(name, ignore_patterns=[*OTHER_PROGRAMS, "pytorch_model*.bin"]))
+        if not any(folder.glob("*.safetensors")):  # of a model of early days
+            folder = Path(fetch(name, ignore_patterns=[*OTHER_PROGRAMS]))
+        return folder
+    except Exception as error:  # of the network, the hub or the disk
+        raise unavailable(
+            f"the files of {name} (no folder of that name is here)",
+            error,
+            f"Put those of https://huggingface.co/{name}/tree/main (config.json, model.safetensors and the .json and .txt"
+            f" files) into a folder such as {Path.cwd() / name.rpartition('/')[2]}, and set {setting} to it.",
+        ) from error
 
 
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -66,7 +66,7 @@ class SentenceTransformersText(Encoder):
             )
         if bool(weights) == bool(config):
             raise UsageError("SentenceTransformersText: name either weights, or a config for random ones.")
-        source = None if saved else Source.of(weights or str(config), "weights" if weights else "config").fetched()
+        source = None if saved else Source.of(weights or str(config), "weights" if weights else "config")
         found: Mapping[str, Any] = config if saved else read_modules(source) if source else {}
         before = _prompt(found, prompt)
         if source is None:
@@ -74,8 +74,8 @@ class SentenceTransformersText(Encoder):
         else:
             own = found["transformer"]
             made = text_model(
-                source.name if weights else None,
-                None if weights else source.name,
+                str(source.folder) if weights else None,
+                None if weights else str(source.folder),
                 max_length,
                 subfolder=own["path"],
                 prompt=before,

@@ -252,7 +252,7 @@ def test_wrong_settings_and_sources_are_told(tmp_path: Path) -> None:
     assert "max_seconds -1 must be positive" in wrong(weights=folder, max_seconds=-1)
     assert "needs weights, or a config for random ones" in wrong(config={"model_type": "wav2vec2"})
     assert "names a second model" in wrong(weights=folder, config=folder)
-    assert "The config of someone/sounds (no folder of that name is here)" in wrong(weights="someone/sounds")
+    assert "The files of someone/sounds (no folder of that name is here)" in wrong(weights="someone/sounds")
     (tmp_path / "wave" / "preprocessor_config.json").unlink()
     assert "the feature extractor in the folder" in wrong(weights=folder)
     config = transformers.AutoConfig.for_model("vit", hidden_size=8, num_hidden_layers=1, num_attention_heads=2)

@@ -319,8 +319,8 @@ def wrong(**settings: Any) -> str:
 
 def test_a_name_that_cannot_be_had_says_which_files_to_put_where() -> None:
     said = wrong(weights="someone/small-model")
-    assert "The config of someone/small-model (no folder of that name is here) are not on this machine" in said
-    assert "https://huggingface.co/someone/small-model/tree/main (config.json and" in said
+    assert "The files of someone/small-model (no folder of that name is here) are not on this machine" in said
+    assert "https://huggingface.co/someone/small-model/tree/main (config.json, model.safetensors and" in said
     assert f"{Path.cwd() / 'small-model'}, and set weights to it" in said
 
 
