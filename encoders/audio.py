@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.recordings import RATES, library, read_recording, resampled
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
 
 DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
 UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
 EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
-SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
-LARGEST = 1e30  # a sample; its square would overflow
 NOISE_FREEDOM = 4  # degrees of freedom of a band's power: real and imaginary part of some two bins
-RATES = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
 def mel_filters(mels: int, bins: int, rate: int) -> Tensor:
@@ -104,63 +98,9 @@ class SpectrogramProcessor(Processor):
 
     def __call__(self, value: Any) -> Tensor:
         """``(frames, mels)`` float32."""
-        samples, rate, shown = self._read(value)
-        wave = _mono(samples, shown)
-        if not RATES[0] <= rate <= RATES[1]:
-            raise Unreadable("odd sample rate", f"{shown} has {rate} samples a second; give {RATES[0]} to {RATES[1]}.")
-        wave = wave[: math.ceil(self.max_seconds * rate)]
-        if not (np.abs(wave) < LARGEST).all():
-            raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {LARGEST:g} and more.")
+        wave, rate = read_recording(value, self.rate, self.max_seconds)
         wave = wave - wave.mean()
-        peak = np.abs(wave).max()
-        if peak < SILENCE:
-            raise Unreadable("silent audio", f"{shown} is silent in its first {self.max_seconds:g} s.")
-        wave = (wave / peak).astype(np.float32)
-        if rate != self.rate:
-            wave = _library("soxr").resample(wave, rate, self.rate)
-            wave = wave if len(wave) else np.zeros(1, dtype=np.float32)  # of less than half a sample
-        return self._log_mel(torch.from_numpy(wave))
-
-    def _read(self, value: Any) -> tuple[np.ndarray, float, str]:
-        """Samples, rate, and the value in the words of an error text."""
-        if isinstance(value, str | Path):
-            return *self._decode(value, str(value)), str(value)
-        if isinstance(value, bytes):
-            shown = f"{len(value)} bytes"
-            return *self._decode(io.BytesIO(value), shown), shown
-        if isinstance(value, np.ndarray):
-            return value, self.rate, f"an array {value.shape}"
-        match value:
-            case [np.ndarray() | list() as samples, int() | float() | np.number() as rate]:
-                try:
-                    return np.asarray(samples), float(rate), f"a pair of samples and rate {rate}"
-                except ValueError as error:  # lists of unequal length
-                    raise Unreadable("no samples", f"the samples are no array ({error}).") from error
-        raise Unreadable(
-            "wrong type", f"a {type(value).__name__} is no sound; give a path, bytes, (samples, rate) or an array."
-        )
-
-    def _decode(self, source: str | Path | io.BytesIO, shown: str) -> tuple[np.ndarray, float]:
-        soundfile = _library("soundfile")
-        with ExitStack() as opened:
-            try:
-                file: Any = source
-                if not isinstance(source, io.BytesIO):
-                    # by its number: of a name soundfile takes the ending for the format, and one that is missing for damage
-                    file = opened.enter_context(open(source, "rb")).fileno()
-                sound = opened.enter_context(soundfile.SoundFile(file, closefd=False))
-            except FileNotFoundError as error:
-                raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
-            except (OSError, ValueError, soundfile.SoundFileError) as error:
-                raise Unreadable("no audio file", f"{shown} is no recording that can be read ({error}).") from error
-            frames = min(sound.frames, math.ceil(self.max_seconds * sound.samplerate))
-            try:
-                samples = sound.read(frames, dtype="float32")
-            except soundfile.SoundFileError as error:
-                raise Unreadable("truncated audio", f"{shown} is cut off or damaged ({error}).") from error
-            if len(samples) < frames:
-                raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
-            return samples, sound.samplerate
+        return self._log_mel(torch.from_numpy(resampled(wave / np.abs(wave).max(), rate, self.rate)))
 
     def _log_mel(self, wave: Tensor) -> Tensor:
         spectrum = torch.stft(
@@ -223,25 +163,6 @@ class SpectrogramProcessor(Processor):
     def _statistics(self, values: Sequence[Any]) -> np.ndarray:
         items = [self(value) for value in values]
         return torch.stack([torch.cat([item.mean(dim=0), item.std(dim=0, correction=0)]) for item in items]).numpy()
-
-
-def _library(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UsageError(f"Sound needs the library {name} ({error}): pip install 'multimodal[audio]'.") from error
-
-
-def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
-    """Float64 ``(n,)``, n at least 1."""
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
-        raise Unreadable(
-            "no samples", f"{shown} holds {samples.dtype} of shape {samples.shape}; give numbers (n,) or (n, channels)."
-        )
-    if not samples.size:
-        raise Unreadable("empty audio", f"{shown} has no samples.")
-    wave = samples.astype(np.float64)
-    return wave if wave.ndim == 1 else wave.mean(axis=1)
 
 
 def _mask(size: int, part: float, rng: np.random.Generator) -> slice:
@@ -318,7 +239,7 @@ class SpectrogramCNN(Encoder):
     ) -> None:
         super().__init__()
         for name in ("soundfile", "soxr"):
-            _library(name)
+            library(name)
         if mels < 8 or channels < 1 or not RATES[0] <= rate <= RATES[1] or min(window, hop, max_seconds) <= 0:
             raise UsageError(
                 f"SpectrogramCNN: mels {mels} must be at least 8, channels {channels} at least 1, rate {rate} from"

@@ -22,6 +22,20 @@ LINEAR_FEATURES = 50_000  # the most frequent words and pairs of words
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are forked, which its threads do not survive
 
 
+def read_text(value: Any) -> str:
+    """A raw value as it is, if it is a text that says something."""
+    if not isinstance(value, str):
+        raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
+    if not value.strip():
+        raise Unreadable("empty text", "the text is empty; give at least one word.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair
+            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+    return value
+
+
 class SubwordProcessor(Processor):
     """Text -> sub-word numbers, by a byte-pair encoding (Sennrich et al. 2016) fitted on the training texts.
 
@@ -94,14 +108,7 @@ class SubwordProcessor(Processor):
         """The text's words (one at least), each as its sub-words."""
         if self._tokenizer is None:
             raise UsageError("the tokenizer has not been fitted; call fit_processors, train, or load a trained model.")
-        if not isinstance(value, str):
-            raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
-        if not value.strip():
-            raise Unreadable("empty text", "the text is empty; give at least one word.")
-        try:
-            encoding = self._tokenizer.encode(value)
-        except TypeError as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+        encoding = self._tokenizer.encode(read_text(value))
         words: dict[int | None, list[int]] = {}
         for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
             words.setdefault(word, []).append(token)

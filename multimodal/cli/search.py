@@ -39,7 +39,7 @@ def run(command: str, arguments: list[str]) -> None:
     index = Index.open(options.index)
     index.check_model(read_description(Path(options.run))["fingerprint"])
     embedder = Embedder.from_pretrained(options.run, modalities=[modality])
-    hits = index.search(embedder.encode(256, **{modality: [value]}), options.k, options.target)[0]
+    hits = index.search(embedder.encode(256, "float32", **{modality: [value]}), options.k, options.target)[0]
     if options.json:
         print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,10 +17,13 @@ from multimodal.core import pretrained, sources
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
-from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.errors import UsageError, suggest
 from multimodal.core.lora import LoRA, add_lora
+from multimodal.core.packing import batches, windows
 
 Head = Literal["linear", "mlp", "none"]
+Precision = Literal["float32", "bfloat16"]
+BATCH, CPU_BATCH = 256, 32
 FEATURES = "features"  # the name of inputs that are what the encoder makes of them
 
 
@@ -137,10 +140,17 @@ class Embedder(nn.Module):
         return functional.normalize(projected, dim=-1)
 
     @torch.inference_mode()
-    def encode(self, batch_size: int = 256, **values: Sequence[Any]) -> np.ndarray:
+    def encode(
+        self, batch_size: int | None = None, precision: Precision = "float32", **values: Sequence[Any]
+    ) -> np.ndarray:
         """Raw values of one modality -> ``(n, dim)`` float32 vectors of unit length.
 
         Example: ``embedder.encode(text=["black heart suit", "rightwards arrow"])``.
+
+        Args:
+            batch_size: so many ordinary values go through the encoder at once; of longer ones fewer, of shorter ones more.
+                None: 32 on a CPU, whose caches hold no more, else 256.
+            precision: "bfloat16" computes with 8 bits of precision where torch's autocast does, for speed.
 
         Raises:
             UsageError: not exactly one modality, an unknown one, or a bare string instead of a list.
@@ -154,17 +164,25 @@ class Embedder(nn.Module):
             raise UsageError(
                 f"encode({modality}=...) takes a list of values, got one {type(raw).__name__}: write [...]."
             )
+        if batch_size is None:
+            batch_size = CPU_BATCH if self.device.type == "cpu" else BATCH
         if batch_size < 1:
             raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
-        parts = [np.zeros((0, self.dim), dtype=np.float32)]
-        with self._evaluating():
-            for start in range(0, len(raw), batch_size):
-                items = [
-                    _process(processor, modality, i, raw[i]) for i in range(start, min(start + batch_size, len(raw)))
-                ]
-                inputs = {name: t.to(self.device) for name, t in processor.collate(items).items()}
-                parts.append(self.project(modality, self.encoder(modality)(**inputs)).float().cpu().numpy())
-        return np.concatenate(parts)
+        if precision not in get_args(Precision):
+            raise UsageError(f"encode() takes a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
+        done, vectors = 0, np.empty((len(raw), self.dim), dtype=np.float32)
+        with self._evaluating(), _computing(self.device, precision):
+            for items, costs in windows(processor, modality, raw, batch_size):
+                chosen = batches(costs, batch_size)
+                made = torch.cat([self._vectors(modality, [items[i] for i in rows]) for rows in chosen])
+                vectors[done + np.concatenate(chosen)] = made.float().cpu().numpy()
+                done += len(items)
+        return vectors
+
+    def _vectors(self, modality: str, items: Sequence[Any]) -> Tensor:
+        encoder = self.encoder(modality)
+        inputs = {name: tensor.to(self.device) for name, tensor in encoder.processor.collate(items).items()}
+        return self.project(modality, encoder(**inputs))
 
     @torch.inference_mode()
     def embed_all(self, batches: Iterable[Batch], advance: Callable[[int], object] | None = None) -> Embeddings:
@@ -245,8 +263,5 @@ def _head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
     return nn.Identity()
 
 
-def _process(processor: Processor, modality: str, position: int, value: Any) -> Any:
-    try:
-        return processor(value)
-    except MultimodalError as error:
-        raise MultimodalError(f"{modality} value {position}: {error}") from error
+def _computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)

@@ -32,6 +32,17 @@ class Processor(ABC):
     def __call__(self, value: Any) -> Any:
         """One raw value -> one item."""
 
+    def process(self, values: Sequence[Any]) -> list[Any]:
+        """Many raw values -> their items, as they are one by one; for processors that are faster with many at once."""
+        return [self(value) for value in values]
+
+    def cost(self, item: Any) -> float:
+        """What an item costs its encoder, where an ordinary one costs 1: items are padded to the longest of a batch.
+
+        ``Embedder.encode`` puts items of like cost together, and as many in a batch as cost the same in all.
+        """
+        return 1.0
+
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Inputs:
         """Items (at least one) -> the keyword arguments of the encoder's ``forward``, as tensors."""
@@ -90,7 +101,8 @@ class Encoder(nn.Module, ABC):
         For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
         ``state`` (the tower's weights by their names in that model), of the image tower perhaps ``preprocess_cfg``, and of
         the text tower perhaps ``files``, texts by their names, which its tokenizer is read from.
-        For "sentence-transformers": ``modules``, the library's modules that make the features of texts.
+        For "sentence-transformers": ``modules``, the library's modules that make the features of texts, and further
+        arguments of ``SentenceTransformer`` such as ``prompts``.
         """
         return None
 

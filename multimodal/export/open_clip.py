@@ -52,7 +52,7 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
     made = _made(folder, embedder, by_tower)
     found = {}
     for tower in towers:
-        expected = embedder.encode(256, **{tower.modality: _examples(embedder, tower.modality)})
+        expected = embedder.encode(256, "float32", **{tower.modality: _examples(embedder, tower.modality)})
         found[tower.modality] = {
             "file": WEIGHTS,
             "max_difference": difference_of(tower, made[tower.modality], torch.from_numpy(expected), LIBRARY),

@@ -38,22 +38,24 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
         raise UsageError(
             f"The library sentence-transformers is not installed ({error}): pip install 'multimodal[export]'."
         ) from error
-    ((tower, modules),) = usable
+    ((tower, parts),) = usable
+    modules, more = list(parts.pop("modules")), parts
     linears = [module for module in tower.head.modules() if isinstance(module, nn.Linear)]
     for number, linear in enumerate(linears):
         last = number == len(linears) - 1
         dense = Dense(linear.in_features, linear.out_features, activation_function=nn.Identity() if last else nn.GELU())
         dense.linear.load_state_dict(linear.state_dict())
         modules.append(dense)
-    SentenceTransformer(modules=[*modules, Normalize()], device="cpu").save(str(folder), create_model_card=False)
+    SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **more).save(
+        str(folder), create_model_card=False
+    )
     values = embedder.encoder(tower.modality).processor.examples()
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     made = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
-    expected = torch.from_numpy(embedder.encode(256, **{tower.modality: values}))
+    expected = torch.from_numpy(embedder.encode(256, "float32", **{tower.modality: values}))
     return {tower.modality: {"file": "modules.json", "max_difference": difference_of(tower, made, expected, LIBRARY)}}
 
 
-def _parts(tower: Tower) -> list[Any] | None:
+def _parts(tower: Tower) -> dict[str, Any] | None:
     assert isinstance(tower.encoder, Encoder)
-    parts = tower.encoder.parts(LIBRARY)
-    return None if parts is None else list(parts["modules"])
+    return tower.encoder.parts(LIBRARY)

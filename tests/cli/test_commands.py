@@ -75,7 +75,7 @@ def validation(run: Path) -> dict[str, Any]:
     """The vectors of the validation split by ``encode``, and its keys."""
     samples, embedder = data_of(run).samples, Embedder.from_pretrained(run)
     rows = samples.rows("validation")
-    vectors = {m: embedder.encode(256, **{m: list(samples.values(m, rows))}) for m in samples.modalities}
+    vectors = {m: embedder.encode(256, "float32", **{m: list(samples.values(m, rows))}) for m in samples.modalities}
     return vectors | {"keys": [samples.key_of(row) for row in rows.tolist()]}
 
 

@@ -77,7 +77,7 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
     (lambda c: c["data"]["columns"].pop("image"), [], 2, "has an encoder for 'image', but data.columns names none"),
     (lambda c: c["data"].update(train="training"), [], 2, "Did you mean 'train'?"),
     (lambda c: c["data"].update(batch_size=1000), [], 1, "Lower data.batch_size"),
-    (lambda c: None, ["--model.encoders.text", "transfomer"], 2, "Did you mean 'transformer'?"),
+    (lambda c: None, ["--model.encoders.text", "transfomer"], 2, "Did you mean 'transformer'"),
     (lambda c: None, ["--data.batch_sz", "3"], 2, "Did you mean 'data.batch_size'?"),
     (lambda c: None, ["--trainer.max_step", "3"], 2, "Did you mean 'trainer.max_steps'?"),
     (lambda c: None, ["--ckpt_path", "nowhere.ckpt"], 1, "nowhere.ckpt does not exist"),

@@ -78,7 +78,7 @@ def test_encoding_raw_values_equals_embedding_their_batch(make_embedder: Make, v
     processor = embedder.encoder(modality).processor
     samples = [Sample(str(i), {modality: processor(value)}, str(i)) for i, value in enumerate(values[modality])]
     expected = embedder.embed(Batch.collate(samples, embedder.processors)).vectors[modality].detach().numpy()
-    vectors = embedder.encode(256, **{modality: values[modality]})
+    vectors = embedder.encode(256, "float32", **{modality: values[modality]})
     assert (vectors.shape, vectors.dtype) == ((5, 6), np.float32)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -92,8 +92,8 @@ def test_the_vectors_do_not_depend_on_the_batch_size(make_embedder: Make, values
     @settings(max_examples=15, deadline=None)
     def check(chosen: list[int], batch_size: int) -> None:
         raw = [values[modality][i] for i in chosen]
-        alone = np.concatenate([embedder.encode(256, **{modality: [value]}) for value in raw])
-        np.testing.assert_allclose(embedder.encode(batch_size, **{modality: raw}), alone, atol=1e-5)
+        alone = np.concatenate([embedder.encode(256, "float32", **{modality: [value]}) for value in raw])
+        np.testing.assert_allclose(embedder.encode(batch_size, "float32", **{modality: raw}), alone, atol=1e-5)
 
     check()
 
@@ -101,7 +101,7 @@ def test_the_vectors_do_not_depend_on_the_batch_size(make_embedder: Make, values
 def test_the_values_embed_to_different_vectors(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder()
     for modality, raw in values.items():
-        vectors = embedder.encode(256, **{modality: raw})
+        vectors = embedder.encode(256, "float32", **{modality: raw})
         assert (np.abs(vectors[:, None] - vectors[None]).max(axis=2) > 1e-4).sum() == 5 * 4
 
 

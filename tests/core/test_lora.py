@@ -74,12 +74,12 @@ def test_it_is_the_sum_of_the_paper() -> None:
 def test_before_training_the_encoders_make_what_they_made(values: dict[str, list[Any]]) -> None:
     plain = Embedder({m: registry.create(m, name, **WIDTHS[m]) for m, name in NAMES.items()}, 6).eval()
     plain.fit_processors(values)
-    before = {m: plain.encode(256, **{m: values[m]}) for m in NAMES}
+    before = {m: plain.encode(256, "float32", **{m: values[m]}) for m in NAMES}
     for m in NAMES:
         add_lora(plain.encoder(m), LoRA(TARGETS[m]), m)
     plain.eval()
     for m in NAMES:
-        np.testing.assert_allclose(plain.encode(256, **{m: values[m]}), before[m], atol=1e-6)
+        np.testing.assert_allclose(plain.encode(256, "float32", **{m: values[m]}), before[m], atol=1e-6)
 
 
 @pytest.mark.parametrize("modality", NAMES)
@@ -109,7 +109,9 @@ def test_a_model_with_adapters_is_the_same_on_disk(values: dict[str, list[Any]],
     assert loaded.fingerprint == embedder.fingerprint
     assert loaded.lora == embedder.lora
     for m in NAMES:
-        np.testing.assert_array_equal(loaded.encode(256, **{m: values[m]}), embedder.encode(256, **{m: values[m]}))
+        np.testing.assert_array_equal(
+            loaded.encode(256, "float32", **{m: values[m]}), embedder.encode(256, "float32", **{m: values[m]})
+        )
     assert sorted(path.suffix for path in (tmp_path / "model").iterdir()) == [".json", ".safetensors"]
 
 

@@ -86,8 +86,8 @@ def test_a_loaded_model_embeds_as_the_saved_one(make_embedder: Make, values: Val
     loaded = Embedder.from_pretrained(str(tmp_path / "model"))
     assert (loaded.modalities, loaded.dim) == (["image", "graph", "text"], 6)
     for modality, raw in values.items():
-        expected = embedder.encode(256, **{modality: raw})
-        np.testing.assert_allclose(loaded.encode(256, **{modality: raw}), expected, atol=1e-6)
+        expected = embedder.encode(256, "float32", **{modality: raw})
+        np.testing.assert_allclose(loaded.encode(256, "float32", **{modality: raw}), expected, atol=1e-6)
         assert loaded.encoder(modality).settings == embedder.encoder(modality).settings
     assert not any(module.training for module in loaded.modules())
     assert loaded.fingerprint == embedder.fingerprint == pretrained.fingerprint(loaded)

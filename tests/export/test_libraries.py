@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from encoders.open_clip import OpenClipImages, OpenClipTexts
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
 from multimodal.core.lora import LoRA
 from multimodal.export.run import export
@@ -80,47 +79,6 @@ def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class Bert(Encoder):
-    """A small encoder of Hugging Face, mean-pooled, from a folder."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__()
-        from transformers import AutoModel, AutoTokenizer
-
-        self.folder, self.model = folder, AutoModel.from_pretrained(folder, local_files_only=True)
-        self.width = self.model.config.hidden_size
-        self.processor = BertTokens(AutoTokenizer.from_pretrained(folder, local_files_only=True))
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        kept = attention_mask[..., None].to(hidden.dtype)
-        return (hidden * kept).sum(dim=1) / kept.sum(dim=1)
-
-    def parts(self, library: str) -> dict[str, Any] | None:
-        if library != "sentence-transformers":
-            return None
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-        transformer: Any = Transformer(self.folder)
-        transformer.auto_model.load_state_dict(self.model.state_dict())
-        return {"modules": [transformer, Pooling(self.width)]}
-
-
-class BertTokens(Processor):
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-
-    def __call__(self, value: Any) -> str:
-        return value
-
-    def collate(self, items: Sequence[str]) -> Inputs:
-        made = self._tokenizer(list(items), padding=True, return_tensors="pt")
-        return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"]}
-
-    def examples(self) -> list[Any]:
-        return TEXTS
-
-
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -139,14 +97,18 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp", "none"])
+@pytest.mark.parametrize(("head", "pooling"), [("linear", "mean"), ("mlp", "cls"), ("none", "last"), ("none", "max")])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_sentence_transformers_loads_a_text_encoder_with_its_head(head: Any, bert: str, tmp_path: Path) -> None:
+def test_sentence_transformers_loads_a_text_encoder_with_its_head(
+    head: Any, pooling: str, bert: str, tmp_path: Path
+) -> None:
     from sentence_transformers import SentenceTransformer
 
     torch.manual_seed(4)
+    lora = {"title": LoRA(r"model\.encoder", rank=2)} if head == "mlp" else {}
     graph = registry.create("graph", "gnn", width=8, layers=1)
-    embedder = Embedder({"title": Bert(bert), "graph": graph}, 8, {"title": head}).eval()
+    title = registry.create("text", "huggingface", weights=bert, pooling=pooling)
+    embedder = Embedder({"title": title, "graph": graph}, 8, {"title": head}, lora).eval()
     for parameter in embedder.parameters():
         nn.init.normal_(parameter, std=0.3)
     exported = export(embedder, "sentence-transformers", tmp_path / "st")

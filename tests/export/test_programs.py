@@ -112,7 +112,7 @@ def test_every_encoder_makes_the_same_vectors_for_batches_of_any_size(case: str,
     processor = embedder.processors[modality]
     for chosen in (values[1:2], values[2:], values[::-1]):
         inputs = processor.collate([processor(value) for value in chosen])
-        expected = embedder.encode(256, **{modality: chosen})
+        expected = embedder.encode(256, "float32", **{modality: chosen})
         np.testing.assert_allclose(vectors(tmp_path / "out", modality, to, inputs), expected, atol=1e-4)
 
 

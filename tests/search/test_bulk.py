@@ -101,7 +101,7 @@ def test_each_row_has_the_vectors_of_encode_and_null_where_it_lacks_a_modality(
             if value is None:
                 assert cells[modality] is None
             else:
-                (expected,) = embedder.encode(256, **{modality: [value]})
+                (expected,) = embedder.encode(256, "float32", **{modality: [value]})
                 assert cells[modality] == pytest.approx(expected.tolist(), abs=1e-5)
                 assert np.linalg.norm(cells[modality]) == pytest.approx(1, abs=1e-5)
 

@@ -1,0 +1,116 @@
+"""Reading recordings: what the encoders of sound share."""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multimodal.core.errors import Unreadable, UsageError
+
+SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
+LARGEST = 1e30  # a sample; its square would overflow
+RATES = (1_000, 1_000_000)  # in Hz; no recording has another
+
+
+def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float]:
+    """A raw value -> ``(n,)`` float64, n at least 1, and the samples a second.
+
+    Channels are averaged, and what comes after ``max_seconds`` is cut.
+
+    Args:
+        value: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone: an array
+            ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
+        rate: of samples alone.
+
+    Raises:
+        Unreadable: it is none of these, damaged, or silent.
+        UsageError: the library soundfile is not installed.
+    """
+    samples, found, shown = _read(value, rate, max_seconds)
+    wave = _mono(samples, shown)
+    if not RATES[0] <= found <= RATES[1]:
+        raise Unreadable("odd sample rate", f"{shown} has {found} samples a second; give {RATES[0]} to {RATES[1]}.")
+    wave = wave[: math.ceil(max_seconds * found)]
+    if not (np.abs(wave) < LARGEST).all():
+        raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {LARGEST:g} and more.")
+    if np.abs(wave - wave.mean()).max() < SILENCE:
+        raise Unreadable("silent audio", f"{shown} is silent in its first {max_seconds:g} s.")
+    return wave, found
+
+
+def resampled(wave: np.ndarray, rate: float, wanted: int) -> np.ndarray:
+    """``(n,)`` at one rate -> ``(m,)`` float32 at another, m at least 1, by soxr."""
+    wave = wave.astype(np.float32)
+    if rate == wanted:
+        return wave
+    made = library("soxr").resample(wave, rate, wanted)
+    return made if len(made) else np.zeros(1, dtype=np.float32)  # of less than half a sample
+
+
+def library(name: str) -> Any:
+    """A library of sound, or a ``UsageError`` that says how to install it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UsageError(f"Sound needs the library {name} ({error}): pip install 'multimodal[audio]'.") from error
+
+
+def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float, str]:
+    """Samples, rate, and the value in the words of an error text."""
+    if isinstance(value, str | Path):
+        return *_decode(value, str(value), max_seconds), str(value)
+    if isinstance(value, bytes):
+        shown = f"{len(value)} bytes"
+        return *_decode(io.BytesIO(value), shown, max_seconds), shown
+    if isinstance(value, np.ndarray):
+        return value, rate, f"an array {value.shape}"
+    match value:
+        case [np.ndarray() | list() as samples, int() | float() | np.number() as found]:
+            try:
+                return np.asarray(samples), float(found), f"a pair of samples and rate {found}"
+            except ValueError as error:  # lists of unequal length
+                raise Unreadable("no samples", f"the samples are no array ({error}).") from error
+    raise Unreadable(
+        "wrong type", f"a {type(value).__name__} is no sound; give a path, bytes, (samples, rate) or an array."
+    )
+
+
+def _decode(source: str | Path | io.BytesIO, shown: str, max_seconds: float) -> tuple[np.ndarray, float]:
+    soundfile = library("soundfile")
+    with ExitStack() as opened:
+        try:
+            file: Any = source
+            if not isinstance(source, io.BytesIO):
+                # by its number: of a name soundfile takes the ending for the format, and one that is missing for damage
+                file = opened.enter_context(open(source, "rb")).fileno()
+            sound = opened.enter_context(soundfile.SoundFile(file, closefd=False))
+        except FileNotFoundError as error:
+            raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
+        except (OSError, ValueError, soundfile.SoundFileError) as error:
+            raise Unreadable("no audio file", f"{shown} is no recording that can be read ({error}).") from error
+        frames = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
+        try:
+            samples = sound.read(frames, dtype="float32")
+        except soundfile.SoundFileError as error:
+            raise Unreadable("truncated audio", f"{shown} is cut off or damaged ({error}).") from error
+        if len(samples) < frames:
+            raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
+        return samples, sound.samplerate
+
+
+def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
+    """Float64 ``(n,)``, n at least 1."""
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+        raise Unreadable(
+            "no samples", f"{shown} holds {samples.dtype} of shape {samples.shape}; give numbers (n,) or (n, channels)."
+        )
+    if not samples.size:
+        raise Unreadable("empty audio", f"{shown} has no samples.")
+    wave = samples.astype(np.float64)
+    return wave if wave.ndim == 1 else wave.mean(axis=1)
