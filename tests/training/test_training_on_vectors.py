@@ -23,6 +23,16 @@ from multimodal.training.module import EmbedderModule
 
 COLOURS = ["red", "green", "blue", "grey", "black", "white", "pink", "brown"]
 THINGS = ["fox", "dog", "cat", "hen", "owl", "elk", "bee", "ant"]
+SIF = {
+    "encoders": {
+        "text": {
+            "class_path": "word_vectors",
+            "init_args": {"weights": "words.txt", "pooling": "sif", "smoothing": 0.1},
+        }
+    },
+    "freeze": {"text": "all"},
+    "heads": {"text": "mlp", "vector": "none"},
+}
 NAMES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
 
 
@@ -30,29 +40,34 @@ NAMES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of names, and vectors that a sum of a colour and a thing tells, by key."""
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     colours, things = rng.normal(size=(8, 6)), rng.normal(size=(8, 6))
     np.save(tmp_path / "vectors.npy", (colours[:, None] + things).reshape(64, 6).astype(np.float16))
     (tmp_path / "vectors.json").write_text(json.dumps([f"k{n}" for n in range(64)]))
     rows = [f"k{n},{name},{'validation' if n % 5 == 0 else 'train'}" for n, name in enumerate(NAMES)]
+    words = [f"{word} {' '.join(map(str, rng.normal(size=16)))}" for word in (*COLOURS, *THINGS)]
+    (tmp_path / "words.txt").write_text("\n".join(words))
     (tmp_path / "names.csv").write_text("\n".join(["id,name,split", *rows, "k99,no vector,train"]) + "\n")
     return tmp_path
 
 
 def configuration(folder: Path, data: dict[str, Any], **model: Any) -> str:
-    text = {"class_path": "bag", "init_args": {"vocab_size": 200, "width": 16}}
-    vectors = {"class_path": "precomputed", "init_args": {"file": str(folder / "vectors.npy")}}
+    encoders = {"text": {"class_path": "bag", "init_args": {"vocab_size": 200, "width": 16}}}
+    encoders["vector"] = {"class_path": "precomputed", "init_args": {"file": str(folder / "vectors.npy")}}
+    encoders |= model.get("encoders", {})
     settings = {
         "run": str(folder / "run"),
         "data": {"table": str(folder / "names.csv"), "columns": {"text": "name", "vector": "id"}, "key": "id"}
         | {"split": "split", "batch_size": 16, "max_rejects": 0.05}
         | data,
-        "model": {"dim": 6, "encoders": {"text": text, "vector": vectors}, "heads": {"vector": "none"}}
+        "model": {"dim": 6, "heads": {"vector": "none"}}
         | {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}}
-        | model,
+        | model
+        | {"encoders": encoders},
         "trainer": {
-            "max_steps": 60,
-            "val_check_interval": 30,
+            "max_steps": 100,
+            "val_check_interval": 50,
             "check_val_every_n_epoch": None,
             "enable_progress_bar": False,
             "accelerator": "cpu",
@@ -68,6 +83,7 @@ def configuration(folder: Path, data: dict[str, Any], **model: Any) -> str:
     [
         pytest.param({}, {}, id="plain"),
         pytest.param({}, {"freeze": {"vector": "all"}, "rates": {"text": 1.0}, "gradient_checkpointing": True}, id="frozen"),
+        pytest.param({}, SIF, id="sif"),
         pytest.param({"micro_batch": 5}, {"heads": {}, "rates": {"vector": 0.5}, "layer_decay": {"vector": 0.9}}, id="parts"),
     ],
 )  # fmt: skip
@@ -79,7 +95,7 @@ def test_texts_learn_to_find_vectors(data: dict[str, Any], model: dict[str, Any]
     assert "unknown key" in (folder / "run" / "rejects.jsonl").read_text()
     embedder = Embedder.from_pretrained(folder / "run")
     assert not list(embedder.encoder("vector").parameters())
-    if model.get("heads") is None:
+    if model.get("heads") != {}:
         vectors = np.load(folder / "vectors.npy").astype(np.float64)
         expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         np.testing.assert_allclose(embedder.encode(vector=[f"k{n}" for n in range(64)]), expected, atol=1e-6)
