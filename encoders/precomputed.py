@@ -127,8 +127,8 @@ class VectorProcessor(Processor):
         return list(np.random.default_rng(0).normal(size=(2, self.width)))
 
     def collate(self, items: Sequence[np.ndarray]) -> Inputs:
-        """``vectors`` ``(n, width)`` float32."""
-        return {"vectors": torch.from_numpy(np.stack(items))}
+        """``numbers`` ``(n, width)`` float32."""
+        return {"numbers": torch.from_numpy(np.stack(items))}
 
     def linear_features(self) -> Any:
         """The vectors as the encoder gives them."""
@@ -202,6 +202,6 @@ class Precomputed(Encoder):
         self.processor = VectorProcessor(width, file, column, scale)
         self.settings |= {"width": width}  # a model is rebuilt where the file is not
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """``vectors`` ``(n, width)`` as they are."""
-        return vectors
+    def forward(self, numbers: Tensor) -> Tensor:
+        """``numbers`` ``(n, width)`` as they are."""
+        return numbers
