@@ -70,7 +70,7 @@ class GraphNetwork(Encoder):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers if conv != "gps" else 0))
         self.virtual = nn.ModuleList(_virtual_node(width) for _ in range(layers - 1 if virtual_node else 0))
         self.drop = nn.Dropout(drop)
-        self.pool = _pool(pooling, width)
+        self.pool = pool(pooling, width)
         self.norm = nn.LayerNorm(width)
 
     def fit(self, values: Iterable[Any]) -> None:
@@ -160,7 +160,8 @@ def set_degrees(network: nn.Module, degrees: Sequence[int]) -> None:
         scaler.avg_deg_log.data.fill_(known.init_avg_deg_log)
 
 
-def _pool(name: Pooling, width: int) -> nn.Module:
+def pool(name: Pooling, width: int) -> nn.Module:
+    """The readout: nodes ``(nodes, width)`` and the number of each one's graph -> ``(n, width)``."""
     from torch_geometric.nn import aggr
 
     if name == "attention":

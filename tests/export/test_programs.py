@@ -42,6 +42,7 @@ def gnn(conv: str, pooling: str) -> tuple[str, str, dict[str, Any], list[Any]]:
 
 
 GPS = {"node_features": 2, "edge_features": 1, "width": 8, "layers": 2, "walks": 4}
+PYG = {"in_channels": 2, "hidden_channels": 8, "num_layers": 2, "edge_dim": 1, "norm": "batch_norm"}
 PICTURES = [RNG.integers(0, 256, (9 + n, 12), dtype=np.uint8) for n in range(5)]
 CASES: dict[str, tuple[str, str, dict[str, Any], list[Any]]] = {
     "cnn": ("image", "cnn", {"size": 16}, PICTURES),
@@ -59,6 +60,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[Any]]] = {
     "pna": gnn("pna", "mean"),
     "gps": ("graph", "gps", {**GPS, "attention": "multihead"}, graphs(1)),
     "performer": ("graph", "gps", {**GPS, "attention": "performer"}, graphs(1)),
+    "pyg": ("graph", "pyg", {"arch": "PNA", "config": PYG}, graphs(1)),
     "molecule gps": ("graph", "molecule", {"conv": "gps", "walks": 4, "width": 8, "layers": 2}, SMILES),
     "precomputed": ("vector", "precomputed", {"width": 3}, list(RNG.normal(size=(5, 3)))),
     "word vectors": ("text", "word_vectors", {"width": 8, "vocab_size": 5, "pooling": "sif"}, TEXTS),
@@ -93,7 +95,7 @@ def vectors(folder: Path, modality: str, to: str, inputs: dict[str, Tensor]) -> 
     return np.asarray(session.run(None, {i.name: inputs[i.name].numpy() for i in session.get_inputs()})[0])
 
 
-SLOW = ["drawing", "gin", "gat", "gcn", "sage", "pna", "performer", "molecule gps"]
+SLOW = ["drawing", "gin", "gat", "gcn", "sage", "pna", "performer", "molecule gps", "pyg"]
 
 
 @pytest.mark.parametrize(
