@@ -8,8 +8,9 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, PathDistribution
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,13 @@ def test_the_size_of_an_encoder_that_needs_a_file_is_not_told(called: Called) ->
 
 
 def test_an_extra_that_is_not_installed_is_told_with_its_command(
-    called: Called, monkeypatch: pytest.MonkeyPatch
+    called: Called, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    info = tmp_path / "multimodal-0.1.0.dist-info"  # whatever metadata this checkout was installed with
+    info.mkdir()
+    (info / "METADATA").write_text("Name: multimodal\nVersion: 0.1.0\nRequires-Dist: rdkit; extra == 'molecules'\n")
+    point = SimpleNamespace(value="encoders", dist=PathDistribution(info))
+    monkeypatch.setattr(extras, "entry_points", lambda group: [point])
     install = "pip install 'multimodal[molecules]'"
     (entry,) = json.loads(called("encoders", "--json", "--name", "molecule"))
     assert (entry["extra"], entry["install"], entry["missing"]) == ("molecules", install, [])
