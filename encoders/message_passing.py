@@ -106,7 +106,7 @@ class GraphNetwork(Encoder):
                 everywhere = everywhere + self.drop(self.virtual[layer - 1](mean))
                 nodes = nodes + everywhere[graph]
             if room is not None:
-                nodes = conv(nodes, edge_index, places, *room, **edges)
+                nodes = conv(nodes, edge_index, *room, **edges)
             else:
                 norm = self.norms[layer]
                 nodes = nodes + self.drop(nn.functional.gelu(conv(norm(nodes), edge_index, **edges)))

@@ -115,13 +115,9 @@ class VectorProcessor(Processor):
             return _checked(_of_npy(value), self.width)
         try:
             given = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value)
-            if given.dtype.kind not in "fiu":
-                raise TypeError(f"{type(value).__name__} of {given.dtype}")
-            with np.errstate(over="ignore"):  # infinite is refused below
-                vector = given.astype(np.float32)
         except (TypeError, ValueError) as error:
             raise Unreadable("not a vector", f"the value is no list of numbers ({error}).") from error
-        return _checked(vector, self.width)
+        return _checked(given, self.width)
 
     def examples(self) -> list[Any]:
         return list(np.random.default_rng(0).normal(size=(2, self.width)))
@@ -144,18 +140,22 @@ def _stacked(values: Sequence[Any], processor: VectorProcessor) -> np.ndarray:
 def _of_npy(value: str | Path | bytes) -> np.ndarray:
     what = "the value" if isinstance(value, bytes) else str(value)
     try:
-        source = io.BytesIO(value) if isinstance(value, bytes) else value
-        vector = np.load(source, allow_pickle=False)
-        return vector.astype(np.float32)
+        if isinstance(value, bytes):
+            return np.asarray(np.load(io.BytesIO(value), allow_pickle=False))
+        return np.asarray(np.load(value, mmap_mode="r", allow_pickle=False))  # its shape is looked at before it is read
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"the vector {what} cannot be read: {error.strerror}.") from error
-    except (OSError, ValueError, TypeError, EOFError, AttributeError) as error:  # an .npz is no array
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise Unreadable("not a vector", f"{what} is no .npy file of numbers ({error}).") from error
 
 
 def _checked(vector: np.ndarray, width: int) -> np.ndarray:
+    if vector.dtype.kind not in "fiu" and vector.size:
+        raise Unreadable("not a vector", f"the value is no list of numbers, but of {vector.dtype}.")
     if vector.shape != (width,):
         raise Unreadable("wrong width", f"the vector has shape {vector.shape}, not ({width},).")
+    with np.errstate(over="ignore"):
+        vector = np.array(vector, dtype=np.float32)
     if not np.isfinite(vector).all():
         raise Unreadable("not finite", "the vector holds NaN or infinite numbers, or some too large for float32.")
     return vector

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
@@ -114,6 +115,8 @@ def _of_npy(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa
     if column is not None:
         raise UsageError(f"precomputed: {path} holds one array, so there is no column {column!r}; leave it out.")
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    if vectors.dtype.kind not in "fiu":
+        raise TypeError(f"it holds {vectors.dtype}, no numbers")
     return vectors.shape, vectors.__getitem__, _beside(path)
 
 
@@ -150,9 +153,11 @@ def _of_parquet(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf
     chosen = _chosen(path, column, lists)
     digest = sha256(json.dumps([str(path.absolute()), chosen, *map(_state, parts)]).encode()).hexdigest()[:32]
     copy = default_cache() / "vectors" / digest
-    if not copy.exists():
-        with replace_folder(copy, marker=COPIED_VECTORS) as new:
-            _copy(path, parts, chosen, new)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{copy}.lock"):  # of several processes one makes it
+        if not copy.exists():
+            with replace_folder(copy, marker=COPIED_VECTORS) as new:
+                _copy(path, parts, chosen, new)
     with pa.memory_map(str(copy / COPIED_KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all().column(KEY)
     vectors = np.load(copy / COPIED_VECTORS, mmap_mode="r", allow_pickle=False)

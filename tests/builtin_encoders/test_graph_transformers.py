@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GPSConv, PNAConv
 from torch_geometric.utils import degree
 
+from encoders.global_attention import Room, layout
 from encoders.gps import GPS
 from encoders.graph import GNN
 from encoders.message_passing import GraphNetwork
@@ -46,7 +47,7 @@ def graph(nodes: int, edges: int, seed: int = 0) -> Graph:
     }
 
 
-SEVERAL = [graph(4, 7, 1), graph(1, 0, 2), graph(6, 9, 3), graph(3, 2, 4)]
+SEVERAL = [graph(4, 7, 1), graph(70, 90, 5), graph(1, 0, 2), graph(6, 9, 3), graph(3, 2, 4), graph(40, 60, 6)]
 
 
 def gps(attention: Any = "multihead", edges: int = EDGE, **changes: Any) -> GPS:
@@ -200,15 +201,32 @@ def test_the_numbers_of_the_nodes_do_not_matter(make: Any) -> None:
     check()
 
 
+@given(sizes=st.lists(st.integers(1, 200), min_size=1, max_size=9))
+@settings(max_examples=30, deadline=None)
+def test_every_node_has_its_place_beside_those_of_its_graph(sizes: list[int]) -> None:
+    counts = torch.tensor(sizes)
+    graph = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    within = torch.minimum(torch.arange(max(sizes)), counts[:, None] - 1)
+    rooms, place = layout((counts.cumsum(0) - counts)[:, None] + within, counts, graph)
+    flat = torch.cat([room.places.flatten() for room in rooms])
+    assert torch.equal(flat[place], torch.arange(sum(sizes)))
+    assert torch.equal(torch.cat([room.there.flatten() for room in rooms]).nonzero().flatten(), place.sort().values)
+    for room in rooms:
+        numbers = torch.where(room.there, graph[room.places], graph[room.places[:, :1]])
+        assert (numbers == numbers[:, :1]).all()  # a row is a graph
+        assert room.places.shape[1] <= max(32, 2 * int(room.there.sum(dim=1).min()))
+
+
 def test_far_nodes_are_seen_and_walks_tell_rings_from_lines() -> None:
     apart = {"x": torch.zeros(4, NODE), "edge_index": torch.tensor([[0], [1]]), "edge_attr": torch.zeros(1, EDGE)}
     moved = apart | {"x": torch.cat([torch.zeros(3, NODE), torch.ones(1, NODE)])}
     encoder = gps(layers=1, walks=0)
     inputs = [encoder.processor.collate([encoder.processor(some)]) for some in (apart, moved)]
-    before, after = (encoder.convs[0](
-        encoder.nodes(i["x"]), i["edge_index"], i["places"], torch.ones(1, 4, dtype=torch.bool), torch.arange(4),
-        edge_attr=i["edge_attr"],
-    ) for i in inputs)  # fmt: skip
+    room, place = Room(torch.arange(4)[None], torch.ones(1, 4, dtype=torch.bool)), torch.arange(4)
+    before, after = (
+        encoder.convs[0](encoder.nodes(i["x"]), i["edge_index"], [room], place, edge_attr=i["edge_attr"])
+        for i in inputs
+    )
     assert (before[0] - after[0]).abs().max() > 1e-3
     ring = {"x": torch.zeros(6, NODE), "edge_index": torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 0, 4, 5, 3]])}
     longer = ring | {"edge_index": torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])}
