@@ -56,8 +56,8 @@ class GlobalLayer(nn.Module):
         return last(both + mlp(both))
 
     def _attend(self, dense: Tensor, there: Tensor) -> Tensor:
-        attention = self.gps.attn
-        if isinstance(attention, nn.MultiheadAttention):
+        attention = self.gps.get_submodule("attn")
+        if self.gps.attn_type == "multihead":  # perhaps with adapters around it
             return attention(dense, dense, dense, key_padding_mask=~there, need_weights=False)[0]
         return _performer(attention, dense, there)
 

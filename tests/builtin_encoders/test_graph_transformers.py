@@ -26,6 +26,8 @@ from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.layers import layers
+from multimodal.core.lora import LoRA
+from multimodal.training.recomputing import recompute_activations
 
 NODE, EDGE = 3, 2
 SMILES = ["CC(=O)O", "c1ccccc1", "C", "C[C@H](N)C(=O)O.Cl", "CC(=O)Oc1ccccc1C(=O)O"]
@@ -263,6 +265,26 @@ def test_layers_are_found_from_the_input_to_the_output() -> None:
     assert tops[1] == {"convs.0"}
     assert "convs.1" in tops[2]
     assert len(tops) == 3
+
+
+@pytest.mark.parametrize("attention", ["multihead", "performer"])
+def test_adapters_and_recomputing_go_with_it(attention: Any) -> None:
+    torch.manual_seed(3)
+    encoder = gps(attention)
+    inputs = encoder.processor.collate([encoder.processor(some) for some in SEVERAL])
+    target = torch.randn(len(SEVERAL), 8)
+    gradients = []
+    for recompute in (False, True):
+        if recompute:
+            recompute_activations([encoder])
+        encoder.train().zero_grad()
+        (encoder(**inputs) * target).sum().backward()
+        gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
+    torch.testing.assert_close(gradients[0], gradients[1])
+    embedder = Embedder({"graph": encoder}, 4, lora={"graph": LoRA(targets="convs.*", rank=2)})
+    (embedder.features("graph", inputs) * target).sum().backward()
+    trained = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert any("attn" in name for name in trained)
 
 
 # -- molecules
