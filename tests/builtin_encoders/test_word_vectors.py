@@ -256,3 +256,17 @@ def test_a_width_that_the_file_has_not_and_a_model_without_tokens_are_refused(pa
         WordVectors(width=3).fit(TEXTS)
     with pytest.raises(UsageError, match="no word of the training texts is in the table"):
         WordVectors(str(path), pooling="sif").fit(["nothing", "here"])
+
+
+def test_means_are_those_of_sentence_transformers(path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    from sentence_transformers.sentence_transformer.modules import Pooling, WordEmbeddings
+    from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
+
+    words = WordEmbeddings.from_text_file(str(path), tokenizer=WhitespaceTokenizer(stop_words=[]))
+    theirs, pooling = words.eval(), Pooling(3, "mean")
+    texts = ["the fox", "dog the dog Paris", "café and fox", "fox"]
+    tokens = theirs.preprocess(texts)
+    with torch.no_grad():
+        expected = pooling(theirs(tokens))["sentence_embedding"].numpy()
+    np.testing.assert_allclose(features(WordVectors(str(path)), *texts), expected, atol=1e-5)
