@@ -33,8 +33,8 @@ def mel_filters(mels: int, bins: int, rate: int) -> Tensor:
         ``(bins, mels)`` float32, for the frequencies ``rate / 2 * k / (bins - 1)``.
     """
     top = 2595 * math.log10(1 + rate / 2 / 700)
-    corners = 700 * (10 ** (torch.linspace(0, top, mels + 2, dtype=torch.float64) / 2595) - 1)
-    frequencies = torch.linspace(0, rate / 2, bins, dtype=torch.float64)[:, None]
+    corners = 700 * (10 ** (torch.linspace(0, top, mels + 2, dtype=torch.float64, device="cpu") / 2595) - 1)
+    frequencies = torch.linspace(0, rate / 2, bins, dtype=torch.float64, device="cpu")[:, None]
     low, middle, high = corners[:-2], corners[1:-1], corners[2:]
     rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
     return torch.minimum(rising, falling).clamp(min=0).float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from encoders.graph_files import of_node_link, read_graph_file
 from encoders.message_passing import Conv, GraphNetwork, Pooling
+from encoders.structure import StructureProcessor
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
@@ -113,11 +114,12 @@ class GNN(GraphNetwork):
     """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
 
     Args:
-        conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022; edge
-            features used if there are any), "gcn" (Kipf and Welling 2017) or "sage" (Hamilton et al. 2017).
+        conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "gcn"
+            (Kipf and Welling 2017), "sage" (Hamilton et al. 2017) or "pna" (Corso et al. 2020), which learns the degrees of
+            the training graphs. gat and pna use edge features if there are any.
         pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the nodes become one vector.
         node_features: columns of the graph's ``x``.
-        edge_features: columns of its ``edge_attr``; 0: none. Only gine and gat see them.
+        edge_features: columns of its ``edge_attr``; 0: none. Only gine, gat and pna see them.
         width: width of the nodes and of the features.
         layers: number of message-passing layers.
         drop: dropout after each.
@@ -134,11 +136,14 @@ class GNN(GraphNetwork):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
+        if conv not in get_args(Conv):
+            raise UsageError(f"GNN: conv {conv!r} is none of {', '.join(get_args(Conv))}.")
         if conv == "gine" and edge_features < 1:
             raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
         self.width = width
-        uses_edges = conv in ("gine", "gat") and edge_features > 0
-        self.processor = GraphProcessor(node_features, edge_features if uses_edges else 0)
+        uses_edges = conv in ("gine", "gat", "pna") and edge_features > 0
+        graphs = GraphProcessor(node_features, edge_features if uses_edges else 0)
+        self.processor = StructureProcessor(graphs, degrees=True) if conv == "pna" else graphs
         self.nodes = nn.Sequential(nn.Linear(node_features, width), nn.GELU(), nn.Linear(width, width))
         self._set_layers(conv, pooling, width, layers, drop, edge_features if uses_edges else None)
 

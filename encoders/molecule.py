@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.message_passing import EdgeConv, GraphNetwork, Pooling, node_graphs
+from encoders.structure import StructureProcessor
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
@@ -225,11 +226,13 @@ class MoleculeGNN(GraphNetwork):
     projected to ``count_width`` and stand beside the readout of the network.
 
     Args:
-        conv: "gine" (Hu et al. 2020) or "gat" (GATv2, Brody et al. 2022), both with the bonds' features.
+        conv: "gine" (Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "pna" (Corso et al. 2020), all with the bonds'
+            features; or "gps" (Rampášek et al. 2022), gine and attention over all atoms side by side.
         pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the atoms become one vector.
         width: width of the atoms.
         layers: number of message-passing layers.
         virtual_node: one more node a molecule, which hears and tells all atoms between the layers (Gilmer et al. 2017).
+        walks: steps of random walks that tell atoms where they are, as in the encoder ``gps``; 0: none.
         drop: dropout after each layer.
         bits: places of the hashed fragments; 0: no counts stand beside the network.
         radius: of the fragments, in bonds.
@@ -245,6 +248,7 @@ class MoleculeGNN(GraphNetwork):
         width: int = 256,
         layers: int = 4,
         virtual_node: bool = False,
+        walks: int = 0,
         drop: float = 0.0,
         bits: int = 2048,
         radius: int = 2,
@@ -255,22 +259,31 @@ class MoleculeGNN(GraphNetwork):
         super().__init__()
         if conv not in get_args(EdgeConv):
             raise UsageError(f"MoleculeGNN: conv {conv!r} is none of {', '.join(get_args(EdgeConv))}.")
-        if bits < 0 or radius < 0:
-            raise UsageError(f"MoleculeGNN: bits {bits} and radius {radius} must be at least 0.")
+        if bits < 0 or radius < 0 or walks < 0:
+            raise UsageError(f"MoleculeGNN: bits {bits}, radius {radius} and walks {walks} must be at least 0.")
         need_rdkit()
-        self.processor = MoleculeProcessor(bits, radius)
+        molecules = MoleculeProcessor(bits, radius)
+        needs = {"walks": walks, "places": conv == "gps", "degrees": conv == "pna"}
+        self.processor = StructureProcessor(molecules, **needs) if any(needs.values()) else molecules
         self.atoms = _CategoryEmbedding(list(ATOM_COLUMNS.values()), width)
         self.bonds = _CategoryEmbedding(list(BOND_COLUMNS.values()), width)
-        self._set_layers(conv, pooling, width, layers, drop, width, virtual_node)
+        self._set_layers(conv, pooling, width, layers, drop, width, virtual_node, walks)
         categories = self.atoms.size + self.bonds.size + TOTALS
         self.counts = Counts(categories, bits, count_width, input_drop, count_drop) if bits else None
         self.width = width + count_width if bits else width
 
     def forward(
-        self, atoms: Tensor, bonds: Tensor, edge_index: Tensor, sizes: Tensor, counts: Tensor | None = None
+        self,
+        atoms: Tensor,
+        bonds: Tensor,
+        edge_index: Tensor,
+        sizes: Tensor,
+        counts: Tensor | None = None,
+        walks: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """The disjoint union of n molecules, as ``MoleculeProcessor.collate`` makes it -> ``(n, width)``."""
-        features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds))
+        """The disjoint union of n molecules, as the processor's ``collate`` makes it -> ``(n, width)``."""
+        features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds), walks, places)
         if self.counts is None or counts is None:
             return features
         graph, n = node_graphs(sizes, atoms.shape[0]), sizes.shape[0]

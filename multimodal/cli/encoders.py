@@ -3,31 +3,87 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 from multimodal.cli.main import parser
 
+if TYPE_CHECKING:
+    from multimodal.core.registry import Registration
+
 
 def run(command: str, arguments: list[str]) -> None:
-    p = parser(command, "List the registered encoders with the parameters of their constructors.")
+    p = parser(command, "List the registered encoders with the parameters of their constructors and what they need.")
     p.add_argument("--modality", help="only those of one modality")
+    p.add_argument("--name", help="only those of one name")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
     from multimodal.core.errors import UsageError, suggest
     from multimodal.core.registry import registrations
 
+    everything = registrations()
     found = registrations(options.modality)
     if not found:
-        modalities = sorted({r.modality for r in registrations()})
+        modalities = sorted({r.modality for r in everything})
         raise UsageError(f"No encoder is registered for {options.modality!r}.{suggest(options.modality, modalities)}")
+    if options.name:
+        known = sorted({r.name for r in found})
+        found = [r for r in found if r.name == options.name]
+        if not found:
+            raise UsageError(f"No encoder is registered as {options.name!r}.{suggest(options.name, known)}")
+    told = [_told(r) for r in found]
     if options.json:
-        print(json.dumps([
-            {"modality": r.modality, "name": r.name, "class": r.class_path, "extra": r.extra, "parameters": r.parameters()}
-            for r in found
-        ], indent=1))  # fmt: skip
+        print(json.dumps(told, indent=1))
         return
-    for r in found:
-        needs = f"  (needs multimodal[{r.extra}])" if r.extra else ""
-        print(f"{r.modality} {r.name}: {r.summary}{needs}")
-        for name, default in r.parameters().items():
+    for entry in told:
+        print(_line(entry))
+        for name, default in entry["parameters"].items():
             print(f"    {name} = {json.dumps(default)}")
+
+
+def _told(registration: Registration) -> dict[str, Any]:
+    from multimodal.core.extras import extra_of
+
+    extra = extra_of(registration)
+    return {
+        "modality": registration.modality,
+        "name": registration.name,
+        "class": registration.class_path,
+        "summary": registration.summary,
+        "extra": registration.extra,
+        "missing": [] if extra is None else list(extra.missing),
+        "install": None if extra is None else extra.install,
+        "parameters": registration.parameters(),
+        **_measured(registration),
+    }
+
+
+def _measured(registration: Registration) -> dict[str, int | None]:
+    """The number of weights and the width of the encoder with its defaults; None where these do not tell.
+
+    It is built on torch's meta device, where weights take no memory and no time.
+    """
+    import torch
+
+    unknown: dict[str, int | None] = {"weights": None, "width": None}
+    defaults = registration.parameters()
+    if "required" in defaults.values() or defaults.get("weights") is not None:  # published weights are not fetched here
+        return unknown
+    try:
+        with torch.device("meta"):
+            encoder = registration.cls()
+        return {"weights": sum(p.numel() for p in encoder.parameters()), "width": encoder.width}
+    except Exception:  # a source is missing, an extra, or a constructor looks at numbers
+        return unknown
+
+
+def _line(entry: dict[str, Any]) -> str:
+    size = "weights and width as its settings are"
+    if entry["weights"] is not None:
+        size = f"{entry['weights']:,} weights, {entry['width']} features"
+    needs = ""
+    if entry["missing"]:
+        needs = f"; needs {', '.join(entry['missing'])}, not installed: {entry['install']}"
+    elif entry["extra"]:
+        needs = f"; needs [{entry['extra']}], installed"
+    return f"{entry['modality']} {entry['name']}: {entry['summary']}\n    ({size}{needs})"

@@ -86,7 +86,8 @@ class Embedder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        weights = chain(self.parameters(), self.buffers())
+        return next(weights, torch.empty(0, device="cpu")).device  # vectors as they are need no weights
 
     def encoder(self, modality: str) -> Encoder:
         """The encoder of a modality; a ``UsageError`` that names those there are if it has none."""
@@ -213,7 +214,7 @@ class Embedder(nn.Module):
         """Let each processor learn from its modality's raw values (of the training split)."""
         for modality in dict.fromkeys(self.shared.get(m, m) for m in values):
             raw = [values[m] for m in self.modalities_of(modality) if m in values]
-            self.encoder(modality).processor.fit(chain.from_iterable(raw))
+            self.encoder(modality).fit(chain.from_iterable(raw))
 
     @property
     def fingerprint(self) -> str:

@@ -95,6 +95,10 @@ class Encoder(nn.Module, ABC):
     def forward(self, **inputs: Tensor) -> Tensor:
         """The tensors of ``processor.collate`` for n items -> features ``(n, width)``."""
 
+    def fit(self, values: Iterable[Any]) -> None:
+        """Learn from the raw values of the training split: what the processor learns, and buffers that depend on it."""
+        self.processor.fit(values)
+
     def parts(self, library: str) -> dict[str, Any] | None:
         """What of this encoder a library's own format consists of, for export; None: it is no encoder of that library.
 

@@ -22,7 +22,8 @@ class Freezing:
             by the step from which they hold, before which nothing is frozen.
 
     Attributes:
-        throughout: the modalities whose encoder is frozen as a whole at every step.
+        throughout: the modalities whose encoder is frozen as a whole at every step; not those without weights, which cost
+            nothing to run.
 
     Raises:
         UsageError: an unknown modality, a pattern that matches nothing, an encoder that has adapters, a negative step.
@@ -45,7 +46,7 @@ class Freezing:
         self.throughout = frozenset(
             sharing
             for m, stages in self._stages.items()
-            if set(stages.values()) == {"all"} and 0 in stages
+            if set(stages.values()) == {"all"} and 0 in stages and self._frozen[m, "all"]
             for sharing in embedder.modalities_of(m)
         )
         self._number = -1

@@ -18,7 +18,7 @@ from encoders.graph import GNN, GraphProcessor
 from multimodal.core import registry
 from multimodal.core.errors import MultimodalError, UsageError
 
-Conv = Literal["gin", "gine", "gat", "gcn", "sage"]
+Conv = Literal["gin", "gine", "gat", "gcn", "sage", "pna"]
 Pooling = Literal["sum", "mean", "max", "attention"]
 NODE, EDGE = 3, 2
 Graph = dict[str, Any]
@@ -27,7 +27,9 @@ every_pooling = pytest.mark.parametrize("pooling", get_args(Pooling))
 
 
 def gnn(conv: Conv = "gine", pooling: Pooling = "attention") -> GNN:
-    return GNN(conv, pooling, NODE, EDGE, width=8, layers=2).eval()
+    encoder = GNN(conv, pooling, NODE, EDGE, width=8, layers=2).eval()
+    encoder.fit([small()])
+    return encoder
 
 
 @st.composite
@@ -86,7 +88,7 @@ def test_edge_features_are_read_only_where_they_are_used() -> None:
     del graph["edge_attr"]
     for conv in ("gin", "gcn", "sage"):
         assert set(gnn(conv).processor(graph)) == {"x", "edge_index"}
-    for conv in ("gine", "gat"):
+    for conv in ("gine", "gat", "pna"):
         with pytest.raises(MultimodalError, match="has no 'edge_attr'"):
             gnn(conv).processor(graph)
 
@@ -279,7 +281,7 @@ def test_nodes_edges_and_the_edge_features_in_use_all_matter(conv: Conv) -> None
     moved = {name: float((features(encoder, v) - features(encoder, path)).abs().max()) for name, v in variants.items()}
     assert moved["x"] > 1e-3
     assert moved["edge_index"] > 1e-4
-    assert moved["edge_attr"] > 1e-5 if conv in ("gine", "gat") else moved["edge_attr"] == 0
+    assert moved["edge_attr"] > 1e-5 if conv in ("gine", "gat", "pna") else moved["edge_attr"] == 0
 
 
 @pytest.mark.parametrize(("pooling", "reduce"), [("sum", np.sum), ("mean", np.mean), ("max", np.max)])
@@ -300,7 +302,7 @@ def test_edge_features_are_optional_for_attention() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        pytest.param({"conv": "ginn"}, r"conv 'ginn' is none of gin, gine, gat, gcn, sage", id="conv unknown"),
+        pytest.param({"conv": "ginn"}, r"conv 'ginn' is none of gin, gine, gat, gcn, sage, pna", id="conv unknown"),
         pytest.param({"pooling": "average"}, r"pooling 'average' is none of .*mean", id="pooling unknown"),
         pytest.param({"edge_features": 0}, r"gine needs edge_features, got 0", id="gine without edge features"),
         pytest.param({"edge_features": -1}, r"gine needs edge_features, got -1", id="edge features negative"),

@@ -269,7 +269,7 @@ def test_a_missing_rdkit_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
         ({"conv": "gin"}, "conv 'gin' is none of gine, gat"),
         ({"pooling": "average"}, "pooling 'average' is none of"),
         ({"conv": "gat", "width": 10}, "multiple of its 4 heads"),
-        ({"bits": -1}, "bits -1 and radius 2 must be at least 0"),
+        ({"bits": -1}, "bits -1, radius 2 and walks 0 must be at least 0"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:

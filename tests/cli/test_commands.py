@@ -8,7 +8,9 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, PathDistribution
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from encoders.bag_of_words import BagOfWords
 from encoders.image import CNN
 from multimodal.cli.main import main
+from multimodal.core import extras
 from multimodal.core.embedder import Embedder
 from multimodal.core.registry import registrations
 from multimodal.data.of_run import data_of
@@ -65,6 +69,47 @@ def test_encoders_are_told_to_people_with_their_parameters(called: Called) -> No
     assert [line for line in lines if line.startswith("image cnn: A residual network")]
     assert '    arch = "resnet18"' in lines
     assert "    drop = 0.0" in lines
+
+
+def test_encoders_of_one_name_tell_their_size(called: Called) -> None:
+    (bag,) = json.loads(called("encoders", "--json", "--modality", "text", "--name", "bag"))
+    built = BagOfWords()
+    assert (bag["weights"], bag["width"]) == (sum(p.numel() for p in built.parameters()), built.width)
+    assert (bag["extra"], bag["install"], bag["missing"]) == (None, None, [])
+    shown = called("encoders", "--modality", "text", "--name", "bag").splitlines()
+    assert shown[1] == "    (10,240,512 weights, 256 features)"
+    assert {e["modality"] for e in json.loads(called("encoders", "--json", "--name", "precomputed"))} > {
+        "image",
+        "audio",
+    }
+
+
+def test_the_size_of_an_encoder_that_needs_a_file_is_not_told(called: Called) -> None:
+    (entry,) = json.loads(called("encoders", "--json", "--name", "word_vectors"))
+    assert (entry["weights"], entry["width"]) == (None, None)
+    assert "(weights and width as its settings are)" in called("encoders", "--name", "word_vectors")
+
+
+def test_an_extra_that_is_not_installed_is_told_with_its_command(
+    called: Called, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = tmp_path / "multimodal-0.1.0.dist-info"  # whatever metadata this checkout was installed with
+    info.mkdir()
+    (info / "METADATA").write_text("Name: multimodal\nVersion: 0.1.0\nRequires-Dist: rdkit; extra == 'molecules'\n")
+    point = SimpleNamespace(value="encoders", dist=PathDistribution(info))
+    monkeypatch.setattr(extras, "entry_points", lambda group: [point])
+    install = "pip install 'multimodal[molecules]'"
+    (entry,) = json.loads(called("encoders", "--json", "--name", "molecule"))
+    assert (entry["extra"], entry["install"], entry["missing"]) == ("molecules", install, [])
+    assert "features; needs [molecules], installed)" in called("encoders", "--name", "molecule")
+
+    def lacking(name: str) -> Any:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(extras, "distribution", lacking)
+    (entry,) = json.loads(called("encoders", "--json", "--name", "molecule"))
+    assert (entry["install"], entry["missing"]) == (install, ["rdkit"])
+    assert f"; needs rdkit, not installed: {install})" in called("encoders", "--name", "molecule")
 
 
 # -- evaluate

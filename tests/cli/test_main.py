@@ -21,7 +21,7 @@ OPTIONS = {  # command -> what its help has to name
     "test": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "predict": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "pretrain": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
-    "encoders": ["--modality", "--json"],
+    "encoders": ["--modality", "--name", "--json"],
     "prepare": [
         *("TABLE", "--out", "--columns.MODALITY", "--key", "--group", "--split", "--max_rejects", "--json"),
         *("--format", "--shard_rows", "--shares", "--balance", "--near", "--near_bits", "--seed"),
@@ -128,6 +128,7 @@ def places(run: Path, index: Path, embeddings: Path, tmp_path_factory: pytest.Te
 FAILURES = [
     ("serch {run} {index}", 2, "no command 'serch'. Did you mean 'search'?"),
     ("encoders --modality imag", 2, "for 'imag'. Did you mean 'image'?"),
+    ("encoders --modality graph --name molecul", 2, "as 'molecul'. Did you mean 'molecule'?"),
     ("evaluate {run} --split tests", 2, "no split 'tests'"),
     ("evaluate {run} --data glyph", 2, "no table 'glyph': no file or folder of that name. Did you mean 'glyphs'?"),
     ("evaluate {run} --data {tmp}/broken.yaml", 1, "broken.yaml"),

@@ -46,6 +46,8 @@ CLIP = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8},
     "text_cfg": {"context_length": 20, "width": 16, "heads": 2, "layers": 2},
 }
+GPS = {"node_features": 2, "edge_features": 1, "width": 8, "layers": 2, "walks": 4}
+PYG = {"in_channels": 2, "hidden_channels": 8, "num_layers": 2, "edge_dim": 1, "norm": "batch_norm"}
 PICTURES = [RNG.integers(0, 256, (9 + n, 12), dtype=np.uint8) for n in range(5)]
 CASES: dict[str, tuple[str, str, dict[str, Any], list[Any]]] = {
     "cnn": ("image", "cnn", {"size": 16}, PICTURES),
@@ -69,6 +71,13 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[Any]]] = {
         PICTURES,
     ),
     "sage": gnn("sage", "attention"),
+    "pna": gnn("pna", "mean"),
+    "gps": ("graph", "gps", {**GPS, "attention": "multihead"}, graphs(1)),
+    "performer": ("graph", "gps", {**GPS, "attention": "performer"}, graphs(1)),
+    "pyg": ("graph", "pyg", {"arch": "PNA", "config": PYG}, graphs(1)),
+    "molecule gps": ("graph", "molecule", {"conv": "gps", "walks": 4, "width": 8, "layers": 2}, SMILES),
+    "precomputed": ("vector", "precomputed", {"width": 3}, list(RNG.normal(size=(5, 3)))),
+    "word vectors": ("text", "word_vectors", {"width": 8, "vocab_size": 5, "pooling": "sif"}, TEXTS),
 }
 
 
@@ -78,6 +87,8 @@ def embedder_of(case: str, **settings: Any) -> tuple[Embedder, str, list[Any]]:
     if case == "tabular":
         modality, name = next((r.modality, r.name) for r in registry.registrations() if r.cls.__name__ == "TabularMLP")
     embedder = Embedder({modality: registry.create(modality, name, **given)}, 6, **settings)
+    if case == "word vectors":  # as a file would have told
+        embedder.processors[modality].load_state({"words": ["fox", "brown", "and", "over", "dogs"]})
     embedder.fit_processors({modality: values})
     for module in embedder.modules():  # as after some training
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -98,7 +109,7 @@ def vectors(folder: Path, modality: str, to: str, inputs: dict[str, Tensor]) -> 
     return np.asarray(session.run(None, {i.name: inputs[i.name].numpy() for i in session.get_inputs()})[0])
 
 
-SLOW = ["drawing", "gin", "gat", "gcn", "sage"]
+SLOW = ["drawing", "gin", "gat", "gcn", "sage", "pna", "performer", "molecule gps", "pyg"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""What layers of graphs ask of the graphs' structure, beside nodes and edges: random walks, degrees, places of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
+
+COUNTED_GRAPHS = 100_000  # the first of the training split tell the degrees
+DENSE_NODES = 300  # of larger graphs few nodes are met on a walk
+
+
+class StructureProcessor(Processor):
+    """A processor of graphs, and beside its items what their structure tells.
+
+    Args:
+        graphs: learns nothing by ``fit``, and makes ``edge_index`` ``(2, edges)`` and ``sizes`` ``(n,)`` among its inputs.
+        walks: steps of the walks of ``random_walks``; 0: none.
+        places: whether layers look at all nodes of a graph at once.
+        degrees: whether ``fit`` counts the degrees of the nodes.
+    """
+
+    def __init__(self, graphs: Processor, walks: int = 0, places: bool = False, degrees: bool = False) -> None:
+        self.graphs, self.walks, self.places, self.counts_degrees = graphs, walks, places, degrees
+        self.reads_files = graphs.reads_files
+        self.degrees: list[int] = []
+
+    def fit(self, values: Iterable[Any]) -> None:
+        """``degrees``: how many nodes have 0, 1, 2, ... edges that end there, in the first 100,000 graphs."""
+        if not self.counts_degrees:
+            return
+        counts = np.zeros(1, dtype=np.int64)
+        for inputs in islice(self._readable(values), COUNTED_GRAPHS):
+            of_nodes = np.bincount(inputs["edge_index"][1].numpy(), minlength=int(inputs["sizes"][0]))
+            found = np.bincount(of_nodes, minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
+        if not counts.any():
+            raise UsageError("the training split has no graph to learn the degrees of nodes from.")
+        self.degrees = counts.tolist()
+
+    def _readable(self, values: Iterable[Any]) -> Iterable[Inputs]:
+        for value in values:
+            with suppress(Unreadable):  # the reader skips this row
+                yield self.graphs.collate([self.graphs(value)])
+
+    def state(self) -> dict[str, Any]:
+        return {"degrees": self.degrees} if self.degrees else {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.degrees = list(state.get("degrees", []))
+
+    def __call__(self, value: Any) -> tuple[Any, Tensor | None]:
+        """The graph's item, and ``(nodes, walks)`` float32 of its walks."""
+        if self.counts_degrees and not self.degrees:
+            raise UsageError(
+                "the degrees of nodes have not been counted; call fit_processors, train, or load a trained model."
+            )
+        item = self.graphs(value)
+        if not self.walks:
+            return item, None
+        inputs = self.graphs.collate([item])
+        return item, random_walks(inputs["edge_index"].numpy(), int(inputs["sizes"][0]), self.walks)
+
+    def augment(self, item: tuple[Any, Tensor | None], rng: np.random.Generator) -> tuple[Any, Tensor | None]:
+        graph, walks = item
+        return self.graphs.augment(graph, rng), walks
+
+    def examples(self) -> list[Any]:
+        return self.graphs.examples()
+
+    def linear_features(self) -> Any:
+        return self.graphs.linear_features()
+
+    def collate(self, items: Sequence[tuple[Any, Tensor | None]]) -> Inputs:
+        """Those of the graphs, and perhaps ``walks`` ``(nodes, walks)`` and ``places``.
+
+        ``places`` ``(n, longest)`` int64: the numbers of each graph's nodes, the last of them repeated.
+        """
+        inputs = self.graphs.collate([graph for graph, _ in items])
+        if self.walks:
+            inputs["walks"] = torch.cat([walks for _, walks in items if walks is not None])
+        if self.places:
+            sizes = inputs["sizes"]
+            within = torch.minimum(torch.arange(int(sizes.max())), sizes[:, None] - 1)
+            inputs["places"] = (sizes.cumsum(0) - sizes)[:, None] + within
+        return inputs
+
+
+def random_walks(edge_index: np.ndarray, nodes: int, steps: int) -> Tensor:
+    r"""How likely a random walk is back where it began, after 1, 2, ... steps (Dwivedi et al. 2022, equation 3).
+
+    .. math:: p_i = (P_{ii}, (P^2)_{ii}, \dots), \qquad P = D^{-1} A
+
+    Args:
+        edge_index: ``(2, edges)``; a walk goes along the edges' direction, repeated edges count as often as they are.
+        nodes: how many; steps: the longest walk.
+
+    Returns:
+        ``(nodes, steps)`` float32.
+    """
+    from scipy.sparse import csr_array
+
+    source, target = edge_index
+    share = 1 / np.maximum(np.bincount(source, minlength=nodes), 1)[source]
+    matrix: Any = csr_array((share, (source, target)), shape=(nodes, nodes))
+    if nodes <= DENSE_NODES:
+        matrix = matrix.toarray()
+    powers = [matrix]  # the diagonal of a product of two of them needs no product
+    for _ in range((steps + 1) // 2 - 1):
+        powers.append(powers[-1] @ matrix)
+    found = [matrix.diagonal()]
+    for step in range(2, steps + 1):
+        a, b = powers[step // 2 - 1], powers[step - step // 2 - 1]
+        found.append(np.asarray((a * b.T).sum(axis=1)))
+    return torch.from_numpy(np.stack(found[:steps], axis=1).astype(np.float32))

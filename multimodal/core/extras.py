@@ -1,0 +1,55 @@
+"""The optional parts of the packages that announce encoders, and whether they are installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from multimodal.core.registry import ENTRY_POINTS, Registration
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What an encoder needs beside its package.
+
+    ``install`` is the command that brings it, ``missing`` the distributions that are not installed.
+    """
+
+    install: str
+    missing: tuple[str, ...]
+
+
+def extra_of(registration: Registration) -> Extra | None:
+    """The extra of an encoder; None: it needs none, or is of no package that announces encoders."""
+    package = _package_of(registration)
+    if registration.extra is None or package is None:
+        return None
+    wanted = [
+        requirement for line in package.requires or () if _is_of(requirement := Requirement(line), registration.extra)
+    ]
+    missing = tuple(requirement.name for requirement in wanted if not _installed(requirement))
+    return Extra(f"pip install '{package.name}[{registration.extra}]'", missing)
+
+
+def _package_of(registration: Registration) -> Distribution | None:
+    top = registration.cls.__module__.partition(".")[0]
+    return next((p.dist for p in entry_points(group=ENTRY_POINTS) if p.value.partition(".")[0] == top), None)
+
+
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    marker = requirement.marker
+    return (
+        marker is not None
+        and marker.evaluate({"extra": canonicalize_name(extra)})
+        and not marker.evaluate({"extra": ""})
+    )
+
+
+def _installed(requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(distribution(requirement.name).version, prereleases=True)
+    except PackageNotFoundError:
+        return False
