@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders.graph_files import of_node_link, read_graph_file
+from encoders.graph_files import of_node_link, read_graph
 from encoders.message_passing import Conv, GraphNetwork, Pooling
 from encoders.structure import StructureProcessor
 from multimodal.core.encoder import Inputs, Processor
@@ -21,11 +21,12 @@ from multimodal.core.registry import register
 class GraphProcessor(Processor):
     """Graphs with numeric features -> one disjoint union.
 
-    Raw values: a PyG ``Data``, a mapping, or the path of a file. A mapping, and a JSON file, hold ``x`` (node features),
-    ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them), or are networkx's node-link
-    form. A file whose name ends in ``.graphml`` is GraphML. Of these two forms the features of a node are its attribute
-    ``x`` (a list, in GraphML one like ``"[1, 2]"``), or else its numeric attributes in the alphabetical order of their
-    names; those of an edge ``edge_attr`` or its numeric attributes. Undirected edges count in both directions.
+    Raw values: a PyG ``Data``, a mapping, or the path or the bytes of a file. A mapping, and a JSON file, hold ``x`` (node
+    features), ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them), or are networkx's
+    node-link form. A file whose name ends in ``.graphml``, and bytes that begin with ``<``, are GraphML. Of these two
+    forms the features of a node are its attribute ``x`` (a list, in GraphML one like ``"[1, 2]"``), or else its numeric
+    attributes in the alphabetical order of their names; those of an edge ``edge_attr`` or its numeric attributes.
+    Undirected edges count in both directions.
 
     Args:
         node_features: columns of ``x``.
@@ -38,8 +39,8 @@ class GraphProcessor(Processor):
         self.node_features, self.edge_features = node_features, edge_features
 
     def __call__(self, value: Any) -> dict[str, Tensor]:
-        if isinstance(value, str | Path):
-            value = read_graph_file(Path(value))
+        if isinstance(value, str | Path | bytes):
+            value = read_graph(value if isinstance(value, bytes) else Path(value))
         if isinstance(value, Mapping) and "nodes" in value and "x" not in value:
             value = of_node_link(value, with_edges=self.edge_features > 0)
         x = _tensor(value, "x", torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -16,37 +17,51 @@ MAX_FILE_BYTES = 64 * 2**20
 ENDS = ("source", "target")
 
 
-def read_graph_file(path: Path) -> Any:
+def read_graph(source: Path | bytes) -> Any:
     """A JSON file's value, or the node-link form of a GraphML file.
+
+    Args:
+        source: the file, GraphML if its name ends in ``.graphml``; or its bytes, GraphML if they begin with ``<``.
 
     Raises:
         Unreadable: the file is missing, too large, or neither JSON nor GraphML.
     """
+    if isinstance(source, Path):
+        what, content = f"the graph {source}", _content(source)
+        is_graphml = source.suffix.lower() == ".graphml"
+    else:
+        what, content = f"the graph of {len(source)} bytes", source
+        is_graphml = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
+    if len(content) > MAX_FILE_BYTES:
+        raise Unreadable("file too large", f"{what} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+    if is_graphml:
+        return _of_graphml(content, what)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise Unreadable("file too large", f"the graph {path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
-        content = path.read_bytes()
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("not JSON", f"{what} is not JSON: {error}.") from error
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, one more than a graph may have if there are as many."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"the graph {path} cannot be read: {error.strerror}.") from error
     except (OSError, ValueError) as error:  # a name with a null character
         said = error.strerror if isinstance(error, OSError) else error
         raise Unreadable("unreadable file", f"the graph {path} cannot be read: {said}.") from error
-    if path.suffix.lower() == ".graphml":
-        return _of_graphml(content, path)
-    try:
-        return json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Unreadable("not JSON", f"the graph {path} is not JSON: {error}.") from error
 
 
-def _of_graphml(content: bytes, path: Path) -> dict[str, Any]:
+def _of_graphml(content: bytes, what: str) -> dict[str, Any]:
     import networkx
 
     try:
-        _refuse_entities(content, path)
+        _refuse_entities(content, what)
         graph = networkx.read_graphml(io.BytesIO(content))
     except (expat.ExpatError, SyntaxError, networkx.NetworkXException, ValueError, KeyError, TypeError) as error:
-        raise Unreadable("not GraphML", f"the graph {path} is no GraphML that can be read ({error}).") from error
+        raise Unreadable("not GraphML", f"{what} is no GraphML that can be read ({error}).") from error
     return {
         "directed": graph.is_directed(),
         "nodes": [attributes | {"id": node} for node, attributes in graph.nodes(data=True)],
@@ -54,11 +69,11 @@ def _of_graphml(content: bytes, path: Path) -> dict[str, Any]:
     }
 
 
-def _refuse_entities(content: bytes, path: Path) -> None:
+def _refuse_entities(content: bytes, what: str) -> None:
     """A document type can define entities that grow without bound, or name other files; GraphML needs none."""
 
     def refuse(*_: Any) -> None:
-        raise Unreadable("not GraphML", f"the graph {path} declares a document type, which GraphML has no use for.")
+        raise Unreadable("not GraphML", f"{what} declares a document type, which GraphML has no use for.")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse

@@ -2,7 +2,8 @@
 
 An encoder class is registered for a modality under a short name. Packages announce the module that registers their
 encoders in the entry-point group ``multimodal.encoders``; ours does the same, so ours has no privilege. A configuration
-names an encoder by its registered name, or by a class path (``package.module.Class``).
+names an encoder by its registered name, with its modality before it if the modality in question is another one
+(``text.transformer`` for titles), or by a class path (``package.module.Class``).
 """
 
 from __future__ import annotations
@@ -106,23 +107,32 @@ def registrations(modality: str | None = None) -> list[Registration]:
 
 
 def find(modality: str, name: str) -> type[Encoder]:
-    """The encoder class registered as ``name`` for ``modality``, or the class at the path ``name``.
+    """The encoder class registered as ``name`` for ``modality``, as ``modality.name``, or the class at the path ``name``.
 
     Raises:
         UsageError: nothing of that name; the message tells the close matches and what exists.
     """
+    registered = _find_registered(modality, name)
+    if registered is not None:
+        return registered
     if "." in name:
         return _import_class(modality, name)
-    known = {r.name: r.cls for r in registrations(modality)}
-    if name in known:
-        return known[name]
+    known = [r.name for r in registrations(modality)]
     if not known:
+        others = [f"{r.modality}.{r.name}" for r in registrations() if r.name == name]
         modalities = sorted({r.modality for r in registrations()})
         raise UsageError(
-            f"No encoder is registered for modality {modality!r}, so {name!r} is unknown."
-            f" Name a class path, or use a modality that has encoders.{suggest(modality, modalities)}"
+            f"No encoder is registered for modality {modality!r}, so {name!r} is unknown. Write"
+            f" {' or '.join([*others, 'a class path'])}, or use a modality that has encoders.{suggest(modality, modalities)}"
         )
-    raise UsageError(f"Unknown {modality} encoder {name!r}.{suggest(name, list(known))}")
+    raise UsageError(f"Unknown {modality} encoder {name!r}.{suggest(name, known)}")
+
+
+def _find_registered(modality: str, name: str) -> type[Encoder] | None:
+    """The class of that registered name, of ``modality`` or of the one that the name begins with."""
+    known = {(r.modality, r.name): r.cls for r in registrations()}
+    first, _, last = name.partition(".")
+    return known.get((modality, name)) or known.get((first, last))
 
 
 def _import_class(modality: str, path: str) -> type[Encoder]:
@@ -133,6 +143,7 @@ def _import_class(modality: str, path: str) -> type[Encoder]:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         names = [r.name for r in registrations(modality)]
+        names += [f"{r.modality}.{r.name}" for r in registrations(module_name)]
         raise UsageError(
             f"Cannot import the {modality} encoder {path!r}: {error}."
             f" Give a registered name or an importable class path.{suggest(path, names)}"
@@ -165,9 +176,13 @@ def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
 
 
 def names_of(modality: str, cls: type[Encoder]) -> tuple[str, str]:
-    """What a saved model calls ``cls``: its registered name for ``modality`` (the class path if it has none), and that."""
-    path = class_path(cls)
-    return next((r.name for r in registrations(modality) if r.cls is cls), path), path
+    """What a saved model calls ``cls``: its registered name (the class path if it has none), and the class path.
+
+    The name is that for ``modality``, else that for another one with it before it.
+    """
+    names = [r.name for r in registrations(modality) if r.cls is cls]
+    names += [f"{r.modality}.{r.name}" for r in registrations() if r.cls is cls]
+    return next(iter(names), class_path(cls)), class_path(cls)
 
 
 def find_saved(modality: str, name: str, class_path: str) -> str:
@@ -176,4 +191,4 @@ def find_saved(modality: str, name: str, class_path: str) -> str:
     A registered name outlives a move of the class; a class registered by a module of the user's own is known only once
     that module is imported, as by its path.
     """
-    return name if any(r.name == name for r in registrations(modality)) else class_path
+    return name if _find_registered(modality, name) else class_path

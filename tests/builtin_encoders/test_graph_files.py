@@ -40,11 +40,11 @@ def lengths(item: Any, nodes: int) -> np.ndarray:
 def test_what_networkx_writes_is_read(tmp_path: Path, nodes: int, edges: int, directed: bool, seed: int) -> None:
     made = graph(nodes, edges, directed, seed)
     networkx.write_graphml(made, tmp_path / "graph.graphml")
-    forms: list[Any] = [tmp_path / "graph.graphml"]
+    forms: list[Any] = [tmp_path / "graph.graphml", (tmp_path / "graph.graphml").read_bytes()]
     for key in ("links", "edges"):
         linked = networkx.node_link_data(made, edges=key)
         (tmp_path / f"{key}.json").write_text(json.dumps(linked))
-        forms += [linked, str(tmp_path / f"{key}.json")]
+        forms += [linked, str(tmp_path / f"{key}.json"), json.dumps(linked).encode()]
     wanted = networkx.to_numpy_array(made, weight="length")
     x = np.array([[d["charge"], d["weight"]] for _, d in made.nodes(data=True)])  # in the order of the names
     for form in forms:
@@ -148,8 +148,8 @@ def test_what_is_no_graphml_is_refused(tmp_path: Path, content: bytes, said: str
     assert refusal.value.reason == "not GraphML"
 
 
-def test_faults_of_files_have_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reason(path: Path) -> str:
+def test_faults_have_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reason(path: Path | bytes) -> str:
         with pytest.raises(Unreadable) as refusal:
             GraphProcessor(1, 1)(path)
         return refusal.value.reason
@@ -159,5 +159,8 @@ def test_faults_of_files_have_reasons(tmp_path: Path, monkeypatch: pytest.Monkey
     assert reason(tmp_path / "none.json") == "missing file"
     assert reason(tmp_path) == "unreadable file"
     assert reason(tmp_path / "null\0.json") == "unreadable file"
+    assert reason(b"") == reason(b"\xff\xfe") == reason(b"[" * 100_000) == "not JSON"
+    assert reason(b" <html/>") == reason("\ufeff".encode() + BOMB.encode()) == "not GraphML"
     monkeypatch.setattr("encoders.graph_files.MAX_FILE_BYTES", 3)
+    assert reason(b"{   ") == "file too large"
     assert reason(tmp_path / "text.json") == "file too large"

@@ -84,6 +84,17 @@ def test_an_encoder_needs_no_registration_to_be_found_by_its_class_path() -> Non
     assert registry.create("sound", PATH, bands=5).settings == {"bands": 5, "width": 3, "name": "mel"}
 
 
+def test_another_modality_takes_an_encoder_by_its_modality_and_name() -> None:
+    encoder = registry.create("title", "text.transformer", width=8, layers=1, heads=2)
+    assert registry.names_of("title", type(encoder)) == ("text.transformer", "encoders.text.TextTransformer")
+    assert registry.names_of("text", type(encoder))[0] == "transformer"
+    assert registry.find_saved("title", "text.transformer", "moved.Class") == "text.transformer"
+    with pytest.raises(UsageError, match=r"'title', so 'transformer' is unknown\. Write text\.transformer or a class"):
+        registry.find("title", "transformer")
+    with pytest.raises(UsageError, match=r"Did you mean 'text\.transformer'"):
+        registry.find("title", "text.transfomer")
+
+
 def test_the_encoders_that_come_with_the_package_are_registered() -> None:
     found = {(r.modality, r.name): r.class_path for r in registry.registrations()}
     assert found["image", "cnn"] == "encoders.image.CNN"
@@ -198,7 +209,7 @@ def test_a_saved_model_calls_an_encoder_by_its_registered_name_for_the_modality_
     assert registry.names_of("sound", Spectrum) == (PATH, PATH)
     registry.register("sound", "spectrum")(Spectrum)
     assert registry.names_of("sound", Spectrum) == ("spectrum", PATH)
-    assert registry.names_of("noise", Spectrum) == (PATH, PATH)
+    assert registry.names_of("noise", Spectrum) == ("sound.spectrum", PATH)
     assert registry.names_of("sound", Other) == (f"{__name__}.Other",) * 2  # a subclass is another encoder
 
 
