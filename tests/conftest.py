@@ -24,6 +24,17 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _forks_may_go_backward() -> None:
+    """At the first gradient, autograd starts its threads for the devices it knows; an export makes it know one.
+
+    With such threads no forked process may go backward, so the first gradient has to come before the first export.
+    """
+    import torch
+
+    torch.zeros(1, requires_grad=True).sum().backward()
+
+
 class FewGlyphs(Table):
     """Some rows of the glyphs: 70 characters to train on in two fonts, 20 to validate on, 20 to test with."""
 
