@@ -93,6 +93,13 @@ class Batch:
     def pin_memory(self) -> Batch:
         return self._map(lambda t: t.pin_memory())
 
+    def in_one_block(self) -> Batch:
+        """The same, with all tensors in one block of memory.
+
+        A process hands each block to another one as an open file, which takes time, and of which a system allows so many.
+        """
+        return _in_one_block((self,))[0]
+
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
@@ -122,32 +129,32 @@ class MicroBatches:
         return tuple(reject for part in self.parts for reject in part.rejects)
 
     def in_one_block(self) -> MicroBatches:
-        """The same parts, with all tensors in one block of memory.
-
-        A process hands each block to another one as an open file; a tensor each would soon be more than the system allows.
-        """
-        sizes: list[int] = []
-
-        def measure(tensor: Tensor) -> Tensor:
-            sizes.append(-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT)
-            return tensor
-
-        for part in self.parts:
-            part._map(measure)
-        pieces = iter(torch.empty(sum(sizes), dtype=torch.uint8).split(sizes))
-
-        def move(tensor: Tensor) -> Tensor:
-            strides = torch.empty_like(tensor, device="meta").stride()  # as they are, where there are no gaps
-            typed = next(pieces)[: tensor.nbytes].view(tensor.dtype)
-            return typed.as_strided(tensor.shape, strides, typed.storage_offset()).copy_(tensor)
-
-        return MicroBatches(tuple(part._map(move) for part in self.parts))
+        return MicroBatches(_in_one_block(self.parts))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatches:
         return MicroBatches(tuple(part.to(device, non_blocking) for part in self.parts))
 
     def pin_memory(self) -> MicroBatches:
         return MicroBatches(tuple(part.pin_memory() for part in self.parts))
+
+
+def _in_one_block(parts: Sequence[Batch]) -> tuple[Batch, ...]:
+    sizes: list[int] = []
+
+    def measure(tensor: Tensor) -> Tensor:
+        sizes.append(-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT)
+        return tensor
+
+    for part in parts:
+        part._map(measure)
+    pieces = iter(torch.empty(sum(sizes), dtype=torch.uint8).split(sizes))
+
+    def move(tensor: Tensor) -> Tensor:
+        strides = torch.empty_like(tensor, device="meta").stride()  # as they are, where there are no gaps
+        typed = next(pieces)[: tensor.nbytes].view(tensor.dtype)
+        return typed.as_strided(tensor.shape, strides, typed.storage_offset()).copy_(tensor)
+
+    return tuple(part._map(move) for part in parts)
 
 
 def _collate_targets(samples: Sequence[Sample]) -> dict[str, Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,10 @@ Cell = Callable[[str], Any]  # column -> the value of one row there; None: missi
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-@runtime_checkable
-class OfRows(Protocol):
+class OfRows(Processor):
     """A processor whose items are kept by row and column."""
 
+    @abstractmethod
     def of_row(self, row: int, column: str) -> Any: ...
 
 

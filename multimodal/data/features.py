@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from multimodal.core.embedder import FEATURES
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Encoder, Inputs
 from multimodal.core.errors import Unreadable
 from multimodal.core.pretrained import encoder_fingerprint
 from multimodal.core.rejects import Rejects
+from multimodal.data.columns import OfRows
 from multimodal.data.loading import ordered_loader
 from multimodal.data.samples import Samples
 
@@ -69,7 +70,7 @@ class Features:
         return features
 
 
-class FeatureProcessor(Processor):
+class FeatureProcessor(OfRows):
     """Takes the place of a frozen encoder's processor: an item is the row's features."""
 
     def __init__(self, columns: dict[str, Features]) -> None:

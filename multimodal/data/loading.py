@@ -42,10 +42,11 @@ class Collate:
 
     def __call__(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch | MicroBatches:
         if self.micro_batch is None:
-            return self.batch(rows)
-        starts = range(0, len(rows), self.micro_batch)
-        parts = MicroBatches(tuple(self.batch(rows[start : start + self.micro_batch]) for start in starts))
-        return parts if get_worker_info() is None else parts.in_one_block()
+            batch = self.batch(rows)
+        else:
+            starts = range(0, len(rows), self.micro_batch)
+            batch = MicroBatches(tuple(self.batch(rows[start : start + self.micro_batch]) for start in starts))
+        return batch if get_worker_info() is None else batch.in_one_block()
 
     def batch(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
         samples = [part for row in rows for part in row if isinstance(part, Sample)]

@@ -150,3 +150,6 @@ def test_parts_in_one_block_hold_the_same_and_share_their_memory() -> None:
     assert torch.equal(packed.parts[1].targets["y"], parts[1].targets["y"])
     found = [t for part in packed.parts for inputs in part.inputs.values() for t in inputs.values() if t.numel()]
     assert len({t.untyped_storage().data_ptr() for t in (*found, packed.parts[1].groups)}) == 1
+    alone = parts[0].in_one_block()
+    assert torch.equal(alone.inputs["a"]["x"], inputs["a"]["x"])
+    assert alone.inputs["a"]["x"].untyped_storage().data_ptr() == alone.groups.untyped_storage().data_ptr()
