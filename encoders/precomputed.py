@@ -144,7 +144,8 @@ def _of_npy(value: str | Path | bytes) -> np.ndarray:
             return np.asarray(np.load(io.BytesIO(value), allow_pickle=False))
         return np.asarray(np.load(value, mmap_mode="r", allow_pickle=False))  # its shape is looked at before it is read
     except FileNotFoundError as error:
-        raise Unreadable("missing file", f"the vector {what} cannot be read: {error.strerror}.") from error
+        hint = " Lists of numbers in a CSV file are text; write the table as JSON Lines." if what.endswith("]") else ""
+        raise Unreadable("missing file", f"the vector {what} cannot be read: {error.strerror}.{hint}") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise Unreadable("not a vector", f"{what} is no .npy file of numbers ({error}).") from error
 

@@ -266,6 +266,11 @@ def test_what_is_no_vector_is_refused_with_its_reason(value: Any, reason: str) -
     assert refusal.value.reason == reason
 
 
+def test_a_list_of_a_csv_file_is_told_from_a_path() -> None:
+    with pytest.raises(Unreadable, match="write the table as JSON Lines"):
+        Precomputed(3).processor("[1.0, 2.0, 3.0]")
+
+
 def test_keys_are_looked_up_and_unknown_ones_refused(tmp_path: Path) -> None:
     encoder = Precomputed(file=str(as_npy(tmp_path)), scale="none")
     processor = encoder.processor
