@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from multimodal.core.table import Table
+from multimodal.data.cells import CELL, raw, readable
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class ArrowTable(Table):
     """A ``datasets.Dataset`` as a table. Pictures and sounds in it come as the bytes or paths of their files."""
 
-    def __init__(self, name: str, data: Dataset, base: str | None = None) -> None:
+    def __init__(
+        self, name: str, data: Dataset, base: str | None = None, metadata_columns: tuple[str, ...] | None = None
+    ) -> None:
         self.name, self.base = name, base
         self._data = undecoded(data) if data._indices is None else undecoded(data).flatten_indices()
         self.columns = tuple(data.column_names)
-        self.metadata_columns = describing(data.features)
+        self.metadata_columns = describing(data.features) if metadata_columns is None else metadata_columns
         self._cells: dict[str, Any] = {}
 
     @property
@@ -43,17 +45,17 @@ class ArrowTable(Table):
         return vars(self) | {"_cells": {}}
 
     def column(self, name: str) -> Sequence[Any]:
-        return self._column(name).to_pylist()
+        import pyarrow as pa
+
+        column = self._column(name)
+        if pa.types.is_struct(column.type) and {field.name for field in column.type} == set(CELL):
+            field = column.type.get_field_index("json")  # files name no rows
+            texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
+            return [None if text is None else readable(text) for text in texts]
+        return column.to_pylist()
 
     def present(self, name: str) -> np.ndarray:
         return self._column(name).is_valid().to_numpy(zero_copy_only=False)
-
-
-def raw(cell: Any) -> Any:
-    """A cell as processors take it: the bytes or path of a file, None for what is missing, else the cell."""
-    if isinstance(cell, dict) and cell.keys() == {"bytes", "path"}:
-        return cell["path"] if cell["bytes"] is None else cell["bytes"]
-    return None if isinstance(cell, float) and math.isnan(cell) else cell
 
 
 def undecoded(data: Any) -> Any:

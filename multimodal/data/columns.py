@@ -72,18 +72,18 @@ class Columns:
 
     def key_of(self, cell: Cell, number: str) -> str:
         """The row's name; its number where it has none."""
-        key = None if self.key is None else cell(self.key)
+        key = None if self.key is None else _label(cell, self.key)
         return number if key is None else str(key)
 
     def group_of(self, cell: Cell, number: str) -> str:
         """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
-        group = None if self.group is None else cell(self.group)
+        group = None if self.group is None else _label(cell, self.group)
         return f"#{number}" if group is None else f"={group}"
 
     def split_of(self, cell: Cell, number: str) -> str:
         """The row's split. Rows of one group are in one split if it is dealt."""
         if isinstance(self.split, str):
-            return str(cell(self.split))
+            return str(_label(cell, self.split))
         return dealt([self.group_of(cell, number)], self.split, self.split_seed)[0]
 
     def items(
@@ -145,6 +145,14 @@ class Columns:
             return [Reject.of(row, key, column, value, error)]
         first, *others = samples
         return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in others)]
+
+
+def _label(cell: Cell, column: str) -> Any:
+    """What names a row; None where it cannot be read."""
+    try:
+        return cell(column)
+    except Unreadable:
+        return None
 
 
 def _target(value: Any, classes: Mapping[str, int] | None) -> Any:

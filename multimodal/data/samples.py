@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from multimodal.core.batch import Sample
 from multimodal.core.encoder import Processor
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
 from multimodal.data.columns import SHARES, Columns, dealt_numbers
@@ -146,7 +147,11 @@ class Samples:
 
     def metadata(self, row: int) -> dict[str, Any]:
         """What tells people which row it is."""
-        return {column: self._open.value(row, column) for column in self._open.metadata_columns}
+        told = {}
+        for column in self._open.metadata_columns:
+            with suppress(Unreadable):
+                told[column] = self._open.value(row, column)
+        return told
 
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
@@ -206,17 +211,16 @@ class Samples:
         If the processor that is to take them is given, cells that name files become the files; those of missing files
         are left out.
         """
+        files = processor is not None and processor.reads_files
         for row in rows.tolist():
             for column in self.meaning.columns[modality]:
-                value = self._open.value(row, column)
-                if value is None:
+                try:
+                    value = self._open.value(row, column)
+                    value = resolve(value, self.base) if files else value
+                except Exception:  # reading the row will tell
                     continue
-                if processor is not None and processor.reads_files:
-                    try:
-                        value = resolve(value, self.base)
-                    except Exception:  # reading the row will tell
-                        continue
-                yield value
+                if value is not None:
+                    yield value
 
 
 def readable_rows(

@@ -24,7 +24,7 @@ from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
-from multimodal.data.arrow import raw
+from multimodal.data.cells import raw
 from multimodal.data.columns import Columns
 from multimodal.data.files import resolve
 from multimodal.data.joined import joined, parts_of
@@ -91,13 +91,13 @@ class Stream:
         """The raw values of a modality at the beginning of the stream, for a processor to learn from."""
         for row in islice(self.rows(), FITTED_ON):
             for column in self.meaning.columns[modality]:
-                value = row.cell(column)
-                if value is None:
-                    continue
                 try:
-                    yield resolve(value, self.source.base) if processor.reads_files else value
+                    value = row.cell(column)
+                    value = resolve(value, self.source.base) if processor.reads_files else value
                 except Exception:  # reading the row will tell
                     continue
+                if value is not None:
+                    yield value
 
 
 class StreamedBatches(IterableDataset[Any]):

@@ -19,7 +19,7 @@ from multimodal.core.files import default_cache
 from multimodal.core.table import Table
 from multimodal.data.arrow import ArrowTable, undecoded
 from multimodal.data.folder import folder_of_files
-from multimodal.data.shards import tar_features
+from multimodal.data.shards import tar_columns
 
 Access = Literal["mapped", "memory", "streamed"]
 
@@ -47,6 +47,7 @@ class Source:
     options: dict[str, Any]
     files: tuple[str, ...]
     base: str
+    metadata_columns: tuple[str, ...] | None = None  # None: as the types of the columns tell
 
 
 def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Access = "mapped") -> Table:
@@ -91,7 +92,8 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         builder = _builder(source, source.files)
         builder.download_and_prepare()
         pa.default_memory_pool().release_unused()  # what the copy to the cache took
-        return ArrowTable(table, builder.as_dataset(split="train", in_memory=access == "memory"), source.base)
+        data = builder.as_dataset(split="train", in_memory=access == "memory")
+        return ArrowTable(table, data, source.base, source.metadata_columns)
 
 
 def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
@@ -109,9 +111,10 @@ def _builder(source: Source, files: Sequence[str]) -> Any:
     from datasets.packaged_modules.csv.csv import Csv
     from datasets.packaged_modules.json.json import Json
     from datasets.packaged_modules.parquet.parquet import Parquet
-    from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
-    readers = {"csv": Csv, "json": Json, "parquet": Parquet, "webdataset": WebDataset}
+    from multimodal.data.tar_reader import TarReader
+
+    readers = {"csv": Csv, "json": Json, "parquet": Parquet, "webdataset": TarReader}
     return readers[source.reader](cache_dir=_cache(), data_files=list(files), **source.options)
 
 
@@ -147,12 +150,18 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     reader, settings = READERS[suffix]
     addresses = tuple(system.unstrip_protocol(file) if _is_remote(table) else file for file in found)
     settings = settings | dict(options or {})
+    described: tuple[str, ...] | None = None
     with _told(table):
         if reader == "csv" and "features" not in settings:
             settings |= _as_text(addresses[0], settings)
         if reader == "webdataset":
-            settings |= {"features": tar_features(addresses)}
-    return Source(table, reader, settings, addresses, system.unstrip_protocol(base) if _is_remote(table) else base)
+            from multimodal.data.tar_reader import features_of
+
+            columns = tar_columns(addresses)
+            described = columns.described
+            settings |= {"features": features_of(columns.names)}
+    root = system.unstrip_protocol(base) if _is_remote(table) else base
+    return Source(table, reader, settings, addresses, root, described)
 
 
 def _as_text(file: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import json
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,38 +130,10 @@ def test_a_folder_of_files_has_a_row_for_each_stem(tmp_path: Path) -> None:
     assert table.base == str(folder)
 
 
-def shard(path: Path, members: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
 def png(colour: str) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (3, 2), colour).save(file, "png")
     return file.getvalue()
-
-
-def test_tar_shards_have_a_column_for_each_suffix_and_samples_may_lack_any(tmp_path: Path) -> None:
-    shard(tmp_path / "a-0.tar", {"x.png": png("red"), "y.txt": b"why", "y.json": b'{"n": 3}'})
-    shard(tmp_path / "a-1.tar", {"z.png": png("blue"), "z.txt": b"zed", "z.cls": b"4"})
-    table = open_table(f"{tmp_path}/a-*.tar")
-    found = cells(table)
-    assert [row["__key__"] for row in found] == ["x", "y", "z"]
-    assert [row["txt"] for row in found] == [None, "why", "zed"]
-    assert [row["png"] for row in found] == [png("red"), None, png("blue")]
-    assert [row["json"] for row in found] == [None, {"n": 3}, None]
-    assert [row["cls"] for row in found] == [None, None, 4]
-    assert {"txt", "png"} & set(table.metadata_columns) == {"txt"}
-
-
-def test_pickles_in_a_shard_are_refused(tmp_path: Path) -> None:
-    shard(tmp_path / "p.tar", {"x.pth": b"..."})
-    with pytest.raises(UsageError, match=r"'x\.pth': pickled files are not read"):
-        open_table(str(tmp_path / "p.tar"))
 
 
 def test_data_sets_of_the_datasets_library_on_disk_and_in_memory(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def _schema(columns: Sequence[Column], stored: Mapping[str, Stored]) -> Any:
 
 class TarShard:
     """One WebDataset tar. A row is ``000000012.image.png`` (a file), ``000000012.title.txt`` (a text), and
-    ``000000012.json`` (all other columns); the number is that of the row in the table.
+    ``000000012.json`` (all other columns, and null for missing files and texts, so that every row names all columns); the
+    number is that of the row in the table.
     """
 
     ending = "tar"
@@ -117,7 +118,7 @@ class TarShard:
                 self._add(f"{number:09d}.{file_safe(column.name)}.{file_ending(value, column.kind)}", value.data)
             elif column.kind == "text" and value is not None:
                 self._add(f"{number:09d}.{file_safe(column.name)}.txt", value.encode())
-            elif not column.is_file and column.kind != "text":
+            else:
                 beside[column.name] = None if value is None else stored_value(value, self._stored[column.name])
         self._add(f"{number:09d}.json", json.dumps(beside, ensure_ascii=False, default=plain).encode())
 

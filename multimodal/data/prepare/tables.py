@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from multimodal import datasets as builtin
 from multimodal.core.errors import MultimodalError, Unreadable
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
+from multimodal.data.cells import opened
 from multimodal.data.files import resolve
 from multimodal.data.prepare.source import Row, Source
+from multimodal.data.shards import ADDRESS
 from multimodal.data.tables import Source as Files
 from multimodal.data.tables import locate, open_table, stream_of
-
-ADDRESS = "__url__"  # of the shard a row was in; it says nothing about the row
 
 
 def open_source(table: str, options: Mapping[str, Any] | None = None) -> Source:
@@ -58,6 +59,16 @@ def _resolved(value: str, base: str | None) -> Path | bytes:
     return found
 
 
+def _row(number: int, cells: Mapping[str, Callable[[], Any]]) -> Row | Reject:
+    values = {}
+    for column, cell in cells.items():
+        try:
+            values[column] = cell()
+        except Unreadable as error:
+            return Reject.of(number, str(number), column, "", error)
+    return Row(number, values)
+
+
 @dataclass(frozen=True)
 class StreamedSource:
     """Files that are read from first row to last, a block at a time."""
@@ -80,7 +91,7 @@ class StreamedSource:
                         f"{file}, row {number}: the column {min(cells.keys() - known)!r} is none of those that the table"
                         f" begins with ({', '.join(self.columns)}); give its first row all columns (null where missing)."
                     )
-                yield Row(number, cells)
+                yield _row(number, {column: partial(opened, cell) for column, cell in cells.items()})
                 number += 1
 
     def resolve(self, value: str) -> Path | bytes:
@@ -107,7 +118,7 @@ class MappedSource:
 
     def __iter__(self) -> Generator[Row | Reject]:
         for number in range(len(self.table)):
-            yield Row(number, {column: self.table.value(number, column) for column in self.columns})
+            yield _row(number, {column: partial(self.table.value, number, column) for column in self.columns})
 
     def resolve(self, value: str) -> Path | bytes:
         return _resolved(value, self.table.base)

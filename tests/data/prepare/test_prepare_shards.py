@@ -86,7 +86,11 @@ def test_tar_shards_hold_files_texts_and_the_rest_as_json(tmp_path: Path, pictur
                 content = tar.extractfile(member)
                 assert content is not None
                 found[member.name] = content.read()
-    beside = [{"price": 1.5, "a.b/c": [1, 2]}, {"price": None, "a.b/c": None}, {"price": 2.0, "a.b/c": None}]
+    beside: list[dict[str, Any]] = [
+        {"price": 1.5, "a.b/c": [1, 2]},
+        {"picture": None, "price": None, "a.b/c": None},
+        {"title": None, "price": 2.0, "a.b/c": None},
+    ]
     assert {n: json.loads(c) for n, c in found.items() if n.endswith("json")} == {
         f"{number:09d}.json": row for number, row in enumerate(beside)
     }
