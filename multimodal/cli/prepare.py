@@ -24,6 +24,9 @@ def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
     p.add_argument("table", metavar="TABLE", help="file, pattern, folder or URL of a table; or a configuration (.yaml)")
     p.add_argument("--out", type=folder, required=True, help="folder to write; one of an earlier run is replaced")
+    p.add_argument(
+        "--files", type=folder, metavar="FOLDER", help="the table may name files in it too, not only in its own folder"
+    )
     p.add_argument("--format", choices=("parquet", "webdataset"), help="of the shards (default: parquet)")
     p.add_argument("--shard_rows", type=int, metavar="N", help="rows in a shard (default: 10000)")
     p.add_argument(
@@ -58,7 +61,7 @@ def run(command: str, arguments: list[str]) -> None:
     if options.shares is not None:
         chosen["shares"] = dict(options.shares)
     settings = Settings(**chosen)
-    outcome = prepare(open_source(data["table"], data.get("options")), settings, options.out, progress)
+    outcome = prepare(open_source(data["table"], data.get("options"), options.files), settings, options.out, progress)
     if options.json:
         print(json.dumps(outcome.to_json() | {"out": str(options.out)}, indent=1))
         return

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+from multimodal.data.arrow import ArrowTable
+from multimodal.data.cells import CELL, encoded, unreadable
 
 TEXT = ("txt", "caption")
 
 
-def folder_of_files(folder: str) -> Dataset:
+def folder_of_files(folder: str) -> ArrowTable:
     """The files in a folder and below it.
 
     Files that differ in nothing but their suffix, as ``cups/red.png`` and ``cups/red.txt``, are one row with the columns
@@ -26,7 +26,7 @@ def folder_of_files(folder: str) -> Dataset:
     import fsspec
 
     system, root = fsspec.url_to_fs(folder)
-    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    rows: dict[str, dict[str, Any]] = defaultdict(dict)
     suffixes = set()
     for path in sorted(system.find(root)):
         relative = posixpath.relpath(path, root)
@@ -34,11 +34,23 @@ def folder_of_files(folder: str) -> Dataset:
             continue
         key, suffix = posixpath.splitext(relative)
         column = suffix[1:].lower() or "file"
-        rows[key][column] = system.cat_file(path).decode() if column in TEXT else relative
+        rows[key][column] = _text(relative, system.cat_file(path)) if column in TEXT else relative
         suffixes.add(column)
     cells = {
         "key": list(rows),
         "name": [posixpath.basename(key) for key in rows],
         "folder": [posixpath.dirname(key) for key in rows],
     }
-    return datasets.Dataset.from_dict(cells | {c: [row.get(c) for row in rows.values()] for c in sorted(suffixes)})
+    cells |= {column: [row.get(column) for row in rows.values()] for column in sorted(suffixes)}
+    string = datasets.Value("string")
+    text = {field: datasets.Value("binary") if field == "bytes" else string for field in CELL}
+    types = datasets.Features({column: text if column in TEXT else string for column in cells})
+    return ArrowTable(folder, datasets.Dataset.from_dict(cells, types), folder, tuple(cells))
+
+
+def _text(file: str, content: bytes) -> dict[str, Any]:
+    try:
+        found = encoded(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        found = unreadable("not UTF-8", f"the text {file} is not UTF-8 ({error}); save it as that.")
+    return {"json": found, "bytes": None, "path": None}

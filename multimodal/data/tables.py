@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from typing import Any, Literal
 
 from multimodal import datasets as builtin
@@ -36,6 +38,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 PREPARED = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
 READ_AT_ONCE = 256  # rows of a stream
 COMPRESSED = (".gz", ".bz2", ".xz")
+SIGNS = "*?["  # of patterns
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,10 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
             return ArrowTable(table, _joined(data))
         files, path = fsspec.url_to_fs(table)
         if files.isdir(path):
-            if files.exists(posixpath.join(path, "state.json")) or files.exists(
-                posixpath.join(path, "dataset_dict.json")
-            ):
+            if _is_saved(files, path):
                 return ArrowTable(table, _joined(datasets.load_from_disk(table)), table)
             if not _shards_in(files, path):
-                return ArrowTable(table, folder_of_files(table), table)
+                return folder_of_files(table)
     source = locate(table, options)
     with _told(table):
         builder = _builder(source, source.files)
@@ -115,7 +116,8 @@ def _builder(source: Source, files: Sequence[str]) -> Any:
     from multimodal.data.tar_reader import TarReader
 
     readers = {"csv": Csv, "json": Json, "parquet": Parquet, "webdataset": TarReader}
-    return readers[source.reader](cache_dir=_cache(), data_files=list(files), **source.options)
+    names = [escape(file) for file in files]  # "pairs [2].csv" is no pattern
+    return readers[source.reader](cache_dir=_cache(), data_files=names, **source.options)
 
 
 def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
@@ -126,14 +128,20 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     """
     import fsspec
 
+    if not is_of_files(table):
+        raise UsageError(
+            f"The table {table!r} does not consist of table files, so it cannot be read from end to end: leave out"
+            " data.access: streamed."
+        )
     with _told(table):
         system, path = fsspec.url_to_fs(table)
         if system.isdir(path):
             found, base = _shards_in(system, path), path
         else:
-            found = sorted(str(file) for file in system.glob(path)) if any(c in path for c in "*?[") else [path]
+            is_pattern = any(c in path for c in SIGNS) and not system.isfile(path)
+            found = sorted(str(file) for file in system.glob(path)) if is_pattern else [path]
             found = [file for file in found if system.isfile(file)]
-            base = posixpath.dirname(path.partition("*")[0])
+            base = posixpath.dirname(re.split("[*?[]", path)[0] if is_pattern else path)
     if not found:
         raise UsageError(
             f"There is no table {table!r}: no file or folder of that name.{suggest(table, list(builtin.TABLES))}"
@@ -162,6 +170,24 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             settings |= {"features": features_of(columns.names)}
     root = system.unstrip_protocol(base) if _is_remote(table) else base
     return Source(table, reader, settings, addresses, root, described)
+
+
+def is_of_files(table: str) -> bool:
+    """Whether a table is one of files that ``locate`` finds: not one that comes with the package, of the hub, or a folder
+    that is a table otherwise.
+    """
+    import fsspec
+
+    if table in builtin.TABLES or table.startswith("hf:"):
+        return False
+    with _told(table):
+        system, path = fsspec.url_to_fs(table)
+        return not system.isdir(path) or (not _is_saved(system, path) and bool(_shards_in(system, path)))
+
+
+def _is_saved(system: Any, folder: str) -> bool:
+    """Whether the ``datasets`` library saved the folder."""
+    return any(system.exists(posixpath.join(folder, name)) for name in ("state.json", "dataset_dict.json"))
 
 
 def _as_text(file: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,11 +242,19 @@ def _joined(data: Any) -> Any:
 
 
 def _shards_in(system: Any, folder: str) -> list[str]:
-    """The table files that lie directly in a folder; of a prepared one the shards alone."""
+    """The table files that lie directly in a folder; of a prepared one the shards alone.
+
+    A ``.json`` file is a table only where nothing else is: beside tables it tells something of them, beside pictures of one.
+    """
     files = sorted(str(file) for file in system.ls(folder, detail=False))
     prepared = any(posixpath.basename(file) == PREPARED for file in files)
     kinds = (".parquet", ".tar") if prepared else READERS
-    return [file for file in files if _suffix(file) in kinds and system.isfile(file)]
+    found = [file for file in files if _suffix(file) in kinds and system.isfile(file)]
+    tables = [file for file in found if _suffix(file) != ".json"]
+    if tables or not found:
+        return tables
+    everything = {str(file) for file in system.find(folder) if not posixpath.basename(str(file)).startswith(".")}
+    return found if everything == set(found) else []
 
 
 def _suffix(file: str) -> str:

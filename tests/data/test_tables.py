@@ -22,7 +22,7 @@ from PIL import Image
 
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.table import Table
-from multimodal.data.tables import open_table
+from multimodal.data.tables import locate, open_table, stream_of
 
 ROWS = [
     {"id": "007", "title": "a “red” cup, large", "photo": "photos/cup.png"},
@@ -205,3 +205,38 @@ def test_whatever_a_file_holds_it_is_a_table_or_a_clear_error(tmp_path: Path, co
     except MultimodalError:
         return
     cells(table)
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    for name in ("pairs [1].csv", "pairs [a-z]?.csv", "pairs *.csv"):
+        (tmp_path / name).write_text(f"name\n{name}\n")
+        assert cells(open_table(str(tmp_path / name))) == [{"name": name}]
+        assert open_table(str(tmp_path / name)).base == str(tmp_path)
+        source = locate(str(tmp_path / name))
+        assert [row["name"] for file in source.files for row in stream_of(source, file)] == [name]
+    assert len(open_table(f"{tmp_path}/pairs [[]*.csv")) == 2
+    assert open_table(f"{tmp_path}/pair? [[]1].csv").base == str(tmp_path)
+
+
+def test_json_beside_other_files_is_no_table(tmp_path: Path) -> None:
+    folder = tmp_path / "things"
+    (folder / "cups").mkdir(parents=True)
+    (folder / "a.json").write_text('[{"n": 1}]')
+    assert cells(open_table(str(folder))) == [{"n": 1}]
+    (folder / ".hidden").write_text("")
+    assert cells(open_table(str(folder))) == [{"n": 1}]
+    (folder / "cups" / "a.png").write_bytes(b"png")
+    assert open_table(str(folder)).columns == ("key", "name", "folder", "json", "png")
+    (folder / "pairs.csv").write_text("m\n2\n")
+    assert cells(open_table(str(folder))) == [{"m": "2"}]
+
+
+@pytest.mark.parametrize("name", ["glyphs", "hf:owner/name", "folder"])
+def test_what_is_not_made_of_table_files_is_not_streamed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.png").write_bytes(b"png")
+    with pytest.raises(UsageError, match=r"leave out data\.access: streamed"):
+        locate(name)

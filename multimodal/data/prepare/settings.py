@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from multimodal.core.errors import UsageError, suggest
+from multimodal.data.joined import parts_of
 from multimodal.data.prepare.shards import FORMATS
 
 
@@ -76,6 +77,11 @@ class Settings:
         """Raise a ``UsageError`` if the table lacks a named column, or one is named for two modalities."""
         seen: dict[str, str] = {}
         for option, column in self.named_columns():
+            if column not in columns and len(parts_of(column, columns)) > 1:
+                raise UsageError(
+                    f"{option}: prepare takes columns one by one, not joined as {column!r}: leave it out, all columns go"
+                    " along into what is written; join them when you train."
+                )
             if column not in columns:
                 raise UsageError(
                     f"{option}: the table {table!r} has no column {column!r}.{suggest(column, [*columns])}"

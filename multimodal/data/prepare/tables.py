@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from multimodal import datasets as builtin
 from multimodal.core.errors import MultimodalError, Unreadable
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
@@ -19,44 +17,59 @@ from multimodal.data.files import resolve
 from multimodal.data.prepare.source import Row, Source
 from multimodal.data.shards import ADDRESS
 from multimodal.data.tables import Source as Files
-from multimodal.data.tables import locate, open_table, stream_of
+from multimodal.data.tables import is_of_files, locate, open_table, stream_of
 
 
-def open_source(table: str, options: Mapping[str, Any] | None = None) -> Source:
+def open_source(table: str, options: Mapping[str, Any] | None = None, files: Path | None = None) -> Source:
     """A table by any name that ``open_table`` takes. Files of tables are streamed, other tables are mapped from disk.
+
+    Args:
+        table, options: see ``open_table``.
+        files: a folder whose files the cells may name, beside that of the table.
 
     Raises:
         UsageError: there is nothing of that name, or an option is unknown.
         MultimodalError: it cannot be read.
     """
-    if table in builtin.TABLES or table.startswith("hf:") or _is_folder_of_others(table):
-        return MappedSource(open_table(table, options))
-    files = locate(table, options)
-    with closing(stream_of(files, files.files[0])) as rows:
+    if not is_of_files(table):
+        opened = open_table(table, options)
+        return MappedSource(opened, CellFiles(opened.base, files))
+    source = locate(table, options)
+    with closing(stream_of(source, source.files[0])) as rows:
         first = next(rows, None)
-    return StreamedSource(files, tuple(column for column in first or {} if column != ADDRESS))
+    columns = tuple(column for column in first or {} if column != ADDRESS)
+    return StreamedSource(source, columns, CellFiles(source.base, files))
 
 
-def _is_folder_of_others(table: str) -> bool:
-    """Whether it is a data set that was saved to disk, or a folder without a table in it."""
-    import fsspec
+@dataclass(frozen=True)
+class CellFiles:
+    """The files that cells name: those below the table's folder, or below another one that whoever runs it names.
 
-    try:
-        system, path = fsspec.url_to_fs(table)
-        if not system.isdir(path):
-            return False
-        saved = any(system.exists(posixpath.join(path, name)) for name in ("state.json", "dataset_dict.json"))
-        endings = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".gz", ".bz2", ".xz", ".zst")
-        return saved or not any(str(file).lower().endswith(endings) for file in system.ls(path, detail=False))
-    except Exception as error:  # whatever a file system raises
-        raise MultimodalError(f"The table {table!r} cannot be read ({type(error).__name__}: {error}).") from error
+    They are copied to where others may read them, so a table must not be able to name any file of this machine.
+    """
 
+    base: str | None
+    beside: Path | None
 
-def _resolved(value: str, base: str | None) -> Path | bytes:
-    found = resolve(value, base)
-    if not isinstance(found, Path | bytes):
-        raise Unreadable("not a file", f"{value!r} names no file.")
-    return found
+    def __call__(self, value: str) -> Path | bytes:
+        """The file that a cell names.
+
+        Raises:
+            Unreadable: there is none, or it lies elsewhere.
+        """
+        found = resolve(value, self.base)
+        if isinstance(found, Path):
+            real = found.resolve()
+            if not any(real.is_relative_to(folder) for folder in self._folders):
+                raise Unreadable(
+                    "path outside the table",
+                    f"{value!r} does not lie in the table's folder; name the folder that it may lie in by --files.",
+                )
+        return found
+
+    @cached_property
+    def _folders(self) -> list[Path]:
+        return [Path(folder).resolve() for folder in (self.base, self.beside) if folder is not None]
 
 
 def _row(number: int, cells: Mapping[str, Callable[[], Any]]) -> Row | Reject:
@@ -75,6 +88,7 @@ class StreamedSource:
 
     files: Files
     columns: tuple[str, ...]
+    cell_files: CellFiles
     total: int | None = None
 
     @property
@@ -95,7 +109,7 @@ class StreamedSource:
                 number += 1
 
     def resolve(self, value: str) -> Path | bytes:
-        return _resolved(value, self.files.base)
+        return self.cell_files(value)
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,7 @@ class MappedSource:
     """A table whose cells are read where they lie."""
 
     table: Table
+    cell_files: CellFiles
 
     @property
     def name(self) -> str:
@@ -121,4 +136,4 @@ class MappedSource:
             yield _row(number, {column: partial(self.table.value, number, column) for column in self.columns})
 
     def resolve(self, value: str) -> Path | bytes:
-        return _resolved(value, self.table.base)
+        return self.cell_files(value)
