@@ -123,7 +123,11 @@ class Columns:
         try:
             samples: list[dict[str, Any]] = [{}]
             for modality in processors:
-                present = [(c, v) for c in self.columns[modality] if (v := cell(c)) is not None]
+                present = []
+                for column in self.columns[modality]:
+                    value = None  # if the cell cannot be read
+                    if (value := cell(column)) is not None:
+                        present.append((column, value))
                 if rng is not None and len(present) > 1:
                     present = [present[rng.integers(len(present))]]
                 for alternative, (column, value) in enumerate(present):

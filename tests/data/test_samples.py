@@ -246,6 +246,24 @@ def test_a_row_that_cannot_be_read_is_a_reject_with_its_reason(worded: Samples) 
     assert reject == Reject(4, "4", "name", "?", "question", "it asks.")
 
 
+class BrokenTable(ShopTable):
+    """The titles of its second row cannot be read."""
+
+    def value(self, row: int, column: str) -> Any:
+        if (row, column) == (1, "title"):
+            raise Unreadable("broken", "it is broken.")
+        return super().value(row, column)
+
+
+def test_a_cell_that_cannot_be_read_is_the_reject_s_own() -> None:
+    samples = Samples(BrokenTable(CELLS | {"picture": ["a", "b", "c", "d"]}), COLUMNS, key="title", group="title")
+    (reject,) = samples.items(1, PROCESSORS)
+    assert reject == Reject(1, "1", "title", "None", "broken", "it is broken.")
+    assert list(samples.values("text", np.arange(4))) == ["cup"]
+    assert samples.metadata(1) == {"product": 7}
+    assert samples.group_of(1) == "#1"
+
+
 def test_rows_that_have_a_modality_in_any_of_its_columns(worded: Samples) -> None:
     assert worded.present("text").tolist() == [True, True, True, False, True]
     assert worded.present("image").all()
