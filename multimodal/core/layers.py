@@ -89,5 +89,7 @@ def matching(names: list[str], pattern: str, setting: str) -> list[str]:
     if not found:
         parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
         shown = ", ".join(parts[:SHOWN]) + (", ..." if len(parts) > SHOWN else "")
-        raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.")
+        inner = next((name for name in names if re.search(rf"\.(?:{pattern})(?:\.|$)", name)), None)
+        hint = f" To match it inside {inner}, write '.*({pattern})'." if inner else ""
+        raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.{hint}")
     return found

@@ -100,5 +100,7 @@ def test_a_pattern_that_is_none_or_matches_nothing_is_refused() -> None:
         UsageError, match=r"freeze.a: 'layer1' matches no part .* begin with net.conv1, net.conv10, net"
     ):
         matching(NAMES, "layer1", "freeze.a")
+    with pytest.raises(UsageError, match=r"To match it inside net\.conv1\S*, write '\.\*\(conv1\)'"):
+        matching(NAMES, "conv1", "freeze.a")
     with pytest.raises(UsageError, match=r"lora.a: '\(' is no regular expression"):
         matching(NAMES, "(", "lora.a")
