@@ -67,7 +67,7 @@ def tar_columns(files: Sequence[str]) -> TarColumns:
     for column in twice:
         del seen[column]
         seen |= {suffix: _ending(suffix) in (*TEXTS, *NUMBERS) for suffix in suffixes[column]}
-    names = [name for name in seen if name not in (KEY, ADDRESS)]
+    names = [name for name in seen if name not in (KEY, ADDRESS) and _written(name) == name]
     if len(names) > MOST_COLUMNS:
         raise UsageError(
             f"{files[0]} has {len(names):,} columns, more than {MOST_COLUMNS:,}: its JSON files differ in keys."
@@ -105,7 +105,7 @@ def cells_of(key: str, members: Sequence[Member], columns: Sequence[str]) -> dic
         if cells[column] is None and column not in (KEY, ADDRESS):
             value = beside.get(column)
             cells[column] = broken if value is None else _of_json(encoded(value))
-    cells[KEY] = found if isinstance(found := beside.get(KEY), str) else key
+    cells[KEY] = _written(found if isinstance(found := beside.get(KEY), str) else key)
     return cells
 
 
@@ -119,7 +119,12 @@ def _cell(key: str, suffix: str, content: bytes) -> dict[str, Any]:
     except ValueError as error:
         reason = "not UTF-8" if ending in TEXTS else "no number"
         return _of_json(unreadable(reason, f"{key}.{suffix} cannot be read ({error})."))
-    return {"json": None, "bytes": content, "path": f"{posixpath.basename(key)}.{suffix}"}
+    return {"json": None, "bytes": content, "path": _written(f"{posixpath.basename(key)}.{suffix}")}
+
+
+def _written(name: str) -> str:
+    """A name as UTF-8 can write it; those of files may hold any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _of_json(text: str) -> dict[str, Any]:

@@ -141,11 +141,12 @@ def test_values_of_any_type_come_back(value: Any) -> None:
     assert refusal.value.reason == "reason"
 
 
-NAMES = st.text("ab./%é", min_size=1, max_size=4)
+NAMES = st.text("ab./%é\udcff", min_size=1, max_size=4)  # the last one is of a name that is not UTF-8
 MEMBERS = st.lists(
     st.tuples(
         st.builds("{}.{}".format, NAMES, st.sampled_from(["txt", "json", "cls", "png", "a.png", "a.json", "pkl", ""])),
-        st.binary(max_size=6) | JSON.map(lambda value: json.dumps({"n": value}).encode()),
+        st.binary(max_size=6)
+        | JSON.map(lambda value: json.dumps({"n": value, "__key__": value, "\udc00": 1}).encode()),
     ),
     max_size=8,
 )

@@ -32,8 +32,8 @@ def open_source(table: str, options: Mapping[str, Any] | None = None, files: Pat
         MultimodalError: it cannot be read.
     """
     if not is_of_files(table):
-        opened = open_table(table, options)
-        return MappedSource(opened, CellFiles(opened.base, files))
+        mapped = open_table(table, options)
+        return MappedSource(mapped, CellFiles(mapped.base, files))
     source = locate(table, options)
     with closing(stream_of(source, source.files[0])) as rows:
         first = next(rows, None)
