@@ -90,7 +90,10 @@ def small_config(tmp_path: Path, small_glyphs: str) -> Path:
                 "model": {
                     "dim": 16,
                     "encoders": {
-                        "image": {"class_path": "cnn", "init_args": {"stem": "standard", "drop": 0.1}},
+                        "image": {  # a residual network of 0.4 million weights, as checkpoints are written to disk
+                            "class_path": "timm",
+                            "init_args": {"arch": "test_resnet", "preprocess": {"input_size": [3, 48, 48]}},
+                        },
                         "graph": {"class_path": "gnn", "init_args": {"width": 16, "layers": 1, "drop": 0.1}},
                         "text": {
                             "class_path": "transformer",

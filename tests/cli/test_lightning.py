@@ -59,10 +59,10 @@ def test_print_config_shows_every_key_with_its_comment(small_config: Path, capsy
     assert main(["fit", "--config", str(small_config), "--print_config"]) == 0
     text = capsys.readouterr().out
     config = yaml.safe_load(text)
-    assert config["model"]["encoders"]["image"]["init_args"]["stem"] == "standard"
-    assert config["model"]["encoders"]["image"]["init_args"]["size"] == 48  # a default
+    assert config["model"]["encoders"]["text"]["init_args"]["vocab_size"] == 300
+    assert config["model"]["encoders"]["text"]["init_args"]["max_length"] == 64  # a default
     assert config["model"]["objective"]["init_args"]["max_scale"] == 100.0
-    assert "# pictures are brought to ``size`` x ``size`` pixels" in text
+    assert "# number of layers" in text
 
 
 Edit = Callable[[dict], object]
@@ -70,7 +70,7 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
     (lambda c: c["model"]["encoders"].update(image="cnm"), [], 2, "Did you mean 'cnn'?"),
     (lambda c: c["model"]["encoders"].update(image="no.such.Class"), [], 2, "Cannot import the image encoder"),
     (lambda c: c["model"]["encoders"].update(smell="nose"), [], 2, "No encoder is registered for modality 'smell'"),
-    (lambda c: c["model"]["encoders"]["image"]["init_args"].update(sise=3), [], 2, "Did you mean 'size' or"),
+    (lambda c: c["model"]["encoders"]["text"]["init_args"].update(widht=3), [], 2, "Did you mean 'width'?"),
     (lambda c: c.update(sed_everything=3), [], 2, "Did you mean 'seed_everything'?"),
     (lambda c: c["trainer"].update(max_steps="many"), [], 2, "trainer.max_steps"),
     (lambda c: c["data"]["columns"].update(image="picture"), [], 2, "has no column 'picture'"),

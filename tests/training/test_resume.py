@@ -173,12 +173,12 @@ def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
     small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from encoders.image import CNN
+    from encoders.timm import Timm
 
     monkeypatch.setattr("multimodal.data.datamodule.default_cache", lambda: tmp_path / "cache")
     seen: list[int] = []
-    forward = CNN.forward
-    monkeypatch.setattr(CNN, "forward", lambda self, pixels: (seen.append(len(pixels)), forward(self, pixels))[1])
+    forward = Timm.forward
+    monkeypatch.setattr(Timm, "forward", lambda self, pixels: (seen.append(len(pixels)), forward(self, pixels))[1])
     frozen = ["--model.freeze.image", "all"]
     assert fit(small_config, tmp_path / "one", *frozen) == 0
     assert sum(seen) == 140 + 20  # the rows of training and of validation, once, though there are three epochs
