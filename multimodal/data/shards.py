@@ -14,10 +14,11 @@ import json
 import posixpath
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
+from typing import IO, Any, Self
 from urllib.parse import unquote
 
 from multimodal.core.errors import UsageError
@@ -47,7 +48,7 @@ def tar_columns(files: Sequence[str]) -> TarColumns:
     """The columns of tar shards, as far as their first members tell.
 
     Raises:
-        UsageError: there are more than anybody can mean.
+        UsageError: there are more than anybody can mean, or a file breaks off.
     """
     seen: dict[str, bool] = {}  # column -> whether people can read it
     twice: dict[str, list[str]] = {}  # column -> the suffixes of its files, where a sample has several
@@ -145,13 +146,44 @@ def _members(files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     import fsspec
 
     for file in files:
-        with fsspec.open(file) as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:  # pyright: ignore
+        with fsspec.open(file) as stream:
+            yield from members_of(
+                file,
+                stream,  # pyright: ignore
+                lambda member: _ending(member.name) in MAPPING and member.size <= LARGEST,
+            )
+
+
+def members_of(
+    file: str, stream: IO[bytes], wanted: Callable[[tarfile.TarInfo], bool] = lambda _: True
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file of a tar, ``b""`` for those that are not ``wanted``; ``file`` names the tar.
+
+    Raises:
+        UsageError: it is no tar, or breaks off.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive:
             for member in archive:
-                hidden = posixpath.basename(member.name).startswith((".", "__"))
-                if member.isfile() and not hidden:
-                    wanted = _ending(member.name) in MAPPING and member.size <= LARGEST
-                    content = archive.extractfile(member) if wanted else None
+                if member.isfile() and not posixpath.basename(member.name).startswith((".", "__")):
+                    content = archive.extractfile(member) if wanted(member) else None
                     yield member.name, content.read() if content else b""
+                archive.members = []  # type: ignore[attr-defined]  (it would remember all)
+    except (tarfile.TarError, EOFError) as error:
+        raise UsageError(f"{file} is no tar, or not all of it is there ({error}); copy it again.") from error
+
+
+class _Header(tarfile.TarInfo):
+    """A header. Where there is neither one nor the mark of the end, ``tarfile`` ends as if all had been read."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:
+            raise
+        except HeaderError as error:
+            raise ReadError(str(error)) from error
 
 
 def _key_and_suffix(name: str) -> tuple[str, str]:

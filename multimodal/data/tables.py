@@ -287,11 +287,19 @@ def _told(table: str) -> Iterator[None]:
             raise UsageError(f"data.options for the table {table!r}: {error}") from error
         raise MultimodalError(_cannot(table, error)) from error
     except Exception as error:  # readers for many formats raise as many kinds
+        if isinstance(cause := _cause(error), MultimodalError):
+            raise cause from None
         raise MultimodalError(_cannot(table, error)) from error
 
 
-def _cannot(table: str, error: BaseException) -> str:
-    while error.__cause__ is not None:  # the datasets library wraps what went wrong
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong: the datasets library wraps it."""
+    while error.__cause__ is not None and not isinstance(error, MultimodalError):
         error = error.__cause__
+    return error
+
+
+def _cannot(table: str, error: BaseException) -> str:
+    error = _cause(error)
     hint = " Set data.options.encoding." if isinstance(error, UnicodeDecodeError) else ""
     return f"The table {table!r} cannot be read ({type(error).__name__}: {error}).{hint}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from datasets import Features, Value
+from datasets import Features, SplitGenerator, Value
 from datasets.builder import Key
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
+from datasets.utils.file_utils import xopen
 
 from multimodal.data.cells import CELL
-from multimodal.data.shards import ADDRESS, KEY, cells_of, samples_in
+from multimodal.data.shards import ADDRESS, KEY, cells_of, members_of, samples_in
 
 
 def features_of(columns: Sequence[str]) -> Features:
@@ -20,10 +21,21 @@ def features_of(columns: Sequence[str]) -> Features:
 
 
 class TarReader(WebDataset):
-    """The library's reader stops at the first value that is not of the type of those before it; this one marks it."""
+    """The library's reader stops at the first value that is not of the type of those before it, and not at all at the
+    end of a tar that breaks off; this one marks the value, and tells of the tar.
+    """
 
-    def _generate_examples(self, tar_paths: Sequence[str], tar_iterators: Sequence[Any]) -> Iterator[Any]:
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        addresses = list(self.config.data_files["train"])  # pyright: ignore
+        files = dl_manager.download(addresses)  # copies of those that lie elsewhere, if they are not streamed
+        return [SplitGenerator("train", gen_kwargs={"files": files, "addresses": addresses})]
+
+    def _generate_shards(self, files: Sequence[str], addresses: Sequence[str]) -> Iterator[str]:
+        yield from addresses
+
+    def _generate_examples(self, files: Sequence[str], addresses: Sequence[str]) -> Iterator[Any]:
         columns = list(self.info.features or {})
-        for tar, (path, files) in enumerate(zip(tar_paths, tar_iterators, strict=True)):
-            for number, (key, members) in enumerate(samples_in((name, file.read()) for name, file in files)):
-                yield Key(tar, number), cells_of(key, members, columns) | {ADDRESS: path}
+        for tar, (file, address) in enumerate(zip(files, addresses, strict=True)):
+            with xopen(file, "rb", block_size=0) as stream:  # from one end to the other
+                for number, (key, members) in enumerate(samples_in(members_of(address, stream))):  # pyright: ignore
+                    yield Key(tar, number), cells_of(key, members, columns) | {ADDRESS: address}

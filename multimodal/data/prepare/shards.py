@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from multimodal.core.errors import MultimodalError
-from multimodal.data.prepare.cleaning import File, plain
+from multimodal.data.prepare.cleaning import File
 from multimodal.data.prepare.types import Stored, stored_value
+from multimodal.data.shards import KEY
 
 if TYPE_CHECKING:
     from multimodal.data.prepare.kinds import Column
@@ -99,9 +100,9 @@ def _schema(columns: Sequence[Column], stored: Mapping[str, Stored]) -> Any:
 
 
 class TarShard:
-    """One WebDataset tar. A row is ``000000012.image.png`` (a file), ``000000012.title.txt`` (a text), and
-    ``000000012.json`` (all other columns, and null for missing files and texts, so that every row names all columns); the
-    number is that of the row in the table.
+    """One WebDataset tar. A row is ``000000012.image.png`` (a file), ``000000012.title.txt`` (a text), ``000000012.hash.bin``
+    (bytes that are no file), and ``000000012.json`` (all other columns, and null for what is missing, so that every row
+    names all columns); the number is that of the row in the table.
     """
 
     ending = "tar"
@@ -116,11 +117,13 @@ class TarShard:
             value = clean.get(column.name)
             if isinstance(value, File):
                 self._add(f"{number:09d}.{file_safe(column.name)}.{file_ending(value, column.kind)}", value.data)
-            elif column.kind == "text" and value is not None:
+            elif column.kind == "text" and column.name != KEY and value is not None:  # that of the files is the number
                 self._add(f"{number:09d}.{file_safe(column.name)}.txt", value.encode())
+            elif isinstance(kept := None if value is None else stored_value(value, self._stored[column.name]), bytes):
+                self._add(f"{number:09d}.{file_safe(column.name)}.bin", kept)
             else:
-                beside[column.name] = None if value is None else stored_value(value, self._stored[column.name])
-        self._add(f"{number:09d}.json", json.dumps(beside, ensure_ascii=False, default=plain).encode())
+                beside[column.name] = kept
+        self._add(f"{number:09d}.json", json.dumps(beside, ensure_ascii=False, default=str).encode())
 
     def _add(self, name: str, data: bytes) -> None:
         entry = tarfile.TarInfo(name)  # owner 0, time 0
