@@ -132,17 +132,17 @@ def test_pickled_files_are_left_out(tmp_path: Path) -> None:
     assert open_table(str(tmp_path / "p.tar")).columns == ("txt", "__key__", "__url__")
 
 
-@pytest.mark.parametrize("access", ["mapped", "memory", "streamed"])
-@pytest.mark.parametrize("before", [3, 2_001])  # rows: the second are more than are looked at beforehand
 @pytest.mark.parametrize(
-    "length",
+    ("before", "length"),
     [
-        700,  # in the first file
-        1_024,  # after it, where a header or the mark of the end must be
-        1_124,  # in the header of the second one
-        3_072,  # after the last one
+        (3, 700),  # in the first file
+        (3, 1_024),  # after it, where a header or the mark of the end must be
+        (3, 1_124),  # in the header of the second one
+        (3, 3_072),  # after the last one
+        (2_001, 1_024),  # behind the files that are looked at beforehand
     ],
 )
+@pytest.mark.parametrize("access", ["memory", "streamed"])
 def test_a_tar_that_breaks_off_is_named(tmp_path: Path, access: Any, before: int, length: int) -> None:
     shard(tmp_path / "a-0.tar", {f"{n:04}.txt": b"." for n in range(before)})
     path = shard(tmp_path / "a-1.tar", {f"{n}.txt": b"t" * 500 for n in range(3)})
