@@ -10,7 +10,7 @@ molecule encoder's processor, without the fingerprint, which it does not make ei
 
 Both sides have the same workers and take turns within one run. Printed are the medians and the ratios of each round.
 
-    python benchmarks/loading.py [--workers 1] [--rounds 5] [--pictures 1500] [--molecules 3000]
+    python benchmarks/loading.py [--workers 1] [--rounds 5] [--pictures 1500] [--molecules 10000]
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def main() -> None:
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--pictures", type=int, default=1500)
-    p.add_argument("--molecules", type=int, default=3000)
+    p.add_argument("--molecules", type=int, default=10_000)
     options = p.parse_args()
     warnings.filterwarnings("ignore")
     pictures(options.pictures, options.rounds, options.workers)
