@@ -31,7 +31,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
+    except UnpicklingError as error:  # torch advises to read it all the same
+        raise MultimodalError(
+            f"{path} cannot be read as weights: it is damaged, or holds Python objects, which could run anything. Whoever made"
+            " it can write its tensors alone: save_file(model.state_dict(), ...) of safetensors.torch."
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
         first = str(error).strip().partition("\n")[0]
         raise MultimodalError(
             f"{path} cannot be read as weights ({first}); give a .safetensors file, or one that torch.save wrote of a"
