@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from multimodal.core.layers import let_single_rows_pass
+
 Inputs = dict[str, Tensor]
 
 
@@ -120,12 +122,15 @@ def _recording(init: Any) -> Any:
 
     @functools.wraps(init)
     def recording_init(self: Encoder, *args: Any, **kwargs: Any) -> None:
-        if not hasattr(self, "settings"):  # the outermost constructor's arguments are the ones to call again
+        outermost = not hasattr(self, "settings")
+        if outermost:  # its arguments are the ones to call again
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             settings = {name: v for name, v in bound.arguments.items() if name != "self"}
             settings |= settings.pop(more, {})
             object.__setattr__(self, "settings", settings)  # nn.Module's own needs its constructor to have run
         init(self, *args, **kwargs)
+        if outermost:
+            let_single_rows_pass(self)
 
     return recording_init
