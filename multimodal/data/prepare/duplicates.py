@@ -7,12 +7,14 @@
   *linked*: no split may come between them.
 
 A label is no link: 150 recordings of "zero" are not 150 forms of one thing. A value that stands in many rows, or is near
-those of many, is called *common* and links nothing; ``common_limit`` says what many is. Equal files are the exception:
-they are linked in any number, for a picture that training shows must not be asked for in the test.
+those of many, is called *common*; ``common_limit`` says what many is. Common values that may be labels (short texts,
+numbers, codes) link nothing. Files and long texts are linked in any number, for a picture that training shows must not
+be asked for in the test.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -90,7 +92,10 @@ def _nearly(
 
 @dataclass(frozen=True)
 class Common:
-    """A value that stands in ``rows`` rows, or is near the values of so many (``near``); whether it links them all the same."""
+    """A value that stands in ``rows`` rows, or is near the values of so many (``near``); whether it links them all the same.
+
+    Of those that link, the near ones are not told: the rows that hang together are.
+    """
 
     column: str
     number: int
@@ -109,18 +114,17 @@ class Links:
 
 
 def common_limit(kind: str, rows: int) -> int:
-    """In how many rows a value may stand and still link them.
+    """In how many rows a value may stand before it is common.
 
     Texts are often labels: at most 20 rows or 1 % of them, in tables of less than 200 rows a tenth (but 5). Anything
-    else is a thing, and links up to 20 rows or a tenth.
+    else up to 20 rows or a tenth.
     """
     return max(5, min(rows // 10, 20), rows // 100) if kind == "text" else max(20, rows // 10)
 
 
 def find_links(contents: Sequence[Content], stays: np.ndarray, neighbours: Sequence[Neighbours]) -> Links:
     """The links between the rows that stay."""
-    pairs: list[tuple[int, int]] = []
-    near: list[bool] = []
+    pairs, near = array("q"), bytearray()
     common: list[Common] = []
     staying = int(stays.sum())
     for content, others in zip(contents, neighbours, strict=True):
@@ -131,21 +135,20 @@ def find_links(contents: Sequence[Content], stays: np.ndarray, neighbours: Seque
         counts = np.bincount(numbers, minlength=len(content))
         order = np.argsort(numbers, kind="stable")
         starts = np.concatenate([[0], np.cumsum(counts)])
+        labels = content.labels
         for number in np.flatnonzero(counts > limit).tolist():
-            common.append(Common(name, number, int(counts[number]), near=False, links=content.column.is_file))
-        linking = counts > 1 if content.column.is_file else (counts > 1) & (counts <= limit)
-        for number in np.flatnonzero(linking).tolist():
+            common.append(Common(name, number, int(counts[number]), near=False, links=not labels[number]))
+        for number in np.flatnonzero((counts > 1) & ((counts <= limit) | ~labels)).tolist():
             held = rows[order[starts[number] : starts[number + 1]]].tolist()
-            pairs += pairwise(held)
-            near += [False] * (len(held) - 1)
+            pairs.extend(row for pair in pairwise(held) for row in pair)
+            near += bytes(len(held) - 1)
         around = {n: int(counts[n] + counts[list(o)].sum()) for n, o in others.items() if counts[n]}
-        for number, total in around.items():
-            if total > limit >= counts[number]:
-                common.append(Common(name, number, total, near=True))
-        for number in sorted(around):
+        apart = {number for number, total in around.items() if total > limit and labels[number]}
+        common += [Common(name, n, around[n], near=True) for n in apart if counts[n] <= limit]
+        for number in sorted(around.keys() - apart):
             for other in others[number]:
-                if number < other and other in around and max(around[number], around[other]) <= limit:
-                    pairs.append((int(rows[order[starts[number]]]), int(rows[order[starts[other]]])))
+                if number < other and other in around and other not in apart:
+                    pairs.extend(rows[order[starts[[number, other]]]].tolist())
                     near.append(True)
     common.sort(key=lambda c: (c.near, -c.rows, c.column, c.number))
-    return Links(np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(near, dtype=bool), common)
+    return Links(np.array(pairs, dtype=np.int64).reshape(-1, 2), np.frombuffer(near, dtype=bool), common)

@@ -86,6 +86,11 @@ class Content(Numbered):
                 self._pictures.add(seen.phash, seen.colours)
         return self._files[digest]
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Which values may be labels that tell kinds, not things, ``(values,)`` bool: all but files and long texts."""
+        return self._texts.short if self._texts is not None else np.full(len(self), not self.column.is_file)
+
     def neighbours(self) -> dict[int, list[int]]:
         """Number of a value -> the numbers of the values near it, ascending; without those that have none."""
         index = self._texts or self._pictures

@@ -141,6 +141,11 @@ class NearTexts:
         self._sketches += hashes[:SKETCH].tobytes()
         self._ends.append(len(self._sketches) // 4)
 
+    @property
+    def short(self) -> np.ndarray:
+        """Which texts have less than 50 characters, ``(n,)`` bool."""
+        return np.array(self._words, dtype=np.uint64) != 0
+
     def pairs(self) -> np.ndarray:
         """The near pairs, ``(m, 2)``."""
         signatures = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
@@ -148,7 +153,11 @@ class NearTexts:
         words = np.array(self._words, dtype=np.uint64)
         sets = self._sets()
         rows = rows_of_a_band(self.threshold)
-        bands = [_mixed(signatures[:, start : start + rows]) for start in range(0, PERMUTATIONS - rows + 1, rows)]
+        alike = [numbers, words]  # near texts have the same, so that others share no key
+        bands = [
+            _mixed([*alike, *signatures[:, start : start + rows].T])
+            for start in range(0, PERMUTATIONS - rows + 1, rows)
+        ]
 
         def verify(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             # five standard deviations of the estimate below the threshold
@@ -201,9 +210,9 @@ def rows_of_a_band(threshold: float) -> int:
     return max(good, default=1)
 
 
-def _mixed(columns: np.ndarray) -> np.ndarray:
-    keys = np.zeros(len(columns), dtype=np.uint64)
-    for column in columns.T:
+def _mixed(columns: Sequence[np.ndarray]) -> np.ndarray:
+    keys = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
         keys = (keys + column) * np.uint64(0x9E3779B97F4A7C15)
         keys ^= keys >> np.uint64(29)
     return keys

@@ -82,8 +82,8 @@ def _values(plan: Plan) -> Iterator[str]:
         rows = [c.rows for c in mine if c.links]
         if rows:
             yield (
-                f"{column}: {len(rows):,} {'files stand' if len(rows) > 1 else 'file stands'} in up to {max(rows):,} rows each,"
-                " which therefore are in one split. If that is a placeholder, empty these cells."
+                f"{column}: {len(rows):,} {'values stand' if len(rows) > 1 else 'value stands'} in up to {max(rows):,} rows"
+                " each, which therefore are in one split. If that is a placeholder, empty these cells."
             )
 
 

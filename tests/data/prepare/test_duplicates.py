@@ -65,12 +65,15 @@ def test_duplicates_are_those_that_comparing_with_every_earlier_row_finds(
     assert found.stays[found.of].all()
 
 
-def contents(kinds: dict[str, str], rows: list[tuple[int, ...]]) -> list[Content]:
+def contents(kinds: dict[str, str], rows: list[tuple[int, ...]], text: str = "label") -> list[Content]:
     made = []
     for place, (name, kind) in enumerate(kinds.items()):
         content = Content(Column(name, kind, kind), 0.8, 4)  # type: ignore[arg-type]
         for number in range(max(row[place] for row in rows) + 1):
-            content._numbers[bytes([number % 256, number // 256])] = number
+            if kind == "text":
+                content.number(f"{text} {number}")
+            else:
+                content._numbers[bytes([number % 256, number // 256])] = number
         for row in rows:
             content.append(row[place])
         made.append(content)
@@ -113,12 +116,29 @@ def test_one_picture_of_very_many_rows_is_linked_and_told() -> None:
     assert [(c.column, c.rows, c.near, c.links) for c in links.common] == [("picture", 300, False, True)]
 
 
-def test_a_text_near_those_of_many_rows_links_nothing_and_is_told() -> None:
-    everyone = {a: [b for b in range(40) if b != a] for a in range(40)}
+NEAR_ONE_ANOTHER = {a: [b for b in range(50) if b != a] for a in range(50)}
+
+
+def test_a_label_near_those_of_many_rows_links_nothing_and_is_told() -> None:
     made = contents({"title": "text"}, [(number,) for number in range(400)])
-    links = find_links(made, np.ones(400, dtype=bool), [everyone])
+    links = find_links(made, np.ones(400, dtype=bool), [NEAR_ONE_ANOTHER])
     assert len(links.pairs) == 0
-    assert [(c.rows, c.near) for c in links.common] == [(40, True)] * 40
+    assert [(c.rows, c.near) for c in links.common] == [(50, True)] * 50
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_pictures_and_long_texts_near_those_of_many_rows_are_linked(kind: str) -> None:
+    made = contents({"content": kind}, [(number,) for number in range(400)], text="a long description of a thing " * 2)
+    links = find_links(made, np.ones(400, dtype=bool), [NEAR_ONE_ANOTHER])
+    assert (np.bincount(components(400, links.pairs, None)).max(), links.common) == (50, [])
+
+
+def test_a_long_text_of_many_rows_is_linked_and_told() -> None:
+    rows = [(number, number % 10) for number in range(1500)]
+    made = contents({"sound": "audio", "title": "text"}, rows, text="a long description of a thing " * 2)
+    links = find_links(made, np.ones(1500, dtype=bool), [{}, {}])
+    assert components(1500, links.pairs, None).max() == 9
+    assert [(c.rows, c.links) for c in links.common] == [(150, True)] * 10
 
 
 @pytest.mark.parametrize(
