@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.recordings import RATES, library, read_recording, resampled
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.recordings import RATES, library, read_recording, resampled
 from multimodal.core.registry import register
 
 DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that

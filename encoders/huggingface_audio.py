@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from encoders.audio import SpectrogramProcessor
 from encoders.huggingface import Source, changed, config_of, described, library, model_of, without_idle
-from encoders.recordings import library as sound_library
-from encoders.recordings import read_recording, resampled
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.recordings import library as sound_library
+from multimodal.core.recordings import read_recording, resampled
 from multimodal.core.registry import register
 
 Pooling = Literal["own", "mean", "max"]

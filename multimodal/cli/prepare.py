@@ -36,6 +36,13 @@ def run(command: str, arguments: list[str]) -> None:
         metavar="SPLIT=PART",
         help="the splits to make (default: train=0.8 validation=0.1 test=0.1)",
     )
+    p.add_argument(
+        "--encoders",
+        nargs="+",
+        type=_encoder,
+        metavar="MODALITY=NAME",
+        help="encoders that will be trained: values that they cannot read are rejects, as in graph=molecule",
+    )
     p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
     p.add_argument(
         "--near", type=float, metavar="PART", help="long texts this similar are near duplicates (default: 0.8)"
@@ -60,6 +67,8 @@ def run(command: str, arguments: list[str]) -> None:
     chosen |= {key: value for key in OWN if (value := getattr(options, key)) is not None}
     if options.shares is not None:
         chosen["shares"] = dict(options.shares)
+    if options.encoders is not None:
+        chosen["encoders"] = dict(options.encoders)
     settings = Settings(**chosen)
     outcome = prepare(open_source(data["table"], data.get("options"), options.files), settings, options.out, progress)
     if options.json:
@@ -81,3 +90,10 @@ def _share(text: str) -> tuple[str, float]:
         return name, float(part)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not SPLIT=PART, as in train=0.8") from None
+
+
+def _encoder(text: str) -> tuple[str, str]:
+    modality, equals, name = text.partition("=")
+    if not (modality and equals and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODALITY=NAME, as in graph=molecule")
+    return modality, name

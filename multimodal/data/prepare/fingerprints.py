@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from multimodal.data.prepare.cleaning import File, plain
+from multimodal.data.prepare.judging import Judge
 from multimodal.data.prepare.kinds import Column
 from multimodal.data.prepare.near import NearPictures, NearTexts
-from multimodal.data.prepare.pictures import check_audio, fingerprint
+from multimodal.data.prepare.pictures import fingerprint
 
 MISSING = -1
 
@@ -29,7 +30,7 @@ class Numbered:
 
     def number(self, value: Any) -> int:
         """The number of a value; a new one, the next, if it was not seen."""
-        return self._of(blake2b(plain(value).encode(), digest_size=16).digest())
+        return self._of(_digest(plain(value).encode()))
 
     def _of(self, digest: bytes) -> int:
         return self._numbers.setdefault(digest, len(self._numbers))
@@ -44,16 +45,26 @@ class Numbered:
         return np.array(self._rows, dtype=np.int32)
 
 
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
+
+
 class Content(Numbered):
     """The values of a content column: numbered, and fingerprinted to find near ones.
 
     Texts are equal when they are so cleaned, pictures by their pixels, sounds and other files by their bytes, and
     anything else by its value.
+
+    Args:
+        column: which one.
+        near, near_bits: as in the settings.
+        judge: what every new value is tried with; of files it gets the bytes.
     """
 
-    def __init__(self, column: Column, near: float, near_bits: int) -> None:
+    def __init__(self, column: Column, near: float, near_bits: int, judge: Judge | None = None) -> None:
         super().__init__()
         self.column = column
+        self._judge = judge
         self._texts = NearTexts(near) if column.kind == "text" else None
         self._pictures = NearPictures(near_bits) if column.kind == "image" else None
         self._files: dict[bytes, int] = {}  # digest of a picture's file -> number of the picture
@@ -62,28 +73,31 @@ class Content(Numbered):
         """As for any column.
 
         Raises:
-            Unreadable: the file is no picture or sound.
+            Unreadable: the file is no picture, or the judge cannot read the value.
         """
-        if isinstance(value, File):
-            return self._number_of_file(value)
-        before = len(self)
-        number = super().number(value)
-        if self._texts is not None and number == before:
-            self._texts.add(value)
-        return number
+        if isinstance(value, File) and self._pictures is not None:
+            return self._number_of_picture(value, self._pictures)
+        content: Any = value.data if isinstance(value, File) else value
+        digest = _digest(content if isinstance(content, bytes) else plain(content).encode())
+        if digest not in self._numbers:
+            self._try(content)
+            if self._texts is not None and isinstance(content, str):
+                self._texts.add(content)
+        return self._of(digest)
 
-    def _number_of_file(self, file: File) -> int:
-        digest = blake2b(file.data, digest_size=16).digest()
-        if self._pictures is None:
-            if self.column.kind == "audio" and digest not in self._numbers:
-                check_audio(file.data)
-            return self._of(digest)
+    def _try(self, value: Any) -> None:
+        if self._judge is not None:
+            self._judge(value)
+
+    def _number_of_picture(self, file: File, pictures: NearPictures) -> int:
+        digest = _digest(file.data)
         if digest not in self._files:
             seen = fingerprint(file.data)
+            self._try(file.data)
             before = len(self)
             self._files[digest] = self._of(seen.digest)
             if self._files[digest] == before:
-                self._pictures.add(seen.phash, seen.colours)
+                pictures.add(seen.phash, seen.colours)
         return self._files[digest]
 
     @property

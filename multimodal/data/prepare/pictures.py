@@ -6,7 +6,6 @@ import io
 import warnings
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -105,22 +104,3 @@ def _pixels(picture: Image.Image) -> bytes:
     if picture.mode in EIGHT_BITS:
         picture = picture.convert("RGBA")
     return f"{picture.mode} {picture.size}".encode() + picture.tobytes()
-
-
-def check_audio(data: bytes) -> dict[str, Any]:
-    """Look at the header of a sound file, where soundfile is installed (the extra ``audio``).
-
-    Raises:
-        Unreadable: soundfile cannot read it, or it holds nothing.
-    """
-    try:
-        import soundfile
-    except ImportError:
-        return {}
-    try:
-        info = soundfile.info(io.BytesIO(data))
-    except Exception as error:  # soundfile's own class derives from RuntimeError, others come through
-        raise Unreadable("broken audio", "no sound file that can be opened.") from error
-    if not info.frames:
-        raise Unreadable("empty audio", "the sound file holds no sound.")
-    return {"seconds": info.frames / info.samplerate}

@@ -17,6 +17,7 @@ from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.rejects import Reject, shown
 from multimodal.data.prepare.cleaning import Cleaner, plain
 from multimodal.data.prepare.fingerprints import MISSING, Content, Numbered
+from multimodal.data.prepare.judging import judge_of_kind, judges
 from multimodal.data.prepare.kinds import LOOKED_AT, Column, describe, glimpse
 from multimodal.data.prepare.settings import Settings
 from multimodal.data.prepare.source import Row, Source
@@ -55,7 +56,12 @@ class Reading:
                 " --columns.text title."
             )
         self.clean = Cleaner(self.columns, settings.key, frozenset(c for c in beside if c), source.resolve)
-        self.contents = [Content(c, settings.near, settings.near_bits) for c in self.columns if c.modality]
+        judge_of = judges(settings.encoders, [c.modality for c in self.columns if c.modality])
+        self.contents = [
+            Content(c, settings.near, settings.near_bits, judge_of.get(c.modality, judge_of_kind(c.kind)))
+            for c in self.columns
+            if c.modality
+        ]
         named = {"group": settings.group, "split": settings.split, "key": settings.key, "balance": settings.balance}
         self._labels = {name: (column, Numbered()) for name, column in named.items() if column is not None}
         self.split_names: list[str] = []

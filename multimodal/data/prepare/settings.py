@@ -30,6 +30,8 @@ class Settings:
         shares: split -> its part of the rows; they add up to 1.
         balance: the column of which every value keeps as many rows as the rarest has.
         shard_rows: rows in a shard.
+        encoders: modality -> the name of an encoder that will be trained on it: what its processor cannot read is
+            rejected. Without one, pictures and sounds are read, of other values nothing is known.
 
     Raises:
         UsageError: a value is out of its range; the message says what would be right.
@@ -47,6 +49,7 @@ class Settings:
     shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
     balance: str | None = None
     shard_rows: int = 10_000
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_rejects <= 1:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from multimodal.core.errors import Unreadable
-from multimodal.data.prepare.pictures import check_audio, fingerprint, on_white, open_picture
+from multimodal.data.prepare.pictures import fingerprint, on_white, open_picture
 
 
 def distance(a: bytes, b: bytes) -> tuple[int, float]:
@@ -79,14 +79,3 @@ def test_a_broken_picture_has_a_reason(pictures: Any, damage: str, monkeypatch: 
         fingerprint(broken[damage])
     assert caught.value.reason == ("picture too large" if damage == "bomb" else "broken picture")
     assert "0x" not in str(caught.value)
-
-
-def test_a_sound_is_looked_at_where_its_library_is_there() -> None:
-    soundfile = pytest.importorskip("soundfile")
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(800), 8000, format="WAV")
-    assert check_audio(file.getvalue()) == {"seconds": 0.1}
-    for broken, reason in ((b"RIFF nothing", "broken audio"), (file.getvalue()[:20], "broken audio")):
-        with pytest.raises(Unreadable) as caught:
-            check_audio(broken)
-        assert caught.value.reason == reason

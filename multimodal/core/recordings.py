@@ -1,4 +1,4 @@
-"""Reading recordings: what the encoders of sound share."""
+"""Reading recordings: what the encoders of sound share, and ``prepare`` judges sounds by."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def _decode(source: str | Path | io.BytesIO, shown: str, max_seconds: float) -> 
         except FileNotFoundError as error:
             raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
         except (OSError, ValueError, soundfile.SoundFileError) as error:
-            raise Unreadable("no audio file", f"{shown} is no recording that can be read ({error}).") from error
+            said = getattr(error, "error_string", error)  # without the address of bytes in memory
+            raise Unreadable("no audio file", f"{shown} is no recording that can be read ({said}).") from error
         frames = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
         try:
             samples = sound.read(frames, dtype="float32")
