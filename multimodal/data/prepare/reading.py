@@ -191,7 +191,7 @@ def _check_names(source: Source) -> None:
     repeated = [name for name, count in Counter(source.columns).items() if count > 1]
     if repeated:
         raise MultimodalError(f"The table {source.name!r} has several columns called {repeated[0]!r}; rename them.")
-    broken = [name for name in source.columns if not name or shown(name) != name]
+    broken = [name for name in source.columns if not name or shown(name) != name or "\0" in name]
     if broken:
         raise MultimodalError(
             f"The table {source.name!r} has a column called {shown(broken[0])!r}; give it a name of 1 to 200 characters"
