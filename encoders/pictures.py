@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps
 
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.errors import UsageError
+from multimodal.core.pictures import decoded, in_words, refusing
 
 
 def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, background: str) -> Image.Image:
@@ -28,20 +24,10 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, backgr
         background: colour of the ground.
 
     Raises:
-        Unreadable: the picture is a "missing file", "no picture", a "truncated picture" (or a damaged one), or a
-            "decompression bomb".
+        Unreadable: as ``multimodal.core.pictures.decoded``.
     """
-    shown = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
-    if isinstance(value, str | Path):
-        shown = str(value)
-    with _refusing("no picture", f"{shown} is no picture that can be read"):
-        picture = _open(value)
-    with _refusing("truncated picture", f"{shown} is no picture that can be read, it is cut off or damaged"):
-        part = 1 if edge is None else 2 * edge / max(picture.size)
-        if part < 1 and picture is not value:  # the caller's own picture stays as it is
-            picture.draft("L" if mode == "L" else None, (int(picture.width * part), int(picture.height * part)))
-        picture.load()
-    with _refusing("no picture", f"{shown} is no picture that can be read"):
+    picture = decoded(value, mode, edge)
+    with refusing("no picture", f"{in_words(value)} is no picture that can be read"):
         return _on_ground(_of_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
 
 
@@ -55,47 +41,7 @@ def check_background(encoder: str, background: str) -> None:
         raise UsageError(f"{encoder}: background {background!r} is no opaque colour; name one, or write #rrggbb.")
 
 
-@contextmanager
-def _refusing(reason: str, message: str) -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            # of odd metadata, of 100 million pixels, which a photograph may have: what cannot be read is refused below
-            warnings.simplefilter("ignore")
-            yield
-    except FileNotFoundError as error:
-        raise Unreadable("missing file", f"the picture {error.filename} does not exist.") from error
-    except Image.DecompressionBombError as error:
-        raise Unreadable("decompression bomb", f"{message} ({error}).") from error
-    except UnidentifiedImageError as error:
-        raise Unreadable("no picture", f"{message} (its format is unknown).") from error
-    except Exception as error:  # a damaged file leads Pillow's plugins into all sorts
-        if isinstance(error, OSError) and error.errno is None:  # Pillow's own: it knows the format
-            reason = "truncated picture"
-        raise Unreadable(reason, f"{message} ({error}).") from error
-
-
-def _open(value: Any) -> Image.Image:
-    """A picture, perhaps not decoded yet."""
-    if isinstance(value, np.ndarray):
-        colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
-        grey = value.ndim == 2 and value.dtype in (np.uint8, np.uint16, np.bool_)
-        if not (colours or grey):
-            raise ValueError(f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8")
-        value = Image.fromarray(value)
-    elif isinstance(value, bytes):
-        value = Image.open(io.BytesIO(value))
-    elif isinstance(value, str | Path):
-        value = Image.open(value)
-    elif not isinstance(value, Image.Image):
-        raise ValueError("give a path, bytes, a PIL image or an array")
-    if not value.width * value.height:
-        raise ValueError("it has no pixels")
-    return value
-
-
 def _of_eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
-        raise ValueError("the range of floating-point pixels is not known")
     if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut at 255
         return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
     return picture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from multimodal.core import registry
 from multimodal.core.errors import Unreadable
 from multimodal.data.prepare.pictures import fingerprint, on_white, open_picture
 
@@ -64,18 +65,33 @@ def test_transparency_is_white_and_other_modes_are_seen() -> None:
     assert on_white(clear).getpixel((0, 0)) == (255, 255, 255)
     ramp = Image.fromarray(np.linspace(0, 60000, 16).reshape(4, 4).astype(np.uint16))
     assert np.asarray(on_white(ramp))[..., 0].max() == 255
-    for mode in ("1", "L", "LA", "P", "CMYK", "I", "F", "YCbCr"):
+    for mode in ("1", "L", "LA", "P", "CMYK", "I", "YCbCr"):
         assert on_white(Image.new(mode, (4, 4))).mode == "RGB"
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("damage", ["cut", "text", "flipped", "bomb"])
-def test_a_broken_picture_has_a_reason(pictures: Any, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = pictures.png(pictures.blobs(0))
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("cut", "truncated picture"),
+        ("text", "no picture"),
+        ("flipped", "truncated picture"),
+        ("bomb", "decompression bomb"),
+        ("float", "no picture"),
+    ],
+)
+def test_a_broken_picture_is_refused_as_training_refuses_it(
+    pictures: Any, damage: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, floats = pictures.png(pictures.blobs(0)), io.BytesIO()
+    Image.new("F", (64, 64)).save(floats, "TIFF")
     broken = {"cut": whole[:500], "text": b"no picture", "flipped": whole[:200] + b"????" + whole[204:], "bomb": whole}
+    broken["float"] = floats.getvalue()
     if damage == "bomb":
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
-    with pytest.raises(Unreadable) as caught:
-        fingerprint(broken[damage])
-    assert caught.value.reason == ("picture too large" if damage == "bomb" else "broken picture")
-    assert "0x" not in str(caught.value)
+    processor: Any = registry.create("image", "cnn").processor
+    for read in (fingerprint, processor):
+        with pytest.raises(Unreadable) as caught:
+            read(broken[damage])
+        assert caught.value.reason == reason
+        assert "0x" not in str(caught.value)

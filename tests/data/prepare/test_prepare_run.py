@@ -78,7 +78,7 @@ def test_every_row_is_written_rejected_or_repeats_another(shop: Any, tmp_path: P
     rejects = lines(tmp_path / "out" / "rejects.jsonl")
     assert [r["row"] for r in rejects] == planted["broken"] + planted["empty"]
     assert [(r["column"], r["value"], r["reason"]) for r in rejects] == [
-        ("picture", "cut.png", "broken picture"),
+        ("picture", "cut.png", "truncated picture"),
         ("picture", "nowhere.png", "missing file"),
         ("", "", "empty row"),
     ]
@@ -158,7 +158,7 @@ def test_too_many_rejects_stop_with_their_reasons_and_leave_nothing(shop: Any, t
         prepare(table, Settings(), tmp_path / "out")
     said = str(caught.value)
     assert said.startswith("3 of 163 rows of 'table' (1.8%) cannot be used, more than max_rejects 0.01: ")
-    for told in ("1 broken picture", "1 missing file", "nowhere.png does not exist", "1 empty row"):
+    for told in ("1 truncated picture", "1 missing file", "nowhere.png does not exist", "1 empty row"):
         assert told in said
     assert sorted(os.listdir(tmp_path)) == before
 
