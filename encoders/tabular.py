@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,9 +19,15 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.registry import register
+from multimodal.core.rejects import shown
 
 MISSING, UNKNOWN = 0, 1  # a categorical column's first two rows of the table of embeddings
 FARTHEST = 10.0  # standard deviations; numbers beyond are taken as so far
+# what stands for a missing number, in any case
+NO_NUMBER = frozenset({"na", "n/a", "#na", "#n/a", "<na>", "nan", "-nan", "null", "none", "-", "--", "?"})
+NUMERIC = 0.95  # a column is numeric if this part of its values are numbers
+CLOSE = 0.85  # similarity of a misspelled name
+LONGEST = 10_000  # bits of a whole number that Python writes in decimal
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,11 @@ class TabularProcessor(Processor):
     Raw values: mappings from columns to a number, a string, a boolean, a list of numbers, or nothing (None, NaN, an
     empty string); or such a mapping as the text of a JSON object. ``fit`` learns the columns: one that holds nothing but
     numbers (also as text, as in CSV files), or lists of numbers of one length, is numeric, each other one categorical.
-    Numbers are brought to mean 0 and standard deviation 1 over the training split. Of a categorical column every value
-    of the training split has a row of its own in the table, and so have "missing" and "unknown". Columns that ``fit``
-    did not see are passed over.
+    In a numeric column "N/A", "nan", "-" and the like are missing; a few other words among many numbers (5 %) leave it
+    numeric, with a warning, and their rows cannot be read. Numbers are brought to mean 0 and standard deviation 1 over
+    the training split. Of a categorical column every value of the training split has a row of its own in the table, and
+    so have "missing" and "unknown". Columns that ``fit`` did not see are passed over, unless one is spelled nearly as a
+    column that the row lacks.
 
     Args:
         numbers: at most so many numbers in a row; a list counts with its length.
@@ -72,7 +82,7 @@ class TabularProcessor(Processor):
         for column in self.named:
             if column not in cells:
                 raise UsageError(f"TabularMLP: the data have no column {column!r}.{suggest(column, list(cells))}")
-        numeric = [column for column in cells if self.named.get(column, _is_numeric(cells[column]))]
+        numeric = [column for column in cells if self.named.get(column, _is_numeric(column, cells[column]))]
         self._numbers = {column: _learned(column, cells[column]) for column in numeric}
         wanted = sum(len(learned.means) for learned in self._numbers.values())
         if wanted > self.numbers:
@@ -119,7 +129,8 @@ class TabularProcessor(Processor):
             raise Unreadable(
                 "no known column", f"the row has none of the columns of training.{suggest(next(iter(row)), known)}"
             )
-        if all(_is_missing(row.get(column)) for column in known):
+        _check_spelling(row, known)
+        if all(map(_is_missing, map(row.get, self._values))) and all(map(_no_number, map(row.get, self._numbers))):
             raise Unreadable("empty row", f"the row has no value; give one at least of {', '.join(known)}.")
         numbers, missing = torch.zeros(2, self.numbers)
         place = 0
@@ -184,8 +195,28 @@ def _columns(row: Any) -> Mapping[str, Any]:
     return row
 
 
+def _check_spelling(row: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse a row that lacks a column of training and has one spelled nearly so: its vector would be another row's."""
+    unknown = [column for column in row if column not in known]
+    if not unknown:
+        return
+    lacking = {column.casefold(): column for column in known if column not in row}
+    for column in unknown:
+        close = get_close_matches(str(column).casefold(), lacking, n=1, cutoff=CLOSE)
+        if close:
+            raise Unreadable(
+                "unknown column",
+                f"{column!r} is no column of training. Did you mean {lacking[close[0]]!r}, which the row lacks?",
+            )
+
+
 def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip()) or (_is_number(cell) and math.isnan(cell))
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (_is_number(cell) and cell != cell)
+
+
+def _no_number(cell: Any) -> bool:
+    """Whether a cell of a numeric column is missing."""
+    return _is_missing(cell) or (isinstance(cell, str) and cell.strip().casefold() in NO_NUMBER)
 
 
 def _is_number(cell: Any) -> TypeGuard[float]:
@@ -196,10 +227,24 @@ def _is_list(cell: Any) -> bool:
     return isinstance(cell, Sequence | np.ndarray) and not isinstance(cell, str | bytes)
 
 
-def _is_numeric(cells: Iterable[Any]) -> bool:
-    lengths = {len(c) if _is_list(c) else None for c in cells if not _is_missing(c)}
-    numbers = (n for c in cells if not _is_missing(c) for n in (c if _is_list(c) else [c]))
-    return len(lengths) == 1 and all(n is None or _reads_as_number(n) for n in numbers)
+def _is_numeric(column: str, cells: Iterable[Any]) -> bool:
+    there = [c for c in cells if not _no_number(c)]
+    lengths = {len(c) if _is_list(c) else None for c in there}
+    if len(lengths) != 1:
+        return False
+    if lengths != {None}:
+        return all(n is None or _reads_as_number(n) for c in there for n in c)
+    others = [c for c in there if not _reads_as_number(c)]
+    if len(others) > (1 - NUMERIC) * len(there) or not all(isinstance(c, str) for c in others):
+        return False
+    if others:
+        warnings.warn(
+            f"TabularMLP: the column {column!r} is taken as numeric: nearly all of its {len(there):,} values are numbers, but"
+            f" {len(others):,} are none, such as {shown(others[0])!r}, and their rows cannot be read. Name it in `categorical`"
+            " if that is wrong.",
+            stacklevel=3,
+        )
+    return True
 
 
 def _reads_as_number(cell: Any) -> bool:
@@ -213,6 +258,8 @@ def _reads_as_number(cell: Any) -> bool:
 
 def _name(cell: Any) -> str:
     """A category's name; 3, 3.0 and "3" are one."""
+    if isinstance(cell, int) and cell.bit_length() > LONGEST:
+        return hex(cell)
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         cell = int(cell)
     return str(cell).strip()
@@ -220,7 +267,7 @@ def _name(cell: Any) -> str:
 
 def _floats(column: str, cell: Any, length: int) -> list[float]:
     """The cell's numbers, NaN for those that are missing."""
-    if _is_missing(cell):
+    if _no_number(cell):
         return [math.nan] * length
     several = list(cell) if _is_list(cell) else [cell]
     if len(several) != length:
@@ -230,8 +277,10 @@ def _floats(column: str, cell: Any, length: int) -> list[float]:
 
 def _float(column: str, cell: Any) -> float:
     try:
-        number = math.nan if _is_missing(cell) else float(cell)
-    except (TypeError, ValueError, OverflowError) as error:
+        number = math.nan if _no_number(cell) else float(cell)
+    except OverflowError as error:
+        raise Unreadable("number too large", f"column {column!r} holds {shown(cell)}; give one below 1e308.") from error
+    except (TypeError, ValueError) as error:
         raise Unreadable("no number", f"column {column!r} is numeric, but {cell!r} is no number.") from error
     if math.isinf(number):
         raise Unreadable("infinite number", f"column {column!r} is infinite; give a finite number or none.")

@@ -177,6 +177,9 @@ def test_unlearned_columns_are_told_with_how_to_learn_them() -> None:
         ({"price": math.inf}, "infinite number", "column 'price' is infinite"),
         ({"size": [1.0]}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
         ({"size": 3}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
+        ({"price": 10**5000}, "number too large", "column 'price' holds <whole number of 16610 bits>"),
+        ({"price": 3, "color": "red"}, "unknown column", "'color' is no column of training. Did you mean 'colour'"),
+        ({"Price": 3, "colour": "red"}, "unknown column", "Did you mean 'price', which the row lacks"),
     ],
 )
 def test_what_is_no_row_is_refused_with_its_reason(value: Any, reason: str, said: str) -> None:
@@ -186,7 +189,9 @@ def test_what_is_no_row_is_refused_with_its_reason(value: Any, reason: str, said
 
 
 def test_columns_that_training_did_not_have_are_passed_over() -> None:
-    assert torch.equal(fitted()({"price": 3, "new": 1})["numbers"], fitted()({"price": 3})["numbers"])
+    for more in ({"new": 1}, {"prices": 1}, {"price_before": 1}):
+        assert torch.equal(fitted()({"price": 3, **more})["numbers"], fitted()({"price": 3})["numbers"])
+    assert fitted()({"colour": 10**5000})["categories"].tolist() == fitted()({"colour": "new"})["categories"].tolist()
 
 
 # variants for training
@@ -298,6 +303,28 @@ def test_numbers_as_text_are_numbers_until_a_word_is_among_them() -> None:
     assert reader.state()["numeric"]["size"]["means"] == [pytest.approx(4.5)]
     assert reader.state()["categorical"] == {"code": ["7", "8", "x"]}
     assert reader(rows[2])["missing"].tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("mark", ["N/A", "nan", "NULL", "None", " - ", "?", "<NA>"])
+def test_marks_of_a_missing_number_are_missing_in_columns_of_numbers_alone(mark: str) -> None:
+    rows = [{"size": "1", "country": "DK"}, {"size": "3", "country": mark}, {"size": mark, "country": "DE"}]
+    reader = TabularProcessor(4, 16)
+    reader.fit(rows)
+    assert reader.state()["numeric"] == {"size": {"means": [2.0], "scales": [1.0]}}
+    assert reader.state()["categorical"] == {"country": sorted(["DK", "DE", mark.strip()])}
+    assert reader(rows[2])["missing"].tolist() == [1, 0, 0, 0]
+    assert refusal(reader, {"size": mark}).reason == "empty row"
+
+
+def test_few_words_among_many_numbers_are_told_and_cannot_be_read() -> None:
+    rows = [{"price": str(number), "code": str(number)} for number in range(95)]
+    rows += [{"price": "call us" if number else "3", "code": "x1"} for number in range(6)]
+    reader = TabularProcessor(4, 200)
+    with pytest.warns(UserWarning, match="'price' is taken as numeric.* 5 are none, such as 'call us'"):
+        reader.fit(rows)
+    assert list(reader.state()["numeric"]) == ["price"]
+    assert list(reader.state()["categorical"]) == ["code"]
+    assert refusal(reader, rows[-1]).reason == "no number"
 
 
 def test_the_text_of_a_json_object_is_a_row() -> None:
