@@ -80,8 +80,11 @@ def parse(smiles: Any) -> Mol:
         )
     if not smiles.strip():
         raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO'.")
-    with rdBase.BlockLogs():
-        molecule = MolFromSmiles(smiles)
+    try:
+        with rdBase.BlockLogs():
+            molecule = MolFromSmiles(smiles)
+    except UnicodeEncodeError:  # half of a character, which no UTF-8 has
+        molecule = None
     if molecule is None:
         raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
     atoms = molecule.GetNumAtoms()

@@ -161,6 +161,7 @@ def test_fragments_are_rdkits_morgan_counts() -> None:
         ("c1ccc", "invalid SMILES"),
         ("C(C)(C)(C)(C)C", "invalid SMILES"),
         ("not a molecule", "invalid SMILES"),
+        ("C\ud800", "invalid SMILES"),
         ("", "empty SMILES"),
         (" ", "empty SMILES"),
         (3, "not a SMILES string"),
