@@ -42,9 +42,13 @@ def check_background(encoder: str, background: str) -> None:
 
 
 def _of_eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut at 255
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    return picture
+    if not picture.mode.startswith("I"):
+        return picture
+    pixels = np.asarray(picture).clip(0, 65535)  # of 16 bits; Pillow's own conversion would cut at 255
+    grey = Image.fromarray((pixels // 257).astype(np.uint8))
+    if "transparency" in picture.info:  # a PNG may name the one grey that is clear
+        grey.putalpha(Image.fromarray(np.where(pixels == picture.info["transparency"], 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _on_ground(picture: Image.Image, background: str) -> Image.Image:

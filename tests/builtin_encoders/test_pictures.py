@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +102,15 @@ def test_a_sixteen_bit_picture_keeps_its_greys(channels: Literal[1, 3]) -> None:
     expected = np.stack([deep / 257] * 3, axis=-1) if channels == 3 else deep / 257
     for value in (deep, file_of(Image.fromarray(deep)), file_of(Image.fromarray(deep), "TIFF"), wide):
         assert_near(processor(channels=channels)(value), expected)
+
+
+def test_the_clear_grey_of_a_sixteen_bit_picture_shows_the_ground() -> None:
+    deep = np.array([[1000, 1001], [257 * 100, 65535]], dtype=np.uint16)
+    content = file_of(Image.fromarray(deep))
+    chunk = b"tRNS" + (1000).to_bytes(2, "big")
+    place = content.index(b"IDAT") - 4
+    clear = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    assert_near(processor(2)(content[:place] + clear + content[place:]), np.array([[255, 3], [100, 255]]))
 
 
 UPRIGHT: dict[int, Any] = {  # what undoes the eight orientations of EXIF (tag 274), in their order

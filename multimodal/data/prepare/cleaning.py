@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 # white space among the control characters (tab, line ends, separators) is left to the split below
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
+UNSEEN = ("Cf", "Zs")  # joiners, marks of direction and the like change what is beside them; and spaces
 FILE_LIMIT = 1 << 30  # bytes; Parquet cells and memory are no place for more
 
 
 def clean_text(text: str) -> str:
     """The text in Unicode's form NFC, without control characters, each run of white space one space, none at the ends.
 
-    Cleaning a clean text changes nothing.
+    Cleaning a clean text changes nothing. A text in which nothing can be seen is empty.
     """
-    return unicodedata.normalize("NFC", " ".join(CONTROL.sub("", text).split()))
+    clean = unicodedata.normalize("NFC", " ".join(CONTROL.sub("", text).split()))
+    return clean if any(unicodedata.category(c) not in UNSEEN for c in clean) else ""
 
 
 def is_missing(value: Any) -> bool:

@@ -21,7 +21,8 @@ def reference(text: str) -> str:
     """The rule, a character at a time."""
     kept = [c for c in text if c.isspace() or not (unicodedata.category(c) == "Cc" or c == "\ufeff")]
     spaced = "".join(" " if c.isspace() else c for c in kept)
-    return unicodedata.normalize("NFC", " ".join(word for word in spaced.split(" ") if word))
+    clean = unicodedata.normalize("NFC", " ".join(word for word in spaced.split(" ") if word))
+    return "" if all(unicodedata.category(c) in ("Cf", "Zs") for c in clean) else clean
 
 
 @given(st.text())
@@ -41,6 +42,8 @@ def test_a_text_is_cleaned_by_the_rule_and_stays_so(text: str) -> None:
         ("non\u00a0breaking\u2028line", "non breaking line"),
         ("👩\u200d👧", "👩\u200d👧"),  # joiners have a meaning
         ("\x00\t ", ""),
+        ("\u200b", ""),
+        ("\u200b \u2060", ""),
     ],
 )
 def test_examples_of_clean_texts(raw: str, clean: str) -> None:
