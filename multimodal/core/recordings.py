@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,9 @@ from multimodal.core.errors import Unreadable, UsageError
 
 SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
 LARGEST = 1e30  # a sample; its square would overflow
+# in libsndfile's log: a header that promises more bytes than there are, of which it reads those that there are
+CUT_SHORT = re.compile(r"^\s*(?:data|Data Size|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+UNKNOWN_LENGTH = 0x7F000000  # programs that write to a pipe promise about as much as the field holds, 2 or 4 GB
 RATES = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
@@ -102,6 +106,8 @@ def _decode(source: str | Path | io.BytesIO, shown: str, max_seconds: float) -> 
             raise Unreadable("truncated audio", f"{shown} is cut off or damaged ({error}).") from error
         if len(samples) < frames:
             raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
+        if frames == sound.frames and (cut := CUT_SHORT.search(sound.extra_info)) and int(cut[1]) < UNKNOWN_LENGTH:
+            raise Unreadable("truncated audio", f"{shown} is cut off: it has {cut[2]} of its {cut[1]} bytes of sound.")
         return samples, sound.samplerate
 
 

@@ -142,6 +142,14 @@ def test_a_recording_is_the_same_in_whatever_form_it_comes(
     torch.testing.assert_close(read[0], expected, atol=max(300 * step, 1e-3), rtol=0)
 
 
+@pytest.mark.parametrize("promised", [0xFFFFFFFF, 0x7FFFFFFF - 36])
+def test_a_recording_of_unknown_length_as_from_a_pipe_is_read(promised: int) -> None:
+    whole = file_of(NOISE)
+    place = whole.index(b"data") + 4
+    piped = whole[:4] + b"\xff" * 4 + whole[8:place] + promised.to_bytes(4, "little") + whole[place + 4 :]
+    assert torch.equal(processor()(piped), processor()(whole))
+
+
 def test_a_compressed_recording_is_nearly_the_same() -> None:
     read = processor()(file_of(tone(1000, 1), form="OGG", subtype="VORBIS"))
     assert (read - processor()(tone(1000, 1)))[:, 9:12].abs().mean() < 0.4
@@ -196,6 +204,8 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
         (b"not a recording at all", "no audio file"),
         pytest.param(file_of(NOISE)[:20], "no audio file", id="a header cut"),
         pytest.param(file_of(NOISE, form="FLAC")[:3000], "truncated audio", id="FLAC cut"),
+        pytest.param(file_of(NOISE, form="WAV")[:3000], "truncated audio", id="WAV cut"),
+        pytest.param(file_of(NOISE, form="AIFF")[:3000], "truncated audio", id="AIFF cut"),
         pytest.param(file_of(NOISE, form="MP3")[:-300], "truncated audio", id="MP3 cut"),
         pytest.param(file_of(np.zeros(0)), "empty audio", id="a file of no samples"),
         pytest.param(file_of(np.zeros(4000)), "silent audio", id="a file of silence"),

@@ -37,7 +37,8 @@ def test_sounds_are_read_as_training_reads_them(source: Any, tmp_path: Path) -> 
         "NaN audio": [np.full(4000, np.nan)],
     }
     rows = [(reason, sound(samples, subtype="FLOAT")) for reason, several in sounds.items() for samples in several]
-    rows += [("truncated audio", sound(NOISE, "FLAC")[:5000]), ("no audio file", b"RIFF nothing")]
+    rows += [("truncated audio", sound(NOISE, form)[:5000]) for form in ("FLAC", "WAV")]
+    rows += [("no audio file", b"RIFF nothing")]
     table = [{"clip": data} for _, data in rows] + [{"clip": sound(NOISE)}]
     out = tmp_path / "out"
     outcome = prepare(source(table), Settings({"audio": "clip"}, max_rejects=1), out)
