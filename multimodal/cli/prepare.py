@@ -77,7 +77,7 @@ def run(command: str, arguments: list[str]) -> None:
     print(
         f"{outcome.rows_in:,} rows in, {outcome.rows_out:,} out"
         f" ({', '.join(f'{name} {rows:,}' for name, rows in outcome.splits.items())});"
-        f" {outcome.duplicates:,} duplicates, {outcome.near_duplicates:,} near duplicates, {outcome.rejects:,} rejects:"
+        f" {outcome.duplicates:,} duplicates, {outcome.near_duplicates:,} near duplicates, {outcome.left_out}:"
         f" {options.out}"
     )
     for warning in outcome.warnings:

@@ -23,6 +23,11 @@ TITLES = [
 ]
 
 
+def words(count: int) -> list[str]:
+    """Titles of which none is near another."""
+    return [f"{TITLES[n % 5]}, {n} cm" for n in range(count)]
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -69,8 +74,19 @@ def test_a_line_for_people(table: Path, tmp_path: Path, capsys: pytest.CaptureFi
     code, printed, err = run(capsys, table, "--out", tmp_path / "out", "--shares", "train=0.5", "rest=0.5")
     assert code == 0
     (line,) = printed.splitlines()
-    assert line.startswith("51 rows in, 50 out (train 25, rest 25); 1 duplicates, 0 near duplicates, 0 rejects: ")
+    assert line.startswith("51 rows in, 50 out (train 25, rest 25); 1 duplicates, 0 near duplicates, 0 left out: ")
     assert all(warning.startswith("warning: ") for warning in err.splitlines())
+
+
+def test_the_line_tells_why_rows_were_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ["a"] * 20 + ["b"] * 5 + [""] * 2
+    lines = [{"title": title, "kind": kind} for title, kind in zip(words(27), kinds, strict=True)]
+    lines += [{"title": {"no": "text"}, "kind": "a"}, {"title": "", "kind": ""}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    arguments = ("--columns.text", "title", "--balance", "kind", "--max_rejects", 0.5)
+    _, printed, _ = run(capsys, tmp_path / "t.jsonl", "--out", tmp_path / "out", *arguments)
+    told = "19 left out (15 to balance, 2 without a value to balance by, 1 empty, 1 unreadable)"
+    assert told in printed
 
 
 def test_what_is_written_is_a_table_again(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

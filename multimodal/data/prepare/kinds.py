@@ -33,6 +33,22 @@ class Column:
         return self.kind in FILE_KINDS
 
 
+@dataclass
+class Texts:
+    """How many texts of a column are numbers, and the first that is none, with its row."""
+
+    count: int = 0
+    numbers: int = 0
+    other: tuple[str, int] | None = None
+
+    def add(self, text: str, row: int) -> None:
+        self.count += 1
+        if _is_number(text):
+            self.numbers += 1
+        elif self.other is None:
+            self.other = (text, row)
+
+
 def describe(
     columns: Sequence[str],
     rows: Sequence[Mapping[str, Any]],

@@ -12,6 +12,14 @@ from multimodal.data.prepare.duplicates import Duplicates, Links, find_duplicate
 from multimodal.data.prepare.reading import Reading
 from multimodal.data.prepare.splitting import assign, balanced, components, crossing
 
+# reasons that are no fault of the values
+IN_WORDS = {
+    "balanced": "to balance",
+    "no balance": "without a value to balance by",
+    "no split": "without a split",
+    "empty row": "empty",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -85,6 +93,14 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
+
+    @property
+    def left_out(self) -> str:
+        """The rejects in words: "54 left out (39 to balance, 10 without a value to balance by, 5 unreadable)"."""
+        told = [(self.reasons.get(reason, 0), words) for reason, words in IN_WORDS.items()]
+        told.append((self.rejects - sum(rows for rows, _ in told), "unreadable"))
+        parts = ", ".join(f"{rows:,} {words}" for rows, words in told if rows)
+        return f"{self.rejects:,} left out" + (f" ({parts})" if parts else "")
 
 
 def count(reading: Reading, plan: Plan, splits: dict[str, int]) -> Outcome:

@@ -18,7 +18,7 @@ from multimodal.core.rejects import Reject, shown
 from multimodal.data.prepare.cleaning import Cleaner, plain
 from multimodal.data.prepare.fingerprints import MISSING, Content, Numbered
 from multimodal.data.prepare.judging import judge_of_kind, judges
-from multimodal.data.prepare.kinds import LOOKED_AT, Column, describe, glimpse
+from multimodal.data.prepare.kinds import LOOKED_AT, Column, Texts, describe, glimpse
 from multimodal.data.prepare.settings import Settings
 from multimodal.data.prepare.source import Row, Source
 from multimodal.data.prepare.types import Stored, StoredType
@@ -40,6 +40,7 @@ class Reading:
         rejected: for each row in the order of the table, whether it was rejected.
         numbers: for each accepted row, its number in the table.
         reasons: why rows were rejected, and how many for it.
+        texts: for each column whose kind nobody named, how many of its texts are numbers.
     """
 
     def __init__(self, source: Source, settings: Settings) -> None:
@@ -69,14 +70,12 @@ class Reading:
         self.numbers = array("q")
         self.reasons: Counter[str] = Counter()
         self._first_of_reason: dict[str, Reject] = {}
+        named_ones = {c for _, c in settings.named_columns()}
+        self.texts = {c.name: Texts() for c in self.columns if not c.is_file and c.name not in named_ones}
         self._types = {c.name: StoredType(c.name) for c in self.columns if not c.is_file}
 
     def read(self, rejects: TextIO, progress: Progress) -> None:
-        """Read all rows; those that cannot be used go to ``rejects`` as JSON lines.
-
-        Raises:
-            MultimodalError: there are more rejects than the settings allow.
-        """
+        """Read all rows; those that cannot be used go to ``rejects`` as JSON lines."""
         with progress("Reading", self.source.total) as advance:
             for item in self.source:
                 reject = item if isinstance(item, Reject) else self._accept(item)
@@ -86,7 +85,6 @@ class Reading:
                     self._first_of_reason.setdefault(reject.reason, reject)
                     write_reject(rejects, reject)
                 advance(1)
-        self._check_rejects()
 
     def _accept(self, row: Row) -> Reject | None:
         clean = self.clean(row)
@@ -115,6 +113,9 @@ class Reading:
         for name, found in self._types.items():
             if name in clean:
                 found.add(clean[name])
+        for name, texts in self.texts.items():
+            if isinstance(text := clean.get(name), str):
+                texts.add(text, row.number)
         self.numbers.append(row.number)
         return None
 
@@ -128,20 +129,20 @@ class Reading:
                     f" that {'names the splits' if name == 'split' else 'holds a category'}."
                 )
 
-    def _check_rejects(self) -> None:
+    def too_many_rejects(self) -> str | None:
+        """If there are more rejects than the settings allow, the beginning of an error text that says so."""
         rejects, rows = sum(self.rejected), len(self.rejected)
         if rejects <= self.settings.max_rejects * rows:
-            return
+            return None
         told = []
         for reason, count in self.reasons.most_common(5):
             first = self._first_of_reason[reason]
             where = f"row {first.row}" + (f", column {first.column!r}" if first.column else "")
             told.append(f"{count:,} {reason} (first: {where}: {first.message.rstrip('.')})")
         more = f"; and {len(self.reasons) - 5} reasons more" if len(self.reasons) > 5 else ""
-        raise MultimodalError(
+        return (
             f"{rejects:,} of {rows:,} rows of {self.source.name!r} ({rejects / rows:.1%}) cannot be used, more than"
-            f" max_rejects {self.settings.max_rejects:g}: {'; '.join(told)}{more}. Nothing was written; mend the table or"
-            " raise max_rejects."
+            f" max_rejects {self.settings.max_rejects:g}: {'; '.join(told)}{more}"
         )
 
     # -- what was found

@@ -147,7 +147,7 @@ def _cards(outcome: Outcome) -> str:
     cards = [
         (outcome.rows_in, "rows in"),
         (outcome.rows_out, "rows out"),
-        (outcome.rejects, "rejects"),
+        (outcome.rejects, "left out"),
         (outcome.duplicates, "duplicates"),
         (outcome.near_duplicates, "near duplicates"),
     ]
@@ -165,8 +165,8 @@ def _warnings(outcome: Outcome) -> str:
 def _whereabouts(outcome: Outcome) -> str:
     bars = [(f"out: {name}", rows) for name, rows in outcome.splits.items()]
     bars += [("duplicates", outcome.duplicates), ("near duplicates", outcome.near_duplicates)]
-    bars += [(f"rejected: {reason}", rows) for reason, rows in outcome.reasons.items()]
-    said = "Every row in is one of these. rejects.jsonl has a line for each rejected row, duplicates.jsonl for each repeated."
+    bars += [(f"left out: {reason}", rows) for reason, rows in outcome.reasons.items()]
+    said = "Every row in is one of these. rejects.jsonl has a line for each row left out, duplicates.jsonl for each repeated."
     return _section("Where the rows went", _paragraph(said), _bars(bars))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +48,15 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             that takes the number of rows done.
 
     Raises:
-        MultimodalError: the table has no rows, too many cannot be used, or it changed between the two readings.
+        MultimodalError: the table has no rows, too many cannot be used (they are told in a file beside ``out``), or it
+            changed between the two readings.
         UsageError: a setting names a column that is not there, or no column holds a modality.
     """
     reading = Reading(source, settings)
     with replace_folder(out, PREPARED) as new:
         with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:
             reading.read(rejects, progress)
+            _stop_over_rejects(reading, rejects, out)
             plan = make_plan(reading)
             statistics, examples = Statistics(reading.columns), Examples(reading, plan)
             rows_of = _write(reading, plan, new, rejects, statistics, examples, progress)
@@ -70,6 +73,19 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )
     return outcome
+
+
+def _stop_over_rejects(reading: Reading, rejects: TextIO, out: Path) -> None:
+    """Raise if there are more rejects than allowed; their file is kept beside ``out``, which is not written."""
+    too_many = reading.too_many_rejects()
+    if too_many is None:
+        return
+    rejects.flush()
+    kept = out.absolute().with_name(f"{out.absolute().name}.{REJECTS}")
+    shutil.copyfile(rejects.name, kept)
+    raise MultimodalError(
+        f"{too_many}. All are in {kept}; nothing else was written. Mend the table or raise max_rejects."
+    )
 
 
 def _write(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from multimodal.core.rejects import shown
 from multimodal.data.prepare.plan import Outcome, Plan
 from multimodal.data.prepare.reading import SPLIT, Reading
 from multimodal.data.prepare.statistics import Statistics
@@ -13,6 +14,7 @@ from multimodal.data.prepare.statistics import Statistics
 RARE = 10  # times rarer than the most frequent value
 MUCH = 0.5  # of the rows
 FEW = 0.01
+NEARLY = 0.95  # of a column's values
 OFF = 0.02  # of the rows, between a split's share and its rows
 
 
@@ -92,6 +94,12 @@ def _columns(reading: Reading, statistics: Statistics) -> Iterator[str]:
         present = statistics.present[column.name]
         if column.modality and present < MUCH * statistics.rows:
             yield f"{column.name}: {1 - present / statistics.rows:.0%} of the rows have no value."
+    for name, texts in reading.texts.items():
+        if texts.other is not None and texts.numbers >= NEARLY * texts.count:
+            yield (
+                f"{name}: nearly all of its {texts.count:,} values are numbers, but {shown(texts.other[0])!r} in row"
+                f" {texts.other[1]} is none."
+            )
     for name, counts in statistics.categories.items():
         if len(counts) < 2 or name in (SPLIT, reading.settings.split):
             continue

@@ -80,7 +80,7 @@ def test_nothing_of_the_table_acts_in_the_page_and_nothing_comes_from_elsewhere(
 
 
 def test_the_page_tells_what_came_in_and_out_and_why(page: Page) -> None:
-    for said in ("34 rows in", "32 rows out", "1 rejects", "1 near duplicates", "rejected: no picture", "train"):
+    for said in ("34 rows in", "32 rows out", "1 left out", "1 near duplicates", "left out: no picture", "train"):
         assert said in page.text
     for title in (
         "Warnings",

@@ -151,7 +151,7 @@ def test_balancing_leaves_as_many_rows_of_each_value_and_tells_the_others(shop: 
     assert {(r["column"], r["value"]) for r in rejects if r["reason"] == "balanced"} == {("kind", "a")}
 
 
-def test_too_many_rejects_stop_with_their_reasons_and_leave_nothing(shop: Any, tmp_path: Path) -> None:
+def test_too_many_rejects_stop_with_their_reasons_and_leave_them_alone(shop: Any, tmp_path: Path) -> None:
     table, _ = shop
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(MultimodalError) as caught:
@@ -160,7 +160,20 @@ def test_too_many_rejects_stop_with_their_reasons_and_leave_nothing(shop: Any, t
     assert said.startswith("3 of 163 rows of 'table' (1.8%) cannot be used, more than max_rejects 0.01: ")
     for told in ("1 truncated picture", "1 missing file", "nowhere.png does not exist", "1 empty row"):
         assert told in said
-    assert sorted(os.listdir(tmp_path)) == before
+    kept = tmp_path / "out.rejects.jsonl"
+    assert f"All are in {kept}" in said
+    assert sorted(os.listdir(tmp_path)) == sorted([*before, kept.name])
+    assert [line["row"] for line in lines(kept)] == [160, 161, 162]
+    prepare(table, Settings(max_rejects=0.1), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("words", "told"), [(0, False), (1, True), (5, True), (6, False)])
+def test_a_column_of_numbers_and_few_words_is_told(source: Made, tmp_path: Path, words: int, told: bool) -> None:
+    prices = [f"{n / 4}" for n in range(100 - words)] + ["call us"] * words
+    rows = [{"title": title, "price": price} for title, price in zip(captions(100), prices, strict=True)]
+    outcome = prepare(source(rows), Settings(), tmp_path / "out")
+    said = f"price: nearly all of its 100 values are numbers, but 'call us' in row {100 - words} is none."
+    assert (said in outcome.warnings) == told
 
 
 def test_a_row_that_the_reader_rejects_is_counted(source: Made, tmp_path: Path) -> None:
