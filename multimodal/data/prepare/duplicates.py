@@ -145,10 +145,11 @@ def find_links(contents: Sequence[Content], stays: np.ndarray, neighbours: Seque
         around = {n: int(counts[n] + counts[list(o)].sum()) for n, o in others.items() if counts[n]}
         apart = {number for number, total in around.items() if total > limit and labels[number]}
         common += [Common(name, n, around[n], near=True) for n in apart if counts[n] <= limit]
+        first = {n: int(rows[order[starts[n]]]) for n in around}
         for number in sorted(around.keys() - apart):
             for other in others[number]:
                 if number < other and other in around and other not in apart:
-                    pairs.extend(rows[order[starts[[number, other]]]].tolist())
+                    pairs.extend((first[number], first[other]))
                     near.append(True)
     common.sort(key=lambda c: (c.near, -c.rows, c.column, c.number))
     return Links(np.array(pairs, dtype=np.int64).reshape(-1, 2), np.frombuffer(near, dtype=bool), common)
