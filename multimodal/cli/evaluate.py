@@ -60,7 +60,7 @@ def run(command: str, arguments: list[str]) -> None:
     told = None if options.out is None else options.out / "rejects.jsonl"
     if told is not None:
         told.unlink(missing_ok=True)  # of an earlier evaluation
-    rejects = Rejects(data.max_rejects, len(wanted), told)
+    rejects = Rejects(data.max_rejects, len(data.samples), told, option="--max_rejects")
     processors = {m: embedder.processors[m] for m in modalities}
     with progress("Embedding", len(wanted)) as advance:
         queries = embedder.embed_all(ordered_loader(data.samples, rows, processors, 256, rejects), advance)
