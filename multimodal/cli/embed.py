@@ -36,7 +36,9 @@ def run(command: str, arguments: list[str]) -> None:
     rows = samples.rows(options.split)
     start = time.perf_counter()
     with progress("Embedding", len(rows)) as advance:
-        rejects = embed_rows(embedder, samples, rows, options.out, advance, max_rejects=data.max_rejects)
+        rejects = embed_rows(
+            embedder, samples, rows, options.out, advance, max_rejects=data.max_rejects, option="--max_rejects"
+        )
     seconds = time.perf_counter() - start
     rate = len(rows) / seconds
     if options.json:

@@ -60,7 +60,7 @@ def run(command: str, arguments: list[str]) -> None:
     told = None if options.out is None else options.out / "rejects.jsonl"
     if told is not None:
         told.unlink(missing_ok=True)  # of an earlier evaluation
-    rejects = Rejects(data.max_rejects, len(wanted), told)
+    rejects = Rejects(data.max_rejects, len(data.samples), told, option="--max_rejects")
     processors = {m: embedder.processors[m] for m in modalities}
     with progress("Embedding", len(wanted)) as advance:
         queries = embedder.embed_all(ordered_loader(data.samples, rows, processors, 256, rejects), advance)
@@ -69,13 +69,14 @@ def run(command: str, arguments: list[str]) -> None:
             candidates = embedder.embed_all(ordered_loader(data.samples, searched, processors, 256, rejects), advance)
     results = retrieval(queries, candidates)
     baselines: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     if options.baseline:
         tables = [
             TableRows(*readable_rows(data.samples, part, processors))
             for part in (data.samples.rows(data.train_split), rows, *([] if searched is None else [searched]))
         ]
         with progress("Fitting the linear baseline", 1) as advance:
-            baselines[options.baseline] = linear_retrieval(*tables, processors=processors)
+            baselines[options.baseline] = linear_retrieval(*tables, processors=processors, left_out=notes.append)
             advance(1)
     document = {
         "run": options.run,
@@ -96,6 +97,9 @@ def run(command: str, arguments: list[str]) -> None:
     else:
         Console().print(retrieval_table(results, title))
         for name, found in baselines.items():
-            Console().print(retrieval_table(found, f"The {name} baseline, fitted on {data.train_split!r}"))
+            if found:
+                Console().print(retrieval_table(found, f"The {name} baseline, fitted on {data.train_split!r}"))
     if len(rejects):
-        print(rejects.summary(), file=sys.stderr)
+        notes.append(rejects.summary())
+    for note in notes:
+        print(note, file=sys.stderr)

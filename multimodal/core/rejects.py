@@ -55,6 +55,7 @@ class Rejects:
         rows: how many rows there are; None: not known, as in a stream, where the part is taken of the rows seen.
         path: the JSON Lines file to write them to; those that are in it already count. None: no file.
         key_of: row number -> key, where rejects come with other keys.
+        option: what ``max_rejects`` is called where the user sets it, for the error.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Rejects:
         rows: int | None,
         path: Path | None = None,
         key_of: Callable[[int], str] | None = None,
+        option: str = "--data.max_rejects",
     ) -> None:
         self.max_rejects, self.rows, self.path, self._key_of = max_rejects, rows, path, key_of
-        self.seen = 0
+        self.seen, self._option = 0, option
         self._reasons: dict[tuple[str, int, str], str] = {}
         self._rejected: set[tuple[str, int]] = set()
         self._first: Reject | None = None
@@ -102,7 +104,7 @@ class Rejects:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(asdict(reject)) + "\n" for reject in new)
         if len(self) > self.limit:
-            raise MultimodalError(self.summary())
+            raise MultimodalError(f"{self.summary()} {self._option} allows a larger part.")
 
     def forget(self, rows: Iterable[int]) -> None:
         """Take back what was noted of some rows, which are read again."""
@@ -136,7 +138,11 @@ class Rejects:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in self.reasons.items())
         of = f"{self.seen:,} read so far" if self.rows is None else f"{self.rows:,}"
         first = self._first
-        example = "" if first is None else f" The first: row {first.row}, column {first.column!r}: {first.message}"
+        if first is None:
+            example = ""
+        else:
+            key = "" if first.key == str(first.row) else f" ({first.key!r})"
+            example = f" The first: row {first.row}{key}, column {first.column!r}: {first.message}"
         where = "" if self.path is None else f" All are in {self.path}."
         return (
             f"{len(self):,} of {of} rows cannot be read ({reasons}); max_rejects {self.max_rejects:g} allows"

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -93,6 +93,10 @@ class LinearSpace:
         return _unit(projected * self.correlations)
 
 
+class TooFewRows(MultimodalError):
+    """Two modalities have too few rows in common to fit the baseline of them."""
+
+
 def fit_linear(
     values: Values, processors: Mapping[str, Processor], components: int = 300, seed: int = 0
 ) -> LinearSpace:
@@ -110,7 +114,8 @@ def fit_linear(
 
     Raises:
         UsageError: not two modalities, unequal lengths, or a modality without linear features.
-        MultimodalError: too few rows have both modalities, or a value cannot be read.
+        TooFewRows: too few rows have both modalities.
+        MultimodalError: a value cannot be read.
     """
     a, b = _two(values)
     rows = [
@@ -119,7 +124,7 @@ def fit_linear(
         if all(value is not None for value in pair)
     ]
     if len(rows) < FEWEST_ROWS:
-        raise MultimodalError(
+        raise TooFewRows(
             f"The linear baseline needs {FEWEST_ROWS} training rows with both {a!r} and {b!r}, got {len(rows)}."
         )
     features, fitted = {}, {}
@@ -152,21 +157,28 @@ def linear_retrieval(
     processors: Mapping[str, Processor],
     components: int = 300,
     seed: int = 0,
+    left_out: Callable[[str], object] = lambda message: None,
 ) -> dict[str, Retrieval]:
     """The linear baseline's measures of every ordered pair of modalities, named as ``retrieval`` names the model's.
 
-    Each pair has a space of its own. Pairs of which one has no linear features are left out.
+    Each pair has a space of its own. Pairs of which one has no linear features are left out, and pairs that too few of
+    the training rows have.
 
     Args:
         train: the rows to fit on.
         queries: the rows to search for.
         candidates: the rows to search in; None: the queries' own.
         processors, components, seed: as ``fit_linear`` takes them.
+        left_out: called with one line on each pair that too few rows have.
     """
     able = [m for m in train.values if m in queries.values and processors[m].linear_features() is not None]
     table: dict[str, Retrieval] = {}
     for pair in combinations(able, 2):
-        space = fit_linear({m: train.values[m] for m in pair}, processors, components, seed)
+        try:
+            space = fit_linear({m: train.values[m] for m in pair}, processors, components, seed)
+        except TooFewRows as few:
+            left_out(f"{few} The pair is left out.")
+            continue
         pool = None if candidates is None else _embedded(space, candidates, pair)
         table |= retrieval(_embedded(space, queries, pair), pool)
     return table

@@ -6,10 +6,12 @@
 3. ``compose`` makes objectives of objectives.
 """
 
+from multimodal.core.embeddings import Embeddings
 from multimodal.objectives.compose import Matryoshka, ModalityDropout, Ramp, Sum
 from multimodal.objectives.distillation import Distillation
 from multimodal.objectives.infonce import InfoNCE
-from multimodal.objectives.objective import Loss, Objective
+from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.pairs import Pair, Pairs
 from multimodal.objectives.ranking import Triplet
 from multimodal.objectives.redundancy import BarlowTwins, VICReg
 from multimodal.objectives.sigmoid import Sigmoid
@@ -19,16 +21,20 @@ __all__ = [
     "BarlowTwins",
     "Classification",
     "Distillation",
+    "Embeddings",
     "InfoNCE",
     "Loss",
     "Matryoshka",
     "ModalityDropout",
     "MultiLabel",
     "Objective",
+    "Pair",
+    "Pairs",
     "Ramp",
     "Regression",
     "Sigmoid",
     "Sum",
     "Triplet",
     "VICReg",
+    "attached_zero",
 ]

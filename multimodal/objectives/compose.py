@@ -72,6 +72,17 @@ class Sum(Objective):
     def named_targets(self) -> set[str]:
         return set().union(*(each.named_targets for each in self._objectives.values()))
 
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+        pairs: set[frozenset[str]] = set()
+        for name, objective in self._objectives.items():
+            if self.weights.get(name) == 0.0:
+                continue
+            of_one = objective.compared(modalities)
+            if of_one is None:
+                return None
+            pairs |= of_one
+        return pairs
+
     def forward(self, embeddings: Embeddings) -> Loss:
         total = attached_zero(embeddings, ())
         parts: dict[str, Tensor] = {}
@@ -110,6 +121,9 @@ class Matryoshka(Objective):
     @property
     def named_targets(self) -> set[str]:
         return self.objective.named_targets
+
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+        return self.objective.compared(modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         total = attached_zero(embeddings, ())
@@ -155,6 +169,9 @@ class ModalityDropout(Objective):
     @property
     def named_targets(self) -> set[str]:
         return self.objective.named_targets
+
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+        return self.objective.compared(modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         if not self.training:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -50,6 +50,9 @@ class Distillation(Objective):
     @property
     def named_targets(self) -> set[str]:
         return set(self.teacher.values())
+
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+        return {frozenset(pair) for pair in self.pairs.of(m for m in modalities if m in self.teacher)}
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor | None:

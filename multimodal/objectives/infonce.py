@@ -55,10 +55,6 @@ class InfoNCE(Objective):
         self.temperature = Temperature(temperature, max_scale, self.pairs, "InfoNCE")
         self.smoothing, self.hardness, self.decoupled = smoothing, hardness, decoupled
 
-    @property
-    def named_modalities(self) -> set[str]:
-        return self.pairs.modalities
-
     def forward(self, embeddings: Embeddings) -> Loss:
         self.temperature.project()
         zero = attached_zero(embeddings, self.parameters())

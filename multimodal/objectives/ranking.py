@@ -54,10 +54,6 @@ class Triplet(Objective):
         self.pairs = Pairs(pairs, "Triplet")
         self.margin, self.mining, self.negatives = margin, MINING[mining], negatives
 
-    @property
-    def named_modalities(self) -> set[str]:
-        return self.pairs.modalities
-
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor:
             scores, positive = pair.a.vectors @ pair.b.vectors.T, pair.same_group

@@ -43,10 +43,6 @@ class VICReg(Objective):
         self.pairs = Pairs(pairs, "VICReg")
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
 
-    @property
-    def named_modalities(self) -> set[str]:
-        return self.pairs.modalities
-
     def forward(self, embeddings: Embeddings) -> Loss:
         return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), self._of_pair))
 
@@ -79,10 +75,6 @@ class BarlowTwins(Objective):
         _refuse_negative("BarlowTwins", redundancy=redundancy)
         self.pairs = Pairs(pairs, "BarlowTwins")
         self.redundancy = redundancy
-
-    @property
-    def named_modalities(self) -> set[str]:
-        return self.pairs.modalities
 
     def forward(self, embeddings: Embeddings) -> Loss:
         return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), self._of_pair))

@@ -45,10 +45,6 @@ class Sigmoid(Objective):
         self.temperature = Temperature(temperature, max_scale, self.pairs, "Sigmoid")
         self.bias = PairParameter(bias, self.pairs, "Sigmoid", "bias")
 
-    @property
-    def named_modalities(self) -> set[str]:
-        return self.pairs.modalities
-
     def forward(self, embeddings: Embeddings) -> Loss:
         self.temperature.project()
         zero = attached_zero(embeddings, self.parameters())

@@ -66,6 +66,9 @@ class Classification(Objective):
     def named_targets(self) -> set[str]:
         return {self.target}
 
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+        return set()
+
     def forward(self, embeddings: Embeddings) -> Loss:
         def loss_of(vectors: Tensor, classes: Tensor) -> Tensor:
             number = self.head.linear.out_features
@@ -101,6 +104,9 @@ class MultiLabel(Objective):
     def named_targets(self) -> set[str]:
         return {self.target}
 
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+        return set()
+
     def forward(self, embeddings: Embeddings) -> Loss:
         def loss_of(vectors: Tensor, labels: Tensor) -> Tensor:
             known = ~labels.isnan()
@@ -135,6 +141,9 @@ class Regression(Objective):
     @property
     def named_targets(self) -> set[str]:
         return {self.target}
+
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+        return set()
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def loss_of(vectors: Tensor, numbers: Tensor) -> Tensor:

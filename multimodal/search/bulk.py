@@ -66,6 +66,7 @@ def embed_rows(
     part_rows: int = PART_ROWS,
     batch_size: int = 256,
     max_rejects: float = 0.01,
+    option: str = "max_rejects",
 ) -> Rejects:
     """Embed rows of a table into the folder ``out``.
 
@@ -74,7 +75,8 @@ def embed_rows(
         rows: ``(r,)`` row numbers.
         out: a new or empty folder, or one where the same work was begun.
         advance: called with the number of rows that are done, a batch or a part of an earlier run at a time.
-        max_rejects: the part of the rows that may be unreadable.
+        max_rejects: the part of the table's rows, embedded here or not, that may be unreadable.
+        option: what ``max_rejects`` is called where a user sets it, for the error.
 
     Returns:
         The rows that cannot be read; they are left out and stand in ``rejects.jsonl``.
@@ -93,7 +95,7 @@ def embed_rows(
     read = samples.settings, samples.fingerprint
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
     _begin(manifest, out)
-    rejects = Rejects(max_rejects, len(rows), out / "rejects.jsonl", samples.key_of)
+    rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of, option)
     by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
     for number, part in enumerate(manifest.parts):
         of_part = rows[number * part_rows : (number + 1) * part_rows]

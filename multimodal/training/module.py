@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -94,6 +95,13 @@ class EmbedderModule(TrainingModule):
     @property
     def trained(self) -> list[nn.Parameter]:
         return [*self._freezing.trained, *(p for p in self.objective.parameters() if p.requires_grad)]
+
+    @property
+    def trained_pairs(self) -> set[frozenset[str]] | None:
+        """The pairs of modalities that the objective compares; None where it compares all, or does not tell which."""
+        modalities = self.embedder.modalities
+        pairs = self.objective.compared(modalities)
+        return None if not pairs or len(pairs) == math.comb(len(modalities), 2) else pairs
 
     @property
     def _ddp(self) -> DistributedDataParallel | None:

@@ -175,6 +175,49 @@ def test_evaluate_searches_a_wider_pool(called: Called, run: Path) -> None:
     assert (wide["split"], wide["pool"]) == ("validation", "unseen_characters")
 
 
+@pytest.fixture
+def mostly_train(tmp_path: Path) -> list[str]:
+    """A table of 98 titles to train on and two drawn things to test on, the last of them without a readable title."""
+    rows = [f"t{n},,thing {n},train" for n in range(98)]
+    for name, title in (("a", "black star"), ("b", " ")):
+        Image.new("RGB", (40, 40), "white").save(tmp_path / f"{name}.png")
+        rows.append(f"{name},{name}.png,{title},test")
+    (tmp_path / "things.csv").write_text("\n".join(["id,photo,title,split", *rows]))
+    columns = {"image": "photo", "text": "title"}
+    data = {"table": str(tmp_path / "things.csv"), "columns": columns, "key": "id", "split": "split"}
+    (tmp_path / "things.yaml").write_text(yaml.safe_dump({"data": data}))
+    return [str(tmp_path / "things.yaml"), "--split", "test"]
+
+
+@pytest.mark.parametrize("pool", [[], ["--pool", "all"]])
+def test_rows_that_cannot_be_read_count_against_the_table_as_in_training(
+    run: Path, mostly_train: list[str], capsys: pytest.CaptureFixture[str], pool: list[str]
+) -> None:
+    command = ["evaluate", str(run), "--data", *mostly_train, *pool, "--baseline", "linear", "--json"]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert (document["pairs"]["text->image"]["queries"], document["baselines"]) == (1, {"linear": {}})
+    few, rejected = printed.err.splitlines()
+    assert "needs 20 training rows with both 'image' and 'text', got 0. The pair is left out." in few
+    assert rejected.startswith("1 of 100 rows cannot be read (1 x empty text); max_rejects 0.01 allows 1.")
+
+    assert main([*command, "--max_rejects", "0"]) == 1
+    error = capsys.readouterr().err
+    assert "The first: row 99 ('b'), column 'title': " in error
+    assert error.endswith("--max_rejects allows a larger part.\n")
+
+
+def test_embed_counts_rejects_against_the_table_too(
+    run: Path, mostly_train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["embed", str(run), *mostly_train, "--json"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert json.loads(capsys.readouterr().out)["rejects"] == 1
+    assert main([*command, "--out", str(tmp_path / "other"), "--max_rejects", "0"]) == 1
+    assert "The first: row 99 ('b'), column 'title': " in capsys.readouterr().err
+
+
 def test_a_file_is_embedded_as_a_table_by_its_columns(called: Called, run: Path, tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("id,title,other\na,black star,\nb,,white arrow\nc, ,\n")
     out = tmp_path / "out"

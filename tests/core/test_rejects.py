@@ -58,7 +58,8 @@ def test_more_than_the_allowed_part_of_the_rows_stops_with_a_summary(part: float
     rejects = Rejects(part, rows)
     rejects.add([reject(row) for row in range(allowed)])
     message = (
-        rf"{allowed + 1} of {rows} rows cannot be read \({allowed + 1} x missing file\); .*first: row 0, column 'photo'"
+        rf"{allowed + 1} of {rows} rows cannot be read \({allowed + 1} x missing file\);"
+        r" .*first: row 0 \('k0'\), column 'photo'.*--data\.max_rejects"
     )
     with pytest.raises(MultimodalError, match=message):
         rejects.add([reject(allowed)])

@@ -145,6 +145,20 @@ def test_the_pool_holds_the_rows_that_have_the_other_modality_and_groups_are_rig
     }
 
 
+def test_a_pair_that_too_few_rows_have_is_left_out_with_a_note() -> None:
+    x, y = views(60)
+    rare = [*x[:5], *[None] * 35]
+    train = TableRows({"a": list(x[:40]), "b": list(y[:40]), "c": rare}, [str(n) for n in range(40)])
+    test = TableRows({"a": list(x[40:]), "b": list(y[40:]), "c": list(x[40:])}, [str(n) for n in range(20)])
+    notes: list[str] = []
+    found = linear_retrieval(train, test, processors={m: Rows() for m in "abc"}, left_out=notes.append)
+    assert set(found) == {"a->b", "b->a"}
+    assert notes == [
+        f"The linear baseline needs 20 training rows with both {m!r} and 'c', got 5. The pair is left out."
+        for m in "ab"
+    ]
+
+
 def test_it_is_the_same_again() -> None:
     x, y = views(100, p=20, q=20)
     values = {"a": list(x), "b": list(y)}

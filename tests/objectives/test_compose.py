@@ -26,6 +26,7 @@ from multimodal.objectives import (
     Sigmoid,
     Sum,
     Triplet,
+    VICReg,
 )
 from multimodal.objectives.compose import prefix
 
@@ -192,3 +193,39 @@ def test_a_composition_can_be_written_in_yaml() -> None:
     assert total.weights == {"clip": 1.0, "sort": Ramp(0.0, 0.5)}
     assert isinstance(total.objectives["sort"], Classification)
     assert made(two_modalities(3, dtype=torch.float32)).total > 0
+
+
+COMPARED: list[tuple[Objective, set[str] | None]] = [
+    (InfoNCE(), {"image-text", "graph-image", "graph-text"}),
+    (InfoNCE({"image-*": 1.0}), {"image-text", "graph-image"}),
+    (Sigmoid({"text-graph": 0.5}), {"graph-text"}),
+    (Triplet({"image-sound": 1.0}), set()),  # no such modality here
+    (Matryoshka(InfoNCE({"text-image": 1.0}), [2, 4]), {"image-text"}),
+    (ModalityDropout(InfoNCE({"text-image": 1.0})), {"image-text"}),
+    (Sum({"a": InfoNCE({"image-text": 1.0}), "b": VICReg({"graph-text": 1.0})}), {"image-text", "graph-text"}),
+    (Sum({"a": InfoNCE({"image-text": 1.0}), "b": VICReg()}, {"b": 0.0}), {"image-text"}),
+    (Sum({"a": InfoNCE({"image-*": 1.0}), "b": Classification("kind", 3, 4)}), {"image-text", "graph-image"}),
+    (Sum({"a": InfoNCE({"image-*": 1.0}), "b": Seen()}), None),  # one of them does not tell
+    (Distillation({"image": "i", "text": "t"}), {"image-text"}),
+    (Classification("kind", 3, 4), set()),
+    (Seen(), None),
+]
+
+
+@pytest.mark.parametrize(("objective", "expected"), COMPARED)
+def test_an_objective_tells_which_pairs_of_modalities_it_compares(
+    objective: Objective, expected: set[str] | None
+) -> None:
+    found = objective.compared(["image", "text", "graph"])
+    assert (None if found is None else {"-".join(sorted(pair)) for pair in found}) == expected
+
+
+def test_an_objective_that_returns_no_loss_is_told_what_to_return() -> None:
+    class Scalar(Seen):
+        def forward(self, embeddings: Embeddings) -> Any:
+            return super().forward(embeddings).total
+
+    message = r"Scalar returned a Tensor; return Loss\(total, parts\)\."
+    for objective in (Scalar(), Sum({"mine": Scalar()})):
+        with pytest.raises(UsageError, match=message):
+            objective(two_modalities(5))

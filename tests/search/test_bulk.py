@@ -220,7 +220,9 @@ def test_too_many_rows_that_cannot_be_read_stop_it_and_the_parts_before_stay(
     embedder: Embedder, tmp_path: Path
 ) -> None:
     broken = samples_of(cells=CELLS | {"title": [*TITLES[:9], "", "tea pot"]})
-    with pytest.raises(MultimodalError, match=r"1 of 11 rows cannot be read .*row 9, column 'title': .* empty"):
+    with pytest.raises(
+        MultimodalError, match=r"1 of 11 rows cannot be read .*row 9 \('s-9'\), column 'title': .* empty"
+    ):
         embed(embedder, tmp_path / "out", samples=broken)
     assert sorted(path.name for path in (tmp_path / "out").glob("part-*")) == [
         "part-00000.parquet",

@@ -15,7 +15,7 @@ from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
 from multimodal.evaluation.monitor import RetrievalMonitor
-from multimodal.objectives import InfoNCE, Loss, Objective
+from multimodal.objectives import Classification, InfoNCE, Loss, Objective
 from multimodal.training.base import planned_steps, step_seed
 from multimodal.training.callbacks import Throughput
 from multimodal.training.module import EmbedderModule
@@ -144,6 +144,17 @@ def test_an_objective_that_names_a_modality_without_an_encoder_is_refused() -> N
     with pytest.raises(UsageError, match=r"The objective names 'aa', which has no encoder. Did you mean 'a'"):
         module(InfoNCE(pairs={"aa-b": 1.0}))
     assert module(InfoNCE(pairs={"a-b": 1.0})).objective.named_modalities == {"a", "b"}
+
+
+def test_the_module_tells_which_pairs_are_trained_where_they_are_not_all() -> None:
+    class Three(EmbedderModule):
+        def __init__(self, objective: Objective) -> None:
+            super().__init__({"a": Linear(), "b": Linear(), "c": Linear()}, dim=4, objective=objective)
+
+    assert Three(InfoNCE()).trained_pairs is None
+    assert Three(InfoNCE({"a-*": 1.0})).trained_pairs == {frozenset("ab"), frozenset("ac")}
+    assert Three(Classification("kind", 2, 4)).trained_pairs is None  # it compares none
+    assert module(InfoNCE({"a-b": 1.0})).trained_pairs is None  # there is no other
 
 
 def test_the_objective_is_told_how_much_of_the_training_is_done() -> None:
