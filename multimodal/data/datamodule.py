@@ -22,7 +22,7 @@ from multimodal.data.features import features_of
 from multimodal.data.loading import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
 from multimodal.data.ranks import check_same
 from multimodal.data.samples import Samples, meaning_of
-from multimodal.data.sampling import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage
+from multimodal.data.sampling import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage, pairs_of
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
 from multimodal.data.tables import Access, locate
 
@@ -51,8 +51,8 @@ class DataModule(pl.LightningDataModule):
         options: settings of the table's reader, by the names of the datasets library (delimiter, encoding, ...).
         access: "mapped" from disk, in "memory", or "streamed": training reads the files from end to end.
         buffer: rows of a stream that are shuffled together.
-        balance_pairs: give every pair of modalities the same share of each batch; null: where fewer than half of the
-            groups have some pair.
+        balance_pairs: give every pair of modalities that the objective compares the same share of each batch; null: where
+            fewer than half of the groups have some pair. Not of a stream.
         max_rejects: the part of the rows that may be unreadable before the run stops.
         train: the split to train on, or several.
         validation: the split to validate on while training.
@@ -111,6 +111,15 @@ class DataModule(pl.LightningDataModule):
             targets or {},
             negatives or {},
         )
+        if self.source is not None and balance_pairs:
+            raise UsageError(
+                "data.balance_pairs does not go with access: streamed: the rows of a pair are not known before they come."
+                " Leave it out, or read the table with access: mapped."
+            )
+        if batch_size < 1 or eval_batch_size < 1:
+            raise UsageError(
+                f"data.batch_size and eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}."
+            )
         self._samples = settings
         self._opened: Samples | None = None
         self._stream_loader: StreamLoader | None = None
@@ -141,6 +150,9 @@ class DataModule(pl.LightningDataModule):
                 )
         if stage != "fit":
             return
+        assert self.trainer is not None
+        if self.trainer.ckpt_path is None and self.trainer.is_global_zero:  # a new run: what an old one met is past
+            self._rejects_file.unlink(missing_ok=True)
         if self.source is None and len(self._processors) > 1:
             rows = self.samples.rows(self.validation_split)
             present = [m for m in self._processors if self.samples.present(m)[rows].any()]
@@ -210,16 +222,17 @@ class DataModule(pl.LightningDataModule):
     def _sampler(self, rows: np.ndarray, **place: int) -> BatchSampler:
         groups = self.samples.group_numbers[rows]
         has = {modality: self.samples.present(modality)[rows] for modality in self._processors}
-        covered = coverage(groups, has)
+        both = pairs_of(has, self._module.trained_pairs)
+        covered = coverage(groups, both)
         if self.balance_pairs is None:
             balance = bool(covered) and min(covered.values()) < UNEVEN and max(covered.values()) > 0
         else:
             balance = self.balance_pairs
+        if len(np.unique(groups)) < self.batch_size:  # one row of each cannot fill a batch
+            groups = np.arange(len(rows))
         if not balance:
-            if len(np.unique(groups)) < self.batch_size:  # one row of each cannot fill a batch
-                groups = np.arange(len(rows))
             return EpochSampler(rows, groups, self.batch_size, **place)
-        sampler = PairSampler(rows, groups, has, self.batch_size, **place)
+        sampler = PairSampler(rows, groups, both, self.batch_size, **place)
         assert self.trainer is not None
         if self.trainer.is_global_zero:
             Console(stderr=True).print(_balance_table(covered, len(sampler.of)))
@@ -272,8 +285,12 @@ class DataModule(pl.LightningDataModule):
         return Stream(self.source, self.meaning, (split,) if isinstance(split, str) else tuple(split))
 
     def _rejects(self, rows: int | None) -> Rejects:
+        return Rejects(self.max_rejects, rows, self._rejects_file)
+
+    @property
+    def _rejects_file(self) -> Path:
         assert self.trainer is not None
-        return Rejects(self.max_rejects, rows, Path(self.trainer.default_root_dir) / REJECTS)
+        return Path(self.trainer.default_root_dir) / REJECTS
 
     def _worker_options(self) -> dict[str, Any]:
         assert self.trainer is not None

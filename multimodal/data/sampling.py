@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -77,7 +77,7 @@ class EpochSampler(BatchSampler):
 
 
 class PairSampler(BatchSampler):
-    """Every pair of modalities gets the same share of each batch, however few rows have both.
+    """Every chosen pair of modalities gets the same share of each batch, however few rows have both.
 
     A batch takes ``batch_size / pairs`` rows that have the one pair, as many that have the next, and so on (what does
     not divide goes to the pairs in turn). The rows for a pair run through all groups that have it, one row of each, in
@@ -86,7 +86,7 @@ class PairSampler(BatchSampler):
     Args:
         rows: ``(n,)`` the rows of the training split.
         groups: ``(n,)`` their groups, as any comparable values.
-        has: modality -> ``(n,)`` bool, which of the rows have it.
+        both: pair -> ``(n,)`` bool, which of the rows have both modalities; see ``pairs_of``.
         batch_size, seed, rank, world_size: see ``BatchSampler``.
     """
 
@@ -94,14 +94,13 @@ class PairSampler(BatchSampler):
         self,
         rows: np.ndarray,
         groups: np.ndarray,
-        has: Mapping[str, np.ndarray],
+        both: Mapping[str, np.ndarray],
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
-        both = {f"{a}-{b}": has[a] & has[b] for a, b in combinations(has, 2)}
         self.of = {
             pair: _ByGroup(rows[has_both], groups[has_both]) for pair, has_both in both.items() if has_both.any()
         }
@@ -143,7 +142,17 @@ class _ByGroup:
         return np.concatenate(rounds)[:count] if rounds else np.zeros(0, dtype=np.int64)
 
 
-def coverage(groups: np.ndarray, has: Mapping[str, np.ndarray]) -> dict[str, float]:
+def pairs_of(has: Mapping[str, np.ndarray], chosen: Collection[frozenset[str]] | None = None) -> dict[str, np.ndarray]:
+    """Pair, as ``"image-text"`` -> ``(n,)`` bool, which rows have both; ``has`` tells it of each modality.
+
+    ``chosen`` are the pairs that count; None: all.
+    """
+    return {
+        f"{a}-{b}": has[a] & has[b] for a, b in combinations(has, 2) if chosen is None or frozenset((a, b)) in chosen
+    }
+
+
+def coverage(groups: np.ndarray, both: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The part of the groups that have a row with both modalities, for each pair, in [0, 1]."""
     total = max(len(np.unique(groups)), 1)
-    return {f"{a}-{b}": len(np.unique(groups[has[a] & has[b]])) / total for a, b in combinations(has, 2)}
+    return {pair: len(np.unique(groups[has_both])) / total for pair, has_both in both.items()}

@@ -57,6 +57,11 @@ class TrainingModule(pl.LightningModule):
         return frozenset()
 
     @property
+    def trained_pairs(self) -> set[frozenset[str]] | None:
+        """The pairs of modalities that are compared in training; None: all."""
+        return None
+
+    @property
     def trained(self) -> list[nn.Parameter]:
         """The parameters that are trained at some step."""
         return [p for p in self.parameters() if p.requires_grad]

@@ -215,5 +215,9 @@ def test_splits_of_a_stream_are_not_dealt_by_row_numbers(tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"name data\.split, a column of the table, or data\.group"):
         DataModule(**settings)
     DataModule(**settings, group="n")
+    with pytest.raises(UsageError, match="balance_pairs does not go with access: streamed"):
+        DataModule(**settings, group="n", balance_pairs=True)
+    with pytest.raises(UsageError, match="batch_size and eval_batch_size must be at least 1"):
+        DataModule(**settings, group="n", batch_size=0)
     DataModule(**settings, split={"train": 1.0})
     DataModule(**settings, split="n")

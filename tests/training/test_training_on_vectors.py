@@ -88,11 +88,15 @@ def configuration(folder: Path, data: dict[str, Any], **model: Any) -> str:
     ],
 )  # fmt: skip
 def test_texts_learn_to_find_vectors(data: dict[str, Any], model: dict[str, Any], folder: Path) -> None:
+    (folder / "run").mkdir()
+    left = {"row": 0, "key": "k0", "column": "name", "value": "", "reason": "of another run", "message": "", "file": ""}
+    (folder / "run" / "rejects.jsonl").write_text(json.dumps(left) + "\n")
     assert main(["fit", "--debug", "--config", configuration(folder, data, **model)]) == 0
     (log,) = (folder / "run").glob("logs/*/metrics.csv")
     losses = [float(row["train/loss"]) for row in csv.DictReader(log.read_text().splitlines()) if row.get("train/loss")]
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
     assert "unknown key" in (folder / "run" / "rejects.jsonl").read_text()
+    assert "of another run" not in (folder / "run" / "rejects.jsonl").read_text()
     embedder = Embedder.from_pretrained(folder / "run")
     assert not list(embedder.encoder("vector").parameters())
     if model.get("heads") != {}:
