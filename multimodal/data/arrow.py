@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.core.table import Table
-from multimodal.data.cells import CELL, raw, readable
+from multimodal.data.cells import CELL, FILE, raw, readable
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -25,6 +25,7 @@ class ArrowTable(Table):
         self.columns = tuple(data.column_names)
         self.metadata_columns = describing(data.features) if metadata_columns is None else metadata_columns
         self._cells: dict[str, Any] = {}
+        self._mixed = {name: feature for name, feature in self._data.features.items() if _holds_json(feature)}
 
     @property
     def fingerprint(self) -> str:
@@ -34,7 +35,12 @@ class ArrowTable(Table):
         return len(self._data)
 
     def value(self, row: int, column: str) -> Any:
-        return raw(self._column(column)[row].as_py())
+        return raw(self._decoded(column, self._column(column)[row].as_py()))
+
+    def _decoded(self, column: str, cell: Any) -> Any:
+        from datasets.features.features import decode_nested_example
+
+        return decode_nested_example(self._mixed[column], cell) if column in self._mixed else cell
 
     def _column(self, name: str) -> Any:
         if name not in self._cells:
@@ -52,10 +58,30 @@ class ArrowTable(Table):
             field = column.type.get_field_index("json")  # files name no rows
             texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
             return [None if text is None else readable(text) for text in texts]
-        return column.to_pylist()
+        return [self._decoded(name, cell) for cell in column.to_pylist()]
 
     def present(self, name: str) -> np.ndarray:
-        return self._column(name).is_valid().to_numpy(zero_copy_only=False)
+        import pyarrow as pa
+
+        column = self._column(name)
+        if name in self._mixed:
+            return super().present(name)
+        if pa.types.is_floating(column.type):
+            return ~np.isnan(column.to_numpy())  # missing ones become NaN
+        elif pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE:
+            found = [np.any([chunk.field(part).is_valid() for part in FILE], axis=0) for chunk in column.chunks]
+            inside = np.concatenate(found) if found else np.zeros(0, dtype=bool)
+            return inside & column.is_valid().to_numpy(zero_copy_only=False)
+        return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _holds_json(feature: Any) -> bool:
+    """Whether values of several types stand there, which the datasets library keeps as JSON."""
+    from datasets import Json
+
+    if isinstance(feature, dict):
+        return any(map(_holds_json, feature.values()))
+    return isinstance(feature, Json) or (hasattr(feature, "feature") and _holds_json(feature.feature))
 
 
 def undecoded(data: Any) -> Any:

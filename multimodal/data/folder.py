@@ -6,10 +6,12 @@ import posixpath
 from collections import defaultdict
 from typing import Any
 
+from multimodal.core.errors import UsageError
 from multimodal.data.arrow import ArrowTable
 from multimodal.data.cells import CELL, encoded, unreadable
 
 TEXT = ("txt", "caption")
+OWN = ("key", "name", "folder")  # columns that no file makes
 
 
 def folder_of_files(folder: str) -> ArrowTable:
@@ -18,7 +20,8 @@ def folder_of_files(folder: str) -> ArrowTable:
     Files that differ in nothing but their suffix, as ``cups/red.png`` and ``cups/red.txt``, are one row with the columns
 
     - ``key``: ``"cups/red"``; ``name``: ``"red"``; ``folder``: ``"cups"``, which often is the class;
-    - one for each suffix: the path relative to the folder, of ``.txt`` the text itself; missing where there is none.
+    - one for each suffix (``key file`` for ``.key``, and so on): the path relative to the folder, of ``.txt`` the text
+      itself; missing where there is none.
 
     Hidden files are left out.
     """
@@ -34,6 +37,13 @@ def folder_of_files(folder: str) -> ArrowTable:
             continue
         key, suffix = posixpath.splitext(relative)
         column = suffix[1:].lower() or "file"
+        if column in OWN:
+            column = f"{column} file"
+        if column in rows[key]:
+            raise UsageError(
+                f"The folder {folder!r} has two files for the column {column!r} of {key!r}: {relative!r} and one whose suffix"
+                " differs in capitals alone; rename one."
+            )
         rows[key][column] = _text(relative, system.cat_file(path)) if column in TEXT else relative
         suffixes.add(column)
     cells = {

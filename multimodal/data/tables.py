@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,11 @@ def _builder(source: Source, files: Sequence[str]) -> Any:
     from multimodal.data.tar_reader import TarReader
 
     readers = {"csv": Csv, "json": Json, "parquet": Parquet, "webdataset": TarReader}
+    if source.reader == "csv":
+        from pandas.errors import ParserWarning
+
+        # what stands beyond the last column would be cut off
+        warnings.filterwarnings("error", "Length of header or names does not match", ParserWarning)
     names = [escape(file) for file in files]  # "pairs [2].csv" is no pattern
     return readers[source.reader](cache_dir=_cache(), data_files=names, **source.options)
 
@@ -209,7 +215,8 @@ def _as_text(file: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     )
     columns = pd.read_csv(file, nrows=0, dtype=str, **{k: v for k, v in settings.items() if k in known}).columns
     features = Features({str(column): Value("string") for column in columns})
-    return {"features": features, "keep_default_na": False, "na_values": [""]}
+    # else a row with a field too many would begin with a name of its own, and all its columns be one further left
+    return {"features": features, "keep_default_na": False, "na_values": [""], "index_col": False}
 
 
 def _from_memory(table: Any) -> ArrowTable:
@@ -217,10 +224,12 @@ def _from_memory(table: Any) -> ArrowTable:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
-        table = datasets.Dataset.from_pandas(table, preserve_index=False)
+        with _told("rows"):
+            table = datasets.Dataset.from_pandas(table, preserve_index=False)
     elif isinstance(table, list) and all(isinstance(row, dict) for row in table):
         with _told("rows"):
-            table = datasets.Dataset.from_list(table)
+            columns = dict.fromkeys(name for row in table for name in row)
+            table = datasets.Dataset.from_dict({name: [row.get(name) for row in table] for name in columns})
     if not isinstance(table, datasets.Dataset):
         raise UsageError(
             f"A {type(table).__name__} is no table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."
@@ -301,5 +310,7 @@ def _cause(error: BaseException) -> BaseException:
 
 def _cannot(table: str, error: BaseException) -> str:
     error = _cause(error)
+    if "Length of header or names" in str(error):
+        return f"The table {table!r} has rows of more fields than its header names; name all columns, or quote the delimiter."
     hint = " Set data.options.encoding." if isinstance(error, UnicodeDecodeError) else ""
     return f"The table {table!r} cannot be read ({type(error).__name__}: {error}).{hint}"

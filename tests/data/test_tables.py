@@ -153,6 +153,61 @@ def test_frames_and_lists_are_tables() -> None:
         open_table(5)
 
 
+def test_a_list_of_dicts_has_the_columns_of_all_of_them() -> None:
+    table = open_table([{"title": "a"}, {"title": "b", "photo": "x.png"}])
+    assert table.columns == ("title", "photo")
+    assert [table.value(row, "photo") for row in range(2)] == [None, "x.png"]
+
+
+@pytest.mark.parametrize("access", ["mapped", "memory"])
+def test_values_of_several_types_in_one_column_are_what_stands_in_the_file(tmp_path: Path, access: Any) -> None:
+    rows = [
+        {"a": 1, "b": "img/7.png", "n": [1, 2], "d": {"k": 1}},
+        {"a": "z", "b": 2, "n": ["q"], "d": {"k": "w"}},
+        {"a": None, "b": "x", "n": None, "d": None},
+    ]
+    file = tmp_path / "mixed.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = open_table(str(file), access=access)
+    assert [{c: table.value(n, c) for c in table.columns} for n in range(3)] == rows
+    assert list(table.column("a")) == [1, "z", None]
+    assert table.present("a").tolist() == [True, True, False]
+    assert list(stream_of(locate(str(file)), str(file))) == rows
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2,3\n4,5,6\n", "a,b\n1,2\n4,5,6\n"])
+def test_fields_beyond_the_header_are_an_error_and_move_no_column(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text(content)
+    with pytest.raises(MultimodalError, match=r"long\.csv.*fields"):
+        open_table(str(file))
+    with pytest.raises(MultimodalError, match=r"long\.csv.*fields"):
+        list(stream_of(locate(str(file)), str(file)))
+    file.write_text("a,b\n1,2,\n4,5,\n")
+    assert list(open_table(str(file)).column("a")) == ["1", "4"]
+
+
+def test_files_without_bytes_and_path_and_numbers_that_are_none_are_missing(tmp_path: Path) -> None:
+    photos = [{"bytes": b"x", "path": None}, {"bytes": None, "path": None}, None, {"bytes": None, "path": "p.png"}]
+    table = pa.table({"photo": photos, "size": pa.array([1.0, float("nan"), None, 0.0])})
+    pq.write_table(table, tmp_path / "t.parquet")
+    opened = open_table(str(tmp_path / "t.parquet"))
+    assert opened.present("photo").tolist() == [True, False, False, True]
+    assert opened.present("size").tolist() == [True, False, False, True]
+    assert [opened.value(row, "photo") for row in range(4)] == [b"x", None, None, "p.png"]
+
+
+def test_files_of_a_folder_that_would_be_one_cell_are_told(tmp_path: Path) -> None:
+    for name in ("a.key", "a.png", "b.png"):
+        (tmp_path / name).touch()
+    table = open_table(str(tmp_path))
+    assert [table.value(row, "key") for row in range(2)] == ["a", "b"]
+    assert [table.value(row, "key file") for row in range(2)] == ["a.key", None]
+    (tmp_path / "b.PNG").touch()
+    with pytest.raises(UsageError, match="two files for the column 'png' of 'b'"):
+        open_table(str(tmp_path))
+
+
 def test_pictures_in_a_data_set_come_as_their_files() -> None:
     data = datasets.Dataset.from_list([{"p": png("red")}]).cast_column("p", datasets.Image())
     assert open_table(data).value(0, "p") == png("red")

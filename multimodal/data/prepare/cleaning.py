@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import Unreadable
 from multimodal.core.rejects import Reject, shown
+from multimodal.data.cells import FILE
 from multimodal.data.prepare.source import Row
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def clean_text(text: str) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN and a text of nothing are no value."""
+    """None, NaN, a text of nothing and a file without bytes and path are no value."""
+    if isinstance(value, Mapping) and value.keys() == FILE:
+        return all(part is None for part in value.values())
     return (
         value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
     )
