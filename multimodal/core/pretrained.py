@@ -11,9 +11,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from glob import escape
 from hashlib import sha256
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,16 +171,21 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
 
 def _refuse_code_of(folder: Path, name: str) -> None:
     """A class path names code of the user's, never code that came with the model."""
-    package = name.partition(".")[0]
-    if package == name or package in sys.modules:
-        return
-    spec = find_spec(package)
-    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-    if any(place and Path(place).resolve().is_relative_to(folder.resolve()) for place in places):
-        raise UsageError(
-            f"The model in {folder} brings code of its own ({name}), which is not run. If you trust it, move {package}"
-            " out of the model's folder, to where Python finds it."
-        )
+    *modules, _ = name.split(".")
+    roots = [Path(known).resolve() for known in sys.path]
+    brought = folder.resolve()
+    if brought.name == RUN_MODEL and brought.parent not in roots:  # the run came as a whole
+        brought = brought.parent
+    for place in roots:
+        for module in modules:  # no parent is imported to find out: folders without __init__.py are packages too
+            place /= module
+            if any(
+                path.resolve().is_relative_to(brought) for path in (place, *place.parent.glob(f"{escape(module)}.*"))
+            ):
+                raise UsageError(
+                    f"The model in {folder} brings code of its own ({name}), which is not run. If you trust it, move it"
+                    " out of the model's folder, to where Python finds it."
+                )
 
 
 def _load_weights(embedder: Embedder, path: Path, listed: Mapping[str, str]) -> None:

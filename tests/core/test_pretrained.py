@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -432,16 +433,30 @@ def test_weights_of_another_shape_or_without_one_are_named(copied: Path) -> None
     assert "1 weights differ, the first is encoders.text.positions" in refusal_of(copied)
 
 
-def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "model"
+@pytest.mark.parametrize(
+    ("given", "brought", "root", "path"),
+    [
+        pytest.param("nice", "nice", "nice", "brought.Text", id="model folder is a place of modules"),
+        pytest.param("nice", "nice", ".", "nice.brought.Text", id="folder without __init__"),
+        pytest.param("nice", "nice/inner", ".", "nice.inner.brought.Text", id="deeper"),
+        pytest.param("got/nice/model", "got/nice", ".", "got.nice.brought.Text", id="beside the model, in its run"),
+        pytest.param("nice", "nice", ".", "link.brought.Text", id="by a link"),
+    ],
+)
+def test_code_that_comes_with_a_model_is_not_run(
+    given: str, brought: str, root: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / given
     Embedder(
         {"text": registry.create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)}, 4
     ).save_pretrained(folder)
     description = json.loads((folder / "embedder.json").read_text())
-    description["encoders"]["text"] |= {"name": "brought.Text", "class": "brought.Text"}
+    description["encoders"]["text"] |= {"name": path, "class": path}
     (folder / "embedder.json").write_text(json.dumps(description))
-    (folder / "brought.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    monkeypatch.syspath_prepend(str(folder))
-    with pytest.raises(UsageError, match=r"brings code of its own \(brought\.Text\), which is not run"):
+    (tmp_path / "link").symlink_to(tmp_path / brought)
+    (tmp_path / brought).mkdir(exist_ok=True)
+    (tmp_path / brought / "brought.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path / root))
+    with pytest.raises(UsageError, match=rf"brings code of its own \({re.escape(path)}\), which is not run"):
         Embedder.from_pretrained(folder)
     assert not (tmp_path / "ran").exists()
