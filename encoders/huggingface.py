@@ -21,6 +21,7 @@ from torch import nn
 from encoders.weights import NAMED, unavailable
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 
+NUMBER = re.compile(r"\.\d+\.")  # of a layer, in a name of a weight
 PUBLISHED = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
 OTHER_PROGRAMS = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
 NOT_OF_THE_MODEL = (  # in a config: where it comes from, and what is said of heads that the encoder lacks
@@ -96,6 +97,8 @@ class Source:
         if "trust_remote_code" in str(error):
             return MultimodalError(f"{self.setting}: {self.shown} is a model with code of its own, which is not run.")
         first = str(error).strip().partition("\n")[0] or type(error).__name__
+        if "weights_only" in str(error):  # torch advises to read it all the same
+            first = "they hold Python objects, which could run anything, or are damaged"
         return MultimodalError(
             f"{self.setting}: the {what} in the folder {self.shown} cannot be read ({first}); they are expected in {files}."
         )
@@ -141,13 +144,28 @@ class Source:
             dtype=torch.float32,
             output_loading_info=True,
         )
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
         kept = keep(model)
-        lacking = sorted({names[id(p)] for p in kept.parameters() if id(p) in names} & set(found["missing_keys"]))
-        if lacking:
-            shown = ", ".join(lacking[:NAMED]) + (", ..." if len(lacking) > NAMED else "")
-            raise self.error("weights", files, ValueError(f"{len(lacking)} are lacking: {shown}"))
+        taken = {names[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values() if id(tensor) in names}
+        own = f"{model.base_model_prefix}."
+        faults = {
+            "are lacking": {n for n in taken & set(found["missing_keys"]) if not n.endswith("num_batches_tracked")},
+            "are of layers that the config does not have": _of_more_layers(
+                {name.removeprefix(own) for name in found["unexpected_keys"]},
+                {name.removeprefix(own) for name in taken},
+            ),
+        }
+        for fault, wrong in faults.items():
+            if wrong:
+                shown = ", ".join(sorted(wrong)[:NAMED]) + (", ..." if len(wrong) > NAMED else "")
+                raise self.error("weights", files, ValueError(f"{len(wrong)} {fault}: {shown}"))
         return kept.eval()
+
+
+def _of_more_layers(left: set[str], taken: set[str]) -> set[str]:
+    """Names of weights that are like those that were taken but for the number of the layer."""
+    kinds = {NUMBER.sub(".#.", name) for name in taken}
+    return {name for name in left if NUMBER.search(name) and NUMBER.sub(".#.", name) in kinds}
 
 
 def _fetched(name: str, setting: str) -> Path:

@@ -78,7 +78,7 @@ class FeatureProcessor(Processor):
         return SpectrogramProcessor(self.rate, 40, 0.025, 0.010, self.max_seconds).linear_features()
 
 
-@register("audio", "huggingface", extra="huggingface")
+@register("audio", "huggingface", extra="huggingface-audio")
 class HuggingFaceAudio(Encoder):
     """A pretrained encoder of sound of Hugging Face, with its own feature extractor.
 

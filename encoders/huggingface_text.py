@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.huggingface import Source, changed, config_of, described, library, model_of, quiet, without_idle
-from encoders.huggingface_tokens import TokenProcessor, longest_of
+from encoders.huggingface_tokens import TokenProcessor, has_words, longest_of
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
@@ -88,6 +88,9 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return (hidden * kept).sum(dim=1) / kept.sum(dim=1)
 
 
+TOKENIZER = "tokenizer.json, or vocab.txt and the like with tokenizer_config.json"
+
+
 @dataclass(frozen=True)
 class TextModel:
     """A model of transformers with its processor, and the config that it is rebuilt from."""
@@ -135,7 +138,9 @@ def text_model(
     source = Source.of(named, "weights" if weights else "config", subfolder)
     found = changed(source.config(), changes or {})
     model = source.model(_auto(found), found, _encoder_of) if weights else model_of(_auto(found), found, _encoder_of)
-    tokenizer = source.load("tokenizer", "tokenizer.json", transformers.AutoTokenizer.from_pretrained)
+    tokenizer = source.load("tokenizer", TOKENIZER, transformers.AutoTokenizer.from_pretrained)
+    if not has_words(tokenizer):
+        raise source.error("tokenizer", TOKENIZER, ValueError("it knows no word, as its files are not there"))
     adapt(tokenizer)
     processor = TokenProcessor(longest_of(tokenizer, positions_of(model), max_length), prompt)
     processor.take(tokenizer)

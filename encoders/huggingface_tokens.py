@@ -179,6 +179,13 @@ def state_of(tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def has_words(tokenizer: Any) -> bool:
+    """Whether a tokenizer of transformers knows more than its special tokens: where its files are not there, an empty one
+    is made of the model's type, and every text is unknown to it.
+    """
+    return bool(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - {"▁"})
+
+
 def longest_of(tokenizer: Any, positions: int | None, asked: int | None) -> int:
     """The tokens of the longest text: those asked for, or the most that tokenizer and model both take.
 

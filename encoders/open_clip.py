@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from encoders.huggingface_tokens import has_words
 from encoders.open_clip_models import HF_CONFIG, Model, find, require_transformers
 from encoders.pretrained_pictures import Fit, Normalised, PretrainedPictures
 from encoders.text import word_counts
@@ -203,7 +204,7 @@ class ClipTokens(Processor):
         if not name:
             self._tokenize = self._simple()
         elif SAVED_TOKENIZER not in model.config:
-            self._take(self._downloaded(model.tokenizer or name))
+            self._take(self._downloaded(model.tokenizer or name, name))
 
     def _simple(self) -> Callable[[list[str]], Tensor]:
         from open_clip import SimpleTokenizer
@@ -227,17 +228,20 @@ class ClipTokens(Processor):
         from open_clip.tokenizer import HFTokenizer
 
         options: dict[str, Any] = self._options | {"trust_remote_code": False}
-        return HFTokenizer(source, self.context_length, tokenizer_mode=self._mode, **options)
+        made = HFTokenizer(source, self.context_length, tokenizer_mode=self._mode, **options)
+        if not has_words(made.tokenizer):
+            raise ValueError(f"{source} holds no tokenizer.json or other files of words")
+        return made
 
-    def _downloaded(self, source: str) -> dict[str, str]:
-        """The files of a tokenizer in a folder or on the hub."""
+    def _downloaded(self, source: str, published: str) -> dict[str, str]:
+        """The files of a tokenizer in a folder or on the hub; ``published`` is its name there."""
         try:
             tokenizer = self._of_hugging_face(source)
         except MultimodalError:
             raise
         except Exception as error:  # whatever transformers and the hub's client raise
             put = (
-                f"Download tokenizer.json, tokenizer_config.json and special_tokens_map.json from https://huggingface.co/{source}"
+                f"Download tokenizer.json, tokenizer_config.json and special_tokens_map.json from https://huggingface.co/{published}"
                 " to a folder with the weights and open_clip_config.json, and set weights to it."
             )
             raise unavailable(f"the files of the tokenizer {source}", error, put) from error

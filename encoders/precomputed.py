@@ -147,7 +147,12 @@ def _of_npy(value: str | Path | bytes) -> np.ndarray:
         hint = " Lists of numbers in a CSV file are text; write the table as JSON Lines." if what.endswith("]") else ""
         raise Unreadable("missing file", f"the vector {what} cannot be read: {error.strerror}.{hint}") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise Unreadable("not a vector", f"{what} is no .npy file of numbers ({error}).") from error
+        raise Unreadable("not a vector", f"{what} is no .npy file of numbers ({_plainly(error)}).") from error
+
+
+def _plainly(error: Exception) -> str:
+    """The error's text, without numpy's advice to load what could run anything."""
+    return "it is damaged, or holds Python objects" if "pickle" in str(error) else str(error)
 
 
 def _checked(vector: np.ndarray, width: int) -> np.ndarray:

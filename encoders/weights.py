@@ -29,8 +29,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise MultimodalError(f"There is no file of weights at {path}.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except UnpicklingError as error:  # torch advises to read it all the same
         raise MultimodalError(
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which could run anything. Whoever made"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
 
@@ -27,9 +28,7 @@ def extra_of(registration: Registration) -> Extra | None:
     package = _package_of(registration)
     if registration.extra is None or package is None:
         return None
-    wanted = [
-        requirement for line in package.requires or () if _is_of(requirement := Requirement(line), registration.extra)
-    ]
+    wanted = _requirements(package, registration.extra)
     missing = tuple(requirement.name for requirement in wanted if not _installed(requirement))
     return Extra(f"pip install '{package.name}[{registration.extra}]'", missing)
 
@@ -37,6 +36,18 @@ def extra_of(registration: Registration) -> Extra | None:
 def _package_of(registration: Registration) -> Distribution | None:
     top = registration.cls.__module__.partition(".")[0]
     return next((p.dist for p in entry_points(group=ENTRY_POINTS) if p.value.partition(".")[0] == top), None)
+
+
+def _requirements(package: Distribution, extra: str) -> Iterator[Requirement]:
+    """What an extra brings, and the extras of the same package that it names."""
+    for requirement in map(Requirement, package.requires or ()):
+        if not _is_of(requirement, extra):
+            continue
+        if canonicalize_name(requirement.name) != canonicalize_name(package.name):
+            yield requirement
+            continue
+        for inner in sorted(requirement.extras):
+            yield from _requirements(package, inner)
 
 
 def _is_of(requirement: Requirement, extra: str) -> bool:

@@ -32,7 +32,7 @@ class AveragedWeights(WeightAveraging):
             if not averaged.is_floating_point():  # a count or a place: a mean of it means nothing
                 return current
             d = min(decay, (1 + int(updates)) / (10 + int(updates)))
-            return d * averaged + (1 - d) * current
+            return averaged + (1 - d) * (current - averaged)  # to the bit what it was, where nothing changes
 
         super().__init__(avg_fn=average)
         self.decay = decay

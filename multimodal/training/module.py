@@ -23,7 +23,7 @@ from multimodal.training.freezing import Freeze, Freezing
 from multimodal.training.gather import average_gradients, gather, most_parts
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.initial import begin_with as begin
-from multimodal.training.recomputing import recompute_activations
+from multimodal.training.recomputing import has_batch_norm, recompute_activations
 from multimodal.training.schedule import Schedule
 from multimodal.training.sharding import clip, is_sharded, shard, take_part
 
@@ -78,7 +78,12 @@ class EmbedderModule(TrainingModule):
         if gradient_checkpointing:
             recompute_activations(encoders.values())
         if compile:
-            for encoder in encoders.values():
+            for modality, encoder in encoders.items():
+                if gradient_checkpointing and has_batch_norm(encoder):
+                    raise UsageError(
+                        f"torch.compile cannot recompute the batch normalisation of the {modality} encoder: leave out"
+                        " model.compile or model.gradient_checkpointing."
+                    )
                 encoder.compile()
         self.objective = InfoNCE() if objective is None else objective
         for modality in sorted(self.objective.named_modalities - set(embedder.modalities)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from multimodal.core.encoder import Encoder
@@ -22,6 +23,11 @@ def recompute_activations(encoders: Iterable[Encoder]) -> None:
             block.forward = _Recomputed(block)
 
 
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a part of it takes note of each batch."""
+    return any(isinstance(part, _BatchNorm) for part in module.modules())
+
+
 class _Recomputed:
     """Takes the place of a block's ``forward``."""
 
@@ -31,7 +37,8 @@ class _Recomputed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not (torch.is_grad_enabled() and self.block.training):
             return self.forward(*args, **kwargs)
-        return checkpoint(self.forward, *args, use_reentrant=False, context_fn=self._contexts, **kwargs)
+        contexts = {"context_fn": self._contexts} if has_batch_norm(self.block) else {}  # torch.compile takes none
+        return checkpoint(self.forward, *args, use_reentrant=False, **contexts, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), without_statistics(self.block)  # batch normalisation takes note of a batch once

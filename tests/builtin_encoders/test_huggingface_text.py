@@ -337,6 +337,32 @@ def test_a_wrong_source_is_told(tmp_path: Path, bert: Path) -> None:
     assert "the weights in the folder" in wrong(weights=str(tmp_path))
 
 
+def test_a_folder_without_a_tokenizer_does_not_make_every_text_unknown(tmp_path: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer_config.json").unlink()
+    said = wrong(weights=str(tmp_path))
+    assert "the tokenizer in the folder" in said
+    assert "it knows no word, as its files are not there" in said
+
+
+def test_weights_of_more_layers_than_the_config_has_are_told(tmp_path: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    said = wrong(weights=str(tmp_path))
+    assert "are of layers that the config does not have: encoder.layer.1." in said
+
+
+def test_python_objects_in_weights_are_refused_without_advice_to_load_them(tmp_path: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"x": tmp_path}, tmp_path / "pytorch_model.bin")
+    said = wrong(weights=str(tmp_path))
+    assert "hold Python objects, which could run anything" in said
+    assert "weights_only" not in said
+
+
 def test_wrong_settings_are_told(tmp_path: Path, bert: Path) -> None:
     assert "pooling 'sum' is none of cls, mean, last, max" in wrong(weights=str(bert), pooling="sum")
     assert "needs weights, or a config for random ones" in wrong()

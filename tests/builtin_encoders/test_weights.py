@@ -62,6 +62,12 @@ def test_other_things_of_torch_are_no_weights(held: Any, tmp_path: Path) -> None
         read_weights(tmp_path / "w.pt")
 
 
+def test_an_empty_safetensors_file_holds_no_weights(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "w.safetensors")
+    with pytest.raises(MultimodalError, match="holds no weights by name"):
+        read_weights(tmp_path / "w.safetensors")
+
+
 def test_all_weights_must_fit() -> None:
     layer = nn.Linear(3, 2)
     given = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}

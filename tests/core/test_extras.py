@@ -21,6 +21,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Encoder]:
     needs = [
         "numpy", f"torch=={version('torch')} ; extra == 'smells'", "no-such-thing>=1 ; extra == 'smells'",
         "numpy>=999 ; extra == 'smells'", "torch>=999 ; extra == 'tastes'",
+        "nose[smells,tastes] ; extra == 'both'",
     ]  # fmt: skip
     lines = ["Metadata-Version: 2.1", "Name: nose", "Version: 1.0", *(f"Requires-Dist: {need}" for need in needs)]
     (info / "METADATA").write_text("\n".join(lines) + "\n")
@@ -36,6 +37,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Encoder]:
 def test_what_is_missing_of_an_extra_is_named_with_the_command(package: type[Encoder]) -> None:
     found = extras.extra_of(Registration("smell", "nose", package, "smells"))
     assert found == extras.Extra("pip install 'nose[smells]'", ("no-such-thing", "numpy"))
+    both = extras.extra_of(Registration("smell", "nose", package, "both"))
+    assert both == extras.Extra("pip install 'nose[both]'", ("no-such-thing", "numpy", "torch"))
     with pytest.raises(PackageNotFoundError):
         version("no-such-thing")
 

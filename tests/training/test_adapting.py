@@ -300,6 +300,39 @@ def test_one_switch_compiles_the_encoders(monkeypatch: pytest.MonkeyPatch) -> No
     assert compiled == list(encoders.values())
 
 
+def test_a_decay_over_one_layer_is_refused() -> None:
+    encoder = registry.create("text", "bag", vocab_size=10, width=8)
+    embedder = Embedder({"text": encoder}, 4)
+    with pytest.raises(UsageError, match=r"layer_decay\.text: no layers were found in its BagOfWords"):
+        parameter_groups(embedder, embedder, list(embedder.parameters()), {}, {"text": 0.5})
+
+
+def test_batch_normalisation_is_not_compiled_and_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Encoder, "compile", lambda self: None)
+    with pytest.raises(UsageError, match="cannot recompute the batch normalisation of the a encoder"):
+        EmbedderModule({"a": Deep()}, dim=4, compile=True, gradient_checkpointing=True)
+    text = registry.create("text", "transformer", vocab_size=10, width=8, layers=2, heads=2)
+    EmbedderModule({"text": text}, dim=4, compile=True, gradient_checkpointing=True)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_recompute() -> None:
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    tokens = torch.tensor([[2, 3, 4], [5, 6, 0]])
+
+    def gradients(**settings: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        encoder = registry.create("text", "transformer", vocab_size=10, width=8, layers=2, heads=2, drop=0.0)
+        EmbedderModule({"text": encoder}, dim=4, **settings)
+        encoder.train()(tokens).square().sum().backward()
+        return [p.grad for p in encoder.parameters() if p.grad is not None]
+
+    compiled = gradients(compile=True, gradient_checkpointing=True)
+    torch.testing.assert_close(compiled, gradients(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_compiled_steps_are_the_plain_steps() -> None:
     import torch._dynamo

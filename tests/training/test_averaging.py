@@ -106,3 +106,12 @@ def test_whole_numbers_are_taken_as_they_are() -> None:
 def test_a_decay_outside_its_range_is_refused(decay: float) -> None:
     with pytest.raises(UsageError, match="lies outside"):
         AveragedWeights(decay)
+
+
+def test_the_average_of_what_does_not_change_is_that_to_the_bit() -> None:
+    average = AveragedWeights(0.999)._kwargs["avg_fn"]
+    frozen = torch.randn(1000)
+    averaged = frozen.clone()
+    for update in range(50):
+        averaged = average(averaged, frozen, update)
+    assert torch.equal(averaged, frozen)
