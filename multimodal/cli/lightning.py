@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from difflib import get_close_matches
 from itertools import chain
@@ -18,15 +19,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from safetensors.torch import save_file
 from yaml import MarkedYAMLError, YAMLError
 
 from multimodal.cli import encoder_names
 from multimodal.cli.parser_errors import SettingError, causes, explained, of_setting
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.hardware import fast_precision, leave_a_core
-from multimodal.core.pretrained import RUN_CONFIG
+from multimodal.core.pretrained import RUN_CONFIG, save_tensors
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
 from multimodal.training.callbacks import Mode, SaveBestModel, StopOnInterrupt, Summary, Throughput
@@ -172,6 +172,19 @@ class CommandLine(LightningCLI):
         wanted = self._get(self.config_init, "trainer")["accelerator"]
         return f"trainer.accelerator {wanted}: no such device was found here; use --trainer.accelerator auto or cpu."
 
+    def before_fit(self) -> None:
+        """Columns may be named for models that have more encoders; a misspelled modality is to be seen all the same."""
+        if not isinstance(self.model, EmbedderModule) or not self.trainer.is_global_zero:
+            return
+        modalities = self.model.embedder.modalities
+        for modality in self.datamodule.meaning.columns:
+            if modality not in modalities:
+                print(
+                    f"Warning: data.columns names {modality!r}, for which the model has no encoder; it is not used."
+                    f"{suggest(modality, modalities)}",
+                    file=sys.stderr,
+                )
+
     def after_predict(self) -> None:
         """Lightning keeps the predictions in memory; write them where the run is."""
         embeddings = Embeddings.cat(self.trainer.predict_loop.predictions)
@@ -180,7 +193,7 @@ class CommandLine(LightningCLI):
             tensors[f"{modality}.vectors"] = embeddings.vectors[modality]
             tensors[f"{modality}.rows"] = embeddings.rows[modality]
         keys = {"keys": json.dumps(list(embeddings.keys))}  # row -> key, in the file's metadata
-        save_file(tensors, self.run_folder / PREDICTIONS, metadata=keys)
+        save_tensors(tensors, self.run_folder / PREDICTIONS, metadata=keys)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         checkpoints = self.run_folder / CHECKPOINTS

@@ -145,3 +145,15 @@ def test_a_class_of_the_user_s_own_that_is_not_there_is_named(
 ) -> None:
     assert main(["fit", "--config", str(small_config), "--run", str(no_run), "--model.objective", "close.Clos"]) == 2
     assert "'close.Clos' is neither the name nor the path of a class" in capsys.readouterr().err
+
+
+def test_a_column_without_an_encoder_is_warned_of_and_not_used(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", "--config", str(small_config), "--run", str(tmp_path / "run"), "--trainer.max_steps", "1"]
+    assert main([*command, "--data.columns.txet", "name"]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    assert warnings == [
+        "Warning: data.columns names 'txet', for which the model has no encoder; it is not used."
+        " Did you mean 'text'? Known: graph, image, text."
+    ]
