@@ -81,7 +81,7 @@ def _shown(metadata: dict[str, object], key: str) -> str:
     A row without a name is shown by what its columns say.
     """
     character = str(metadata.get("character", ""))
-    cells = [str(cell) for cell in metadata.values() if cell not in (None, "", key)]
+    cells = [f"{column}={cell}" for column, cell in metadata.items() if cell not in (None, "", key)]
     name = (
         str(metadata["name"])
         if metadata.get("name")

@@ -360,8 +360,8 @@ def test_rows_without_a_name_are_shown_by_their_cells(called: Called, run: Path,
     called("index", tmp_path / "embeddings", "--out", tmp_path / "index")
     lines = called("search", run, tmp_path / "index", "--text", "star").splitlines()
     one, other = sorted(lines, key=lambda line: line[-4:])
-    assert one.split(maxsplit=1)[1] == "black star  [text a]"
-    assert re.fullmatch(r"white arrow \| (long )+\.\.\.  \[text b\]", other.split(maxsplit=1)[1])
+    assert one.split(maxsplit=1)[1] == "title=black star  [text a]"
+    assert re.fullmatch(r"title=white arrow \| note=(long )+\.\.\.  \[text b\]", other.split(maxsplit=1)[1])
     assert len(other) < 120
 
 
