@@ -28,6 +28,9 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self._samples, self._seconds, self._since = 0, 0.0, 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()  # an epoch that is resumed in the middle does not start
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 

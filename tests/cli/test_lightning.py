@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -157,3 +158,20 @@ def test_a_column_without_an_encoder_is_warned_of_and_not_used(
         "Warning: data.columns names 'txet', for which the model has no encoder; it is not used."
         " Did you mean 'text'? Known: graph, image, text."
     ]
+
+
+def test_an_epoch_that_is_resumed_in_the_middle_shows_its_own_length_and_speed(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", "--config", str(small_config), "--run", str(tmp_path / "run"), "--ckpt_path", "last"]
+    assert main([*command, "--trainer.max_steps", "5"]) == 0  # one batch of the second epoch
+    capsys.readouterr()
+    assert main([*command, "--trainer.max_steps", "7", "--trainer.enable_progress_bar", "true"]) == 0
+    shown = capsys.readouterr().out
+    assert " 3/3 " in shown
+    assert " 3/2 " not in shown
+    logs = sorted((tmp_path / "run").glob("logs/*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    speeds = [
+        float(row["train/samples_per_second"] or 100) for row in csv.DictReader(logs[-1].read_text().splitlines())
+    ]
+    assert min(speeds) > 1  # the time since the machine was started is none of the step's
