@@ -42,7 +42,7 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.data.samples import readable_rows
     from multimodal.evaluation.chart import save_chart
     from multimodal.evaluation.linear import TableRows, linear_retrieval
-    from multimodal.evaluation.retrieval import retrieval
+    from multimodal.evaluation.retrieval import repeated, retrieval
     from multimodal.evaluation.table import retrieval_table
 
     leave_a_core()
@@ -96,6 +96,8 @@ def run(command: str, arguments: list[str]) -> None:
         print(json.dumps(document, indent=1))
     else:
         Console().print(retrieval_table(results, title))
+        for line in repeated(queries if candidates is None else candidates):
+            print(line)
         for name, found in baselines.items():
             if found:
                 Console().print(retrieval_table(found, f"The {name} baseline, fitted on {data.train_split!r}"))

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from difflib import get_close_matches
 from itertools import chain
@@ -14,16 +15,18 @@ from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 from jsonargparse import get_loader, set_loader
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from safetensors.torch import save_file
+from yaml import MarkedYAMLError, YAMLError
 
 from multimodal.cli import encoder_names
+from multimodal.cli.parser_errors import SettingError, causes, explained, of_setting
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.hardware import fast_precision, leave_a_core
-from multimodal.core.pretrained import RUN_CONFIG
+from multimodal.core.pretrained import RUN_CONFIG, save_tensors
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
 from multimodal.training.callbacks import Mode, SaveBestModel, StopOnInterrupt, Summary, Throughput
@@ -42,7 +45,7 @@ def train(command: str, arguments: list[str]) -> None:
     leave_a_core()
     _hush()
     load_yaml = get_loader("yaml")
-    set_loader("yaml", lambda stream: encoder_names.in_config(load_yaml(stream)))
+    set_loader("yaml", lambda stream: encoder_names.in_config(load_yaml(stream)), (YAMLError,))
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
     line, module = (PretrainingLine, WordModule) if command == "pretrain" else (CommandLine, EmbedderModule)
     line(
@@ -68,12 +71,29 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self._of: type | None = None
+
+    def add_class_arguments(self, theclass: type, *args: Any, **kwargs: Any) -> Any:
+        self._of = theclass  # whose settings it parses, where it is a class's own parser
+        return super().add_class_arguments(theclass, *args, **kwargs)
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().parse_path(cfg_path, *args, **kwargs)
+        except Exception as error:
+            fault = next((cause for cause in causes(error) if isinstance(cause, MarkedYAMLError)), None)
+            if fault is None or fault.problem_mark is None:
+                raise
+            place = f"line {fault.problem_mark.line + 1}, column {fault.problem_mark.column + 1}"
+            raise UsageError(f"{cfg_path}, {place}: this is no YAML: {fault.problem}.") from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            raise SettingError(of_setting(self._of, list(self.get_defaults().keys()), message)) from ex
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
         options = list(chain.from_iterable(parser.get_defaults().keys() for parser in self._with_subcommands()))
         close = get_close_matches(unknown[1] or unknown[2], options, n=1) if unknown else []
-        raise UsageError(f"{message}." + "".join(f" Did you mean {name!r}?" for name in close)) from ex
+        raise UsageError(explained(message, ex) + "".join(f" Did you mean {name!r}?" for name in close)) from ex
 
     def _with_subcommands(self) -> list[LightningArgumentParser]:
         commands = self._subcommands_action
@@ -141,7 +161,29 @@ class CommandLine(LightningCLI):
         if logger in (None, True):
             csv = CSVLogger(self.run_folder, name="logs")
             kwargs["logger"] = [csv, TensorBoardLogger(self.run_folder, name="logs", version=csv.version)]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:
+            raise UsageError(self._misconfigured(str(error))) from error
+
+    def _misconfigured(self, message: str) -> str:
+        if not re.search("No supported gpu backend|can not run on your system", message):
+            return message
+        wanted = self._get(self.config_init, "trainer")["accelerator"]
+        return f"trainer.accelerator {wanted}: no such device was found here; use --trainer.accelerator auto or cpu."
+
+    def before_fit(self) -> None:
+        """Columns may be named for models that have more encoders; a misspelled modality is to be seen all the same."""
+        if not isinstance(self.model, EmbedderModule) or not self.trainer.is_global_zero:
+            return
+        modalities = self.model.embedder.modalities
+        for modality in self.datamodule.meaning.columns:
+            if modality not in modalities:
+                print(
+                    f"Warning: data.columns names {modality!r}, for which the model has no encoder; it is not used."
+                    f"{suggest(modality, modalities)}",
+                    file=sys.stderr,
+                )
 
     def after_predict(self) -> None:
         """Lightning keeps the predictions in memory; write them where the run is."""
@@ -151,7 +193,7 @@ class CommandLine(LightningCLI):
             tensors[f"{modality}.vectors"] = embeddings.vectors[modality]
             tensors[f"{modality}.rows"] = embeddings.rows[modality]
         keys = {"keys": json.dumps(list(embeddings.keys))}  # row -> key, in the file's metadata
-        save_file(tensors, self.run_folder / PREDICTIONS, metadata=keys)
+        save_tensors(tensors, self.run_folder / PREDICTIONS, metadata=keys)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         checkpoints = self.run_folder / CHECKPOINTS

@@ -8,14 +8,19 @@ import textwrap
 from pathlib import Path
 
 from multimodal.cli.main import parser
-from multimodal.core.errors import UsageError
+from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
 WIDEST = 90  # characters of what tells of a row
+JSON_EXAMPLE = '{"category": "mugs"}'
 OWN_OPTIONS = ("--target", "--json", "--help")
 
 
 def run(command: str, arguments: list[str]) -> None:
-    p = parser(command, "Search an index with a value of any modality that the model knows.")
+    p = parser(
+        command,
+        "Search an index with a value of any modality that the model knows. A row of numbers and categories, or a graph, may\n"
+        f"be given as JSON: --tabular '{JSON_EXAMPLE}'.",
+    )
     p.usage = (
         "multimodal search RUN INDEX (--text T | --image FILE | --graph FILE | --MODALITY VALUE)"
         " [-k 10] [--target MODALITY] [--json]"
@@ -39,7 +44,14 @@ def run(command: str, arguments: list[str]) -> None:
     index = Index.open(options.index)
     index.check_model(read_description(Path(options.run))["fingerprint"])
     embedder = Embedder.from_pretrained(options.run, modalities=[modality])
-    hits = index.search(embedder.encode(256, "float32", **{modality: [value]}), options.k, options.target)[0]
+    try:
+        vectors = embedder.encode(256, "float32", **{modality: [value]})
+    except MultimodalError as error:
+        cause = error.__cause__
+        if not isinstance(cause, Unreadable) or cause.reason != "wrong type":  # what is typed here is a text
+            raise
+        raise MultimodalError(f"--{modality} {value}: {cause} Give JSON, like '{JSON_EXAMPLE}'.") from error
+    hits = index.search(vectors, options.k, options.target)[0]
     if options.json:
         print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
         return
@@ -69,7 +81,7 @@ def _shown(metadata: dict[str, object], key: str) -> str:
     A row without a name is shown by what its columns say.
     """
     character = str(metadata.get("character", ""))
-    cells = [str(cell) for cell in metadata.values() if cell not in (None, "", key)]
+    cells = [f"{column}={cell}" for column, cell in metadata.items() if cell not in (None, "", key)]
     name = (
         str(metadata["name"])
         if metadata.get("name")

@@ -40,7 +40,7 @@ def replace_folder(folder: Path, marker: str) -> Iterator[Path]:
         raise MultimodalError(f"{folder} is not empty and holds no {marker}; choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-    os.chmod(new, 0o777 & ~_umask())  # mkdtemp's 0700 would hide the result from other users
+    os.chmod(new, 0o777 & ~umask())  # mkdtemp's 0700 would hide the result from other users
     try:
         yield new
         if folder.exists():
@@ -64,7 +64,8 @@ def _exchange(new: Path, folder: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from multimodal.core import registry
 from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.core.files import replace_folder
+from multimodal.core.files import replace_folder, umask
 from multimodal.core.lora import LoRA
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ def _digest(description: dict[str, Any], weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that others may read as any file: the library makes it for its owner alone."""
+    save_file(tensors, path, metadata=metadata)
+    path.chmod(0o666 & ~umask())
+
+
 def save(embedder: Embedder, folder: Path) -> None:
     description = describe(embedder) | {"fingerprint": fingerprint(embedder), "multimodal": version("multimodal")}
     # copies: safetensors refuses tensors that share memory, as tied weights do
@@ -84,7 +90,7 @@ def save(embedder: Embedder, folder: Path) -> None:
         name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in embedder.state_dict().items()
     }
     with replace_folder(folder, marker=SETTINGS) as new:
-        save_file(weights, new / WEIGHTS)
+        save_tensors(weights, new / WEIGHTS)
         (new / SETTINGS).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
+from multimodal.core.pretrained import save_tensors
 from multimodal.export.towers import Tower, difference_of
 
 LIBRARY = "open_clip"
@@ -43,7 +43,7 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
         weights |= {
             name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in part["state"].items()
         }
-    save_file(weights, folder / WEIGHTS)
+    save_tensors(weights, folder / WEIGHTS)
     config = {"model_cfg": configs[0], "preprocess_cfg": parts[by_tower["image"]].get("preprocess_cfg", {})}
     (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
     for part in parts.values():

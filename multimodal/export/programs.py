@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -39,11 +40,31 @@ def save_onnx(tower: Tower, trial: Trial, path: Path) -> Tensor:
         ) from error
     program = _program(tower, trial)
     with _quiet(tower, "onnx"):
-        made: Any = torch.onnx.export(program, (), kwargs=trial.first, dynamo=True, output_names=[OUTPUT])
+        made: Any = torch.onnx.export(
+            program, (), kwargs=trial.first, dynamo=True, output_names=[OUTPUT], verbose=False
+        )
+        _name_sizes(made.model.graph)
         made.save(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         given = {i.name: trial.second[i.name].numpy() for i in session.get_inputs()}
         return torch.from_numpy(session.run([OUTPUT], given)[0])
+
+
+def _name_sizes(graph: Any) -> None:
+    """Name the sizes that may change: "batch", or by the input and the axis that they are first met at, as in "tokens_1".
+
+    torch numbers them; where several sizes make one, it writes a term of their names.
+    """
+    names = {str(graph.outputs[0].shape[0]): "batch"}
+    for value in graph.inputs:
+        for axis, size in enumerate(value.shape):
+            if not isinstance(size, int):
+                names.setdefault(str(size), f"{value.name}_{axis}")
+    symbol = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+        for axis, size in enumerate(value.shape or ()):
+            if not isinstance(size, int) and size.value is not None:
+                value.shape[axis] = symbol.sub(lambda found: names[found[1]], str(size))
 
 
 def _program(tower: Tower, trial: Trial) -> ExportedProgram:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,29 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
         dense = Dense(linear.in_features, linear.out_features, activation_function=nn.Identity() if last else nn.GELU())
         dense.linear.load_state_dict(linear.state_dict())
         modules.append(dense)
-    SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **more).save(
-        str(folder), create_model_card=False
-    )
     values = embedder.encoder(tower.modality).processor.examples()
-    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    with _no_bars():
+        SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **more).save(
+            str(folder), create_model_card=False
+        )
+        loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     made = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
     expected = torch.from_numpy(embedder.encode(256, "float32", **{tower.modality: values}))
     return {tower.modality: {"file": "modules.json", "max_difference": difference_of(tower, made, expected, LIBRARY)}}
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """The transformers library shows bars of its own while it writes and reads."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _parts(tower: Tower) -> dict[str, Any] | None:

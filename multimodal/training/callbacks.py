@@ -28,6 +28,9 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self._samples, self._seconds, self._since = 0, 0.0, 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()  # an epoch that is resumed in the middle does not start
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
 
@@ -54,15 +57,18 @@ class Summary(Callback):
         if not trainer.is_global_zero:
             return
         table = Table("modality", "encoder", "parameters", "trained", "features", box=box.SIMPLE_HEAD, pad_edge=False)
+        ever = {id(parameter) for parameter in pl_module.trained}  # at some step
         for modality in pl_module.embedder.modalities:
             encoder = pl_module.embedder.encoder(modality)
             count = sum(p.numel() for p in encoder.parameters())
             trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+            thawed = sum(p.numel() for p in encoder.parameters() if id(p) in ever)
             features = f"{encoder.width} -> {pl_module.embedder.dim}"
             name = type(encoder).__name__
             if modality in pl_module.embedder.shared:
-                name, count, trained = f"that of {pl_module.embedder.shared[modality]}", 0, 0
-            table.add_row(modality, name, f"{count:,}", f"{trained:,}", features)
+                name, count, trained, thawed = f"that of {pl_module.embedder.shared[modality]}", 0, 0, 0
+            later = f", later {thawed:,}" if thawed > trained else ""
+            table.add_row(modality, name, f"{count:,}", f"{trained:,}{later}", features)
         Console(stderr=True).print(table)
 
 

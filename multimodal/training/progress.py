@@ -21,5 +21,14 @@ class Progress(RichProgressBar):
         metrics.pop("v_num", None)
         return {"step": f"{trainer.global_step}/{planned_steps(trainer)}"} | metrics
 
+    def _initialize_train_progress_bar_id(self) -> None:
+        """Begin the bar of an epoch that is resumed in the middle; Lightning's own is as long as the steps that are left."""
+        super()._initialize_train_progress_bar_id()
+        trainer, bar = self.trainer, self.train_progress_bar_id
+        if self.progress is not None and bar is not None and trainer.max_steps > 0:
+            done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            total = min(trainer.num_training_batches, done + trainer.max_steps - trainer.global_step)
+            self.progress.update(bar, total=total)
+
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch}".ljust(len(self.validation_description))

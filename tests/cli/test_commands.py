@@ -24,7 +24,7 @@ from encoders.image import CNN
 from multimodal.cli.main import main
 from multimodal.core import extras
 from multimodal.core.embedder import Embedder
-from multimodal.core.registry import registrations
+from multimodal.core.registry import create, registrations
 from multimodal.data.of_run import data_of
 from multimodal.datasets.glyphs import Glyphs
 
@@ -302,6 +302,20 @@ def test_search_finds_what_comparing_with_every_vector_finds(
         assert (hit["metadata"]["font"], hit["metadata"]["character"]) == (font, chr(int(code_point, 16)))
 
 
+def test_a_search_for_a_row_that_is_no_json_is_told_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    embedder = Embedder({"tabular": create("tabular", "mlp"), "text": create("text", "bag")}, dim=8)
+    embedder.fit_processors({"tabular": [{"category": "mugs"}, {"category": "rugs"}], "text": ["red mug", "rug"]})
+    embedder.save_pretrained(tmp_path / "model")
+    (tmp_path / "things.csv").write_text("title,category\nred mug,mugs\nrug,rugs\n")
+    paths = [str(tmp_path / name) for name in ("model", "things.csv", "embeddings", "index")]
+    assert main(["embed", *paths[:2], "--columns.text", "title", "--out", paths[2]]) == 0
+    assert main(["index", paths[2], "--out", paths[3]]) == 0
+    capsys.readouterr()
+    assert main(["search", paths[0], paths[3], "--tabular", "mugs"]) == 1
+    assert capsys.readouterr().err.endswith("""Give JSON, like '{"category": "mugs"}'.\n""")
+    assert main(["search", paths[0], paths[3], "--tabular", '{"category": "mugs"}']) == 0
+
+
 @pytest.fixture(scope="module")
 def queries(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """The key of an indexed drawing, and what it is searched with: its name, its picture, its outline."""
@@ -346,8 +360,8 @@ def test_rows_without_a_name_are_shown_by_their_cells(called: Called, run: Path,
     called("index", tmp_path / "embeddings", "--out", tmp_path / "index")
     lines = called("search", run, tmp_path / "index", "--text", "star").splitlines()
     one, other = sorted(lines, key=lambda line: line[-4:])
-    assert one.split(maxsplit=1)[1] == "black star  [text a]"
-    assert re.fullmatch(r"white arrow \| (long )+\.\.\.  \[text b\]", other.split(maxsplit=1)[1])
+    assert one.split(maxsplit=1)[1] == "title=black star  [text a]"
+    assert re.fullmatch(r"title=white arrow \| note=(long )+\.\.\.  \[text b\]", other.split(maxsplit=1)[1])
     assert len(other) < 120
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,27 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
     (lambda c: None, ["--trainer.max_step", "3"], 2, "Did you mean 'trainer.max_steps'?"),
     (lambda c: None, ["--ckpt_path", "nowhere.ckpt"], 1, "nowhere.ckpt does not exist"),
     (lambda c: None, ["--config", "nowhere.yaml"], 2, "nowhere.yaml"),
+    (
+        lambda c: c["model"].update(lora={"text": {"target": "x"}}),
+        [],
+        2,
+        "LoRA has no parameter 'target'. Did you mean",
+    ),
+    (lambda c: c["model"].update(objective="Info"), [], 2, "Did you mean 'InfoNCE'?"),
+    (lambda c: None, ["--model.objective", "Info"], 2, "Did you mean 'InfoNCE'? Known: BarlowTwins, Class"),
+    (lambda c: None, ["--model.objective.margn", "1"], 2, "model.objective: InfoNCE has no parameter 'margn'. Known: "),
+    (lambda c: None, ["--model.encoders.text.init_args.widht", "3"], 2, "no parameter 'widht'. Did you mean 'width'?"),
+    (lambda c: None, ["--model.lora.text.target", "x"], 2, "as a whole, like --model.lora '{text: {target: x}}'."),
+    (
+        lambda c: None,
+        ["--model.optimizer.init_args.lr", "fast"],
+        2,
+        "model.optimizer: lr must be a number, not 'fast'.",
+    ),
+    (lambda c: None, ["--model.optimizer", "Adm"], 2, "model.optimizer: 'Adm' is neither the name nor the path of a"),
+    (lambda c: None, ["--trainer.precision", "fp8"], 2, "precision must be one of 64, 32, 16, transformer-engine, "),
+    (lambda c: None, ["--trainer.accelerator", "mps"], 2, "no such device was found here; use --trainer.accelerator"),
+    (lambda c: None, ["--model.dim", "big"], 2, "fit: model.dim must be a whole number, not 'big'."),
 ]
 
 
@@ -104,3 +126,52 @@ def test_an_error_is_one_line_and_leaves_no_run(
     assert line.startswith("multimodal fit: ")
     assert message in line
     assert not (no_run / "checkpoints").exists()
+
+
+def test_a_call_without_a_configuration_is_told_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("multimodal fit: model.encoders, data.table, data.columns: not set. Give a configuration by")
+
+
+def test_a_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.yaml").write_text("data: {table: x\nmodel:\n  dim: 3\n")
+    assert main(["fit", "--config", str(tmp_path / "bad.yaml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'bad.yaml'}, line 2, column 6: this is no YAML: " in line
+
+
+def test_a_class_of_the_user_s_own_that_is_not_there_is_named(
+    small_config: Path, no_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(small_config), "--run", str(no_run), "--model.objective", "close.Clos"]) == 2
+    assert "'close.Clos' is neither the name nor the path of a class" in capsys.readouterr().err
+
+
+def test_a_column_without_an_encoder_is_warned_of_and_not_used(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", "--config", str(small_config), "--run", str(tmp_path / "run"), "--trainer.max_steps", "1"]
+    assert main([*command, "--data.columns.txet", "name"]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    assert warnings == [
+        "Warning: data.columns names 'txet', for which the model has no encoder; it is not used."
+        " Did you mean 'text'? Known: graph, image, text."
+    ]
+
+
+def test_an_epoch_that_is_resumed_in_the_middle_shows_its_own_length_and_speed(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", "--config", str(small_config), "--run", str(tmp_path / "run"), "--ckpt_path", "last"]
+    assert main([*command, "--trainer.max_steps", "5"]) == 0  # one batch of the second epoch
+    capsys.readouterr()
+    assert main([*command, "--trainer.max_steps", "7", "--trainer.enable_progress_bar", "true"]) == 0
+    shown = capsys.readouterr().out
+    assert " 3/3 " in shown
+    assert " 3/2 " not in shown
+    logs = sorted((tmp_path / "run").glob("logs/*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    speeds = [
+        float(row["train/samples_per_second"] or 100) for row in csv.DictReader(logs[-1].read_text().splitlines())
+    ]
+    assert min(speeds) > 1  # the time since the machine was started is none of the step's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -103,6 +104,18 @@ def test_a_folder_holds_json_and_safetensors_and_nothing_else(saved: Path) -> No
     sizes = [stop - start for start, stop in (entry["data_offsets"] for entry in header.values())]
     assert {entry["dtype"] for entry in header.values()} == {"F32"}
     assert len(raw) == end + sum(sizes)
+
+
+def test_the_files_are_for_whom_the_umask_says(make_embedder: Make, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        make_embedder("graph").save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {
+        SETTINGS: 0o640,
+        WEIGHTS: 0o640,
+    }
 
 
 def test_a_run_folder_stands_for_its_model(saved: Path, tmp_path: Path) -> None:
@@ -267,7 +280,7 @@ def test_a_save_that_fails_leaves_the_old_model(
 ) -> None:
     before = {p.name: p.read_bytes() for p in copied.iterdir()}
 
-    def fail(weights: Any, path: Path) -> None:
+    def fail(weights: Any, path: Path, **options: Any) -> None:
         path.write_bytes(b"half of the")
         raise OSError("no space left on device")
 

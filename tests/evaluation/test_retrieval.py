@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.evaluation.retrieval import measures, ranks, retrieval
+from multimodal.evaluation.retrieval import measures, ranks, repeated, retrieval
 
 Vectors = list[list[float]]
 
@@ -182,3 +182,11 @@ def test_a_wider_pool_is_searched_with_the_same_queries() -> None:
     expected = [(row >= row[i] - 1e-6).sum() for i, row in enumerate(scores)]
     assert (found["a->b"].queries, found["a->b"].pool) == (5, 30)
     assert found["a->b"].mean_rank == pytest.approx(sum(expected) / 5)
+
+
+def test_a_pool_of_few_different_vectors_is_told() -> None:
+    words = torch.eye(3)[[0, 1, 2, 0, 1, 2, 0]]
+    rows = {"text": torch.arange(7), "audio": torch.arange(7)}
+    sounds = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    (line,) = repeated(Embeddings({"text": words, "audio": sounds}, rows, torch.arange(7)))
+    assert line.startswith("The pool of text holds 3 different vectors among 7; ")

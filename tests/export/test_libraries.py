@@ -100,7 +100,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(("head", "pooling"), [("linear", "mean"), ("mlp", "cls"), ("none", "last"), ("none", "max")])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_sentence_transformers_loads_a_text_encoder_with_its_head(
-    head: Any, pooling: str, bert: str, tmp_path: Path
+    head: Any, pooling: str, bert: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -111,7 +111,9 @@ def test_sentence_transformers_loads_a_text_encoder_with_its_head(
     embedder = Embedder({"title": title, "graph": graph}, 8, {"title": head}, lora).eval()
     for parameter in embedder.parameters():
         nn.init.normal_(parameter, std=0.3)
+    capfd.readouterr()
     exported = export(embedder, "sentence-transformers", tmp_path / "st")
+    assert capfd.readouterr() == ("", "")  # no bars of the library's
     assert exported.files == {"title": "modules.json"}
     loaded = SentenceTransformer(str(tmp_path / "st"), device="cpu", local_files_only=True)
     made = loaded.encode(TEXTS[::-1], show_progress_bar=False)

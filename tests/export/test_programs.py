@@ -127,6 +127,23 @@ def test_every_encoder_makes_the_same_vectors_for_batches_of_any_size(case: str,
         np.testing.assert_allclose(vectors(tmp_path / "out", modality, to, inputs), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("case", "sizes"),
+    [
+        ("transformer", {"tokens": ["batch", "tokens_1"]}),
+        ("tabular", {"numbers": ["batch", 64], "missing": ["batch", 64], "categories": ["batch", 1]}),
+    ],
+)
+def test_the_sizes_that_may_change_have_names_in_onnx(case: str, sizes: dict[str, list[Any]], tmp_path: Path) -> None:
+    import onnxruntime
+
+    embedder, modality, _ = embedder_of(case)
+    export(embedder, "onnx", tmp_path / "out")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / f"{modality}.onnx", providers=["CPUExecutionProvider"])
+    assert {value.name: value.shape for value in session.get_inputs()} == sizes
+    assert [value.shape for value in session.get_outputs()] == [["batch", embedder.dim]]
+
+
 def test_heads_and_adapters_are_part_of_the_export(tmp_path: Path) -> None:
     embedder, modality, values = embedder_of(
         "transformer", heads={"text": "mlp"}, lora={"text": LoRA("layers", rank=2)}

@@ -17,6 +17,7 @@ from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.lora import LoRA
 from multimodal.training.averaging import AveragedWeights
+from multimodal.training.callbacks import Summary
 from multimodal.training.freezing import Freezing
 from multimodal.training.module import EmbedderModule
 from multimodal.training.parameter_groups import parameter_groups, set_rates
@@ -116,6 +117,16 @@ def test_what_is_frozen_stays_as_it_is_its_statistics_too_until_its_step(
     freeze: Any, steps: int, trained: set[str]
 ) -> None:
     assert changed(steps, freeze={"a": freeze}) == trained
+
+
+def test_the_summary_tells_what_is_trained_later(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(1, [Summary()], freeze={"a": {0: "all", 2: "none"}})
+    a, b = (line.split() for line in capsys.readouterr().err.splitlines() if " Deep " in line)
+    count = sum(p.numel() for p in Deep().parameters())
+    assert (a[:-3], b[:-3]) == (
+        ["a", "Deep", f"{count}", "0,", "later", f"{count}"],
+        ["b", "Deep", f"{count}", f"{count}"],
+    )
 
 
 def test_a_frozen_part_is_in_evaluation_mode_and_comes_back_to_training() -> None:
