@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import sys
@@ -150,8 +151,9 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             base = posixpath.dirname(re.split("[*?[]", path)[0] if is_pattern else path)
     if not found:
         raise UsageError(
-            f"There is no table {table!r}: no file or folder of that name.{suggest(table, list(builtin.TABLES))}"
-            f" Or name a file ({', '.join(READERS)}), a folder, a URL, or hf:OWNER/NAME."
+            f"There is no table {table!r}: no file or folder of that name."
+            f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
+            f" hf:OWNER/NAME as data.table.{_looked_at(table)}"
         )
     suffixes = {_suffix(file) for file in found}
     if len(suffixes) > 1:
@@ -176,6 +178,11 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             settings |= {"features": features_of(columns.names)}
     root = system.unstrip_protocol(base) if _is_remote(table) else base
     return Source(table, reader, settings, addresses, root, described)
+
+
+def _looked_at(table: str) -> str:
+    """Where a relative path was looked for."""
+    return "" if _is_remote(table) or os.path.isabs(table) else f" {os.path.abspath(table)} was looked for."
 
 
 def is_of_files(table: str) -> bool:
@@ -309,8 +316,16 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _cannot(table: str, error: BaseException) -> str:
+    from datasets.table import CastError
+
     error = _cause(error)
     if "Length of header or names" in str(error):
         return f"The table {table!r} has rows of more fields than its header names; name all columns, or quote the delimiter."
     hint = " Set data.options.encoding." if isinstance(error, UnicodeDecodeError) else ""
-    return f"The table {table!r} cannot be read ({type(error).__name__}: {error}).{hint}"
+    if isinstance(error, CastError) or "cast array of type" in str(error):
+        hint = (
+            " Where some keys, or the values of some, come late in a JSON Lines file, set data.options.chunksize to its size"
+            " in bytes: its types are those of the first chunk, of 10 MB by default. A Parquet file has types of its own."
+        )
+    told = " ".join(str(error).split())
+    return f"The table {table!r} cannot be read ({type(error).__name__}: {told}).{hint}"

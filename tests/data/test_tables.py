@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,44 @@ def test_values_of_several_types_in_one_column_are_what_stands_in_the_file(tmp_p
     assert list(table.column("a")) == [1, "z", None]
     assert table.present("a").tolist() == [True, True, False]
     assert list(stream_of(locate(str(file)), str(file))) == rows
+
+
+@pytest.mark.parametrize("late", [{"a": "z", "b": "late"}, {"a": "z", "n": "no null"}])
+def test_keys_that_come_late_in_a_file_are_found_in_a_larger_chunk(tmp_path: Path, late: dict[str, str]) -> None:
+    file = tmp_path / "late.jsonl"
+    line = json.dumps({"a": "x" * 1000, "n": None}) + "\n"
+    file.write_text(line * 40 + json.dumps(late) + "\n")
+    small = {"chunksize": 20_000}
+    with pytest.raises(MultimodalError, match=r"late\.jsonl.*set data\.options\.chunksize to its size"):
+        open_table(str(file), small)
+    table = open_table(str(file), {"chunksize": 100_000})
+    assert {c: table.value(40, c) for c in late} == late
+
+
+@pytest.mark.slow
+def test_a_million_rows_open_in_seconds_and_take_no_memory(tmp_path: Path) -> None:
+    """In a process of its own: the time and the memory beside those of the imports, at the first opening and again."""
+    number = np.arange(1_000_000)
+    rows = pa.table({
+        "image": pa.array(number.astype(str)), "graph": pa.array(number.astype(str)), "text": pa.array(number.astype(str)),
+    })  # fmt: skip
+    pq.write_table(rows, tmp_path / "million.parquet")
+    program = """
+import resource, sys, time
+import datasets, pandas, pyarrow.parquet
+import multimodal.data.samples as samples
+datasets.disable_progress_bars()
+samples.Samples([{"a": "b"}], {"text": "a"})
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+made = samples.Samples(sys.argv[1], {"image": "image", "graph": "graph", "text": "text"})
+assert dict(made[999_999].values) == {"image": "999999", "graph": "999999", "text": "999999"}
+print(time.perf_counter() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    for _ in range(2):
+        command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "million.parquet")]
+        seconds, mebibytes = map(float, subprocess.check_output(command, text=True).split())
+        assert seconds < 2
+        assert mebibytes < 300
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2,3\n4,5,6\n", "a,b\n1,2\n4,5,6\n"])
