@@ -26,6 +26,7 @@ from multimodal.cli.parser_errors import SettingError, causes, explained, of_set
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.hardware import fast_precision, leave_a_core
+from multimodal.core.layers import layers
 from multimodal.core.pretrained import RUN_CONFIG, save_tensors
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
@@ -173,10 +174,17 @@ class CommandLine(LightningCLI):
         return f"trainer.accelerator {wanted}: no such device was found here; use --trainer.accelerator auto or cpu."
 
     def before_fit(self) -> None:
-        """Columns may be named for models that have more encoders; a misspelled modality is to be seen all the same."""
+        """Tell of settings that do nothing here, but may where a configuration is shared with other models."""
         if not isinstance(self.model, EmbedderModule) or not self.trainer.is_global_zero:
             return
         modalities = self.model.embedder.modalities
+        for modality in self.model.layer_decay:
+            if len(layers(self.model.embedder.encoder(modality))) == 1:
+                print(
+                    f"Warning: layer_decay.{modality} has nothing to decay over, as no row of like blocks was found in its"
+                    " encoder; all of it learns at one rate.",
+                    file=sys.stderr,
+                )
         for modality in self.datamodule.meaning.columns:
             if modality not in modalities:
                 print(

@@ -65,7 +65,7 @@ def _is_stack(module: nn.Module) -> bool:
     children = list(module.children())
     return (
         isinstance(module, nn.ModuleList | nn.Sequential)
-        and len(children) > 1
+        and len(children) > 0
         and len({type(child) for child in children}) == 1
         and any(True for _ in children[0].children())
         and any(True for _ in children[0].parameters())

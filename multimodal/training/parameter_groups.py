@@ -37,7 +37,7 @@ def parameter_groups(
         layer_decay: modality -> c, by default 1.
 
     Raises:
-        UsageError: an unknown modality, a rate that is not positive, a decay outside (0, 1] or of an encoder of one layer.
+        UsageError: an unknown modality, a rate that is not positive, a decay outside (0, 1].
     """
     factors: dict[nn.Parameter, float] = {}
     for modality in dict.fromkeys([*rates, *layer_decay]):
@@ -49,11 +49,6 @@ def parameter_groups(
                 " An encoder that is not to be trained is frozen by model.freeze."
             )
         by_depth = layers(encoder)
-        if decay < 1 and len(by_depth) == 1:
-            raise UsageError(
-                f"layer_decay.{modality}: no layers were found in its {type(encoder).__name__}, as it has no row of modules of"
-                f" one kind, so there is nothing to decay over; leave it out, or set rates.{modality}."
-            )
         for depth, names in enumerate(by_depth):
             for name in names:
                 factors[encoder.get_parameter(name)] = rate * decay ** (len(by_depth) - 1 - depth)

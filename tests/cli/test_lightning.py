@@ -160,6 +160,16 @@ def test_a_column_without_an_encoder_is_warned_of_and_not_used(
     ]
 
 
+def test_a_decay_over_no_layers_is_warned_of(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", "--config", str(small_config), "--run", str(tmp_path / "run"), "--trainer.max_steps", "1"]
+    decay = ["--model.encoders.text", "bag", "--model.layer_decay", "{image: 0.5, text: 0.5}"]
+    assert main([*command, *decay]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    assert [line.partition(",")[0] for line in warnings] == ["Warning: layer_decay.text has nothing to decay over"]
+
+
 def test_an_epoch_that_is_resumed_in_the_middle_shows_its_own_length_and_speed(
     small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

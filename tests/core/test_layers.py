@@ -62,6 +62,14 @@ def test_an_encoder_of_hugging_face_has_its_pooler_after_its_layers() -> None:
     ]
 
 
+def test_stages_of_one_block_are_layers() -> None:
+    import timm
+
+    encoder = timm.create_model("resnet10t", num_classes=0)
+    assert len(blocks(encoder)) == 4
+    assert tops(encoder, 2)[1:] == [{"layer1.0"}, {"layer2.0"}, {"layer3.0"}, {"layer4.0"}]
+
+
 @pytest.mark.parametrize("name", ["swin_t", "convnext_tiny", "efficientnet_b0"])
 def test_every_parameter_has_one_depth_in_the_order_of_the_network(name: str) -> None:
     from torchvision import models

@@ -311,13 +311,6 @@ def test_one_switch_compiles_the_encoders(monkeypatch: pytest.MonkeyPatch) -> No
     assert compiled == list(encoders.values())
 
 
-def test_a_decay_over_one_layer_is_refused() -> None:
-    encoder = registry.create("text", "bag", vocab_size=10, width=8)
-    embedder = Embedder({"text": encoder}, 4)
-    with pytest.raises(UsageError, match=r"layer_decay\.text: no layers were found in its BagOfWords"):
-        parameter_groups(embedder, embedder, list(embedder.parameters()), {}, {"text": 0.5})
-
-
 def test_batch_normalisation_is_not_compiled_and_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "compile", lambda self: None)
     with pytest.raises(UsageError, match="cannot recompute the batch normalisation of the a encoder"):
