@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class ArrowTable(Table):
-    """A ``datasets.Dataset`` as a table. Pictures and sounds in it come as the bytes or paths of their files."""
+    """A ``datasets.Dataset`` as a table. Pictures and sounds in it come as the bytes or paths of their files, classes
+    as their names.
+    """
 
     def __init__(
         self, name: str, data: Dataset, base: str | None = None, metadata_columns: tuple[str, ...] | None = None
@@ -26,6 +28,7 @@ class ArrowTable(Table):
         self.metadata_columns = describing(data.features) if metadata_columns is None else metadata_columns
         self._cells: dict[str, Any] = {}
         self._mixed = {name: feature for name, feature in self._data.features.items() if _holds_json(feature)}
+        self._classes = classes_of(self._data.features)
 
     @property
     def fingerprint(self) -> str:
@@ -40,6 +43,8 @@ class ArrowTable(Table):
     def _decoded(self, column: str, cell: Any) -> Any:
         from datasets.features.features import decode_nested_example
 
+        if column in self._classes:
+            return name_of(self._classes[column], cell)
         return decode_nested_example(self._mixed[column], cell) if column in self._mixed else cell
 
     def _column(self, name: str) -> Any:
@@ -64,7 +69,7 @@ class ArrowTable(Table):
         import pyarrow as pa
 
         column = self._column(name)
-        if name in self._mixed:
+        if name in self._mixed or name in self._classes:
             return super().present(name)
         if pa.types.is_floating(column.type):
             return ~np.isnan(column.to_numpy())  # missing ones become NaN
@@ -82,6 +87,18 @@ def _holds_json(feature: Any) -> bool:
     if isinstance(feature, dict):
         return any(map(_holds_json, feature.values()))
     return isinstance(feature, Json) or (hasattr(feature, "feature") and _holds_json(feature.feature))
+
+
+def classes_of(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Column -> the names of its classes, for the columns that hold the numbers of classes."""
+    from datasets import ClassLabel
+
+    return {c: list(f.names) for c, f in (features or {}).items() if isinstance(f, ClassLabel) and f.names}
+
+
+def name_of(classes: Sequence[str], number: int | None) -> str | None:
+    """The name of a class; None where it is missing: the ``datasets`` library writes -1 for that too."""
+    return None if number is None or number < 0 else classes[number]
 
 
 def undecoded(data: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import Unreadable
+from multimodal.data.addresses import below, is_remote
 
 LARGEST = 256 * 2**20  # bytes of a remote file
 
@@ -23,7 +24,7 @@ def resolve(value: Any, base: str | None) -> Any:
     """
     if not isinstance(value, str):
         return value
-    if base is not None and "://" in base:
+    if base is not None and is_remote(base):
         return _fetched(base, value)
     path = Path(base or "") / value
     try:
@@ -38,9 +39,9 @@ def resolve(value: Any, base: str | None) -> Any:
 def _fetched(base: str, value: str) -> bytes:
     import fsspec
 
-    if "://" in value or posixpath.isabs(value) or posixpath.normpath(value).startswith(".."):
+    if is_remote(value) or posixpath.isabs(value) or posixpath.normpath(value).startswith(".."):
         raise Unreadable("path outside the table", f"{value!r} does not lie in the folder of the table, {base}.")
-    url = f"{base.rstrip('/')}/{value}"
+    url = below(base, value)
     try:
         with fsspec.open(url, "rb") as file:
             data = file.read(LARGEST + 1)  # pyright: ignore[reportAttributeAccessIssue]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
@@ -21,7 +22,8 @@ from multimodal import datasets as builtin
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import default_cache
 from multimodal.core.table import Table
-from multimodal.data.arrow import ArrowTable, undecoded
+from multimodal.data.addresses import is_remote, outermost, with_path
+from multimodal.data.arrow import ArrowTable, classes_of, name_of, undecoded
 from multimodal.data.folder import folder_of_files
 from multimodal.data.shards import tar_columns
 
@@ -91,9 +93,11 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
             if not _shards_in(files, path):
                 return folder_of_files(table)
     source = locate(table, options)
-    with _told(table):
+    with _told(table, source):
         builder = _builder(source, source.files)
-        builder.download_and_prepare()
+        # a file in an archive has no date of its own that would tell that a copy of it is old
+        again = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
+        builder.download_and_prepare(download_config=again)
         pa.default_memory_pool().release_unused()  # what the copy to the cache took
         data = builder.as_dataset(split="train", in_memory=access == "memory")
         return ArrowTable(table, data, source.base, source.metadata_columns)
@@ -103,8 +107,10 @@ def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
     """The rows of one file of a source, in their order, as they are read."""
     with _told(file):
         rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))
+        classes = classes_of(rows.features)
         for block in rows.iter(batch_size=READ_AT_ONCE):  # plain iteration would deal the files to torch's workers
             columns = list(block)
+            block |= {column: [name_of(classes[column], n) for n in block[column]] for column in classes}
             for cells in zip(*block.values(), strict=True):
                 yield dict(zip(columns, cells, strict=True))
 
@@ -123,8 +129,17 @@ def _builder(source: Source, files: Sequence[str]) -> Any:
 
         # what stands beyond the last column would be cut off
         warnings.filterwarnings("error", "Length of header or names does not match", ParserWarning)
-    names = [escape(file) for file in files]  # "pairs [2].csv" is no pattern
-    return readers[source.reader](cache_dir=_cache(), data_files=names, **source.options)
+    return readers[source.reader](cache_dir=_cache(), data_files=_data_files(files), **source.options)
+
+
+def _data_files(files: Sequence[str]) -> Any:
+    """Files as the ``datasets`` library takes them: it knows no chains, but what they begin from."""
+    from datasets.data_files import DataFilesDict, DataFilesList
+
+    if not any("::" in file for file in files):
+        return [escape(file) for file in files]  # "pairs [2].csv" is no pattern
+    known = DataFilesList.from_patterns([escape(outermost(file)) for file in files])
+    return DataFilesDict({"train": DataFilesList(list(files), known.origin_metadata)})
 
 
 def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
@@ -164,7 +179,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     if suffix not in READERS:
         raise UsageError(f"The table {table!r} ends in none of {', '.join(READERS)}, so its format is not known.")
     reader, settings = READERS[suffix]
-    addresses = tuple(system.unstrip_protocol(file) if _is_remote(table) else file for file in found)
+    addresses = tuple(with_path(table, file, system) for file in found)
     settings = settings | dict(options or {})
     described: tuple[str, ...] | None = None
     with _told(table):
@@ -176,13 +191,12 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             columns = tar_columns(addresses)
             described = columns.described
             settings |= {"features": features_of(columns.names)}
-    root = system.unstrip_protocol(base) if _is_remote(table) else base
-    return Source(table, reader, settings, addresses, root, described)
+    return Source(table, reader, settings, addresses, with_path(table, base, system), described)
 
 
 def _looked_at(table: str) -> str:
     """Where a relative path was looked for."""
-    return "" if _is_remote(table) or os.path.isabs(table) else f" {os.path.abspath(table)} was looked for."
+    return "" if is_remote(table) or os.path.isabs(table) else f" {os.path.abspath(table)} was looked for."
 
 
 def is_of_files(table: str) -> bool:
@@ -278,17 +292,13 @@ def _suffix(file: str) -> str:
     return posixpath.splitext(stem)[1] if suffix in COMPRESSED else suffix
 
 
-def _is_remote(table: str) -> bool:
-    return "://" in table
-
-
 def _cache() -> str:
     return str(default_cache() / "tables")
 
 
 @contextmanager
-def _told(table: str) -> Iterator[None]:
-    """Whatever a reader raises becomes one line that names the table."""
+def _told(table: str, source: Source | None = None) -> Iterator[None]:
+    """Whatever a reader raises becomes one line that names the table, and the line of its source where one is broken."""
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs as an error is in the exception
@@ -301,11 +311,11 @@ def _told(table: str) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
             raise UsageError(f"data.options for the table {table!r}: {error}") from error
-        raise MultimodalError(_cannot(table, error)) from error
+        raise MultimodalError(_cannot(table, error) + _broken_line(source)) from error
     except Exception as error:  # readers for many formats raise as many kinds
         if isinstance(cause := _cause(error), MultimodalError):
             raise cause from None
-        raise MultimodalError(_cannot(table, error)) from error
+        raise MultimodalError(_cannot(table, error) + _broken_line(source)) from error
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -313,6 +323,22 @@ def _cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None and not isinstance(error, MultimodalError):
         error = error.__cause__
     return error
+
+
+def _broken_line(source: Source | None) -> str:
+    """Of JSON Lines the first that is none: their reader says no more than where it is in a block."""
+    import fsspec
+
+    for file in source.files if source is not None else ():
+        if _suffix(file) not in (".jsonl", ".ndjson"):
+            continue
+        with fsspec.open(file, "rb", compression="infer") as lines:
+            for number, line in enumerate(lines, start=1):  # pyright: ignore[reportArgumentType]
+                try:
+                    json.loads(line)
+                except ValueError as error:
+                    return f" Line {number} of {file} is not JSON: {error}."
+    return ""
 
 
 def _cannot(table: str, error: BaseException) -> str:

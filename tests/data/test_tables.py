@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.table import Table
+from multimodal.data.files import resolve
 from multimodal.data.tables import locate, open_table, stream_of
 
 ROWS = [
@@ -89,6 +91,53 @@ def test_a_table_in_the_memory_file_system_of_fsspec_is_read_by_its_url() -> Non
     table = open_table("memory://shop/rows.jsonl")
     assert cells(table) == ROWS
     assert table.base == "memory:///shop"
+
+
+def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -> None:
+    archive = tmp_path / "all.zip"
+    rows = "id,photo\n1,photos/a.png\n"
+    for last in ("2,b.png\n", "3,c.png\n"):  # a changed archive is read anew
+        with zipfile.ZipFile(archive, "w") as parts:
+            parts.writestr("shop/pairs.csv", rows + last)
+            parts.writestr("shop/photos/a.png", b"a picture")
+            parts.writestr("lines/1.jsonl", '{"n": 1}\n')
+            parts.writestr("lines/2.jsonl", '{"n": 2}\n')
+        address = f"zip://shop/pairs.csv::{archive}"
+        table = open_table(address)
+        assert cells(table)[1]["id"] == last[0]
+    assert table.base == f"zip://shop::{archive}"
+    assert resolve(table.value(0, "photo"), table.base) == b"a picture"
+    for outside in ("../lines/1.jsonl", f"zip://lines/1.jsonl::{archive}", "a::b"):
+        with pytest.raises(Unreadable, match="does not lie in the folder"):
+            resolve(outside, table.base)
+    source = locate(address)
+    assert list(stream_of(source, source.files[0])) == cells(table)
+    for several in ("lines/*.jsonl", "lines"):
+        assert cells(open_table(f"zip://{several}::{archive}")) == [{"n": 1}, {"n": 2}]
+    (tmp_path / "pairs.csv").write_text("n\n1\n")
+    with pytest.raises(UsageError, match="leave out 'simplecache::'"):
+        open_table(f"simplecache::file://{tmp_path}/pairs.csv")
+    with pytest.raises(UsageError, match="no table"):
+        open_table(f"zip://none.csv::{archive}")
+
+
+def test_classes_are_their_names(tmp_path: Path) -> None:
+    features = datasets.Features({"kind": datasets.ClassLabel(names=["cup", "jug"]), "n": datasets.Value("int64")})
+    data = datasets.Dataset.from_dict({"kind": [1, 0, None, -1], "n": [1, 2, 3, 4]}, features)
+    data.to_parquet(str(tmp_path / "rows.parquet"))
+    source = locate(str(tmp_path / "rows.parquet"))
+    for rows in (open_table(data), open_table(source.name)):
+        assert rows.column("kind") == ["jug", "cup", None, None]
+        assert [row["kind"] for row in cells(rows)] == ["jug", "cup", None, None]
+        assert rows.present("kind").tolist() == [True, True, False, False]
+    assert [row["kind"] for row in stream_of(source, source.files[0])] == ["jug", "cup", None, None]
+
+
+def test_a_line_that_is_no_json_is_told_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' * 6 + '{"a": 1\n' + '{"a": 1}\n' * 3)
+    with pytest.raises(MultimodalError, match=r"Line 7 of .*rows\.jsonl is not JSON: Expecting ','"):
+        open_table(str(path))
 
 
 def test_options_are_those_of_the_reader(tmp_path: Path) -> None:
