@@ -15,6 +15,11 @@ def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "List the registered encoders with the parameters of their constructors and what they need.")
     p.add_argument("--modality", help="only those of one modality")
     p.add_argument("--name", help="only those of one name")
+    p.add_argument(
+        "--settings",
+        help="the number of weights and the width of one encoder with these settings (YAML), as '{arch: ViT-B-32}';"
+        " published weights of an arch are not downloaded for it",
+    )
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
@@ -31,7 +36,8 @@ def run(command: str, arguments: list[str]) -> None:
         found = [r for r in found if r.name == options.name]
         if not found:
             raise UsageError(f"No encoder is registered as {options.name!r}.{suggest(options.name, known)}")
-    told = [_told(r) for r in found]
+    settings = None if options.settings is None else _settings(options.settings, found)
+    told = [_told(r, settings) for r in found]
     if options.json:
         print(json.dumps(told, indent=1))
         return
@@ -41,7 +47,24 @@ def run(command: str, arguments: list[str]) -> None:
             print(f"    {name} = {json.dumps(default)}")
 
 
-def _told(registration: Registration) -> dict[str, Any]:
+def _settings(text: str, found: list[Registration]) -> dict[str, Any]:
+    from yaml import YAMLError, safe_load
+
+    from multimodal.core.errors import UsageError
+
+    if len(found) > 1:
+        names = ", ".join(f"{r.modality} {r.name}" for r in found)
+        raise UsageError(f"--settings are those of one encoder; name it by --modality and --name (of {names}).")
+    try:
+        settings = safe_load(text)
+    except YAMLError as error:
+        raise UsageError(f"--settings {text!r} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"--settings {text!r} are no settings; write them as '{{arch: ViT-B-32}}'.")
+    return settings
+
+
+def _told(registration: Registration, settings: dict[str, Any] | None) -> dict[str, Any]:
     from multimodal.core.extras import extra_of
 
     extra = extra_of(registration)
@@ -54,8 +77,24 @@ def _told(registration: Registration) -> dict[str, Any]:
         "missing": [] if extra is None else list(extra.missing),
         "install": None if extra is None else extra.install,
         "parameters": registration.parameters(),
-        **_measured(registration),
+        **(_measured(registration) if settings is None else _measured_with(registration, settings)),
     }
+
+
+def _measured_with(registration: Registration, settings: dict[str, Any]) -> dict[str, int | None]:
+    """The number of weights and the width of the encoder with settings, built without published weights."""
+    import torch
+
+    from multimodal.core.registry import create
+
+    if settings.get("arch") is not None and "weights" in registration.parameters():
+        settings = settings | {"weights": None}
+    try:
+        with torch.device("meta"):
+            encoder = create(registration.modality, registration.name, **settings)
+    except Exception:  # settings are wrong, which the next line tells, or a constructor looks at numbers
+        encoder = create(registration.modality, registration.name, **settings)
+    return {"weights": sum(p.numel() for p in encoder.parameters()), "width": encoder.width}
 
 
 def _measured(registration: Registration) -> dict[str, int | None]:
@@ -78,7 +117,7 @@ def _measured(registration: Registration) -> dict[str, int | None]:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    size = "weights and width as its settings are"
+    size = "weights and width depend on its settings: --settings tells"
     if entry["weights"] is not None:
         size = f"{entry['weights']:,} weights, {entry['width']} features"
     needs = ""

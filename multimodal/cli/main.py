@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed its help
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():  # as `multimodal encoders | head` does
+            return 1
         if debug:
             traceback.print_exc()
         return _fail(f"multimodal {command}", error)
@@ -106,6 +109,20 @@ def _overview() -> str:
             "`multimodal COMMAND --help` tells more. `multimodal --version` prints the version.",
         ]
     )
+
+
+def _nobody_reads() -> bool:
+    """Whether what takes standard output has ended; then the rest of it goes nowhere."""
+    try:
+        output = sys.stdout.fileno()
+        watch = select.poll()
+    except (AttributeError, OSError):  # it is no file, or the system has no poll
+        return False
+    watch.register(output, 0)  # errors are told without being asked for
+    if not watch.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _fail(program: str, error: BaseException) -> int:

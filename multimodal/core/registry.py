@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -158,10 +159,19 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
 
     Raises:
         UsageError: the name is unknown, or a setting is none of the class's parameters.
+        MultimodalError: it cannot be built with these settings.
     """
     cls = find(modality, name)
     check_settings(modality, name, settings)
-    return cls(**settings)
+    try:
+        return cls(**settings)
+    except (MultimodalError, ImportError, OSError, MemoryError):
+        raise
+    except Exception as error:  # what an encoder stands on says of a setting
+        told = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in settings.items())
+        raise MultimodalError(
+            f"The {modality} encoder {name!r} cannot be built with {told or 'its defaults'}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:

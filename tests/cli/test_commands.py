@@ -87,7 +87,28 @@ def test_encoders_of_one_name_tell_their_size(called: Called) -> None:
 def test_the_size_of_an_encoder_that_needs_a_file_is_not_told(called: Called) -> None:
     (entry,) = json.loads(called("encoders", "--json", "--name", "word_vectors"))
     assert (entry["weights"], entry["width"]) == (None, None)
-    assert "(weights and width as its settings are)" in called("encoders", "--name", "word_vectors")
+    assert "(weights and width depend on its settings: --settings tells)" in called(
+        "encoders", "--name", "word_vectors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("image.torchvision", {"arch": "mobilenet_v3_small", "weights": "DEFAULT"}),  # which are not fetched
+        ("image.open_clip", {"config": {"embed_dim": 24, "vision_cfg": {"layers": 1, "width": 64, "image_size": 32,
+                                        "patch_size": 16}, "text_cfg": {"layers": 1, "width": 64, "heads": 2}}}),
+        ("graph.pyg", {"arch": "PNA", "config": {"in_channels": 4, "hidden_channels": 16, "num_layers": 2,
+                       "aggregators": ["mean"], "scalers": ["identity"], "deg": [0, 1, 2]}}),
+    ],
+)  # fmt: skip
+def test_the_size_of_an_encoder_with_settings(called: Called, name: str, settings: dict[str, Any]) -> None:
+    modality, _, short = name.partition(".")
+    asked = ("encoders", "--modality", modality, "--name", short, "--settings", json.dumps(settings))
+    (entry,) = json.loads(called(*asked, "--json"))
+    built = create(modality, short, **settings | ({"weights": None} if "arch" in settings else {}))
+    assert (entry["weights"], entry["width"]) == (sum(p.numel() for p in built.parameters()), built.width)
+    assert f"({entry['weights']:,} weights, {built.width} features" in called(*asked)
 
 
 def test_an_extra_that_is_not_installed_is_told_with_its_command(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,7 @@ OPTIONS = {  # command -> what its help has to name
     "test": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "predict": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
     "pretrain": ["--config", "--run", "--ckpt_path", "--data.", "--model.", "--trainer."],
-    "encoders": ["--modality", "--name", "--json"],
+    "encoders": ["--modality", "--name", "--settings", "--json"],
     "prepare": [
         *("TABLE", "--out", "--columns.MODALITY", "--key", "--group", "--split", "--max_rejects", "--json"),
         *("--format", "--shard_rows", "--shares", "--balance", "--near", "--near_bits", "--seed"),
@@ -128,6 +130,10 @@ def places(run: Path, index: Path, embeddings: Path, tmp_path_factory: pytest.Te
 FAILURES = [
     ("serch {run} {index}", 2, "no command 'serch'. Did you mean 'search'?"),
     ("encoders --modality imag", 2, "for 'imag'. Did you mean 'image'?"),
+    ("encoders --settings x", 2, "name it by --modality and --name (of audio huggingface,"),
+    ("encoders --modality text --name bag --settings [", 2, "--settings '[' is not YAML"),
+    ("encoders --modality text --name bag --settings 3", 2, "write them as '{arch: ViT-B-32}'"),
+    ("encoders --modality text --name bag --settings widht:", 2, "no parameter 'widht'. Did you mean 'width'?"),
     ("encoders --modality graph --name molecul", 2, "as 'molecul'. Did you mean 'molecule'?"),
     ("evaluate {run} --split tests", 2, "no split 'tests'"),
     ("evaluate {run} --data glyph", 2, "no table 'glyph': no file or folder of that name. Did you mean 'glyphs'?"),
@@ -275,6 +281,23 @@ def test_any_error_of_a_command_is_one_line_and_debug_shows_its_traceback(
     assert printed.err.startswith("Traceback (most recent call last):")
     assert "in run" in printed.err
     assert printed.err.endswith(f"multimodal encoders: {said}\n")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    errors = io.StringIO()
+
+    def run(command: str, arguments: list[str]) -> None:
+        print("a line" * 10_000, flush=True)
+
+    monkeypatch.setattr(encoders, "run", run)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setattr(sys, "stderr", errors)
+        assert main(["encoders"]) == 1
+        monkeypatch.undo()
+    assert errors.getvalue() == ""
 
 
 def test_a_working_folder_that_was_removed_is_no_traceback(

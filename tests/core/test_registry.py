@@ -151,7 +151,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
 def test_settings_that_a_constructor_passes_on_are_left_to_it() -> None:
     path = f"{__name__}.Open"
     assert registry.create("sound", path, width=5).settings == {"bands": 4, "width": 5}
-    with pytest.raises(TypeError, match="wdith"):
+    with pytest.raises(MultimodalError, match="wdith=5: TypeError"):
         registry.create("sound", path, wdith=5)
 
 
@@ -218,3 +218,17 @@ def test_a_saved_encoder_is_looked_up_by_its_path_only_where_its_name_is_unknown
     registry.register("sound", "spectrum")(Other)
     assert registry.find_saved("sound", "spectrum", "moved.Away") == "spectrum"
     assert registry.find_saved("noise", "spectrum", PATH) == PATH
+
+
+def test_what_a_setting_breaks_inside_is_told_with_the_settings() -> None:
+    class Broken(Spectrum):
+        def __init__(self, bands: int, width: int = 3) -> None:
+            super().__init__(bands // width)
+
+    registry.register("sound", "broken")(Broken)
+    assert registry.create("sound", "broken", bands=6).settings == {"bands": 6, "width": 3}
+    with pytest.raises(
+        MultimodalError, match=r"sound encoder 'broken' .*bands=6, width=0: ZeroDivisionError"
+    ) as caught:
+        registry.create("sound", "broken", bands=6, width=0)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
