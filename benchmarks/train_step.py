@@ -212,7 +212,7 @@ def ours(model: Any, config: dict[str, Any], data: Examples, bf16: bool, curve: 
         made = optimizer_of(groups)
         if not fast:
             for group in made.param_groups:
-                group["foreach"] = True  # what torch takes by itself, and open_clip with it
+                group["foreach"] = torch.cuda.is_available()  # what torch takes by itself, and open_clip with it
         return made
 
     module = EmbedderModule(

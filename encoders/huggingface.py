@@ -99,6 +99,8 @@ class Source:
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         if "weights_only" in str(error):  # torch advises to read it all the same
             first = "they hold Python objects, which could run anything, or are damaged"
+        if "ignore_mismatched_sizes" in str(error):  # the report that the library points to is not shown
+            first = "some are of another shape than the config says"
         return MultimodalError(
             f"{self.setting}: the {what} in the folder {self.shown} cannot be read ({first}); they are expected in {files}."
         )

@@ -141,6 +141,10 @@ def text_model(
     tokenizer = source.load("tokenizer", TOKENIZER, transformers.AutoTokenizer.from_pretrained)
     if not has_words(tokenizer):
         raise source.error("tokenizer", TOKENIZER, ValueError("it knows no word, as its files are not there"))
+    largest, rows = max(tokenizer.get_vocab().values()), _embedded(model)
+    if rows is not None and largest >= rows:
+        said = f"it counts its words up to {largest}, and the model has embeddings for {rows}: it is another model's"
+        raise source.error("tokenizer", TOKENIZER, ValueError(said))
     adapt(tokenizer)
     processor = TokenProcessor(longest_of(tokenizer, positions_of(model), max_length), prompt)
     processor.take(tokenizer)
@@ -176,6 +180,15 @@ def _width(model: nn.Module) -> int:
             return hidden_of(model.eval(), torch.zeros_like(ones), ones, None).shape[-1]
     except Exception as error:  # of an image or a decoder that it wants as well
         raise UsageError(f"{name} makes no vectors of texts alone ({error}); take a text encoder.") from error
+
+
+def _embedded(model: Any) -> int | None:
+    """How many words a model has embeddings for; None where it has none of the usual kind."""
+    try:
+        embeddings = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else None
 
 
 def positions_of(model: Any) -> int | None:

@@ -45,7 +45,7 @@ class Model:
         """One of its towers, with the checkpoint's weights; both are read at once and kept for the other's encoder."""
         if self.checkpoint is None:
             return build(self.config, side)
-        key = ("open_clip", str(self.checkpoint), json.dumps(self.config, sort_keys=True))
+        key = ("open_clip", str(self.checkpoint.resolve()), json.dumps(self.config, sort_keys=True))
         towers = load_once(key, self._towers)
         if side not in towers:  # two encoders of one tower
             towers |= self._towers()

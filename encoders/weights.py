@@ -20,7 +20,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of one written by ``torch.save``, by their names.
 
     Of torch's format nothing but tensors and plain containers is built (``weights_only``); the tensors may lie under
-    ``state_dict``, as in checkpoints of training programs.
+    ``state_dict`` or ``model``, as in checkpoints of training programs.
 
     Raises:
         MultimodalError: there is no such file, or it holds something else.
@@ -43,8 +43,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights ({first}); give a .safetensors file, or one that torch.save wrote of a"
             " state dict."
         ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
+    if isinstance(found, Mapping):
+        found = next((found[key] for key in ("state_dict", "model") if isinstance(found.get(key), Mapping)), found)
     if not (isinstance(found, Mapping) and found and all(isinstance(t, Tensor) for t in found.values())):
         raise MultimodalError(f"{path} holds no weights by name; save the model's state_dict().")
     return {str(name): tensor for name, tensor in found.items()}

@@ -354,6 +354,22 @@ def test_weights_of_more_layers_than_the_config_has_are_told(tmp_path: Path, ber
     assert "are of layers that the config does not have: encoder.layer.1." in said
 
 
+def test_weights_of_another_shape_than_the_config_says_are_told(tmp_path: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 8}))
+    assert "some are of another shape than the config says" in wrong(weights=str(tmp_path))
+
+
+def test_a_tokenizer_of_more_words_than_the_model_knows_is_told(tmp_path: Path) -> None:
+    words = len(tokenizer(tmp_path).get_vocab())
+    model(tmp_path, "bert", vocab_size=words - 1)
+    said = wrong(weights=str(tmp_path))
+    assert f"counts its words up to {words - 1}, and the model has embeddings for {words - 1}" in said
+    model(tmp_path, "bert", vocab_size=words)
+    assert HuggingFaceText(weights=str(tmp_path)).width == 16
+
+
 def test_python_objects_in_weights_are_refused_without_advice_to_load_them(tmp_path: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()

@@ -258,7 +258,12 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
     monkeypatch.setattr(open_clip_models, "read_weights", lambda path: reads.append(path) or read(path))
     sources.forget()
     folder = str(clips("vit"))
-    one, _, two = OpenClipImages(weights=folder), OpenClipTexts(weights=folder), OpenClipImages(weights=folder)
+    monkeypatch.chdir(Path(folder).parent)
+    one, _, two = (
+        OpenClipImages(weights=folder),
+        OpenClipTexts(weights=Path(folder).name),
+        OpenClipImages(weights=folder),
+    )
     assert len(reads) == 2  # a second encoder of the same tower is another one
     assert one.visual is not two.visual
     sources.forget()

@@ -20,13 +20,15 @@ class Evil:
         return Path.touch, (Path("touched"),)
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "old.pt", "training.ckpt"])
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "old.pt", "training.ckpt", "deit.pth"])
 def test_weights_come_back_from_each_format(name: str, tmp_path: Path) -> None:
     state = nn.Linear(3, 2).state_dict()
     if name == "w.safetensors":
         save_file(state, tmp_path / name)
     elif name == "training.ckpt":
         torch.save({"state_dict": state, "epoch": 3}, tmp_path / name)
+    elif name == "deit.pth":
+        torch.save({"model": state}, tmp_path / name)
     else:
         torch.save(state, tmp_path / name, _use_new_zipfile_serialization=name == "w.pth")
     found = read_weights(tmp_path / name)
