@@ -127,14 +127,25 @@ FSDP = json.dumps(
 )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", FSDP], ids=["ddp", "fsdp"])
+IN_PARTS, FEW_ROWS = (
+    ["--data.micro_batch", "2"],
+    ["--data.batch_size", "3"],
+)  # of three one process often lacks a modality
+
+
 @pytest.mark.parametrize(
-    "more",
-    [[], ["--data.micro_batch", "2"], ["--data.batch_size", "3"]],  # of three rows one process often lacks a modality
-    ids=["whole", "in parts", "few rows"],
+    ("strategy", "more"),
+    [
+        pytest.param("ddp", FEW_ROWS, id="ddp, few rows"),
+        pytest.param(FSDP, IN_PARTS, id="fsdp, in parts"),
+        pytest.param("ddp", [], id="ddp, whole", marks=pytest.mark.slow),
+        pytest.param("ddp", IN_PARTS, id="ddp, in parts", marks=pytest.mark.slow),
+        pytest.param(FSDP, [], id="fsdp, whole", marks=pytest.mark.slow),
+        pytest.param(FSDP, FEW_ROWS, id="fsdp, few rows", marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_train_validate_and_save_what_one_does(
-    config: Path, tmp_path: Path, more: list[str], strategy: str
+    config: Path, tmp_path: Path, strategy: str, more: list[str]
 ) -> None:
     given = ["--config", str(config), *more]
     one(*given, "--run", str(tmp_path / "one"))

@@ -63,7 +63,9 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(
     assert curve(uninterrupted) != curve(tmp_path / "other")
 
 
-@pytest.mark.parametrize("step", [1, EPOCH, VALIDATE_EVERY, 7])
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=pytest.mark.slow), EPOCH, pytest.param(VALIDATE_EVERY, marks=pytest.mark.slow), 7]
+)
 def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_equals_one_that_was_not_stopped(
     step: int,
     small_config: Path,
@@ -134,7 +136,7 @@ def streamed_config(tmp_path: Path) -> Path:
     return tmp_path / "streamed.yaml"
 
 
-@pytest.mark.parametrize("step", [1, 2, 4, 7])
+@pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2)), 4, 7])
 def test_a_stream_that_was_stopped_resumes_at_its_sample(
     step: int, streamed_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ def configuration(folder: Path, data: dict[str, Any], **model: Any) -> str:
     [
         pytest.param({}, {}, id="plain"),
         pytest.param({}, {"freeze": {"vector": "all"}, "rates": {"text": 1.0}, "gradient_checkpointing": True}, id="frozen"),
-        pytest.param({}, SIF, id="sif"),
+        pytest.param({}, SIF, id="sif", marks=pytest.mark.slow),
         pytest.param({"micro_batch": 5}, {"heads": {}, "rates": {"vector": 0.5}, "layer_decay": {"vector": 0.9}}, id="parts"),
     ],
 )  # fmt: skip
