@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ import yaml
 from multimodal.core.table import Table
 from multimodal.data import samples
 from multimodal.datasets.glyphs import Glyphs
+
+
+def pytest_collection_finish() -> None:
+    """Lightning collects garbage at the end of each run, which looks through all that the imports have left."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

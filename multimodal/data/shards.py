@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from multimodal.core.errors import UsageError
 from multimodal.data.cells import encoded, unreadable
+from multimodal.data.files import LARGEST as LARGEST_FILE
 
 KEY, ADDRESS = "__key__", "__url__"
 LOOKED_AT = 2_000  # members; a column that none of them has is not seen
@@ -33,7 +34,7 @@ TEXTS = ("txt", "text", "transcript", "caption")
 NUMBERS = ("cls", "cls2", "class", "count", "index", "inx", "id")
 PICKLED = ("pth", "pt", "pyd", "pickle", "pkl")
 
-Member = tuple[str, bytes]  # what follows the first dot of its name, and its content
+Member = tuple[str, bytes | None]  # what follows the first dot of its name, and its content where it was read
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def tar_columns(files: Sequence[str]) -> TarColumns:
     return TarColumns((*names, KEY, ADDRESS), (*(name for name in names if seen[name]), KEY))
 
 
-def samples_in(members: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, list[Member]]]:
+def samples_in(members: Iterable[Member]) -> Iterator[tuple[str, list[Member]]]:
     """The key and the members of each sample, from the names and contents of files in the order of the tar."""
     split = (((found := _key_and_suffix(name))[0], found[1], content) for name, content in members)
     for key, sample in groupby((part for part in split if part[0]), key=lambda part: part[0]):
@@ -110,7 +111,9 @@ def cells_of(key: str, members: Sequence[Member], columns: Sequence[str]) -> dic
     return cells
 
 
-def _cell(key: str, suffix: str, content: bytes) -> dict[str, Any]:
+def _cell(key: str, suffix: str, content: bytes | None) -> dict[str, Any]:
+    if content is None:
+        return _of_json(unreadable("too large", f"{key}.{suffix} is larger than {LARGEST_FILE >> 20} MiB."))
     ending = _ending(suffix)
     try:
         if ending in TEXTS:
@@ -132,16 +135,16 @@ def _of_json(text: str) -> dict[str, Any]:
     return {"json": text, "bytes": None, "path": None}
 
 
-def _mapping(content: bytes) -> dict[str, Any] | None:
+def _mapping(content: bytes | None) -> dict[str, Any] | None:
     """What a JSON file says of the columns; a value that is no mapping is that of the column ``json``."""
     try:
-        found = json.loads(content) if len(content) <= LARGEST else None
+        found = json.loads(content) if content is not None and len(content) <= LARGEST else None
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else {"json": found} if found is not None else None
 
 
-def _members(files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _members(files: Sequence[str]) -> Iterator[Member]:
     """Names of members; the contents of the JSON files alone."""
     import fsspec
 
@@ -154,10 +157,13 @@ def _members(files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             )
 
 
-def members_of(
-    file: str, stream: IO[bytes], wanted: Callable[[tarfile.TarInfo], bool] = lambda _: True
-) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file of a tar, ``b""`` for those that are not ``wanted``; ``file`` names the tar.
+def is_read(member: tarfile.TarInfo) -> bool:
+    """Whether a member is one of those that cells are made of."""
+    return member.size <= LARGEST_FILE and _ending(member.name) not in PICKLED
+
+
+def members_of(file: str, stream: IO[bytes], wanted: Callable[[tarfile.TarInfo], bool] = is_read) -> Iterator[Member]:
+    """Name and content of each file of a tar, None for those that are not ``wanted``; ``file`` names the tar.
 
     Raises:
         UsageError: it is no tar, or breaks off.
@@ -167,7 +173,7 @@ def members_of(
             for member in archive:
                 if member.isfile() and not posixpath.basename(member.name).startswith((".", "__")):
                     content = archive.extractfile(member) if wanted(member) else None
-                    yield member.name, content.read() if content else b""
+                    yield member.name, content.read() if content else None
                 archive.members = []  # type: ignore[attr-defined]  (it would remember all)
     except (tarfile.TarError, EOFError) as error:
         raise UsageError(f"{file} is no tar, or not all of it is there ({error}); copy it again.") from error

@@ -153,7 +153,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     if not is_of_files(table):
         raise UsageError(
             f"The table {table!r} does not consist of table files, so it cannot be read from end to end: leave out"
-            " data.access: streamed."
+            f" data.access: streamed{_files_of_hub(table)}."
         )
     with _told(table):
         system, path = fsspec.url_to_fs(table)
@@ -192,6 +192,10 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             described = columns.described
             settings |= {"features": features_of(columns.names)}
     return Source(table, reader, settings, addresses, with_path(table, base, system), described)
+
+
+def _files_of_hub(table: str) -> str:
+    return f", or name its files, as hf://datasets/{table[3:]}/**/*.parquet" if table.startswith("hf:") else ""
 
 
 def _looked_at(table: str) -> str:

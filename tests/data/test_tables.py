@@ -382,5 +382,6 @@ def test_what_is_not_made_of_table_files_is_not_streamed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.png").write_bytes(b"png")
-    with pytest.raises(UsageError, match=r"leave out data\.access: streamed"):
+    with pytest.raises(UsageError, match=r"leave out data\.access: streamed") as caught:
         locate(name)
+    assert ("hf://datasets/owner/name/**/*.parquet" in str(caught.value)) == (name == "hf:owner/name")

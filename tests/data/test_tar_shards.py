@@ -28,6 +28,7 @@ from PIL import Image
 from multimodal.cli.main import main
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.table import Table
+from multimodal.data import shards
 from multimodal.data.cells import decoded, encoded, raw, unreadable
 from multimodal.data.prepare.kinds import Column
 from multimodal.data.prepare.shards import Shards
@@ -125,6 +126,15 @@ def test_a_file_that_cannot_be_read_costs_its_value_alone(tmp_path: Path) -> Non
     assert [cell(table, row, "n") for row in rows] == ["no number", "not JSON", None, None, None]
     assert [cell(table, row, "t") for row in rows] == [None, "not JSON", "two files of one column", None, None]
     assert table.column("n")[-6:] == [None] * 6
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "LARGEST_FILE", 2**20)
+    shard(tmp_path / "a.tar", {"a.png": b"1" * 2**20, "a.txt": b"a", "b.png": b"1" * (2**20 + 1), "b.txt": b"b"})
+    table = open_table(str(tmp_path / "a.tar"))
+    assert [cell(table, row, "txt") for row in range(2)] == ["a", "b"]
+    assert cell(table, 0, "png") == b"1" * 2**20
+    assert cell(table, 1, "png") == "too large"
 
 
 def test_pickled_files_are_left_out(tmp_path: Path) -> None:
