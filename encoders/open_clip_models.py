@@ -25,6 +25,10 @@ DECODER = "text_decoder."  # of CoCa, which makes captions; no part of either to
 FOLDER = f"a folder with {CONFIG_FILE} and the weights, as open_clip saves it"
 
 
+class Towers(nn.ModuleDict):
+    """Both towers, by the names that they have in a checkpoint."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A model of open_clip: how to build it, how to read for it, and where its weights are.
@@ -59,7 +63,7 @@ class Model:
         weights = read_weights(self.checkpoint)
         if next(iter(weights)).startswith("module."):  # as data-parallel training names them
             weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-        model: Any = nn.ModuleDict({side: build(self.config, side) for side in ("visual", "text")})
+        model: Any = Towers({side: build(self.config, side) for side in ("visual", "text")})
         weights = convert_to_custom_text_state_dict(convert_state_dict(model, weights))
         weights = {n: t for n, t in weights.items() if not n.startswith((DECODER, "logit_scale", "logit_bias"))}
         if not hasattr(model["text"], "positional_embedding"):  # transformers computes its numbers of positions

@@ -119,6 +119,8 @@ def _named(arch: str | None, weights: str | None) -> tuple[str, Any, dict[str, A
         )
     if path is not None and path.is_file():
         return name, tag or None, {}, path
+    if path is not None and path.is_dir():
+        raise UsageError(f"timm: the folder {weights!r} tells its architecture; leave out arch.")
     if weights not in (None, DEFAULT):
         tag = _tag(name, str(weights))
     return name, tag or None, {}, None

@@ -19,10 +19,15 @@ SMALL_CLIP: dict[str, Any] = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
     "text_cfg": {"width": 16, "heads": 2, "layers": 1},
 }
+LARGER = ("glyphs_full",)  # than another one that is like it
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(c, marks=[pytest.mark.slow] if c.stem in LARGER else []) for c in CONFIGS],
+    ids=lambda path: path.stem,
+)
 def test_a_configuration_trains_a_step_as_it_stands(config: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(config.read_text())
     table = Path(settings["data"]["table"])

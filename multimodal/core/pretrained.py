@@ -164,7 +164,7 @@ def load(folder: Path, modalities: Sequence[str] | None = None) -> Embedder:
             encoders[modality].processor.load_state(entry["processor"])
             if "lora" in entry:
                 lora[modality] = LoRA(**entry["lora"])
-        except MultimodalError:
+        except UsageError:
             raise
         except Exception as error:  # a tokenizer's parser raises no narrower one
             raise MultimodalError(f"The {modality} encoder of {folder} cannot be rebuilt: {error}") from error

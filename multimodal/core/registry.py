@@ -158,11 +158,13 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
     """An encoder by registered name or class path, built with ``settings``.
 
     Raises:
-        UsageError: the name is unknown, or a setting is none of the class's parameters.
+        UsageError: the name is unknown, a setting is none of the class's parameters, or one that has no default lacks.
         MultimodalError: it cannot be built with these settings.
     """
     cls = find(modality, name)
     check_settings(modality, name, settings)
+    if lacking := [key for key in required(modality, name) if key not in settings]:
+        raise UsageError(f"The {modality} encoder {name!r} needs settings: {', '.join(lacking)}.")
     try:
         return cls(**settings)
     except (MultimodalError, ImportError, OSError, MemoryError):
@@ -183,6 +185,12 @@ def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
     for key in settings:
         if key not in known:
             raise UsageError(f"The {modality} encoder {name!r} has no parameter {key!r}.{suggest(key, list(known))}")
+
+
+def required(modality: str, name: str) -> list[str]:
+    """The parameters of an encoder that have no default."""
+    defaults = Registration(modality, name, find(modality, name)).parameters()
+    return [key for key, default in defaults.items() if default == "required"]
 
 
 def names_of(modality: str, cls: type[Encoder]) -> tuple[str, str]:

@@ -155,6 +155,12 @@ def test_settings_that_a_constructor_passes_on_are_left_to_it() -> None:
         registry.create("sound", path, wdith=5)
 
 
+def test_a_setting_without_a_default_that_lacks_is_named() -> None:
+    assert registry.required("sound", PATH) == ["bands"]
+    with pytest.raises(UsageError, match=r"needs settings: bands\."):
+        registry.create("sound", PATH, width=5)
+
+
 def test_an_encoder_may_have_a_parameter_called_name() -> None:
     settings = {"bands": 5, "name": "bark"}
     encoder = registry.create("sound", PATH, **settings)

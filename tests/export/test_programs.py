@@ -109,7 +109,21 @@ def vectors(folder: Path, modality: str, to: str, inputs: dict[str, Tensor]) -> 
     return np.asarray(session.run(None, {i.name: inputs[i.name].numpy() for i in session.get_inputs()})[0])
 
 
-SLOW = ["drawing", "gin", "gat", "gcn", "sage", "pna", "performer", "molecule gps", "pyg"]
+SLOW = [
+    "drawing",
+    "gps",
+    "timm",
+    "torchvision",
+    "clip_pictures",
+    "gin",
+    "gat",
+    "gcn",
+    "sage",
+    "pna",
+    "performer",
+    "molecule gps",
+    "pyg",
+]
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,9 @@ def judges(encoders: Mapping[str, str], modalities: Iterable[str]) -> dict[str, 
     for modality, name in encoders.items():
         if modality not in known:
             raise UsageError(f"encoders: no column is of the modality {modality!r}.{suggest(modality, known)}")
-        try:
-            found[modality] = _Lenient(registry.create(modality, name).processor)
-        except TypeError as error:  # a parameter without a default
-            raise UsageError(f"encoders: {name!r} for {modality} needs settings ({error}); leave it out.") from error
+        if lacking := registry.required(modality, name):
+            raise UsageError(f"encoders: {name!r} for {modality} needs settings ({', '.join(lacking)}); leave it out.")
+        found[modality] = _Lenient(registry.create(modality, name).processor)
     return found
 
 
