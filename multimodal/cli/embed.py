@@ -10,7 +10,7 @@ from pathlib import Path
 from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.main import folder, parser
 
-KEYS = ("key", "group", "max_rejects")
+KEYS = ("key", "group", "max_rejects", "options")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -45,6 +45,6 @@ def run(command: str, arguments: list[str]) -> None:
         counts = {"rows": len(rows), "rejects": len(rejects), "out": str(options.out)}
         print(json.dumps(counts | {"seconds": seconds, "rows_per_second": rate}))
     else:
-        print(f"{len(rows):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
+        print(f"{len(rows) - len(rejects):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
     if len(rejects):
         print(rejects.summary(), file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any
 from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.main import folder, parser
 
-KEYS = ("key", "group", "max_rejects")
+KEYS = ("key", "group", "max_rejects", "options")
 
 
 def run(command: str, arguments: list[str]) -> None:

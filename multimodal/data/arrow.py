@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ class ArrowTable(Table):
             field = column.type.get_field_index("json")  # files name no rows
             texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
             return [None if text is None else readable(text) for text in texts]
-        return [self._decoded(name, cell) for cell in column.to_pylist()]
+        cells = (self._decoded(name, cell) for cell in column.to_pylist())
+        return [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
 
     def present(self, name: str) -> np.ndarray:
         import pyarrow as pa

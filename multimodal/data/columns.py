@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from multimodal.data.files import resolve
 from multimodal.data.joined import parts_of
 
 Cell = Callable[[str], Any]  # column -> the value of one row there; None: missing
+NUMBERS = 0.95  # the part of a target's values that are numbers, where it is no class
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -37,7 +39,8 @@ class Columns:
         group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
         split: the column that names each row's split, or the shares of splits that groups are dealt to.
         split_seed: of that dealing.
-        targets: name -> the column of what is known of a row: a number, a list of numbers, or the name of a class.
+        targets: name -> the column of what is known of a row: a number, a list of numbers, or the name of a class (see
+            ``names_of_classes``).
         negatives: modality -> the columns of values that are hard to tell from the row's and do not match it.
     """
 
@@ -151,6 +154,23 @@ class Columns:
         return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in others)]
 
 
+def names_of_classes(values: Iterable[Any]) -> list[str]:
+    """The classes that a target names, sorted. There are none where 95 of 100 values are numbers or lists: then the others are
+    values that cannot be read.
+    """
+    single = [str(value) for value in values if value is not None and not isinstance(value, list)]
+    numbers = sum(map(_is_number, single))
+    return [] if numbers >= NUMBERS * len(single) else sorted(set(single))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _label(cell: Cell, column: str) -> Any:
     """What names a row; None where it cannot be read."""
     try:
@@ -164,7 +184,9 @@ def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
     if classes is not None:
         return classes[str(value)]
     try:
-        return [float(v) for v in value] if isinstance(value, list) else float(value)
+        if isinstance(value, list):
+            return [math.nan if v is None else float(v) for v in value]
+        return float(value)
     except (TypeError, ValueError) as error:
         raise Unreadable("no number", f"{value!r} is no number, as other values of the target are.") from error
 

@@ -68,6 +68,8 @@ def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | Non
 
 def _of_another(settings: Mapping[str, Any], table: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The run's settings for another table, without what names columns that the other has not."""
+    if table == settings["table"]:
+        return dict(settings)
     reader = {} if "options" in changes else {"options": None}  # they are of the run's file
     kept = {**settings, **reader, "table": table}
     columns = open_table(table, changes.get("options")).columns

@@ -15,7 +15,7 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.columns import SHARES, Columns, dealt_numbers
+from multimodal.data.columns import SHARES, Columns, dealt_numbers, names_of_classes
 from multimodal.data.files import resolve
 from multimodal.data.joined import with_joined
 from multimodal.data.tables import Access, open_table
@@ -105,9 +105,8 @@ class Samples:
         """For each target that is the name of a class: class -> its number."""
         found = {}
         for name, column in self.targets.items():
-            values = {str(v) for v in self._open.column(column) if v is not None and not isinstance(v, list)}
-            if not all(_is_number(value) for value in values):
-                found[name] = {value: number for number, value in enumerate(sorted(values))}
+            if names := names_of_classes(self._open.column(column)):
+                found[name] = {value: number for number, value in enumerate(names)}
         return found
 
     @property
@@ -150,7 +149,9 @@ class Samples:
         told = {}
         for column in self._open.metadata_columns:
             with suppress(Unreadable):
-                told[column] = self._open.value(row, column)
+                value = self._open.value(row, column)
+                if value is None or isinstance(value, str | bool | int | float):  # elsewhere the column holds files
+                    told[column] = value
         return told
 
     @cached_property
@@ -245,14 +246,6 @@ def _numbered(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
     known: dict[str, int] = {}
     numbers = np.fromiter((known.setdefault(str(cell), len(known)) for cell in cells), dtype=np.int64)
     return list(known), numbers
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def meaning_of(

@@ -105,7 +105,7 @@ def cells_of(key: str, members: Sequence[Member], columns: Sequence[str]) -> dic
             cells[column] = _cell(key, suffix, content) if cells[column] is None else _of_json(again)
     for column in columns:
         if cells[column] is None and column not in (KEY, ADDRESS):
-            value = beside.get(column)
+            value = None if (found := beside.get(column)) != found else found  # NaN is missing
             cells[column] = broken if value is None else _of_json(encoded(value))
     cells[KEY] = _written(found if isinstance(found := beside.get(KEY), str) else key)
     return cells

@@ -25,13 +25,14 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.cells import raw
-from multimodal.data.columns import Columns
+from multimodal.data.columns import Columns, names_of_classes
 from multimodal.data.files import resolve
 from multimodal.data.joined import joined, parts_of
 from multimodal.data.loading import CheckedLoader, Collate
 from multimodal.data.ranks import together
 from multimodal.data.tables import Source, stream_of
 
+LOOKED_AT = 1_000  # rows that tell what a column holds
 FITTED_ON = 100_000  # rows at the beginning of the stream that processors learn from
 
 
@@ -75,14 +76,31 @@ class Stream:
 
     def check(self) -> None:
         """Raise a ``UsageError`` if a column that is named is none of the stream's."""
-        first = next(stream_of(self.source, self.source.files[0]), None)
-        if first is None:
-            raise UsageError(f"{self.source.files[0]} has no rows.")
-        self.meaning.check(self.source.name, list(first))
+        first = list(islice(self._cells(), LOOKED_AT))
+        if not first:
+            raise UsageError(f"The table {self.source.name!r} has no rows.")
+        self.meaning.check(self.source.name, list(first[0]))
+        for name, column in self.meaning.targets.items():
+            if names := names_of_classes(raw(cells.get(column)) for cells in first):
+                raise UsageError(
+                    f"targets.{name}: the column {column!r} holds names of classes ({', '.join(names[:3])}, ...), which have"
+                    " numbers only where all rows are known: leave out data.access: streamed, or write numbers."
+                )
+
+    def _cells(self) -> Iterator[dict[str, Any]]:
+        for file in self.source.files:
+            yield from self._cells_of(file)
+
+    def _cells_of(self, file: str) -> Iterator[dict[str, Any]]:
+        for number, cells in enumerate(stream_of(self.source, file)):
+            split = self.meaning.split
+            if number == 0 and isinstance(split, str) and split not in cells and "all" not in self.splits:
+                raise UsageError(f"{file} has no column {split!r}, which names each row's split.")
+            yield cells
 
     def rows(self, files: list[str] | None = None) -> Iterator[StreamedRow]:
         for file in self.source.files if files is None else files:
-            for number, cells in enumerate(stream_of(self.source, file)):
+            for number, cells in enumerate(self._cells_of(file)):
                 row = StreamedRow(number, file, cells, self.source.base)
                 if "all" in self.splits or self.meaning.split_of(row.cell, row.name) in self.splits:
                     yield row

@@ -118,12 +118,11 @@ def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
 def _builder(source: Source, files: Sequence[str]) -> Any:
     """The reader itself: ``load_dataset`` would tell the hub that it was called."""
     from datasets.packaged_modules.csv.csv import Csv
-    from datasets.packaged_modules.json.json import Json
-    from datasets.packaged_modules.parquet.parquet import Parquet
 
+    from multimodal.data.readers import JsonReader, ParquetReader
     from multimodal.data.tar_reader import TarReader
 
-    readers = {"csv": Csv, "json": Json, "parquet": Parquet, "webdataset": TarReader}
+    readers = {"csv": Csv, "json": JsonReader, "parquet": ParquetReader, "webdataset": TarReader}
     if source.reader == "csv":
         from pandas.errors import ParserWarning
 
@@ -180,11 +179,13 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
         raise UsageError(f"The table {table!r} ends in none of {', '.join(READERS)}, so its format is not known.")
     reader, settings = READERS[suffix]
     addresses = tuple(with_path(table, file, system) for file in found)
+    if "sep" in (options or {}):  # another name of it
+        settings = {key: value for key, value in settings.items() if key != "delimiter"}
     settings = settings | dict(options or {})
     described: tuple[str, ...] | None = None
     with _told(table):
         if reader == "csv" and "features" not in settings:
-            settings |= _as_text(addresses[0], settings)
+            settings = _as_text(addresses, settings)
         if reader == "webdataset":
             from multimodal.data.tar_reader import features_of
 
@@ -221,27 +222,28 @@ def _is_saved(system: Any, folder: str) -> bool:
     return any(system.exists(posixpath.join(folder, name)) for name in ("state.json", "dataset_dict.json"))
 
 
-def _as_text(file: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that read each cell as the text that it is: "007" stays itself, "NA" too; an empty cell is missing."""
+def _as_text(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that read each cell as the text that it is: "007" stays itself, "NA" too; an empty cell is missing.
+
+    Raises:
+        UsageError: the files have not the same columns.
+    """
     import pandas as pd
     from datasets import Features, Value
+    from datasets.packaged_modules.csv.csv import CsvConfig
 
-    known = (
-        "delimiter",
-        "sep",
-        "quoting",
-        "quotechar",
-        "escapechar",
-        "encoding",
-        "header",
-        "names",
-        "skiprows",
-        "comment",
-    )
-    columns = pd.read_csv(file, nrows=0, dtype=str, **{k: v for k, v in settings.items() if k in known}).columns
-    features = Features({str(column): Value("string") for column in columns})
-    # else a row with a field too many would begin with a name of its own, and all its columns be one further left
-    return {"features": features, "keep_default_na": False, "na_values": [""], "index_col": False}
+    # without index_col a row with a field too many would begin with a name of its own, all its columns one further left
+    settings = {"keep_default_na": False, "na_values": [""], "index_col": False} | dict(settings)
+    reading = CsvConfig(**settings).pd_read_csv_kwargs | {"nrows": 0, "chunksize": None, "dtype": str}
+    columns = [str(column) for column in pd.read_csv(files[0], **reading).columns]
+    for file in files[1:]:
+        others = [str(column) for column in pd.read_csv(file, **reading).columns]
+        if set(others) != set(columns):
+            raise UsageError(
+                f"{file} has the columns {', '.join(others)}, and {files[0]} {', '.join(columns)}: the files of a table have"
+                " the same."
+            )
+    return settings | {"features": Features({column: Value("string") for column in columns})}
 
 
 def _from_memory(table: Any) -> ArrowTable:
@@ -292,8 +294,10 @@ def _shards_in(system: Any, folder: str) -> list[str]:
 
 
 def _suffix(file: str) -> str:
+    """What tells the format; Parquet is compressed inside, and is read from any place of its file."""
     stem, suffix = posixpath.splitext(file.lower())
-    return posixpath.splitext(stem)[1] if suffix in COMPRESSED else suffix
+    packed = posixpath.splitext(stem)[1] if suffix in COMPRESSED else ""
+    return packed if packed not in ("", ".parquet") else suffix
 
 
 def _cache() -> str:
@@ -315,11 +319,11 @@ def _told(table: str, source: Source | None = None) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
             raise UsageError(f"data.options for the table {table!r}: {error}") from error
-        raise MultimodalError(_cannot(table, error) + _broken_line(source)) from error
+        raise MultimodalError(_cannot(table, error, source)) from error
     except Exception as error:  # readers for many formats raise as many kinds
-        if isinstance(cause := _cause(error), MultimodalError):
+        if isinstance(cause := _cause(error), UsageError):
             raise cause from None
-        raise MultimodalError(_cannot(table, error) + _broken_line(source)) from error
+        raise MultimodalError(_cannot(table, error, source)) from error
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -339,20 +343,28 @@ def _broken_line(source: Source | None) -> str:
         with fsspec.open(file, "rb", compression="infer") as lines:
             for number, line in enumerate(lines, start=1):  # pyright: ignore[reportArgumentType]
                 try:
-                    json.loads(line)
+                    json.loads(line) if line.strip() else None
                 except ValueError as error:
                     return f" Line {number} of {file} is not JSON: {error}."
     return ""
 
 
-def _cannot(table: str, error: BaseException) -> str:
+def _cannot(table: str, error: BaseException, source: Source | None) -> str:
     from datasets.table import CastError
 
     error = _cause(error)
+    if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
+        return f"The table {table!r} has no rows."
+    if isinstance(error, MultimodalError):
+        return f"The table {table!r} cannot be read: {error}."
     if "Length of header or names" in str(error):
         return f"The table {table!r} has rows of more fields than its header names; name all columns, or quote the delimiter."
-    hint = " Set data.options.encoding." if isinstance(error, UnicodeDecodeError) else ""
-    if isinstance(error, CastError) or "cast array of type" in str(error):
+    no_utf8 = isinstance(error, UnicodeDecodeError) or "Invalid UTF8" in str(error)
+    hint = " Set data.options.encoding." if no_utf8 else _broken_line(source)
+    uneven = isinstance(error, CastError) or "cast array of type" in str(error)
+    if uneven and source is not None and len(source.files) > 1:
+        hint = " The files of a table have the same columns, with values of the same types."
+    elif uneven:
         hint = (
             " Where some keys, or the values of some, come late in a JSON Lines file, set data.options.chunksize to its size"
             " in bytes: its types are those of the first chunk, of 10 MB by default. A Parquet file has types of its own."

@@ -9,7 +9,7 @@ import pytest
 
 from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
 from multimodal.cli.main import parser
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError
 
 
 def parsed(arguments: str) -> tuple[Any, dict[str, Any]]:
@@ -31,12 +31,23 @@ def parsed(arguments: str) -> tuple[Any, dict[str, Any]]:
             "t.csv --key id --group g --split s --max_rejects 0.05",
             {"key": "id", "group": "g", "split": "s", "max_rejects": 0.05},
         ),
+        ('t.csv --options {"delimiter":";"}', {"options": {"delimiter": ";"}}),
     ],
 )
 def test_the_options_given_are_the_keys_of_data(arguments: str, data: dict[str, Any]) -> None:
     options, found = parsed(arguments)
     assert found == data
     assert (options.table, options.json) == ("t.csv", False)
+
+
+@pytest.mark.parametrize(
+    "words", [["--max_rejects", "2"], ["--max_rejects", "x"], ["--options", "3"], ["--options", "{"]]
+)
+def test_options_that_cannot_be_are_refused(words: list[str]) -> None:
+    p = parser("prepare", "A command.")
+    add_data_options(p)
+    with pytest.raises(UsageError, match=r"is no part of the rows|write them as|is not YAML"):
+        parse_with_data(p, words)
 
 
 def test_a_command_takes_the_keys_that_it_asks_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -300,6 +301,32 @@ def test_targets_are_numbers_lists_or_the_numbers_of_classes() -> None:
         {"price": 3.0, "marks": [1.0, 1.0]},
     ]
     assert samples.classes == {"kind": {"a": 0, "b": 1}}
+
+
+def test_a_few_words_among_numbers_are_no_classes_and_gaps_in_a_list_are_unknown() -> None:
+    prices = [str(n / 4) for n in range(39)]
+    known = {"title": ["cup"] * 41, "price": [*prices, "n/a", None], "marks": [[1, None]] * 41}
+    samples = samples_of(known, {"text": "title"}, targets={"price": "price", "marks": "marks"})
+    assert samples.classes == {}
+    found = [samples.items(row, {"text": Words()})[0] for row in (3, 39, 40)]
+    assert isinstance(found[0], Sample)
+    assert found[0].targets["price"] == 0.75
+    np.testing.assert_array_equal(found[0].targets["marks"], [1.0, np.nan])
+    assert isinstance(found[1], Reject)
+    assert (found[1].reason, found[1].value) == ("no number", "n/a")
+    assert isinstance(found[2], Sample)
+    assert "price" not in found[2].targets
+    of_two = samples_of(
+        {"title": ["a"] * 3, "price": ["1", "2", "dear"]}, {"text": "title"}, targets={"price": "price"}
+    )
+    assert of_two.classes == {"price": {"1": 0, "2": 1, "dear": 2}}
+
+
+def test_rows_whose_group_is_no_number_are_alone() -> None:
+    rows = [{"title": "cup", "product": value} for value in (1.0, math.nan, math.nan, 1.0)]
+    samples = Samples(rows, {"text": "title"}, group="product")
+    assert samples.group_numbers.tolist() == [0, 1, 2, 0]
+    assert samples.group_of(1) == "#1"
 
 
 def test_negatives_come_in_training_each_in_a_group_of_its_own() -> None:

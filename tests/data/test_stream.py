@@ -194,6 +194,20 @@ def test_a_column_that_is_not_there_is_told_before_training(tmp_path: Path) -> N
         stream_of(tmp_path / "s", [2], key="m").check()
 
 
+def test_a_file_without_the_column_of_splits_is_told(tmp_path: Path) -> None:
+    stream = stream_of(tmp_path / "s", [4, 4], ("a",), split="part")
+    assert len(list(stream.rows())) == 4
+    (tmp_path / "s" / "001.jsonl").write_text('{"n": 4}\n')
+    with pytest.raises(UsageError, match=r"001\.jsonl has no column 'part', which names each row's split"):
+        list(stream.rows())
+
+
+def test_names_of_classes_are_refused_in_a_stream(tmp_path: Path) -> None:
+    stream_of(tmp_path / "s", [4], targets={"n": "n"}).check()
+    with pytest.raises(UsageError, match=r"targets\.kind: the column 'part' holds names of classes \(a, b, \.\.\.\)"):
+        stream_of(tmp_path / "s", [4], targets={"kind": "part"}).check()
+
+
 def test_a_split_without_rows_is_told_at_the_first_epoch(tmp_path: Path) -> None:
     stream = stream_of(tmp_path / "s", [4, 4], ("c",), split="part")
     with pytest.raises(UsageError, match=r"too few of its rows are in the split 'c'\."):

@@ -26,6 +26,7 @@ from PIL import Image
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.table import Table
 from multimodal.data.files import resolve
+from multimodal.data.readers import keeps
 from multimodal.data.tables import locate, open_table, stream_of
 
 ROWS = [
@@ -119,6 +120,98 @@ def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -
         open_table(f"simplecache::file://{tmp_path}/pairs.csv")
     with pytest.raises(UsageError, match="no table"):
         open_table(f"zip://none.csv::{archive}")
+
+
+def test_missing_numbers_are_missing_by_row_and_by_column(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": np.array([1.5, np.nan])}), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_text('{"n": 1.5}\n{"n": NaN}\n')
+    for name in ("a.parquet", "b.jsonl"):
+        table = open_table(str(tmp_path / name))
+        assert table.column("n") == [1.5, None] == [row["n"] for row in cells(table)]
+        assert table.present("n").tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ({"code": 12}, {"code": "007"}),
+        ({"code": 1}, {"code": True}),
+        ({"code": "a word"}, {"code": "2020-01-01"}),
+        ({"code": [7]}, {"code": ["007"]}),
+        ({"code": {"n": 7}}, {"code": {"n": "007"}}),
+    ],
+)
+def test_values_of_a_later_file_are_not_made_others(tmp_path: Path, first: Any, later: Any) -> None:
+    for number, row in enumerate((first, later)):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(MultimodalError, match=r"the values of the column 'code' are .* later on; write them alike"):
+        open_table(str(tmp_path))
+    if not isinstance(first["code"], dict | list):
+        rows = tmp_path / "parquet"
+        rows.mkdir()
+        for number, row in enumerate((first, later)):
+            pq.write_table(pa.table({"code": [row["code"]]}), rows / f"{number}.parquet")
+        if later["code"] != "2020-01-01":  # which Parquet says is a text
+            with pytest.raises(MultimodalError, match="the values of the column 'code' are"):
+                open_table(str(rows))
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (pa.int32(), pa.int64()), (pa.int64(), pa.float64()), (pa.float32(), pa.float64()), (pa.null(), pa.string()),
+        (pa.string(), pa.large_string()), (pa.dictionary(pa.int8(), pa.string()), pa.string()),
+        (pa.list_(pa.int32()), pa.large_list(pa.int64())), (pa.struct({"a": pa.int8()}), pa.struct({"a": pa.int64()})),
+        (pa.timestamp("s"), pa.timestamp("us")), (pa.string(), pa.json_()),
+    ],
+)  # fmt: skip
+def test_what_keeps_its_values_is_cast(found: Any, wanted: Any) -> None:
+    assert keeps(found, wanted)
+
+
+def test_texts_that_are_not_utf_8_are_told_as_the_table_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "k.jsonl").write_bytes(b'{"k": "\xfc1"}\n{"k": "b"}\n')
+    with pytest.raises(MultimodalError, match=r"k\.jsonl.*UTF8.*Set data\.options\.encoding"):
+        open_table(str(tmp_path / "k.jsonl"))
+    assert open_table(str(tmp_path / "k.jsonl"), {"encoding": "latin-1"}).column("k") == ["ü1", "b"]
+
+
+def test_files_of_a_csv_table_have_the_same_columns(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    (tmp_path / "2.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(
+        UsageError, match=r"2\.csv has the columns a, b, and .*1\.csv a: the files of a table have the same"
+    ):
+        open_table(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "expected"),
+    [
+        ("a,b\n-,2\n", {"na_values": ["-"]}, {"a": None, "b": "2"}),
+        ("a, b\n1, 2\n", {"skipinitialspace": True}, {"a": "1", "b": "2"}),
+        ("a,b\n1,2\n", {"column_names": ["x", "y"], "header": 0}, {"x": "1", "y": "2"}),
+        ("a,b\n1,2\n", {"usecols": ["b"]}, {"b": "2"}),
+    ],
+)
+def test_every_setting_of_the_reader_of_csv_holds(tmp_path: Path, content: str, options: Any, expected: Any) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    assert cells(open_table(str(tmp_path / "a.csv"), options)) == [expected]
+    (tmp_path / "a.tsv").write_text("a;b\n1;2\n")
+    assert cells(open_table(str(tmp_path / "a.tsv"), {"sep": ";"})) == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "a,b\n"), ("a.jsonl", ""), ("a.jsonl", "\n\n")])
+def test_a_table_without_rows_is_told_as_that(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(MultimodalError, match=rf"{name}' has no rows"):
+        open_table(str(tmp_path / name))
+
+
+def test_packed_parquet_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet.gz").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"ends in none of \.csv"):
+        open_table(str(tmp_path / "a.parquet.gz"))
 
 
 def test_classes_are_their_names(tmp_path: Path) -> None:

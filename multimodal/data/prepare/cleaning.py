@@ -102,6 +102,8 @@ class Cleaner:
             _check_unicode(value)
             if column.kind == "category" or column.name in self.labels:
                 return clean_text(value) or None
+        if isinstance(value, Mapping) and value.keys() == FILE:
+            raise Unreadable("not of its column", f"a file stands in {column.name!r}, whose other values are none.")
         return value
 
 
