@@ -21,6 +21,7 @@ from torch import nn
 from encoders.weights import NAMED, unavailable
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 
+ADAPTER = "adapter_config.json"
 NUMBER = re.compile(r"\.\d+\.")  # of a layer, in a name of a weight
 PUBLISHED = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
 OTHER_PROGRAMS = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
@@ -66,10 +67,20 @@ class Source:
         if Path(name).is_file():
             raise UsageError(f"{setting}: {name} is a file; name the folder that holds it with config.json beside it.")
         if Path(name).is_dir():
-            return cls(Path(name), setting, subfolder)
+            return cls(Path(name), setting, subfolder).without_adapter()
         if not PUBLISHED.fullmatch(name):
             raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
-        return cls(_fetched(name, setting), setting, subfolder)
+        return cls(_fetched(name, setting), setting, subfolder).without_adapter()
+
+    def without_adapter(self) -> Source:
+        """Itself. Where there is an adapter, transformers would put it into the model, with all weights frozen."""
+        if self.file(ADAPTER) is not None:
+            raise MultimodalError(
+                f"{self.setting}: {self.shown} holds an adapter of peft ({ADAPTER}); make it part of the model"
+                " (AutoPeftModel.from_pretrained(...).merge_and_unload().save_pretrained(FOLDER), and the tokenizer) and name"
+                " that folder, or take it away."
+            )
+        return self
 
     @property
     def shown(self) -> str:

@@ -138,10 +138,14 @@ class OpenClipTexts(Encoder):
             return self.text(tokens)
         from open_clip.transformer import text_global_pool
 
-        # The tower's own forward, but for texts of any length: what is behind the pooled token changes nothing.
-        length = tokens.shape[1]
-        hidden, mask = self.text._embeds(tokens)
-        hidden = self.text.ln_final(self.text.transformer(hidden, attn_mask=mask[:length, :length]))
+        # The tower's own forward, but for texts of any length: what is behind the pooled token changes nothing. Places are
+        # selected, not sliced: a slice of them all is a special case to torch.export.
+        tower, places = self.text, torch.arange(tokens.shape[1], device=tokens.device)
+        dtype = tower.transformer.get_cast_dtype()
+        hidden = tower.token_embedding(tokens).to(dtype)
+        hidden = hidden + tower.positional_embedding.index_select(0, places).to(dtype)
+        mask = tower.attn_mask.index_select(0, places).index_select(1, places)
+        hidden = tower.ln_final(tower.transformer(hidden, attn_mask=mask))
         pooled = text_global_pool(hidden, tokens, self.text.pool_type, self.text.eos_id)
         projection = self.text.text_projection
         if projection is None:
@@ -175,7 +179,7 @@ def _what_counts(config: Mapping[str, Any], tower: Any) -> tuple[Cut, int]:
     if config["text_cfg"].get("hf_model_name"):
         pad = tower.config.pad_token_id
         return ("none", 0) if pad is None else ("padding", pad)  # it is masked
-    causal = tower.attn_mask is not None and tower.cls_emb is None
+    causal = tower.attn_mask is not None and tower.cls_emb is None and not tower.use_pad_mask
     return (tower.pool_type, tower.eos_id) if causal and tower.pool_type in ("argmax", "eos") else ("none", 0)
 
 

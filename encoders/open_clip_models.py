@@ -21,8 +21,20 @@ Side = Literal["visual", "text"]
 
 CONFIG_FILE = "open_clip_config.json"
 HF_CONFIG = "hf_config"  # beside open_clip's own keys: what transformers needs to rebuild a text tower
+LOGITS = ("logit_scale", "logit_bias")
 DECODER = "text_decoder."  # of CoCa, which makes captions; no part of either tower
 FOLDER = f"a folder with {CONFIG_FILE} and the weights, as open_clip saves it"
+
+
+@dataclass
+class Read:
+    """What a checkpoint holds: its towers that no encoder has taken yet, and the scale and bias of similarities.
+
+    These are no part of a tower; under open_clip's names for the first values of a model they stay with the config.
+    """
+
+    towers: dict[str, nn.Module]
+    logits: dict[str, float]
 
 
 class Towers(nn.ModuleDict):
@@ -50,12 +62,13 @@ class Model:
         if self.checkpoint is None:
             return build(self.config, side)
         key = ("open_clip", str(self.checkpoint.resolve()), json.dumps(self.config, sort_keys=True))
-        towers = load_once(key, self._towers)
-        if side not in towers:  # two encoders of one tower
-            towers |= self._towers()
-        return towers.pop(side)
+        read = load_once(key, self._read)
+        if side not in read.towers:  # two encoders of one tower
+            read.towers.update(self._read().towers)
+        self.config.update(read.logits)
+        return read.towers.pop(side)
 
-    def _towers(self) -> dict[str, nn.Module]:
+    def _read(self) -> Read:
         from open_clip.convert import convert_state_dict
         from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 
@@ -65,13 +78,14 @@ class Model:
             weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
         model: Any = Towers({side: build(self.config, side) for side in ("visual", "text")})
         weights = convert_to_custom_text_state_dict(convert_state_dict(model, weights))
-        weights = {n: t for n, t in weights.items() if not n.startswith((DECODER, "logit_scale", "logit_bias"))}
+        logits = {f"init_{name}": weights[name].item() for name in LOGITS if name in weights}
+        weights = {n: t for n, t in weights.items() if not n.startswith((DECODER, *LOGITS))}
         if not hasattr(model["text"], "positional_embedding"):  # transformers computes its numbers of positions
             weights.pop("text.transformer.embeddings.position_ids", None)
         resize_pos_embed(weights, model)
         resize_text_pos_embed(weights, model)
         load_weights(model, weights, f"{self.checkpoint}")
-        return dict(model.items())
+        return Read(dict(model.items()), logits)
 
 
 def build(config: Mapping[str, Any], side: Side) -> nn.Module:
@@ -242,14 +256,22 @@ def _published(arch: str, tag: str, model_cfg: dict[str, Any]) -> Model:
     try:
         checkpoint = open_clip.download_pretrained(published)
     except Exception as error:  # whatever its ways of downloading raise
-        raise unavailable(f"the weights {tag} of {arch}", error, _by_hand(published)) from error
+        raise unavailable(f"the weights {tag} of {arch}", error, _by_hand(arch, published)) from error
     return Model(model_cfg, published, Path(checkpoint))
 
 
-def _by_hand(published: Mapping[str, Any]) -> str:
+def _by_hand(arch: str, published: Mapping[str, Any]) -> str:
+    """How to bring published weights by hand, with what they were trained with, which their file does not tell."""
     repository, _, file = str(published.get("hf_hub", "")).rpartition("/")
-    url = f"https://huggingface.co/{repository}/resolve/main/{file or 'open_clip_model.safetensors'}"
-    return f"Download {url if repository else published.get('url')}, and set weights to the file's path, arch as it is."
+    if repository:
+        return (
+            f"Download {CONFIG_FILE}, {file or 'open_clip_model.safetensors'} and, if they are there, the tokenizer's files"
+            f" from https://huggingface.co/{repository} to a folder, and set weights to it, without arch."
+        )
+    quick = arch if arch.endswith("-quickgelu") or not published.get("quick_gelu") else f"{arch}-quickgelu"
+    preprocess = {key: list(published[key]) for key in ("mean", "std") if published.get(key) is not None}
+    more = f", and preprocess to {json.dumps(preprocess)}" if preprocess else ""
+    return f"Download {published.get('url')}, and set weights to the file's path, arch to {quick}{more}."
 
 
 def _on_hub(weights: str) -> Model:

@@ -21,6 +21,7 @@ MODES = {theirs: ours for ours, theirs in THEIRS.items()} | {
     "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "weightedmean": "weightedmean",
 }
+KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")  # in names of settings' files
 OLD_MODES = {  # settings of earlier versions, in the order in which their features follow one another
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -175,7 +176,8 @@ def _path(source: Source, entry: Mapping[str, Any]) -> str:
 def _described(source: Source, name: str, path: str) -> dict[str, Any]:
     inside = f"{path}/" if path else ""
     if name == "Transformer":
-        return _transformer(source, source.json(f"{inside}sentence_bert_config.json", {})) | {"path": path}
+        file = next((f for f in (f"{inside}sentence_{name}_config.json" for name in KINDS) if source.file(f)), None)
+        return _transformer(source, source.json(file) if file else {}) | {"path": path}
     given = source.json(f"{inside}config.json", {})
     needed = {"Dense": ("in_features", "out_features"), "LayerNorm": ("dimension",)}.get(name, ())
     if lacking := [key for key in needed if key not in given]:

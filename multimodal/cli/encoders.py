@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from multimodal.cli.main import parser
@@ -87,10 +88,11 @@ def _measured_with(registration: Registration, settings: dict[str, Any]) -> dict
 
     from multimodal.core.registry import create
 
-    if settings.get("arch") is not None and "weights" in registration.parameters():
+    parameters = registration.parameters()
+    if "weights" in parameters and settings.get("arch", parameters.get("arch")) is not None:
         settings = settings | {"weights": None}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of weights that are copied nowhere
             encoder = create(registration.modality, registration.name, **settings)
     except Exception:  # settings are wrong, which the next line tells, or a constructor looks at numbers
         encoder = create(registration.modality, registration.name, **settings)

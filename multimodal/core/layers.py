@@ -20,8 +20,8 @@ def layers(encoder: nn.Module) -> list[list[str]]:
     A stack is a ``ModuleList`` or ``Sequential`` of composed modules of one class (transformer blocks, residual blocks). What
     comes before the first stack is depth 0 (embeddings, patches, stem); then every module of a stack is one depth, and
     so is a module with matrices between and after the stacks (a pooler). Norms belong to the layer that they follow.
-    Parameters that stand beside a stack are depth 0, but those called a projection, which are the last. An encoder
-    without a stack is one layer.
+    Parameters that stand beside a stack are depth 0, but those called a projection, which are the last; so are embeddings
+    wherever they stand (of relative positions, behind the stack). An encoder without a stack is one layer.
     """
     found: list[list[str]] = [[]]
     last: list[str] = []
@@ -29,12 +29,19 @@ def layers(encoder: nn.Module) -> list[list[str]]:
         if module is None:
             for name in names:
                 (last if "proj" in name.rpartition(".")[2] else found[0]).append(name)
+        elif not stacked and _embeds(names[0], module):
+            found[0].extend(names)
         elif stacked or (len(found) > 1 and any(p.ndim > 1 for p in module.parameters())):
             found.append(names)
         else:
             found[-1].extend(names)
     found[-1].extend(last)
     return [names for names in found if names]
+
+
+def _embeds(name: str, module: nn.Module) -> bool:
+    """Whether it is an embedding, or the norm of one; ``name`` is one of its parameters."""
+    return isinstance(module, nn.Embedding) or "embed" in name.rpartition(".")[0].rpartition(".")[2]
 
 
 def blocks(encoder: nn.Module) -> list[nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ class LoRA:
     zero at first, so that training begins at the encoder as it is.
 
     Args:
-        targets: a regular expression of the names of the encoder's parts; the linear, convolution, embedding and attention
-            modules in what it matches are adapted.
+        targets: a regular expression of the names of the encoder's parts; the linear, convolution (but grouped ones),
+            embedding and attention modules in what it matches are adapted.
         rank: r.
         alpha: scale of the product.
         dropout: of its input.
@@ -48,26 +48,53 @@ def add_lora(encoder: Encoder, lora: LoRA, modality: str) -> None:
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora.layer import MultiheadAttention as PeftAttention
     except ImportError as error:
         raise UsageError(f"LoRA needs the library peft ({error}): pip install 'multimodal[lora]'.") from error
     setting = f"lora.{modality}.targets"
     modules = dict(encoder.named_modules())
     matched = matching([name for name in modules if name], lora.targets, setting)
-    adapted = [name for name in matched if isinstance(modules[name], _ADAPTABLE) and not _inside(name, modules)]
+    adapted = [name for name in matched if _is_adaptable(modules[name]) and not _inside(name, modules)]
     if not adapted:
         raise UsageError(f"{setting}: {lora.targets!r} matches no linear, convolution, embedding or attention module.")
-    inject_adapter_in_model(
-        LoraConfig(
-            target_modules="|".join(map(re.escape, adapted)),  # a list would be of endings
-            r=lora.rank,
-            lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType] (typed as whole)
-            lora_dropout=lora.dropout,
-        ),
-        encoder,
+    config = LoraConfig(
+        target_modules="|".join(map(re.escape, adapted)),  # a list would be of endings
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType] (typed as whole)
+        lora_dropout=lora.dropout,
     )
+    try:
+        inject_adapter_in_model(config, encoder)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise UsageError(f"{setting}: peft cannot adapt all of what {lora.targets!r} matches ({error}).") from error
     for layer in encoder.modules():
         if isinstance(layer, nn.TransformerEncoderLayer):
             layer.activation_relu_or_gelu = 0  # else evaluation takes a fused path that reads the plain weights
+        if isinstance(layer, PeftAttention):
+            layer.register_forward_pre_hook(_keep_weights)
+            layer.register_forward_hook(_put_back, always_call=True)
+
+
+def _own_weights(attention: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    base = attention.get_base_layer()
+    yield base._parameters, "in_proj_weight"
+    yield base.out_proj.get_base_layer()._parameters, "weight"
+
+
+def _keep_weights(attention: nn.Module, _: Any) -> None:
+    """The library puts the product into an attention's weights for each forward, and takes it out again but for rounding."""
+    own = [] if attention.merged else [parameters[name] for parameters, name in _own_weights(attention)]
+    attention.__dict__["_kept"] = own
+
+
+def _put_back(attention: nn.Module, *_: Any) -> None:
+    for (parameters, name), kept in zip(_own_weights(attention), attention.__dict__.pop("_kept", ()), strict=False):
+        parameters[name] = kept
+
+
+def _is_adaptable(module: nn.Module) -> bool:
+    grouped = getattr(module, "groups", 1) > 1  # peft cannot make their adapters part of their weights
+    return isinstance(module, _ADAPTABLE) and not grouped
 
 
 _ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.MultiheadAttention)

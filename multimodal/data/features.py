@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -165,12 +166,22 @@ def _name(encoder: Encoder, samples: Samples, rows: np.ndarray, context: Any) ->
         device = next(encoder.parameters()).device.type
         precision = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "float32"
     digest = sha256(encoder_fingerprint(encoder).encode())
+    for code in _code_of(encoder):
+        digest.update(code)
     digest.update(json.dumps([samples.settings, samples.fingerprint, precision], sort_keys=True).encode())
     digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
     if encoder.processor.reads_files:
         for state in _states(samples, rows):
             digest.update(str(state).encode())
     return digest.hexdigest()[:32]
+
+
+def _code_of(encoder: Encoder) -> Iterator[bytes]:
+    """The files that say what the encoder, its parts and its processor do."""
+    kinds = {*(type(module) for module in encoder.modules()), type(encoder.processor)}
+    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in kinds}
+    for file in sorted(file for file in files if file is not None):
+        yield Path(file).read_bytes()
 
 
 def _states(samples: Samples, rows: np.ndarray) -> Iterator[tuple[int, int] | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from multimodal.export.towers import Tower, difference_of
 
 LIBRARY = "open_clip"
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"  # open_clip's names
-TEMPERATURE = 0.07  # the logit scale of a new model of open_clip; vectors do not depend on it
+TEMPERATURE = 0.07  # of a new model of open_clip; vectors do not depend on it
 
 
 def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) -> dict[str, dict[str, Any]]:
@@ -38,7 +38,7 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
             f"A model of open_clip has the image and the text tower of one configuration; {', '.join(parts)} are not such a"
             " pair. Name two by --modality, or take another format."
         )
-    weights: dict[str, Tensor] = {"logit_scale": torch.tensor(math.log(1 / TEMPERATURE))}
+    weights = _logits(configs[0])
     for part in parts.values():
         weights |= {
             name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in part["state"].items()
@@ -58,6 +58,16 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
             "max_difference": difference_of(tower, made[tower.modality], torch.from_numpy(expected), LIBRARY),
         }
     return found
+
+
+def _logits(config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The scale and bias of similarities that the model came with."""
+    found = {
+        "logit_scale": config.get("init_logit_scale", math.log(1 / TEMPERATURE)),
+        "logit_bias": config.get("init_logit_bias"),
+    }
+    shape = [1] if config.get("nonscalar_logit_scale") else []
+    return {name: torch.full(shape, float(value)) for name, value in found.items() if value is not None}
 
 
 def _parts(embedder: Embedder, tower: Tower) -> Any:

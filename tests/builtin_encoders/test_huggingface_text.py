@@ -346,6 +346,13 @@ def test_a_folder_without_a_tokenizer_does_not_make_every_text_unknown(tmp_path:
     assert "it knows no word, as its files are not there" in said
 
 
+def test_a_folder_with_an_adapter_is_refused(tmp_path: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    said = wrong(weights=str(tmp_path))
+    assert "holds an adapter of peft (adapter_config.json); make it part of the model" in said
+
+
 def test_weights_of_more_layers_than_the_config_has_are_told(tmp_path: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())

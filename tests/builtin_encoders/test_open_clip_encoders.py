@@ -293,15 +293,22 @@ def test_settings_that_name_no_model_are_refused(settings: Any, said: str) -> No
 
 
 def test_what_cannot_be_downloaded_is_said_with_its_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refused(**request: Any) -> str:
+    def refused(*_: Any, **request: Any) -> str:
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", refused)  # pyright: ignore[reportAttributeAccessIssue]
-    address = "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors"
-    with pytest.raises(
-        MultimodalError, match=rf"weights laion2b_s34b_b79k of ViT-B-32 are not .*Download {address}, and"
-    ):
+    put = r"Download open_clip_config.json, .* from https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K to a folder"
+    with pytest.raises(MultimodalError, match=rf"weights laion2b_s34b_b79k of ViT-B-32 are not .*{put}"):
         OpenClipImages("ViT-B-32", "laion2b_s34b_b79k")
+    monkeypatch.setattr(open_clip, "download_pretrained", refused)
+    monkeypatch.setattr(
+        open_clip, "get_pretrained_cfg", lambda *_: {"url": "https://x/y.pt", "quick_gelu": True, "mean": (0.5,) * 3}
+    )
+    put = (
+        r"Download https://x/y.pt, and set weights to the file's path, arch to RN50-quickgelu, and preprocess to .*0\.5"
+    )
+    with pytest.raises(MultimodalError, match=put):
+        OpenClipImages("RN50", "yfcc15m")
     with pytest.raises(
         MultimodalError, match=r"no route to host.*no file or folder of that name either. Download the fil"
     ):

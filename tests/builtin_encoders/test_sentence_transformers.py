@@ -113,6 +113,15 @@ def test_other_transformers_with_texts_in_lower_case_and_cut(kind: str, tmp_path
     assert SentenceTransformersText(str(tmp_path / "st")).settings["max_length"] == 7
 
 
+def test_settings_under_an_older_name_of_their_file_hold(bert: Path, tmp_path: Path) -> None:
+    transformer = theirs.Transformer(str(bert), max_seq_length=7)
+    saved(tmp_path / "st", transformer, theirs.Pooling(16, "mean"))
+    config = tmp_path / "st" / "sentence_bert_config.json"
+    config.rename(config.with_name("sentence_roberta_config.json"))
+    library = SentenceTransformer(str(tmp_path / "st"), device="cpu", local_files_only=True)
+    alike(tmp_path / "st", library)
+
+
 @pytest.mark.parametrize("included", [True, False])
 @pytest.mark.parametrize("mode", MODES)
 def test_prompts_stand_before_the_texts(included: bool, mode: Any, bert: Path, tmp_path: Path) -> None:

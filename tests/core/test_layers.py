@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from torch import nn
 
@@ -60,6 +62,16 @@ def test_an_encoder_of_hugging_face_has_its_pooler_after_its_layers() -> None:
         ["encoder.layer.1"],
         ["pooler.dense.bias", "pooler.dense.weight"],
     ]
+
+
+def test_embeddings_behind_the_blocks_are_next_to_the_input_all_the_same() -> None:
+    from transformers import MPNetConfig, MPNetModel
+
+    sizes: Any = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    model = MPNetModel(MPNetConfig(vocab_size=10, **sizes), add_pooling_layer=False)
+    found = layers(model)
+    assert "encoder.relative_attention_bias.weight" in found[0]
+    assert [names[0].split(".attention")[0] for names in found[1:]] == ["encoder.layer.0", "encoder.layer.1"]
 
 
 def test_stages_of_one_block_are_layers() -> None:

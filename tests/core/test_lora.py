@@ -123,3 +123,34 @@ def test_what_cannot_be_adapted_is_refused(make_embedder: Callable[..., Embedder
         add_lora(encoder, LoRA("layers.norm"), "text")
     with pytest.raises(UsageError, match="rank 0 must be at least 1"):
         LoRA("x", rank=0)
+
+
+class Attending(Encoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.processor = 8, Numbers()
+        self.attention, self.grouped = nn.MultiheadAttention(8, 2, batch_first=True), nn.Conv1d(8, 8, 1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.grouped(self.attention(x, x, x)[0].mT).mean(dim=2)
+
+
+def test_the_own_weights_of_attention_stay_to_the_bit() -> None:
+    torch.manual_seed(0)
+    encoder = Attending()
+    before = {name: p.clone() for name, p in encoder.state_dict().items()}
+    add_lora(encoder, LoRA(".*", rank=2), "image")
+    learned = [p for p in encoder.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=0.01)
+    x = torch.randn(4, 3, 8)
+    plain = encoder(x).detach()
+    for _ in range(20):
+        optimizer.zero_grad()
+        encoder(x).square().sum().backward()
+        optimizer.step()
+    assert not torch.allclose(encoder(x), plain)
+    after = {name.replace(".base_layer", ""): p for name, p in encoder.state_dict().items() if "lora" not in name}
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not [name for name, _ in encoder.named_parameters() if "grouped" in name and "lora" in name]
+    torch.testing.assert_close(merged(encoder)(x), encoder(x), rtol=1e-5, atol=1e-6)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pickle
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,20 @@ def test_another_encoder_column_table_or_rows_have_features_of_their_own(tmp_pat
     make(encoder, tmp_path, Samples([{"n": row + 1} for row in range(20)], {"number": "n"}))
     make(encoder, tmp_path, rows=ROWS[:3])
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_an_encoder_whose_code_has_changed_has_features_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_encoder.py"
+    text = Path(__file__).read_text()
+    monkeypatch.syspath_prepend(tmp_path)
+    for version in ("", "", "# changed\n"):
+        module.write_text(text + version)
+        monkeypatch.delitem(sys.modules, "own_encoder", raising=False)
+        torch.manual_seed(0)
+        make(importlib.import_module("own_encoder").Counting(), tmp_path / "features")
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
 def test_every_column_of_a_modality_has_features(tmp_path: Path) -> None:

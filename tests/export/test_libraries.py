@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from encoders.open_clip import OpenClipImages, OpenClipTexts
@@ -60,6 +61,24 @@ def test_open_clip_loads_its_towers_with_their_preprocessing(tmp_path: Path) -> 
     np.testing.assert_allclose(text, embedder.encode(title=TEXTS), atol=1e-4)
     described = json.loads((tmp_path / "clip" / "export.json").read_text())
     assert set(described["modalities"]) == {"picture", "title"}
+
+
+@pytest.mark.parametrize("bias", [None, -7.5])
+def test_the_scale_and_bias_of_similarities_go_back_to_open_clip(bias: float | None, tmp_path: Path) -> None:
+    theirs = open_clip.CLIP(**CONFIG, init_logit_scale=3.25, init_logit_bias=bias)
+    described = {"model_cfg": CONFIG | ({} if bias is None else {"init_logit_bias": 0.0})}
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "open_clip_config.json").write_text(json.dumps(described))
+    save_file(theirs.state_dict(), tmp_path / "source" / "open_clip_model.safetensors")
+    towers: dict[str, Any] = {
+        "picture": OpenClipImages(weights=str(tmp_path / "source")), "title": OpenClipTexts(weights=str(tmp_path / "source"))
+    }  # fmt: skip
+    width = CONFIG["embed_dim"]
+    export(Embedder(towers, width, heads=dict.fromkeys(towers, "none")).eval(), "open_clip", tmp_path / "clip")
+    loaded: Any = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'clip'}")
+    model, _ = loaded
+    assert model.logit_scale.item() == pytest.approx(3.25)
+    assert (model.logit_bias is None) if bias is None else (model.logit_bias.item() == pytest.approx(bias))
 
 
 def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:

@@ -141,6 +141,18 @@ def test_every_encoder_makes_the_same_vectors_for_batches_of_any_size(case: str,
         np.testing.assert_allclose(vectors(tmp_path / "out", modality, to, inputs), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+def test_texts_as_long_as_the_context_are_taken_too(to: Any, tmp_path: Path) -> None:
+    embedder, modality, _ = embedder_of("clip_texts")
+    export(embedder, to, tmp_path / "out")
+    processor: Any = embedder.processors[modality]
+    texts = ["a fox and a dog " * 40, "a fox"]
+    inputs = processor.collate([processor(text) for text in texts])
+    assert inputs["tokens"].shape == (2, processor.context_length)
+    expected = embedder.encode(256, "float32", **{modality: texts})
+    np.testing.assert_allclose(vectors(tmp_path / "out", modality, to, inputs), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("case", "sizes"),
     [
