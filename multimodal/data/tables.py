@@ -106,7 +106,10 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
 def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
     """The rows of one file of a source, in their order, as they are read."""
     with _told(file):
-        rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))
+        try:
+            rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))
+        except StopIteration:  # an empty file has no types
+            return
         classes = classes_of(rows.features)
         for block in rows.iter(batch_size=READ_AT_ONCE):  # plain iteration would deal the files to torch's workers
             columns = list(block)

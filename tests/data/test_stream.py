@@ -202,6 +202,17 @@ def test_a_file_without_the_column_of_splits_is_told(tmp_path: Path) -> None:
         list(stream.rows())
 
 
+def test_an_empty_file_among_others_has_no_rows(tmp_path: Path) -> None:
+    stream = stream_of(tmp_path / "s", [2, 2, 2])
+    for empty in ("000", "001"):
+        (tmp_path / "s" / f"{empty}.jsonl").write_text("")
+    stream.check()
+    assert [row.cell("n") for row in stream.rows()] == [4, 5]
+    (tmp_path / "s" / "002.jsonl").write_text("")
+    with pytest.raises(UsageError, match="has no rows"):
+        stream.check()
+
+
 def test_names_of_classes_are_refused_in_a_stream(tmp_path: Path) -> None:
     stream_of(tmp_path / "s", [4], targets={"n": "n"}).check()
     with pytest.raises(UsageError, match=r"targets\.kind: the column 'part' holds names of classes \(a, b, \.\.\.\)"):

@@ -35,10 +35,16 @@ def open_source(table: str, options: Mapping[str, Any] | None = None, files: Pat
         mapped = open_table(table, options)
         return MappedSource(mapped, CellFiles(mapped.base, files))
     source = locate(table, options)
-    with closing(stream_of(source, source.files[0])) as rows:
-        first = next(rows, None)
-    columns = tuple(column for column in first or {} if column != ADDRESS)
+    columns = tuple(column for column in _first_row(source) if column != ADDRESS)
     return StreamedSource(source, columns, CellFiles(source.base, files))
+
+
+def _first_row(source: Files) -> Mapping[str, Any]:
+    for file in source.files:
+        with closing(stream_of(source, file)) as rows:
+            if (first := next(rows, None)) is not None:
+                return first
+    raise MultimodalError(f"The table {source.name!r} has no rows.")
 
 
 @dataclass(frozen=True)

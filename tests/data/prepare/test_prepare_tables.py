@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from multimodal.cli.main import main
-from multimodal.core.errors import Unreadable
+from multimodal.core.errors import MultimodalError, Unreadable
 from multimodal.core.rejects import Reject
 from multimodal.data.prepare.source import Row
 from multimodal.data.prepare.tables import open_source
@@ -89,3 +89,13 @@ def test_joined_columns_are_told_to_be_left_out(tmp_path: Path, capsys: pytest.C
     words = ["prepare", name, "--out", str(tmp_path / "out"), "--columns.text", "a", "--columns.tabular", "b+c"]
     assert main(words) == 2
     assert "leave it out, all columns go along" in capsys.readouterr().err
+
+
+def test_rows_may_begin_in_a_later_file_but_there_must_be_some(tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_text("a,b\n")
+    with pytest.raises(MultimodalError, match="has no rows"):
+        open_source(str(tmp_path / "0.csv"))
+    (tmp_path / "1.csv").write_text("a,b\n1,2\n")
+    source = open_source(str(tmp_path))
+    assert source.columns == ("a", "b")
+    assert [row.values for row in source if isinstance(row, Row)] == [{"a": "1", "b": "2"}]
