@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import subprocess
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multimodal.core.errors import MultimodalError, Unreadable, UsageError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.table import Table
-from multimodal.data.files import resolve
-from multimodal.data.readers import keeps
 from multimodal.data.tables import locate, open_table, stream_of
 
 ROWS = [
@@ -37,14 +33,10 @@ ROWS = [
 
 
 # the datasets library leaves files open that it cannot read
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
-    yield
-    gc.collect()  # here, where its warnings are ignored
+pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file"),
+]
 
 
 def cells(table: Table) -> list[dict[str, Any]]:
@@ -94,34 +86,6 @@ def test_a_table_in_the_memory_file_system_of_fsspec_is_read_by_its_url() -> Non
     assert table.base == "memory:///shop"
 
 
-def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -> None:
-    archive = tmp_path / "all.zip"
-    rows = "id,photo\n1,photos/a.png\n"
-    for last in ("2,b.png\n", "3,c.png\n"):  # a changed archive is read anew
-        with zipfile.ZipFile(archive, "w") as parts:
-            parts.writestr("shop/pairs.csv", rows + last)
-            parts.writestr("shop/photos/a.png", b"a picture")
-            parts.writestr("lines/1.jsonl", '{"n": 1}\n')
-            parts.writestr("lines/2.jsonl", '{"n": 2}\n')
-        address = f"zip://shop/pairs.csv::{archive}"
-        table = open_table(address)
-        assert cells(table)[1]["id"] == last[0]
-    assert table.base == f"zip://shop::{archive}"
-    assert resolve(table.value(0, "photo"), table.base) == b"a picture"
-    for outside in ("../lines/1.jsonl", f"zip://lines/1.jsonl::{archive}", "a::b"):
-        with pytest.raises(Unreadable, match="does not lie in the folder"):
-            resolve(outside, table.base)
-    source = locate(address)
-    assert list(stream_of(source, source.files[0])) == cells(table)
-    for several in ("lines/*.jsonl", "lines"):
-        assert cells(open_table(f"zip://{several}::{archive}")) == [{"n": 1}, {"n": 2}]
-    (tmp_path / "pairs.csv").write_text("n\n1\n")
-    with pytest.raises(UsageError, match="leave out 'simplecache::'"):
-        open_table(f"simplecache::file://{tmp_path}/pairs.csv")
-    with pytest.raises(UsageError, match="no table"):
-        open_table(f"zip://none.csv::{archive}")
-
-
 def test_missing_numbers_are_missing_by_row_and_by_column(tmp_path: Path) -> None:
     pq.write_table(pa.table({"n": np.array([1.5, np.nan])}), tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_text('{"n": 1.5}\n{"n": NaN}\n')
@@ -129,51 +93,6 @@ def test_missing_numbers_are_missing_by_row_and_by_column(tmp_path: Path) -> Non
         table = open_table(str(tmp_path / name))
         assert table.column("n") == [1.5, None] == [row["n"] for row in cells(table)]
         assert table.present("n").tolist() == [True, False]
-
-
-@pytest.mark.parametrize(
-    ("first", "later"),
-    [
-        ({"code": 12}, {"code": "007"}),
-        ({"code": 1}, {"code": True}),
-        ({"code": "a word"}, {"code": "2020-01-01"}),
-        ({"code": [7]}, {"code": ["007"]}),
-        ({"code": {"n": 7}}, {"code": {"n": "007"}}),
-    ],
-)
-def test_values_of_a_later_file_are_not_made_others(tmp_path: Path, first: Any, later: Any) -> None:
-    for number, row in enumerate((first, later)):
-        (tmp_path / f"{number}.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(MultimodalError, match=r"the values of the column 'code' are .* later on; write them alike"):
-        open_table(str(tmp_path))
-    if not isinstance(first["code"], dict | list):
-        rows = tmp_path / "parquet"
-        rows.mkdir()
-        for number, row in enumerate((first, later)):
-            pq.write_table(pa.table({"code": [row["code"]]}), rows / f"{number}.parquet")
-        if later["code"] != "2020-01-01":  # which Parquet says is a text
-            with pytest.raises(MultimodalError, match="the values of the column 'code' are"):
-                open_table(str(rows))
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted"),
-    [
-        (pa.int32(), pa.int64()), (pa.int64(), pa.float64()), (pa.float32(), pa.float64()), (pa.null(), pa.string()),
-        (pa.string(), pa.large_string()), (pa.dictionary(pa.int8(), pa.string()), pa.string()),
-        (pa.list_(pa.int32()), pa.large_list(pa.int64())), (pa.struct({"a": pa.int8()}), pa.struct({"a": pa.int64()})),
-        (pa.timestamp("s"), pa.timestamp("us")), (pa.string(), pa.json_()),
-    ],
-)  # fmt: skip
-def test_what_keeps_its_values_is_cast(found: Any, wanted: Any) -> None:
-    assert keeps(found, wanted)
-
-
-def test_texts_that_are_not_utf_8_are_told_as_the_table_is_opened(tmp_path: Path) -> None:
-    (tmp_path / "k.jsonl").write_bytes(b'{"k": "\xfc1"}\n{"k": "b"}\n')
-    with pytest.raises(MultimodalError, match=r"k\.jsonl.*UTF8.*Set data\.options\.encoding"):
-        open_table(str(tmp_path / "k.jsonl"))
-    assert open_table(str(tmp_path / "k.jsonl"), {"encoding": "latin-1"}).column("k") == ["ü1", "b"]
 
 
 def test_files_of_a_csv_table_have_the_same_columns(tmp_path: Path) -> None:
