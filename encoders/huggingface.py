@@ -66,21 +66,16 @@ class Source:
         """
         if Path(name).is_file():
             raise UsageError(f"{setting}: {name} is a file; name the folder that holds it with config.json beside it.")
-        if Path(name).is_dir():
-            return cls(Path(name), setting, subfolder).without_adapter()
-        if not PUBLISHED.fullmatch(name):
+        if not Path(name).is_dir() and not PUBLISHED.fullmatch(name):
             raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
-        return cls(_fetched(name, setting), setting, subfolder).without_adapter()
-
-    def without_adapter(self) -> Source:
-        """Itself. Where there is an adapter, transformers would put it into the model, with all weights frozen."""
-        if self.file(ADAPTER) is not None:
+        source = cls(Path(name) if Path(name).is_dir() else _fetched(name, setting), setting, subfolder)
+        if source.file(ADAPTER) is not None:  # transformers would put it into the model, with all weights frozen
             raise MultimodalError(
-                f"{self.setting}: {self.shown} holds an adapter of peft ({ADAPTER}); make it part of the model"
+                f"{setting}: {source.shown} holds an adapter of peft ({ADAPTER}); make it part of the model"
                 " (AutoPeftModel.from_pretrained(...).merge_and_unload().save_pretrained(FOLDER), and the tokenizer) and name"
                 " that folder, or take it away."
             )
-        return self
+        return source
 
     @property
     def shown(self) -> str:

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from multimodal.cli.main import yaml_settings
 from multimodal.core.errors import MultimodalError, UsageError
 
 COLUMNS = "--columns."
+
+
+def _part(text: str) -> float:
+    try:
+        part = float(text)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part of the rows, from 0 to 1")
+    return part
+
+
 HELP: dict[str, dict[str, Any]] = {
     "key": {"metavar": "COLUMN", "help": "the column that names a row (default: the row number)"},
     "group": {"metavar": "COLUMN", "help": "the column whose equal values belong together"},
     "split": {"metavar": "COLUMN", "help": "the column that names each row's split"},
     "max_rejects": {
         "metavar": "PART",
-        "type": lambda text: _part(text),
+        "type": _part,
         "help": "the part of the rows that may be unreadable (default: 0.01)",
     },
     "options": {
         "metavar": "YAML",
-        "type": lambda text: _options(text),
+        "type": partial(yaml_settings, example="{delimiter: ;}"),
         "help": "settings of the table's reader, as '{delimiter: ;}'",
     },
 }
@@ -69,28 +83,6 @@ def data_settings(table: str, given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(data, dict) or not isinstance(data.get("table"), str):
         raise MultimodalError(f"The configuration {table} has no `data:` with the name of a `table:`.")
     return data | given
-
-
-def _part(text: str) -> float:
-    try:
-        part = float(text)
-    except ValueError:
-        part = -1.0
-    if not 0 <= part <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part of the rows, from 0 to 1")
-    return part
-
-
-def _options(text: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        options = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(options, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} are no settings; write them as '{{delimiter: ;}}'")
-    return options
 
 
 def _columns(arguments: Sequence[str]) -> tuple[dict[str, str | list[str]], list[str]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
-from multimodal.cli.main import parser
+from multimodal.cli.main import parser, yaml_settings
 
 if TYPE_CHECKING:
     from multimodal.core.registry import Registration
@@ -49,20 +50,15 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _settings(text: str, found: list[Registration]) -> dict[str, Any]:
-    from yaml import YAMLError, safe_load
-
     from multimodal.core.errors import UsageError
 
     if len(found) > 1:
         names = ", ".join(f"{r.modality} {r.name}" for r in found)
         raise UsageError(f"--settings are those of one encoder; name it by --modality and --name (of {names}).")
     try:
-        settings = safe_load(text)
-    except YAMLError as error:
-        raise UsageError(f"--settings {text!r} is not YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise UsageError(f"--settings {text!r} are no settings; write them as '{{arch: ViT-B-32}}'.")
-    return settings
+        return yaml_settings(text, "{arch: ViT-B-32}")
+    except ArgumentTypeError as error:
+        raise UsageError(f"--settings {error}.") from error
 
 
 def _told(registration: Registration, settings: dict[str, Any] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError, UsageError, suggest
@@ -82,6 +82,19 @@ def folder(text: str) -> Path:
     if not there.is_dir():
         raise argparse.ArgumentTypeError(f"{there} is a file, not a folder")
     return path
+
+
+def yaml_settings(text: str, example: str) -> dict[str, Any]:
+    """The settings that an option writes as YAML; ``example`` shows how, in the error."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} are no settings; write them as '{example}'")
+    return settings
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:

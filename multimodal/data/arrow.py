@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +29,7 @@ class ArrowTable(Table):
         self.columns = tuple(data.column_names)
         self.metadata_columns = describing(data.features) if metadata_columns is None else metadata_columns
         self._cells: dict[str, Any] = {}
-        self._mixed = {name: feature for name, feature in self._data.features.items() if _holds_json(feature)}
-        self._classes = classes_of(self._data.features)
+        self._decoders = _decoders(self._data.features)
 
     @property
     def fingerprint(self) -> str:
@@ -42,11 +42,7 @@ class ArrowTable(Table):
         return raw(self._decoded(column, self._column(column)[row].as_py()))
 
     def _decoded(self, column: str, cell: Any) -> Any:
-        from datasets.features.features import decode_nested_example
-
-        if column in self._classes:
-            return name_of(self._classes[column], cell)
-        return decode_nested_example(self._mixed[column], cell) if column in self._mixed else cell
+        return self._decoders[column](cell) if column in self._decoders else cell
 
     def _column(self, name: str) -> Any:
         if name not in self._cells:
@@ -71,15 +67,23 @@ class ArrowTable(Table):
         import pyarrow as pa
 
         column = self._column(name)
-        if name in self._mixed or name in self._classes:
+        if name in self._decoders:
             return super().present(name)
         if pa.types.is_floating(column.type):
             return ~np.isnan(column.to_numpy())  # missing ones become NaN
-        elif pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE:
+        if pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE:
             found = [np.any([chunk.field(part).is_valid() for part in FILE], axis=0) for chunk in column.chunks]
             inside = np.concatenate(found) if found else np.zeros(0, dtype=bool)
             return inside & column.is_valid().to_numpy(zero_copy_only=False)
         return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:
+    """Column -> what makes its value of what Arrow holds, for the columns where these differ."""
+    from datasets.features.features import decode_nested_example
+
+    mixed: dict[str, Any] = {c: partial(decode_nested_example, f) for c, f in features.items() if _holds_json(f)}
+    return mixed | {c: partial(name_of, classes) for c, classes in classes_of(features).items()}
 
 
 def _holds_json(feature: Any) -> bool:

@@ -62,3 +62,12 @@ def opened(cell: Any) -> Any:
 def readable(text: str) -> Any:
     """The value that ``decoded`` makes; None where it cannot be read."""
     return None if text.startswith(MARK) else json.loads(text)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is one that Python reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from multimodal.core.batch import Sample, stable_number
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
+from multimodal.data.cells import is_number
 from multimodal.data.files import resolve
 from multimodal.data.joined import parts_of
 
@@ -159,16 +160,8 @@ def names_of_classes(values: Iterable[Any]) -> list[str]:
     values that cannot be read.
     """
     single = [str(value) for value in values if value is not None and not isinstance(value, list)]
-    numbers = sum(map(_is_number, single))
+    numbers = sum(map(is_number, single))
     return [] if numbers >= NUMBERS * len(single) else sorted(set(single))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _label(cell: Cell, column: str) -> Any:

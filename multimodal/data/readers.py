@@ -17,7 +17,6 @@ from multimodal.core.errors import MultimodalError
 
 t = pa.types
 ALIKE = (  # types whose values are the same in one another
-    (t.is_integer, t.is_floating),
     (t.is_floating,),
     (t.is_string, t.is_large_string, t.is_string_view),
     (t.is_binary, t.is_large_binary, t.is_binary_view, t.is_fixed_size_binary),
@@ -64,7 +63,9 @@ def keeps(found: pa.DataType, wanted: pa.DataType) -> bool:
         return all(keeps(f.type, wanted.field(f.name).type) for f in found if wanted.get_field_index(f.name) >= 0)
     if any(kind(found) for kind in LISTS) and any(kind(wanted) for kind in LISTS):
         return keeps(found.value_type, wanted.value_type)
-    for first, *others in ALIKE:
-        if first(found) or any(other(found) for other in others if other is not t.is_floating):
-            return any(kind(wanted) for kind in (first, *others))
+    if t.is_integer(found):
+        return t.is_integer(wanted) or t.is_floating(wanted)
+    for kinds in ALIKE:
+        if any(kind(found) for kind in kinds):
+            return any(kind(wanted) for kind in kinds)
     return found.id == wanted.id

@@ -76,7 +76,7 @@ class Stream:
 
     def check(self) -> None:
         """Raise a ``UsageError`` if a column that is named is none of the stream's."""
-        first = list(islice(self._cells(), LOOKED_AT))
+        first = list(islice(self._cells(), LOOKED_AT if self.meaning.targets else 1))
         if not first:
             raise UsageError(f"The table {self.source.name!r} has no rows.")
         self.meaning.check(self.source.name, list(first[0]))
@@ -92,8 +92,8 @@ class Stream:
             yield from self._cells_of(file)
 
     def _cells_of(self, file: str) -> Iterator[dict[str, Any]]:
+        split = self.meaning.split
         for number, cells in enumerate(stream_of(self.source, file)):
-            split = self.meaning.split
             if number == 0 and isinstance(split, str) and split not in cells and "all" not in self.splits:
                 raise UsageError(f"{file} has no column {split!r}, which names each row's split.")
             yield cells

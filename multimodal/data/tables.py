@@ -362,12 +362,14 @@ def _cannot(table: str, error: BaseException, source: Source | None) -> str:
         return f"The table {table!r} cannot be read: {error}."
     if "Length of header or names" in str(error):
         return f"The table {table!r} has rows of more fields than its header names; name all columns, or quote the delimiter."
-    no_utf8 = isinstance(error, UnicodeDecodeError) or "Invalid UTF8" in str(error)
-    hint = " Set data.options.encoding." if no_utf8 else _broken_line(source)
     uneven = isinstance(error, CastError) or "cast array of type" in str(error)
-    if uneven and source is not None and len(source.files) > 1:
+    if isinstance(error, UnicodeDecodeError) or "Invalid UTF8" in str(error):
+        hint = " Set data.options.encoding."
+    elif not uneven:
+        hint = _broken_line(source)
+    elif source is not None and len(source.files) > 1:
         hint = " The files of a table have the same columns, with values of the same types."
-    elif uneven:
+    else:
         hint = (
             " Where some keys, or the values of some, come late in a JSON Lines file, set data.options.chunksize to its size"
             " in bytes: its types are those of the first chunk, of 10 MB by default. A Parquet file has types of its own."

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from multimodal.core.errors import MultimodalError
+from multimodal.data.cells import is_number
 from multimodal.data.prepare.cleaning import clean_text, is_missing
 
 Kind = Literal["text", "image", "audio", "file", "number", "category", "other"]
@@ -43,7 +44,7 @@ class Texts:
 
     def add(self, text: str, row: int) -> None:
         self.count += 1
-        if _is_number(text):
+        if is_number(text):
             self.numbers += 1
         elif self.other is None:
             self.other = (text, row)
@@ -105,7 +106,7 @@ def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Ki
     if len(texts) < MOST * len(values):
         numbers = sum(isinstance(value, int | float) for value in values)
         return "number" if numbers >= MOST * len(values) else "other"
-    if all(map(_is_number, texts)):
+    if all(map(is_number, texts)):
         return "number"
     if len(values) >= 20 and len(set(texts)) <= min(50, len(texts) // 5):
         return "category"
@@ -153,12 +154,4 @@ def _are_files(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) ->
                 return False
         except (OSError, ValueError):
             return False
-    return True
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
     return True
