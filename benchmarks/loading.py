@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from multimodal.core import registry
 from multimodal.core.encoder import Processor
 from multimodal.core.rejects import Rejects
-from multimodal.data.loading import ordered_loader
+from multimodal.data.loaders import ordered_loader
 from multimodal.data.samples import Samples
 
 BATCH = 128

@@ -30,11 +30,11 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import open_clip
 import torch
+from multimodal_encoders.open_clip.towers import OpenClipImages, OpenClipTexts
 from open_clip_train.train import train_one_epoch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from encoders.open_clip import OpenClipImages, OpenClipTexts
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.hardware import fast_precision, leave_a_core

@@ -30,10 +30,10 @@ from multimodal.core.batch import Batch
 from multimodal.core.embedder import Embedder
 from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.data.datamodule import DataModule
-from multimodal.data.loading import Collate, ProcessedSamples
-from multimodal.data.sampling import Draw
+from multimodal.data.loaders import Collate, ProcessedSamples
+from multimodal.data.samplers import Draw
 from multimodal.objectives import InfoNCE
-from multimodal.training.callbacks import Throughput
+from multimodal.training.callbacks.throughput import Throughput
 from multimodal.training.module import EmbedderModule
 
 CONFIG = Path(__file__).parents[1] / "configs" / "glyphs.yaml"

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from multimodal.cli.main import yaml_settings
+from multimodal.cli.options import yaml_settings
 from multimodal.core.errors import MultimodalError, UsageError
 
 COLUMNS = "--columns."

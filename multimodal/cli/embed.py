@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
-from multimodal.cli.main import folder, parser
+from multimodal.cli.options import folder, parser
 
 KEYS = ("key", "group", "max_rejects", "options")
 
@@ -26,8 +26,8 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import leave_a_core
-    from multimodal.data.of_run import data_of
-    from multimodal.search.bulk import embed_rows
+    from multimodal.data.run_data import data_of
+    from multimodal.search.embed import embed_rows
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run)

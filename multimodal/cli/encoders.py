@@ -7,7 +7,7 @@ import warnings
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
-from multimodal.cli.main import parser, yaml_settings
+from multimodal.cli.options import parser, yaml_settings
 
 if TYPE_CHECKING:
     from multimodal.core.registry import Registration

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
-from multimodal.cli.main import folder, parser
+from multimodal.cli.options import folder, parser
 
 KEYS = ("key", "group", "max_rejects", "options")
 
@@ -37,13 +37,12 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.core.errors import MultimodalError
     from multimodal.core.hardware import leave_a_core
     from multimodal.core.rejects import Rejects
-    from multimodal.data.loading import ordered_loader
-    from multimodal.data.of_run import data_of
+    from multimodal.data.loaders import ordered_loader
+    from multimodal.data.run_data import data_of
     from multimodal.data.samples import readable_rows
-    from multimodal.evaluation.chart import save_chart
-    from multimodal.evaluation.linear import TableRows, linear_retrieval
+    from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
+    from multimodal.evaluation.render import retrieval_table, save_chart
     from multimodal.evaluation.retrieval import repeated, retrieval
-    from multimodal.evaluation.table import retrieval_table
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from multimodal.cli.main import folder, parser
+from multimodal.cli.options import folder, parser
 
 FORMATS = ("onnx", "torch-export", "open_clip", "sentence-transformers")
 DESCRIPTION = """\
@@ -28,7 +28,7 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import leave_a_core
-    from multimodal.export.run import export
+    from multimodal.export.folder import export
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run, options.modality or None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from multimodal.cli.main import folder, parser
+from multimodal.cli.options import folder, parser
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -27,18 +27,20 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.core.layers import layers
-from multimodal.core.pretrained import RUN_CONFIG, save_tensors
+from multimodal.core.model_folder import save_tensors
+from multimodal.core.run_folder import CHECKPOINTS, PREDICTIONS, RUN_CONFIG
 from multimodal.data.datamodule import DataModule
-from multimodal.evaluation.monitor import MONITOR, RetrievalMonitor
-from multimodal.training.callbacks import Mode, SaveBestModel, StopOnInterrupt, Summary, Throughput
-from multimodal.training.memory import FreeMemory
+from multimodal.evaluation.callback import MONITOR, RetrievalMonitor
+from multimodal.training.callbacks.best_model import Mode, SaveBestModel
+from multimodal.training.callbacks.free_memory import FreeMemory
+from multimodal.training.callbacks.interrupt import StopOnInterrupt
+from multimodal.training.callbacks.progress import Progress
+from multimodal.training.callbacks.summary import Summary
+from multimodal.training.callbacks.text_loss import MONITOR as LOSS
+from multimodal.training.callbacks.text_loss import WordMonitor
+from multimodal.training.callbacks.throughput import Throughput
 from multimodal.training.module import EmbedderModule
-from multimodal.training.progress import Progress
-from multimodal.training.words import MONITOR as LOSS
-from multimodal.training.words import WordModule, WordMonitor
-
-CHECKPOINTS = "checkpoints"
-PREDICTIONS = "predictions.safetensors"
+from multimodal.training.text_pretraining import WordModule
 
 
 def train(command: str, arguments: list[str]) -> None:
@@ -227,7 +229,7 @@ class CommandLine(LightningCLI):
 
 
 class PretrainingLine(CommandLine):
-    objective = "multimodal.objectives.words.MaskedTokens"
+    objective = "multimodal.objectives.text_pretraining.MaskedTokens"
     report = WordMonitor
     monitor = LOSS
     mode = "min"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import select
 import sys
@@ -10,19 +9,17 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import Any, NoReturn
 
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 
 # command -> (module, one line of help)
 COMMANDS = {
-    "fit": ("multimodal.cli.training", "train a model, from a YAML file"),
-    "validate": ("multimodal.cli.training", "run the validation of a checkpoint"),
-    "test": ("multimodal.cli.training", "run the test of a checkpoint"),
-    "predict": ("multimodal.cli.training", "embed all samples with a checkpoint"),
-    "pretrain": ("multimodal.cli.training", "train a text encoder on texts alone, from a YAML file"),
+    "fit": ("multimodal.cli.fit", "train a model, from a YAML file"),
+    "validate": ("multimodal.cli.fit", "run the validation of a checkpoint"),
+    "test": ("multimodal.cli.fit", "run the test of a checkpoint"),
+    "predict": ("multimodal.cli.fit", "embed all samples with a checkpoint"),
+    "pretrain": ("multimodal.cli.fit", "train a text encoder on texts alone, from a YAML file"),
     "encoders": ("multimodal.cli.encoders", "list the registered encoders and their parameters"),
     "prepare": ("multimodal.cli.prepare", "clean, de-duplicate and split a table, with a report"),
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
@@ -68,44 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(f"multimodal {command}", error)
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
-def folder(text: str) -> Path:
-    """The type of an option that names a folder to write to."""
-    path = Path(text)
-    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise argparse.ArgumentTypeError(f"{there} is a file, not a folder")
-    return path
-
-
-def yaml_settings(text: str, example: str) -> dict[str, Any]:
-    """The settings that an option writes as YAML; ``example`` shows how, in the error."""
-    import yaml
-
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(settings, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} are no settings; write them as '{example}'")
-    return settings
-
-
-def parser(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser for one of the plain commands."""
-    return _Parser(
-        prog=f"multimodal {command}",
-        description=description,
-        epilog="--debug shows the traceback of an error.",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _overview() -> str:

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
-from multimodal.cli.main import folder, parser
+from multimodal.cli.options import folder, parser
 
 DESCRIPTION = """\
 Clean a table, take out duplicates and near duplicates, split it so that nothing alike crosses a split, and write it as
@@ -56,9 +56,9 @@ def run(command: str, arguments: list[str]) -> None:
     options, given = parse_with_data(p, arguments)
 
     from multimodal.cli.progress import progress
-    from multimodal.data.prepare.run import prepare
-    from multimodal.data.prepare.settings import Settings
-    from multimodal.data.prepare.tables import open_source
+    from multimodal.prepare.pipeline import prepare
+    from multimodal.prepare.settings import Settings
+    from multimodal.prepare.source import open_source
 
     data = data_settings(options.table, given)
     chosen: dict[str, Any] = {key: data[key] for key in OF_DATA if data.get(key) is not None}

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from multimodal.cli.main import parser
+from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
 WIDEST = 90  # characters of what tells of a row
@@ -38,7 +38,7 @@ def run(command: str, arguments: list[str]) -> None:
     ((modality, value),) = queries
 
     from multimodal.core.embedder import Embedder
-    from multimodal.core.pretrained import read_description
+    from multimodal.core.model_folder import read_description
     from multimodal.search.index import Index
 
     index = Index.open(options.index)

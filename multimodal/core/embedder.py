@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multimodal.core import pretrained, sources
+from multimodal.core import checkpoint_cache as sources
+from multimodal.core import model_folder as pretrained
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
+from multimodal.core.encoding import batches, windows
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.lora import LoRA, add_lora
-from multimodal.core.packing import batches, windows
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]

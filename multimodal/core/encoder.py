@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from multimodal.core.layers import let_single_rows_pass
+from multimodal.core.batch_norm import let_single_rows_pass
 
 Inputs = dict[str, Tensor]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+SHOWN = 200  # characters of a value
+
 
 class MultimodalError(Exception):
     """The user's input or environment is at fault.
@@ -38,3 +42,12 @@ def suggest(word: str, known: list[str]) -> str:
     close = get_close_matches(word, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
     return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."
+
+
+def shown(value: Any) -> str:
+    """A value in some characters, all of which can be written."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"<whole number of {value.bit_length()} bits>"  # Python refuses to write out very long ones
+    text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

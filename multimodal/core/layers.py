@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from multimodal.core.errors import UsageError
 
@@ -102,27 +100,3 @@ def matching(names: list[str], pattern: str, setting: str) -> list[str]:
         hint = f" To match it inside {inner}, write '.*({pattern})'." if inner else ""
         raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.{hint}")
     return found
-
-
-def let_single_rows_pass(encoder: nn.Module) -> None:
-    """Let a batch normalisation that sees one value a channel take the running statistics, in training too.
-
-    One value has no variance, so that torch refuses it: of one molecule in a batch, of one picture that its stages have
-    brought to one pixel. The running statistics stay as they are. To be called once the encoder is built; again is no
-    harm.
-    """
-    for module in encoder.modules():
-        if isinstance(module, _BatchNorm) and _take_running not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_take_running)
-
-
-def _take_running(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    if not norm.training or inputs[0].numel() != inputs[0].shape[1]:
-        return
-    norm.training = False
-
-    def back_to_training(norm: nn.Module, *_: Any) -> None:
-        norm.training = True
-        once.remove()
-
-    once = norm.register_forward_hook(back_to_training, always_call=True)

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from multimodal.core.errors import MultimodalError, Unreadable
-
-SHOWN = 200  # characters of a value
+from multimodal.core.errors import MultimodalError, Unreadable, shown
 
 
 @dataclass(unsafe_hash=True)  # not frozen: as a part of batches
@@ -36,15 +34,6 @@ class Reject:
         reason = error.reason if isinstance(error, Unreadable) else "unreadable"
         message = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
         return cls(row, key, column, shown(value), reason, message)
-
-
-def shown(value: Any) -> str:
-    """A value in some characters, all of which can be written."""
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return f"<whole number of {value.bit_length()} bits>"  # Python refuses to write out very long ones
-    text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 class Rejects:

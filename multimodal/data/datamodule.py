@@ -14,17 +14,18 @@ from rich.table import Table as ShownTable
 from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch
+from multimodal.core.distributed import check_same
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import default_cache
 from multimodal.core.rejects import Rejects
-from multimodal.data.features import features_of
-from multimodal.data.loading import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
-from multimodal.data.ranks import check_same
-from multimodal.data.samples import Samples, meaning_of
-from multimodal.data.sampling import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage, pairs_of
+from multimodal.data.frozen_features import features_of
+from multimodal.data.loaders import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.data.samplers import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage, pairs_of
+from multimodal.data.samples import Samples
+from multimodal.data.schema import meaning_of
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
-from multimodal.data.tables import Access, locate
+from multimodal.data.tables.open import Access, locate
 
 REJECTS = "rejects.jsonl"
 

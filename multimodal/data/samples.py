@@ -15,10 +15,11 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.columns import SHARES, Columns, dealt_numbers, names_of_classes
-from multimodal.data.files import resolve
-from multimodal.data.joined import with_joined
-from multimodal.data.tables import Access, open_table
+from multimodal.data.schema import Columns, meaning_of, names_of_classes
+from multimodal.data.splits import dealt_numbers
+from multimodal.data.tables.file_cells import resolve
+from multimodal.data.tables.joined import with_joined
+from multimodal.data.tables.open import Access, open_table
 
 
 @dataclass(frozen=True)
@@ -246,21 +247,3 @@ def _numbered(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
     known: dict[str, int] = {}
     numbers = np.fromiter((known.setdefault(str(cell), len(known)) for cell in cells), dtype=np.int64)
     return list(known), numbers
-
-
-def meaning_of(
-    columns: Mapping[str, str | Sequence[str]],
-    key: str | None,
-    group: str | None,
-    split: str | Mapping[str, float] | None,
-    split_seed: int,
-    targets: Mapping[str, str],
-    negatives: Mapping[str, str | Sequence[str]],
-) -> Columns:
-    """``Columns`` from the settings that people write."""
-
-    def several(named: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
-        return {m: (c,) if isinstance(c, str) else tuple(c) for m, c in named.items()}
-
-    shares = SHARES if split is None else split
-    return Columns(several(columns or {}), key, group, shares, split_seed, targets, several(negatives))

@@ -21,16 +21,17 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from multimodal.core.batch import Batch, MicroBatches
+from multimodal.core.distributed import together
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
-from multimodal.data.cells import raw
-from multimodal.data.columns import Columns, names_of_classes
-from multimodal.data.files import resolve
-from multimodal.data.joined import joined, parts_of
-from multimodal.data.loading import CheckedLoader, Collate
-from multimodal.data.ranks import together
-from multimodal.data.tables import Source, stream_of
+from multimodal.data.loaders import CheckedLoader, Collate
+from multimodal.data.schema import Columns, names_of_classes
+from multimodal.data.tables.cells import raw
+from multimodal.data.tables.file_cells import resolve
+from multimodal.data.tables.joined import joined, parts_of
+from multimodal.data.tables.open import stream_of
+from multimodal.data.tables.source import Source
 
 LOOKED_AT = 1_000  # rows that tell what a column holds
 FITTED_ON = 100_000  # rows at the beginning of the stream that processors learn from

@@ -16,7 +16,7 @@ from torch import Tensor
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
-from multimodal.core.pretrained import save_tensors
+from multimodal.core.model_folder import save_tensors
 from multimodal.export.towers import Tower, difference_of
 
 LIBRARY = "open_clip"

@@ -11,7 +11,8 @@ from torch import Tensor
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives.objective import Loss, Objective, attached_zero
-from multimodal.objectives.pairs import Pair, Pairs, Temperature, matched_scores
+from multimodal.objectives.pairs import Pair, Pairs, matched_scores
+from multimodal.objectives.temperature import Temperature
 from multimodal.objectives.tiles import Block, Term, logsumexps
 
 

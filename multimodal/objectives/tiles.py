@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from multimodal.objectives.sharing import ALONE, Ranks, ranks
+from multimodal.core.distributed import ALONE, Ranks, ranks
 
 TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and products wide enough to be fast
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import replace_folder
-from multimodal.search.bulk import read_manifest, read_parts
+from multimodal.search.embedding_folder import read_manifest, read_parts
 
 DESCRIPTION = "index.json"
 VECTORS = "vectors.npy"

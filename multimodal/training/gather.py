@@ -19,6 +19,7 @@ from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
 from multimodal.core.batch import Batch, MicroBatches
+from multimodal.core.distributed import _gathered_uneven
 from multimodal.core.embeddings import Embeddings
 
 
@@ -85,20 +86,6 @@ class _Sizes:
             {name: tuple(t.shape[1:]) for name, t in embeddings.targets.items()},
             embeddings.negative_of is not None,
         )
-
-
-def _gathered(tensor: Tensor) -> list[Tensor]:
-    """The tensors of all ranks, of one shape."""
-    found = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, tensor.contiguous())
-    return found
-
-
-def _gathered_uneven(tensor: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-    """The tensors of all ranks, of ``lengths`` rows."""
-    longest = max(lengths)
-    padded = torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])])
-    return [found[:length] for found, length in zip(_gathered(padded), lengths, strict=True)]
 
 
 class _ScaledGradient(torch.autograd.Function):

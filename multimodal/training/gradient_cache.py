@@ -15,19 +15,19 @@ Batch normalisation normalises within a part, in both passes alike; its running 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from multimodal.core.batch import Batch, MicroBatches, stable_number
+from multimodal.core.batch_norm import without_statistics
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.hardware import Heap
-from multimodal.training.sharding import take_part
+from multimodal.training.fsdp import take_part
+from multimodal.training.heap import Heap
 
 
 class GradientCache:
@@ -103,20 +103,3 @@ class GradientCache:
         torch.manual_seed(stable_number(f"{self._seed} {number} {modality}"))
         with self._context():
             return self._embedder.features(modality, part.inputs[modality])
-
-
-@contextmanager
-def without_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation as in training, but its running statistics stay."""
-    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    tracked = [None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone() for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum, number in zip(layers, momenta, tracked, strict=True):
-            layer.momentum = momentum
-            if layer.num_batches_tracked is not None and number is not None:
-                layer.num_batches_tracked.copy_(number)

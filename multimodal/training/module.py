@@ -11,21 +11,22 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 
 from multimodal.core.batch import Batch, MicroBatches
+from multimodal.core.batch_norm import has_batch_norm
+from multimodal.core.distributed import divided
 from multimodal.core.embedder import Embedder, Head
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.lora import LoRA
 from multimodal.objectives import InfoNCE, Objective
-from multimodal.objectives.sharing import divided
-from multimodal.training.base import OptimizerCallable, TrainingModule, planned_steps, step_seed
+from multimodal.training.activation_checkpointing import recompute_activations
 from multimodal.training.freezing import Freeze, Freezing
+from multimodal.training.fsdp import clip, is_sharded, shard, take_part
 from multimodal.training.gather import average_gradients, gather, most_parts
 from multimodal.training.gradient_cache import GradientCache
-from multimodal.training.initial import begin_with as begin
-from multimodal.training.recomputing import has_batch_norm, recompute_activations
 from multimodal.training.schedule import Schedule
-from multimodal.training.sharding import clip, is_sharded, shard, take_part
+from multimodal.training.training_module import OptimizerCallable, TrainingModule, planned_steps, step_seed
+from multimodal.training.warm_start import begin_with as begin
 
 
 class EmbedderModule(TrainingModule):

@@ -11,8 +11,8 @@ import yaml
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.registry import create
-from multimodal.data.of_run import data_of
-from multimodal.search.bulk import embed_rows
+from multimodal.data.run_data import data_of
+from multimodal.search.embed import embed_rows
 from multimodal.search.index import Index
 
 DATA = {

@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from multimodal_encoders.image.cnn import CNN
+from multimodal_encoders.text.bag_of_words import BagOfWords
 from PIL import Image
 
-from encoders.bag_of_words import BagOfWords
-from encoders.image import CNN
 from multimodal.cli.main import main
 from multimodal.core import extras
 from multimodal.core.embedder import Embedder
 from multimodal.core.registry import create, registrations
-from multimodal.data.of_run import data_of
+from multimodal.data.run_data import data_of
 from multimodal.datasets.glyphs import Glyphs
 
 Called = Callable[..., str]
@@ -57,7 +57,7 @@ def test_encoders_as_json_are_all_that_is_registered(called: Called) -> None:
     (cnn,) = [e for e in document if (e["modality"], e["name"]) == ("image", "cnn")]
     defaults = inspect.signature(CNN).parameters
     assert cnn["parameters"] == {name: parameter.default for name, parameter in defaults.items()}
-    assert cnn["class"] == "encoders.image.CNN"
+    assert cnn["class"] == "multimodal_encoders.image.cnn.CNN"
 
 
 def test_encoders_of_one_modality_are_those_alone(called: Called) -> None:
@@ -117,7 +117,7 @@ def test_an_extra_that_is_not_installed_is_told_with_its_command(
     info = tmp_path / "multimodal-0.1.0.dist-info"  # whatever metadata this checkout was installed with
     info.mkdir()
     (info / "METADATA").write_text("Name: multimodal\nVersion: 0.1.0\nRequires-Dist: rdkit; extra == 'molecules'\n")
-    point = SimpleNamespace(value="encoders", dist=PathDistribution(info))
+    point = SimpleNamespace(value="multimodal_encoders", dist=PathDistribution(info))
     monkeypatch.setattr(extras, "entry_points", lambda group: [point])
     install = "pip install 'multimodal[molecules]'"
     (entry,) = json.loads(called("encoders", "--json", "--name", "molecule"))

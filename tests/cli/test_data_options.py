@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
-from multimodal.cli.main import parser
+from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, UsageError
 
 

@@ -51,6 +51,6 @@ def test_wrong_usage_is_told(
 def test_the_formats_of_the_command_are_those_there_are() -> None:
     from typing import get_args
 
-    from multimodal.export.run import Format
+    from multimodal.export.folder import Format
 
     assert get_args(Format) == FORMATS

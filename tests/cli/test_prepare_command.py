@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from multimodal.cli.main import main
-from multimodal.data.tables import open_table
+from multimodal.data.tables.open import open_table
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file")
 TITLES = [

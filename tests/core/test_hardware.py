@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from multimodal.core import hardware
-from multimodal.core.hardware import Heap, resident
+from multimodal.training.heap import Heap, resident
 
 ALLOWED = getattr(os, "sched_getaffinity", None)  # Linux
 

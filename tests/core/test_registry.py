@@ -86,7 +86,10 @@ def test_an_encoder_needs_no_registration_to_be_found_by_its_class_path() -> Non
 
 def test_another_modality_takes_an_encoder_by_its_modality_and_name() -> None:
     encoder = registry.create("title", "text.transformer", width=8, layers=1, heads=2)
-    assert registry.names_of("title", type(encoder)) == ("text.transformer", "encoders.text.TextTransformer")
+    assert registry.names_of("title", type(encoder)) == (
+        "text.transformer",
+        "multimodal_encoders.text.transformer.TextTransformer",
+    )
     assert registry.names_of("text", type(encoder))[0] == "transformer"
     assert registry.find_saved("title", "text.transformer", "moved.Class") == "text.transformer"
     with pytest.raises(UsageError, match=r"'title', so 'transformer' is unknown\. Write text\.transformer or a class"):
@@ -97,9 +100,9 @@ def test_another_modality_takes_an_encoder_by_its_modality_and_name() -> None:
 
 def test_the_encoders_that_come_with_the_package_are_registered() -> None:
     found = {(r.modality, r.name): r.class_path for r in registry.registrations()}
-    assert found["image", "cnn"] == "encoders.image.CNN"
-    assert found["graph", "gnn"] == "encoders.graph.GNN"
-    assert found["text", "transformer"] == "encoders.text.TextTransformer"
+    assert found["image", "cnn"] == "multimodal_encoders.image.cnn.CNN"
+    assert found["graph", "gnn"] == "multimodal_encoders.graph.gnn.GNN"
+    assert found["text", "transformer"] == "multimodal_encoders.text.transformer.TextTransformer"
 
 
 def test_registrations_are_sorted_and_can_be_those_of_one_modality() -> None:
@@ -128,7 +131,11 @@ def test_a_registration_tells_what_people_ask_of_an_encoder() -> None:
         ("imag", "cnn", ["modality 'imag'", "Did you mean 'image'?"]),
         ("text", "zzz", ["Unknown text encoder 'zzz'. Known: "]),
         ("text", "no_such_package.Encoder", ["'no_such_package.Encoder'", "No module named", "class path"]),
-        ("text", "encoders.text.TextTransfomer", ["'encoders.text.TextTransfomer'", "TextTransfomer", "class path"]),
+        (
+            "text",
+            "multimodal_encoders.text.transformer.TextTransfomer",
+            ["'multimodal_encoders.text.transformer.TextTransfomer'", "TextTransfomer", "class path"],
+        ),
         ("text", "pathlib.Path", ["'pathlib.Path'", "not a subclass of multimodal.Encoder"]),
         ("text", "os.system", ["'os.system'", "not a subclass of multimodal.Encoder"]),
         ("text", ".Encoder", ["'.Encoder'", "class path"]),

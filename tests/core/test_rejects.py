@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from multimodal.core.errors import MultimodalError, Unreadable
-from multimodal.core.rejects import SHOWN, Reject, Rejects
+from multimodal.core.errors import SHOWN, MultimodalError, Unreadable
+from multimodal.core.rejects import Reject, Rejects
 
 
 def reject(row: int, column: str = "photo", reason: str = "missing file") -> Reject:

@@ -20,9 +20,10 @@ from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.rejects import Rejects
 from multimodal.data.datamodule import DataModule
-from multimodal.data.samples import Samples, meaning_of
+from multimodal.data.samples import Samples
+from multimodal.data.schema import meaning_of
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
-from multimodal.data.tables import locate
+from multimodal.data.tables.open import locate
 
 
 class Numbers(Processor):

@@ -10,17 +10,17 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from multimodal_encoders.open_clip.towers import OpenClipImages, OpenClipTexts
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from encoders.open_clip import OpenClipImages, OpenClipTexts
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
 from multimodal.core.lora import LoRA
-from multimodal.export.run import export
+from multimodal.export.folder import export
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,

@@ -16,7 +16,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.lora import LoRA
-from multimodal.export.run import export
+from multimodal.export.folder import export
 
 RNG = np.random.default_rng(0)
 TEXTS = ["fox", "a quick brown fox", "LAZY dogs, 17 of them", "jump!", "over the fence and far away again"]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.pairs import PairParameter, Pairs, Temperature, common, matched_scores
+from multimodal.objectives.pairs import Pairs, common, matched_scores
+from multimodal.objectives.temperature import PairParameter, Temperature
 from multimodal.objectives.tiles import Block
 
 

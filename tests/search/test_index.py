@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.search.bulk import MANIFEST, Manifest
+from multimodal.search.embedding_folder import MANIFEST, Manifest
 from multimodal.search.index import Hit, Index
 
 DIM = 3

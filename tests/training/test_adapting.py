@@ -16,12 +16,12 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.lora import LoRA
-from multimodal.training.averaging import AveragedWeights
-from multimodal.training.callbacks import Summary
+from multimodal.training.activation_checkpointing import recompute_activations
+from multimodal.training.callbacks.averaging import AveragedWeights
+from multimodal.training.callbacks.summary import Summary
 from multimodal.training.freezing import Freezing
 from multimodal.training.module import EmbedderModule
 from multimodal.training.parameter_groups import parameter_groups, set_rates
-from multimodal.training.recomputing import recompute_activations
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # Lightning's word on what is frozen
 

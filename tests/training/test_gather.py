@@ -18,10 +18,10 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
 from multimodal.core.batch import Batch, MicroBatches, Sample
+from multimodal.core.distributed import divided
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.objectives import InfoNCE, Matryoshka, Objective, Sigmoid, Sum, VICReg, tiles
-from multimodal.objectives.sharing import divided
 from multimodal.objectives.tiles import Block
 from multimodal.training.gather import average_gradients, gather
 from multimodal.training.gradient_cache import GradientCache

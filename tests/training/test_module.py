@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
-from multimodal.evaluation.monitor import RetrievalMonitor
+from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.objectives import Classification, InfoNCE, Loss, Objective
-from multimodal.training.base import planned_steps, step_seed
-from multimodal.training.callbacks import Throughput
+from multimodal.training.callbacks.progress import Progress
+from multimodal.training.callbacks.throughput import Throughput
 from multimodal.training.module import EmbedderModule
-from multimodal.training.progress import Progress
+from multimodal.training.training_module import planned_steps, step_seed
 
 
 class VectorProcessor(Processor):

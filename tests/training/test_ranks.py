@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from multimodal_encoders.text.transformer import TextTransformer
 from torch.multiprocessing.spawn import start_processes
 
-from encoders.text import TextTransformer
 from multimodal import Embedder
 from multimodal.cli.main import main
-from multimodal.data.sampling import EpochSampler
+from multimodal.data.samplers import EpochSampler
 from multimodal.data.stream import Stream
 
 STEPS = 4
@@ -39,7 +39,7 @@ def config(tmp_path: Path) -> Path:
     ]
     (tmp_path / "things.jsonl").write_text("".join(json.dumps(t) + "\n" for t in things))
     settings = {"width": 16, "layers": 1, "heads": 2, "vocab_size": 100, "drop": 0.0}
-    encoder = {"class_path": "encoders.text.TextTransformer", "init_args": settings}
+    encoder = {"class_path": "multimodal_encoders.text.transformer.TextTransformer", "init_args": settings}
     columns = {m: m for m in ("name", "words", "code")}
     made = {
         "data": {"table": str(tmp_path / "things.jsonl"), "columns": columns, "split": "split", "batch_size": 9},

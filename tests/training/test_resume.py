@@ -15,7 +15,7 @@ import yaml
 from multimodal.cli.main import main
 from multimodal.core.embedder import Embedder
 from multimodal.core.lora import LoRA
-from multimodal.training.callbacks import Throughput
+from multimodal.training.callbacks.throughput import Throughput
 
 STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5  # as the small configuration has them
 
@@ -112,7 +112,7 @@ def streamed_config(tmp_path: Path) -> Path:
     ]
     for number in range(3):
         (tmp_path / f"shard-{number}.jsonl").write_text("".join(json.dumps(t) + "\n" for t in things[number::3]))
-    encoder = {"class_path": "encoders.text.TextTransformer"}
+    encoder = {"class_path": "multimodal_encoders.text.transformer.TextTransformer"}
     encoder["init_args"] = {"width": 16, "layers": 1, "heads": 2, "vocab_size": 100, "drop": 0.1}  # pyright: ignore
     config = {
         "data": {
@@ -175,7 +175,7 @@ def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
     small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from encoders.timm import Timm
+    from multimodal_encoders.image.timm import Timm
 
     monkeypatch.setattr("multimodal.data.datamodule.default_cache", lambda: tmp_path / "cache")
     seen: list[int] = []

@@ -103,7 +103,10 @@ def test_a_configuration_trains_one_text_encoder_for_titles_and_bodies(
         table.writerow(["title", "body", "split"])
         table.writerows([word, f"this is a {word}", "train"] for word in words)
         table.writerows([word, f"there was one {word}", "validation"] for word in words)
-    text = {"class_path": "encoders.text.TextTransformer", "init_args": {"width": 16, "layers": 1, "heads": 2}}
+    text = {
+        "class_path": "multimodal_encoders.text.transformer.TextTransformer",
+        "init_args": {"width": 16, "layers": 1, "heads": 2},
+    }
     config = {
         "run": str(tmp_path / "run"),
         "data": {

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from multimodal_encoders.text.bag_of_words import BagOfWords
+from multimodal_encoders.vectors.precomputed import Precomputed
 from torch.utils.data import DataLoader
 
-from encoders.bag_of_words import BagOfWords
-from encoders.precomputed import Precomputed
 from multimodal.cli.main import main
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.embedder import Embedder

@@ -1,0 +1,288 @@
+"""Pretrained encoders of sound from Hugging Face."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import UsageError
+from multimodal.core.registry import register
+from multimodal.media.audio import library as sound_library
+from multimodal.media.audio import read_recording, resampled
+from multimodal_encoders.audio.spectrogram import SpectrogramProcessor
+from multimodal_encoders.hub.huggingface import Source, changed, config_of, described, library, model_of, without_idle
+
+Pooling = Literal["own", "mean", "max"]
+LONGEST = 30.0  # seconds, of models that take clips of any length
+EXTRACTOR = "preprocessor_config.json"
+MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")  # what pads a clip changes nothing of it
+TOWERS = {"clap": "audio_config"}  # models of two modalities, and where their config holds that of sound
+
+
+class FeatureProcessor(Processor):
+    """Recordings -> what a pretrained model's own feature extractor makes of them: the wave, or a log-mel spectrogram.
+
+    Raw values: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone, at the
+    rate of the model. Channels are averaged, the rate is changed by soxr, and what comes after ``max_seconds`` is cut.
+
+    Args:
+        extractor: of transformers.
+        max_seconds: longer recordings are cut.
+        shortest: samples; shorter waves are filled up with silence.
+    """
+
+    reads_files = True
+
+    def __init__(self, extractor: Any, max_seconds: float, shortest: int) -> None:
+        self._extractor, self.max_seconds, self.shortest = extractor, max_seconds, shortest
+        self.rate = int(extractor.sampling_rate)
+
+    def __call__(self, value: Any) -> tuple[Tensor, int]:
+        """The extractor's values float32, the wave ``(n,)`` or a spectrogram of a fixed size, and how much of it is sound."""
+        wave = resampled(*read_recording(value, self.rate, self.max_seconds), self.rate)[: self._most()]
+        if len(wave) < self.shortest:
+            wave = np.pad(wave, (0, self.shortest - len(wave)))
+        made = self._extractor(wave, sampling_rate=self.rate, return_attention_mask=True, return_tensors="np")
+        values = np.asarray(made[self._extractor.model_input_names[0]][0], dtype=np.float32)
+        heard = int(made["attention_mask"][0].sum()) if "attention_mask" in made else len(values)
+        return torch.from_numpy(values), heard
+
+    def _most(self) -> int:
+        return math.ceil(self.max_seconds * self.rate)
+
+    def cost(self, item: tuple[Tensor, int]) -> float:
+        """In seconds."""
+        values, _ = item
+        return len(values) / self.rate if values.ndim == 1 else self.max_seconds
+
+    def collate(self, items: Sequence[tuple[Tensor, int]]) -> Inputs:
+        """``values``: ``(n, longest)`` float32, 0 after the end, or of a fixed size; ``lengths``: ``(n,)`` int64."""
+        return {
+            "values": nn.utils.rnn.pad_sequence([values for values, _ in items], batch_first=True),
+            "lengths": torch.tensor([length for _, length in items]),
+        }
+
+    def examples(self) -> list[Any]:
+        rng = np.random.default_rng(0)
+        return [rng.normal(size=round(seconds * self.rate)) for seconds in (0.5, 0.8)]
+
+    def linear_features(self) -> Any:
+        return SpectrogramProcessor(self.rate, 40, 0.025, 0.010, self.max_seconds).linear_features()
+
+
+@register("audio", "huggingface", extra="huggingface-audio")
+class HuggingFaceAudio(Encoder):
+    """A pretrained encoder of sound of Hugging Face, with its own feature extractor.
+
+    Of the wave: wav2vec2, HuBERT, WavLM, data2vec, UniSpeech. Of a log-mel spectrogram: the encoder of Whisper, the audio
+    spectrogram transformer (AST), the audio tower of CLAP. The features of a clip do not depend on the others of its
+    batch. Where padding would change them, as where the first layer has a group norm (wav2vec2-base, hubert-base) or in
+    data2vec, clips of different lengths run one length after another: that is slower, and cannot be exported.
+
+    Args:
+        weights: a published name or a folder; null: random weights.
+        pooling: "own" is what the model pools itself, of AST and, projected, of CLAP, and the mean of the others; "mean" and
+            "max" are over the last layer's frames that hold sound.
+        max_seconds: longer recordings are cut; null: at what the model takes, or at 30 s if it takes any length.
+        config: entries of the model's config to change; without weights a published name or a folder to take the
+            architecture and the feature extractor from.
+        preprocess: the feature extractor's settings; null: the model's own.
+    """
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        pooling: Pooling = "own",
+        max_seconds: float | None = None,
+        config: str | dict[str, Any] | None = None,
+        preprocess: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        library()
+        for name in ("soundfile", "soxr"):
+            sound_library(name)
+        if pooling not in get_args(Pooling):
+            raise UsageError(f"HuggingFaceAudio: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+        if max_seconds is not None and max_seconds <= 0:
+            raise UsageError(f"HuggingFaceAudio: max_seconds {max_seconds} must be positive.")
+        self.pooling = pooling
+        made = _audio_model(weights, config, preprocess)
+        self.model, self.kind = made.model, made.kind
+        own = getattr(made.extractor, "chunk_length", None) or getattr(made.extractor, "max_length_s", None) or LONGEST
+        longest = min(max_seconds or own, own if self.kind.fixed else math.inf)
+        self.processor = FeatureProcessor(made.extractor, float(longest), _shortest(self.model.config))
+        self.settings |= {
+            "weights": None,
+            "config": made.config,
+            "preprocess": made.preprocess,
+            "max_seconds": float(longest),
+        }
+        self.width = self._width()
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """What ``FeatureProcessor.collate`` makes -> ``(n, width)``."""
+        return self.kind.features(self.model, values, lengths, self.pooling)
+
+    def _width(self) -> int:
+        inputs = self.processor.collate([self.processor(self.processor.examples()[0])])
+        self.model.eval()
+        with torch.no_grad():
+            return self(**inputs).shape[-1]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How models of a kind are called: ``features(model, values, lengths, pooling)``, and whether clips have a fixed size."""
+
+    features: Callable[..., Tensor]
+    fixed: bool
+
+
+def _pooled(frames: Tensor, counts: Tensor, pooling: str) -> Tensor:
+    """``frames`` ``(n, t, width)``, of which ``counts`` ``(n,)`` hold sound -> ``(n, width)``."""
+    mask = (torch.arange(frames.shape[1], device=frames.device) < counts[:, None])[..., None]
+    if pooling == "max":
+        return frames.masked_fill(~mask, -torch.inf).amax(dim=1)
+    return (frames * mask).sum(dim=1) / counts[:, None]
+
+
+def _of_waves(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+    mask = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+    frames = model(input_values=values, attention_mask=mask.long()).last_hidden_state
+    return _pooled(frames, model._get_feat_extract_output_lengths(lengths), pooling)
+
+
+def _of_waves_by_length(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+    """Only clips of one length go together: a group norm is over a clip's whole length, with what pads it."""
+    if torch.compiler.is_exporting():
+        raise UsageError("its clips run one length after another, as padding would change them")
+    parts, places = [], []
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        frames = model(input_values=values[rows, :length]).last_hidden_state
+        parts.append(frames.amax(dim=1) if pooling == "max" else frames.mean(dim=1))
+        places.append(rows)
+    return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def _of_whisper(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+    frames = model(input_features=values).last_hidden_state  # half as many as the spectrogram's
+    return _pooled(frames, (lengths + 1) // 2, pooling)
+
+
+def _of_spectrograms(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+    made = model(input_values=values)
+    return made.pooler_output if pooling == "own" else _over_all(made.last_hidden_state, pooling)
+
+
+def _of_clap(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+    # clips are cut at what the model takes; the flag is for the fusion of parts of longer ones
+    longer = torch.zeros(values.shape[0], 1, dtype=torch.bool, device=values.device)
+    made = model(input_features=values, is_longer=longer)
+    if pooling == "own":
+        return made.audio_embeds
+    return _over_all(made.last_hidden_state.flatten(2).transpose(1, 2), pooling)
+
+
+def _over_all(frames: Tensor, pooling: str) -> Tensor:
+    return frames.amax(dim=1) if pooling == "max" else frames.mean(dim=1)
+
+
+KINDS = {
+    "whisper": Kind(_of_whisper, fixed=True),
+    "audio-spectrogram-transformer": Kind(_of_spectrograms, fixed=True),
+    "clap_audio_model": Kind(_of_clap, fixed=True),
+}
+
+
+@dataclass(frozen=True)
+class AudioModel:
+    """A model of transformers, how it is called, its feature extractor, and the settings of both."""
+
+    model: nn.Module
+    kind: Kind
+    extractor: Any
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+
+
+def _audio_model(
+    weights: str | None, config: str | dict[str, Any] | None, preprocess: dict[str, Any] | None
+) -> AudioModel:
+    transformers = library()
+    changes = config if isinstance(config, dict) else None
+    named = weights or (config if isinstance(config, str) else None)
+    if weights is not None and isinstance(config, str):
+        raise UsageError(f"config {config!r} names a second model beside weights {weights!r}; give entries to change.")
+    if named is None and (changes is None or preprocess is None):
+        raise UsageError(
+            "an audio encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
+        )
+    if named is None:
+        found = config_of(changes or {})
+        model = model_of(_auto(found), found, _encoder_of)
+        return AudioModel(model, _kind(model), _extractor_of(preprocess or {}), changes or {}, preprocess or {})
+    source = Source.of(named, "weights" if weights else "config")
+    found = source.config()
+    found = changed(getattr(found, TOWERS.get(found.model_type, ""), found), changes or {})
+    for name, of in (("layerdrop", "layerdrop"), ("apply_spec_augment", "mask_time_prob")):
+        if hasattr(found, of) and name not in (changes or {}):  # both leave parameters without a gradient, now and then
+            setattr(found, name, 0.0 if name == "layerdrop" else False)
+    model = source.model(_auto(found), found, _encoder_of) if weights else model_of(_auto(found), found, _encoder_of)
+    if preprocess is None:
+        extractor = source.load("feature extractor", EXTRACTOR, transformers.AutoFeatureExtractor.from_pretrained)
+        preprocess = json.loads(extractor.to_json_string())
+    return AudioModel(model, _kind(model), _extractor_of(preprocess or {}), described(found), preprocess or {})
+
+
+def _auto(config: Any) -> Any:
+    transformers = library()
+    return (
+        transformers.ClapAudioModelWithProjection if config.model_type == "clap_audio_model" else transformers.AutoModel
+    )
+
+
+def _encoder_of(model: Any) -> nn.Module:
+    whole = model.config.is_encoder_decoder and hasattr(model, "decoder")
+    return without_idle(model.get_encoder() if whole else model)
+
+
+def _kind(model: Any) -> Kind:
+    config = model.config
+    if config.model_type in KINDS:
+        return KINDS[config.model_type]
+    if not hasattr(model, "_get_feat_extract_output_lengths"):
+        raise UsageError(
+            f"{type(model).__name__} is no encoder of sound that is known: take one of the wave as wav2vec2, HuBERT or WavLM,"
+            f" or {', '.join(KINDS)}."
+        )
+    masked = config.model_type in MASKED and config.feat_extract_norm != "group"
+    return Kind(_of_waves if masked else _of_waves_by_length, fixed=False)
+
+
+def _shortest(config: Any) -> int:
+    """The samples that the convolutions of a model of the wave make one frame of."""
+    samples = 1
+    layers = zip(getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ()), strict=True)
+    for kernel, stride in reversed(list(layers)):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
+def _extractor_of(settings: dict[str, Any]) -> Any:
+    transformers = library()
+    cls = getattr(transformers, str(settings.get("feature_extractor_type")), None)
+    if not (isinstance(cls, type) and issubclass(cls, transformers.SequenceFeatureExtractor)):
+        raise UsageError(
+            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is no extractor of sound; give the"
+            f" contents of a {EXTRACTOR}."
+        )
+    return cls.from_dict(settings)

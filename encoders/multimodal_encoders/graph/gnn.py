@@ -1,0 +1,153 @@
+"""Encoders of graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.registry import register
+from multimodal_encoders.graph.graph_files import of_node_link, read_graph
+from multimodal_encoders.graph.message_passing import Conv, GraphNetwork, Pooling
+from multimodal_encoders.graph.structure import StructureProcessor
+
+
+class GraphProcessor(Processor):
+    """Graphs with numeric features -> one disjoint union.
+
+    Raw values: a PyG ``Data``, a mapping, or the path or the bytes of a file. A mapping, and a JSON file, hold ``x`` (node
+    features), ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them), or are networkx's
+    node-link form. A file whose name ends in ``.graphml``, and bytes that begin with ``<``, are GraphML. Of these two
+    forms the features of a node are its attribute ``x`` (a list, in GraphML one like ``"[1, 2]"``), or else its numeric
+    attributes in the alphabetical order of their names; those of an edge ``edge_attr`` or its numeric attributes.
+    Undirected edges count in both directions.
+
+    Args:
+        node_features: columns of ``x``.
+        edge_features: columns of ``edge_attr``; 0: edges have none.
+    """
+
+    reads_files = True
+
+    def __init__(self, node_features: int, edge_features: int) -> None:
+        self.node_features, self.edge_features = node_features, edge_features
+
+    def __call__(self, value: Any) -> dict[str, Tensor]:
+        if isinstance(value, str | Path | bytes):
+            value = read_graph(value if isinstance(value, bytes) else Path(value))
+        if isinstance(value, Mapping) and "nodes" in value and "x" not in value:
+            value = of_node_link(value, with_edges=self.edge_features > 0)
+        x = _tensor(value, "x", torch.float32)
+        edge_index = _tensor(value, "edge_index", torch.int64)
+        if x.ndim != 2 or x.shape[1] != self.node_features or not len(x):
+            raise _malformed(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
+        if edge_index.numel() == 0:
+            edge_index = edge_index.reshape(2, 0)
+        if edge_index.ndim != 2 or len(edge_index) != 2:
+            raise _malformed(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
+        if edge_index.numel() and not (int(edge_index.min()) >= 0 and int(edge_index.max()) < len(x)):
+            raise _malformed(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
+        item = {"x": x, "edge_index": edge_index}
+        if self.edge_features:
+            wanted = (edge_index.shape[1], self.edge_features)
+            edge_attr = _tensor(value, "edge_attr", torch.float32)
+            if tuple(edge_attr.shape) != wanted and (edge_attr.numel() or wanted[0]):
+                raise _malformed(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
+            item["edge_attr"] = edge_attr.reshape(wanted)
+        return item
+
+    def examples(self) -> list[Any]:
+        rng = np.random.default_rng(0)
+        return [
+            {
+                "x": rng.normal(size=(nodes, self.node_features)),
+                "edge_index": rng.integers(0, nodes, (2, 2 * nodes + 1)),
+                "edge_attr": rng.normal(size=(2 * nodes + 1, self.edge_features)),
+            }
+            for nodes in (4, 7)
+        ]
+
+    def collate(self, items: Sequence[dict[str, Tensor]]) -> Inputs:
+        """``x`` ``(nodes, node_features)``, ``edge_index`` ``(2, edges)``, ``sizes`` ``(n,)``, perhaps ``edge_attr``."""
+        sizes = torch.tensor([len(item["x"]) for item in items])
+        edges = torch.tensor([item["edge_index"].shape[1] for item in items])
+        offsets = torch.repeat_interleave(sizes.cumsum(0) - sizes, edges)
+        inputs = {
+            "x": torch.cat([item["x"] for item in items]),
+            "edge_index": torch.cat([item["edge_index"] for item in items], dim=1) + offsets,
+            "sizes": sizes,
+        }
+        if self.edge_features:
+            inputs["edge_attr"] = torch.cat([item["edge_attr"] for item in items])
+        return inputs
+
+
+def _malformed(message: str) -> Unreadable:
+    return Unreadable("malformed graph", message)
+
+
+def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
+    values = graph.get(name) if isinstance(graph, Mapping) else getattr(graph, name, None)
+    if values is None:
+        raise _malformed(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
+    try:
+        given = torch.as_tensor(values)
+        tensor = given.to(dtype)
+        if given.is_complex():
+            raise TypeError("complex numbers")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise _malformed(f"the graph's {name} is no array of numbers: {error}.") from error
+    if not bool(given.isfinite().all() and tensor.isfinite().all()):
+        raise _malformed(f"the graph's {name} holds NaN or infinite values, or some too large.")
+    if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):
+        raise _malformed(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
+    return tensor
+
+
+@register("graph", "gnn")
+class GNN(GraphNetwork):
+    """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
+
+    Args:
+        conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "gcn"
+            (Kipf and Welling 2017), "sage" (Hamilton et al. 2017) or "pna" (Corso et al. 2020), which learns the degrees of
+            the training graphs. gat and pna use edge features if there are any.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the nodes become one vector.
+        node_features: columns of the graph's ``x``.
+        edge_features: columns of its ``edge_attr``; 0: none. Only gine, gat and pna see them.
+        width: width of the nodes and of the features.
+        layers: number of message-passing layers.
+        drop: dropout after each.
+    """
+
+    def __init__(
+        self,
+        conv: Conv = "gine",
+        pooling: Pooling = "attention",
+        node_features: int = 4,
+        edge_features: int = 3,
+        width: int = 256,
+        layers: int = 4,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if conv not in get_args(Conv):
+            raise UsageError(f"GNN: conv {conv!r} is none of {', '.join(get_args(Conv))}.")
+        if conv == "gine" and edge_features < 1:
+            raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
+        self.width = width
+        uses_edges = conv in ("gine", "gat", "pna") and edge_features > 0
+        graphs = GraphProcessor(node_features, edge_features if uses_edges else 0)
+        self.processor = StructureProcessor(graphs, degrees=True) if conv == "pna" else graphs
+        self.nodes = nn.Sequential(nn.Linear(node_features, width), nn.GELU(), nn.Linear(width, width))
+        self._set_layers(conv, pooling, width, layers, drop, edge_features if uses_edges else None)
+
+    def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
+        """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
+        return self._readout(self.nodes(x), edge_index, sizes, edge_attr)

@@ -1,0 +1,1 @@
+"""Published weights, from a hub or from local files."""

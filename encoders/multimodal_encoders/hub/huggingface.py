@@ -1,0 +1,258 @@
+"""What the encoders of Hugging Face share: models of the library transformers from a published name, a folder or a config.
+
+1. A *source* is a published name, kept by Hugging Face's own cache, or a folder of the library's files.
+2. A model that was loaded is described by its config as JSON values, and rebuilt from them without its source.
+3. Code that comes with a model is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal_encoders.hub.weights import NAMED, unavailable
+
+ADAPTER = "adapter_config.json"
+NUMBER = re.compile(r"\.\d+\.")  # of a layer, in a name of a weight
+PUBLISHED = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
+OTHER_PROGRAMS = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
+NOT_OF_THE_MODEL = (  # in a config: where it comes from, and what is said of heads that the encoder lacks
+    "_name_or_path", "architectures", "auto_map", "transformers_version", "id2label", "label2id", "problem_type",
+)  # fmt: skip
+
+
+def library(name: str = "transformers") -> Any:
+    """The library, or a ``UsageError`` that says how to install it."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"Models of Hugging Face need the library {name} ({error}): pip install 'multimodal[huggingface]'."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from.
+
+    Args:
+        folder: holds its files.
+        setting: what the user named it by, for error texts.
+        subfolder: of the folder, where this part of it lies.
+    """
+
+    folder: Path
+    setting: str
+    subfolder: str = ""
+
+    @classmethod
+    def of(cls, name: str, setting: str, subfolder: str = "") -> Source:
+        """Of a folder or a published name: that is downloaded into Hugging Face's cache, unless it is there.
+
+        Raises:
+            UsageError: the name is neither a folder nor can be a published name.
+            MultimodalError: the model is not in the cache and cannot be downloaded.
+        """
+        if Path(name).is_file():
+            raise UsageError(f"{setting}: {name} is a file; name the folder that holds it with config.json beside it.")
+        if not Path(name).is_dir() and not PUBLISHED.fullmatch(name):
+            raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
+        source = cls(Path(name) if Path(name).is_dir() else _fetched(name, setting), setting, subfolder)
+        if source.file(ADAPTER) is not None:  # transformers would put it into the model, with all weights frozen
+            raise MultimodalError(
+                f"{setting}: {source.shown} holds an adapter of peft ({ADAPTER}); make it part of the model"
+                " (AutoPeftModel.from_pretrained(...).merge_and_unload().save_pretrained(FOLDER), and the tokenizer) and name"
+                " that folder, or take it away."
+            )
+        return source
+
+    @property
+    def shown(self) -> str:
+        return str(self.folder / self.subfolder)
+
+    def load(self, what: str, files: str, loader: Callable[..., Any], **settings: Any) -> Any:
+        """What a loader of the library (``AutoModel.from_pretrained``) makes of the source.
+
+        Args:
+            what: "config", "weights", "tokenizer", for error texts.
+            files: where they usually are, likewise.
+
+        Raises:
+            MultimodalError: they are not there, damaged, or need code that comes with the model.
+        """
+        if self.subfolder:
+            settings["subfolder"] = self.subfolder
+        try:
+            with quiet():
+                return loader(str(self.folder), local_files_only=True, trust_remote_code=False, **settings)
+        except Exception as error:  # the library raises whatever its files make it raise
+            raise self.error(what, files, error) from error
+
+    def error(self, what: str, files: str, error: Exception) -> MultimodalError:
+        if "trust_remote_code" in str(error):
+            return MultimodalError(f"{self.setting}: {self.shown} is a model with code of its own, which is not run.")
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        if "weights_only" in str(error):  # torch advises to read it all the same
+            first = "they hold Python objects, which could run anything, or are damaged"
+        if "ignore_mismatched_sizes" in str(error):  # the report that the library points to is not shown
+            first = "some are of another shape than the config says"
+        return MultimodalError(
+            f"{self.setting}: the {what} in the folder {self.shown} cannot be read ({first}); they are expected in {files}."
+        )
+
+    def file(self, name: str) -> Path | None:
+        """The path of one file; None if there is none such."""
+        path = self.folder / self.subfolder / name
+        return path if path.is_file() else None
+
+    def json(self, name: str, default: Any = None) -> Any:
+        """The contents of a JSON file; ``default``, if given, where there is none."""
+        path = self.file(name)
+        if path is None and default is not None:
+            return default
+        try:
+            if path is None:
+                raise FileNotFoundError(f"there is no {name}")
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise self.error("settings", name, error) from error
+
+    def config(self) -> Any:
+        """The model's config."""
+        return self.load("config", "config.json", library().AutoConfig.from_pretrained)
+
+    def model(self, auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
+        """A model in float32 with its weights.
+
+        Args:
+            auto: the class, such as ``AutoModel``.
+            config: of this source.
+            keep: takes of it what the encoder consists of.
+
+        Raises:
+            MultimodalError: weights are lacking or damaged.
+        """
+        files = "model.safetensors"
+        model, found = self.load(
+            "weights",
+            files,
+            auto.from_pretrained,
+            config=_prepared(config),
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
+        kept = keep(model)
+        taken = {names[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values() if id(tensor) in names}
+        own = f"{model.base_model_prefix}."
+        faults = {
+            "are lacking": {n for n in taken & set(found["missing_keys"]) if not n.endswith("num_batches_tracked")},
+            "are of layers that the config does not have": _of_more_layers(
+                {name.removeprefix(own) for name in found["unexpected_keys"]},
+                {name.removeprefix(own) for name in taken},
+            ),
+        }
+        for fault, wrong in faults.items():
+            if wrong:
+                shown = ", ".join(sorted(wrong)[:NAMED]) + (", ..." if len(wrong) > NAMED else "")
+                raise self.error("weights", files, ValueError(f"{len(wrong)} {fault}: {shown}"))
+        return kept.eval()
+
+
+def _of_more_layers(left: set[str], taken: set[str]) -> set[str]:
+    """Names of weights that are like those that were taken but for the number of the layer."""
+    kinds = {NUMBER.sub(".#.", name) for name in taken}
+    return {name for name in left if NUMBER.search(name) and NUMBER.sub(".#.", name) in kinds}
+
+
+def _fetched(name: str, setting: str) -> Path:
+    """The folder of a published model in Hugging Face's cache."""
+    fetch = library("huggingface_hub").snapshot_download
+    try:
+        folder = Path(fetch(name, ignore_patterns=[*OTHER_PROGRAMS, "pytorch_model*.bin"]))
+        if not any(folder.glob("*.safetensors")):  # of a model of early days
+            folder = Path(fetch(name, ignore_patterns=[*OTHER_PROGRAMS]))
+        return folder
+    except Exception as error:  # of the network, the hub or the disk
+        raise unavailable(
+            f"the files of {name} (no folder of that name is here)",
+            error,
+            f"Put those of https://huggingface.co/{name}/tree/main (config.json, model.safetensors and the .json and .txt"
+            f" files) into a folder such as {Path.cwd() / name.rpartition('/')[2]}, and set {setting} to it.",
+        ) from error
+
+
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A config with some entries changed; a ``UsageError`` if it has no such entry."""
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            known = [key for key in config.to_dict() if not key.startswith("_")]
+            raise UsageError(f"config: a {config.model_type} has no entry {name!r}.{suggest(name, known)}")
+        setattr(config, name, value)
+    return config
+
+
+def described(config: Any) -> dict[str, Any]:
+    """A config as JSON values, without what is not the model's; ``model_of`` builds the model again."""
+    values = json.loads(config.to_json_string(use_diff=False))
+    return {name: value for name, value in values.items() if name not in NOT_OF_THE_MODEL} | {"dtype": "float32"}
+
+
+def config_of(values: Mapping[str, Any]) -> Any:
+    """The config that ``described`` wrote; a ``UsageError`` where it is none."""
+    try:
+        return library().AutoConfig.for_model(**values)
+    except Exception as error:  # each model's config checks its values in its own way
+        first = str(error).strip().partition("\n")[0]
+        raise UsageError(f"config: {first}; give the entries of a config.json, with its model_type.") from error
+
+
+def model_of(auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
+    """A model in float32 with random weights."""
+    with quiet():
+        make = auto._from_config if issubclass(auto, library().PreTrainedModel) else auto.from_config
+        return keep(make(_prepared(config), dtype=torch.float32))
+
+
+def without_idle(model: Any) -> Any:
+    """A model without parts of other tasks: parameters that take no part upset distributed training and averaging."""
+    idle = ["pooler", "mask_emb"]  # of classification; of XLNet's pretraining
+    if not getattr(model.config, "apply_spec_augment", False):
+        idle.append("masked_spec_embed")  # of wav2vec2's
+    for name in idle:
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
+    return model
+
+
+def _prepared(config: Any) -> Any:
+    if hasattr(config, "use_cache"):
+        config.use_cache = False  # of a decoder, for the next token
+    config._attn_implementation = None  # the best that every machine has: scaled dot product, where the model can
+    return config
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither progress bars nor reports of heads that are left out; what matters is checked and raised."""
+    logging = library("transformers.utils.logging")
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

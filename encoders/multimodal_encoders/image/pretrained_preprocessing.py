@@ -1,0 +1,96 @@
+"""Pictures for pretrained encoders: fitted as the weights' own library does it, normalised beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Inputs, Processor
+from multimodal.media.image import check_background, read_picture
+from multimodal_encoders.image.augment import Variants
+from multimodal_encoders.image.cnn import thumbnails
+
+THINNEST = 100  # edges of a picture differ by at most this factor; of a longer one the middle is taken
+
+Fit = Callable[[Image.Image], Image.Image]
+
+
+class PretrainedPictures(Processor):
+    """Pictures of any size -> uint8 tensors, resized and cropped as the library of the weights does it.
+
+    Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
+    A picture is turned upright (EXIF), laid on a ground and made RGB before; the libraries do neither of the first two, and
+    convert colours after resizing.
+
+    Args:
+        encoder: the encoder's name, for error texts.
+        preprocess: the library's own description of what ``fit`` does.
+        fit: an RGB picture -> one of ``size``.
+        size: ``(height, width)``, in pixels.
+        background: colour of the ground, by a name or as ``#rrggbb``.
+        augment: for training, transforms of ``torchvision.transforms.v2``, see ``Variants``.
+    """
+
+    reads_files = True
+
+    def __init__(
+        self,
+        encoder: str,
+        preprocess: Mapping[str, Any],
+        fit: Fit,
+        size: tuple[int, int],
+        background: str = "white",
+        augment: Sequence[Mapping[str, Mapping[str, Any]]] = (),
+    ) -> None:
+        check_background(encoder, background)
+        self.preprocess, self.size, self.background = dict(preprocess), size, background
+        self._fit = fit
+        self._variants = Variants(encoder, augment, (*size, 3))
+
+    def __call__(self, value: Any) -> Tensor:
+        picture = read_picture(value, "RGB", None, self.background)
+        return torch.from_numpy(np.array(self._fit(_not_too_thin(picture))))
+
+    def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
+        return self._variants(item, rng)
+
+    def examples(self) -> list[Any]:
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, 256, size, dtype=np.uint8) for size in ((24, 32, 3), (40, 30), (9, 64, 3))]
+
+    def linear_features(self) -> Any:
+        """The pixels of a thumbnail in [0, 1], ``(n, 3 * 16 * 16)``."""
+        return thumbnails(3, self.background)
+
+    def collate(self, items: Sequence[Tensor]) -> Inputs:
+        """``pixels``: ``(n, 3, height, width)`` uint8, channels last in memory."""
+        return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
+
+
+def _not_too_thin(picture: Image.Image) -> Image.Image:
+    """Resized by its shorter edge, a line of a thousand pixels would need gigabytes."""
+    width, height = (min(edge, THINNEST * min(picture.size)) for edge in picture.size)
+    if (width, height) == picture.size:
+        return picture
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+class Normalised(nn.Module):
+    """``(n, 3, h, w)`` uint8 -> ``(pixels / 255 - mean) / std``, computed in float32."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        scaled = pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        return scaled.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,1 @@
+"""Encoders of molecules, all that needs RDKit."""

@@ -1,0 +1,86 @@
+"""Encoders of drawings of molecules, made from their SMILES strings."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.registry import register
+from multimodal_encoders.image.cnn import CNN
+from multimodal_encoders.molecule.smiles import morgan_counts, need_rdkit, parse
+
+
+class DrawingProcessor(Processor):
+    """SMILES -> RDKit's drawing of the molecule -> what another processor makes of pictures.
+
+    Raw values: SMILES strings.
+
+    Args:
+        pictures: the processor of the drawings.
+        size: edge of a drawing, in pixels.
+    """
+
+    def __init__(self, pictures: Processor, size: int) -> None:
+        self.pictures, self.size = pictures, size
+
+    def __call__(self, value: Any) -> Any:
+        return self.pictures(draw(value, self.size))
+
+    def augment(self, item: Any, rng: np.random.Generator) -> Any:
+        return self.pictures.augment(item, rng)
+
+    def collate(self, items: Sequence[Any]) -> Inputs:
+        return self.pictures.collate(items)
+
+    def examples(self) -> list[Any]:
+        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
+
+    def linear_features(self) -> Any:
+        """Morgan counts (radius 2, 2,048 places), as their log1p."""
+        return morgan_counts()
+
+
+def draw(smiles: Any, size: int) -> Image.Image:
+    """The structural formula of a SMILES string on a white ground, ``size`` x ``size`` pixels; the same at every call.
+
+    Raises:
+        Unreadable: as ``parse``.
+    """
+    from rdkit import rdBase
+    from rdkit.Chem.Draw.rdMolDraw2D import MolDraw2DCairo
+
+    molecule = parse(smiles)
+    canvas = MolDraw2DCairo(size, size)
+    with rdBase.BlockLogs():
+        canvas.DrawMolecule(molecule)
+        canvas.FinishDrawing()
+    picture = Image.open(io.BytesIO(canvas.GetDrawingText()))
+    picture.load()
+    return picture
+
+
+@register("image", "drawing", extra="molecules")
+class DrawingCNN(Encoder):
+    """The residual network of the image encoder ``cnn``, on drawings of molecules.
+
+    Args:
+        size: edge of the drawings, in pixels.
+        cnn: the other settings of ``cnn``.
+    """
+
+    def __init__(self, size: int = 96, **cnn: Any) -> None:
+        super().__init__()
+        need_rdkit()
+        self.cnn = CNN(size=size, **cnn)
+        self.width = self.cnn.width
+        self.processor = DrawingProcessor(self.cnn.processor, size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """``pixels`` as ``cnn`` takes them -> ``(n, width)``."""
+        return self.cnn(pixels=pixels)

@@ -1,0 +1,74 @@
+"""SMILES strings: parsing by RDKit, and counts of fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodal.core.errors import Unreadable, UsageError
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+MAX_ATOMS = 1000
+MAX_LETTERS = 10_000
+
+
+def parse(smiles: Any) -> Mol:
+    """A SMILES string -> RDKit's molecule, without a word on standard error.
+
+    Raises:
+        Unreadable: it is no string, is empty or too long, or no molecule.
+    """
+    from rdkit import rdBase
+    from rdkit.Chem import MolFromSmiles
+
+    if not isinstance(smiles, str):
+        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
+    if len(smiles) > MAX_LETTERS:
+        raise Unreadable(
+            "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_LETTERS:,} are read."
+        )
+    if not smiles.strip():
+        raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO'.")
+    try:
+        with rdBase.BlockLogs():
+            molecule = MolFromSmiles(smiles)
+    except UnicodeEncodeError:  # half of a character, which no UTF-8 has
+        molecule = None
+    if molecule is None:
+        raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
+    atoms = molecule.GetNumAtoms()
+    if atoms > MAX_ATOMS:
+        raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")
+    return molecule
+
+
+def _morgan_generator(bits: int, radius: int) -> Any:
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+
+    return GetMorganGenerator(radius=radius, fpSize=bits)
+
+
+def need_rdkit() -> None:
+    try:
+        import rdkit  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "Molecules need RDKit, which is not installed; install it with: pip install 'multimodal[molecules]'."
+        ) from error
+
+
+def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
+    """A scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    need_rdkit()
+    return FunctionTransformer(_log_counts, kw_args={"bits": bits, "radius": radius})
+
+
+def _log_counts(smiles: Sequence[str], bits: int, radius: int) -> np.ndarray:
+    generator = _morgan_generator(bits, radius)
+    return np.log1p(np.stack([generator.GetCountFingerprintAsNumPy(parse(text)) for text in smiles]), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The towers of open_clip, an image and a text encoder."""

@@ -1,0 +1,172 @@
+"""Texts as bags of words and of the letter groups in them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.registry import register
+from multimodal_encoders.text.raw_text import word_counts
+
+WORD = re.compile(r"\w\w+")
+INPUT_LENGTH = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
+LONGEST_CHUNK = 200  # letters; what is longer between two spaces is cut
+
+
+class BagProcessor(Processor):
+    r"""Text -> its terms with their weights.
+
+    Terms are the words, and the groups of ``shortest`` to ``longest`` neighbouring characters between two spaces, the
+    spaces among them; upper and lower case are one. The vocabulary and the number of texts that hold a term come from
+    the training texts. A term that occurs c times in a text, and in d of the N training texts, weighs
+    :math:`(1 + \ln c) (1 + \ln \frac{1 + N}{1 + d})`; the weights of a text are then scaled to unit length (TF-IDF with
+    sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character.
+
+    Args:
+        vocab_size: so many terms at most are kept, those in the most texts; terms of a single text are left out.
+        shortest, longest: of the letter groups; longest 0: words only.
+        word_drop: for training, the probability that a word is left out (one always stays).
+    """
+
+    def __init__(self, vocab_size: int, shortest: int, longest: int, word_drop: float) -> None:
+        self.vocab_size, self.shortest, self.longest, self.word_drop = vocab_size, shortest, longest, word_drop
+        self._take([], [], 0)
+
+    def _take(self, terms: list[str], texts_with: list[int], texts: int) -> None:
+        self._terms, self._texts_with, self._texts = terms, texts_with, texts
+        self._number = {term: number for number, term in enumerate(terms)}
+        self._idf = 1 + np.log((1 + texts) / (1 + np.array(texts_with, dtype=np.float64)))
+        self._numbers_of = lru_cache(2**16)(self._look_up)  # a text's words are mostly those of others
+
+    def fit(self, values: Iterable[str]) -> None:
+        texts_with: Counter[str] = Counter()
+        texts = 0
+        terms_of = lru_cache(2**16)(lambda chunk: frozenset(self._terms_of(chunk)))
+        for text in values:
+            if not isinstance(text, str):  # the reader skips this row
+                continue
+            texts += 1
+            texts_with.update(set().union(*map(terms_of, _chunks(text))))
+        common = sorted((-count, term) for term, count in texts_with.items() if count > 1)[: self.vocab_size]
+        self._take([term for _, term in common], [-count for count, _ in common], texts)
+
+    def _terms_of(self, chunk: str) -> Iterator[str]:
+        for word in WORD.findall(chunk):
+            yield f"  {word}"  # two spaces: no group of letters is called so
+        padded = f" {chunk} "
+        for size in range(self.shortest, self.longest + 1):
+            for start in range(max(len(padded) - size, 0) + 1):
+                yield padded[start : start + size]
+
+    def _look_up(self, chunk: str) -> np.ndarray:
+        known = (self._number.get(term) for term in self._terms_of(chunk))
+        return np.array([number for number in known if number is not None], dtype=np.int32)
+
+    def state(self) -> dict[str, Any]:
+        if not self._texts:
+            return {}
+        return {"terms": self._terms, "texts_with": self._texts_with, "texts": self._texts}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._take(state.get("terms", []), state.get("texts_with", []), state.get("texts", 0))
+
+    def __getstate__(self) -> dict[str, Any]:  # a cache cannot be pickled
+        return {name: getattr(self, name) for name in ("vocab_size", "shortest", "longest", "word_drop")} | self.state()
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        for name in ("vocab_size", "shortest", "longest", "word_drop"):
+            setattr(self, name, values[name])
+        self.load_state(values)
+
+    def __call__(self, value: Any) -> list[np.ndarray]:
+        """For each word (one at least) the numbers of its terms, with repeats."""
+        if not self._texts:
+            raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
+        if not isinstance(value, str):
+            raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
+        chunks = _chunks(value)
+        if not chunks:
+            raise Unreadable("empty text", "the text is empty; give at least one word.")
+        return [self._numbers_of(chunk) for chunk in chunks]
+
+    def augment(self, item: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+        keep = rng.random(len(item)) >= self.word_drop
+        return list(compress(item, keep)) or [item[rng.integers(len(item))]]
+
+    def examples(self) -> list[Any]:
+        return ["a black heart", "a rightwards arrow with a tail, and one that has none"]
+
+    def collate(self, items: Sequence[list[np.ndarray]]) -> Inputs:
+        """``terms`` ``(t,)`` int64 and their ``weights`` ``(t,)`` float32, text after text; ``sizes`` ``(n,)`` int64."""
+        terms, weights = [], []
+        for item in items:
+            found, counts = np.unique(np.concatenate(item), return_counts=True)
+            weight = (1 + np.log(counts)) * self._idf[found]
+            terms.append(found.astype(np.int64))
+            weights.append((weight / max(np.linalg.norm(weight), 1e-12)).astype(np.float32))
+        return {
+            "terms": torch.from_numpy(np.concatenate(terms)),
+            "weights": torch.from_numpy(np.concatenate(weights)),
+            "sizes": torch.tensor([len(found) for found in terms]),
+        }
+
+    def linear_features(self) -> Any:
+        return word_counts()
+
+
+def _chunks(text: str) -> list[str]:
+    return [chunk[:LONGEST_CHUNK] for chunk in text.lower().split()]
+
+
+@register("text", "bag")
+class BagOfWords(Encoder):
+    """A weighted sum of learned embeddings of words and letter groups, normalised.
+
+    Names with parts (of chemicals, places, products) are told apart by their letters; the order of the words is not
+    seen. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
+
+    Args:
+        vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most so many.
+        width: of the embeddings and of the features.
+        shortest: of the letter groups, in characters.
+        longest: of the letter groups; 0: words only.
+        term_drop: dropout of the terms.
+        drop: dropout of the features.
+        word_drop: in training, the probability that a word is left out of the text.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 40_000,
+        width: int = 256,
+        shortest: int = 2,
+        longest: int = 5,
+        term_drop: float = 0.0,
+        drop: float = 0.0,
+        word_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if vocab_size < 1 or shortest < 1:
+            raise UsageError(f"BagOfWords: vocab_size {vocab_size} and shortest {shortest} must be at least 1.")
+        self.width = width
+        self.processor = BagProcessor(vocab_size, shortest, longest, word_drop)
+        self.table = nn.EmbeddingBag(vocab_size, width, mode="sum")
+        nn.init.normal_(self.table.weight, std=width**-0.5)
+        self.term_drop = nn.Dropout(term_drop)
+        self.norm = nn.LayerNorm(width)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, terms: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
+        """``terms`` and ``weights`` ``(t,)`` of n texts, ``sizes`` ``(n,)`` their numbers of terms -> ``(n, width)``."""
+        dropped = INPUT_LENGTH * self.term_drop(weights).to(self.table.weight.dtype)
+        return self.drop(self.norm(self.table(terms, sizes.cumsum(0) - sizes, per_sample_weights=dropped)))

@@ -1,0 +1,32 @@
+"""What a raw value of text must be, and counts of its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from multimodal.core.errors import Unreadable
+
+LINEAR_FEATURES = 50_000  # the most frequent words and pairs of words
+
+
+def read_text(value: Any) -> str:
+    """A raw value as it is, if it is a text that says something."""
+    if not isinstance(value, str):
+        raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
+    if not value.strip():
+        raise Unreadable("empty text", "the text is empty; give at least one word.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair
+            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+    return value
+
+
+def word_counts() -> Any:
+    """Weighted counts of words and pairs of words; whatever is visible is part of some word, as in few, odd texts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), max_features=LINEAR_FEATURES, token_pattern=r"\w+|[^\w\s]"
+    )

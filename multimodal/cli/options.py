@@ -1,0 +1,47 @@
+"""The parser of the plain commands, and the types of their options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from multimodal.core.errors import UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def folder(text: str) -> Path:
+    """The type of an option that names a folder to write to."""
+    path = Path(text)
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there} is a file, not a folder")
+    return path
+
+
+def yaml_settings(text: str, example: str) -> dict[str, Any]:
+    """The settings that an option writes as YAML; ``example`` shows how, in the error."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} are no settings; write them as '{example}'")
+    return settings
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser for one of the plain commands."""
+    return _Parser(
+        prog=f"multimodal {command}",
+        description=description,
+        epilog="--debug shows the traceback of an error.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

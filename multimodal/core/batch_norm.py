@@ -1,0 +1,56 @@
+"""Batch normalization with care: single values, frozen statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def let_single_rows_pass(encoder: nn.Module) -> None:
+    """Let a batch normalisation that sees one value a channel take the running statistics, in training too.
+
+    One value has no variance, so that torch refuses it: of one molecule in a batch, of one picture that its stages have
+    brought to one pixel. The running statistics stay as they are. To be called once the encoder is built; again is no
+    harm.
+    """
+    for module in encoder.modules():
+        if isinstance(module, _BatchNorm) and _take_running not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_take_running)
+
+
+def _take_running(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if not norm.training or inputs[0].numel() != inputs[0].shape[1]:
+        return
+    norm.training = False
+
+    def back_to_training(norm: nn.Module, *_: Any) -> None:
+        norm.training = True
+        once.remove()
+
+    once = norm.register_forward_hook(back_to_training, always_call=True)
+
+
+@contextmanager
+def without_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation as in training, but its running statistics stay."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    tracked = [None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone() for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum, number in zip(layers, momenta, tracked, strict=True):
+            layer.momentum = momentum
+            if layer.num_batches_tracked is not None and number is not None:
+                layer.num_batches_tracked.copy_(number)
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a part of it takes note of each batch."""
+    return any(isinstance(part, _BatchNorm) for part in module.modules())

@@ -1,0 +1,90 @@
+"""The data of a run, or of a configuration file, for the commands that come after training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.run_folder import RUN_CONFIG
+from multimodal.data.samples import Samples
+from multimodal.data.tables.open import open_table
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Samples, the splits that it was trained on and that a command takes if it is given none, and the seed of the run."""
+
+    samples: Samples
+    train_split: str | list[str]
+    test_split: str | list[str]
+    max_rejects: float
+    seed: int | None
+
+
+def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | None = None) -> RunData:
+    """The data that a run was trained on, or others seen in the same way.
+
+    Args:
+        run: the run's folder.
+        data: a configuration file (``.yaml``) whose ``data:`` is taken instead, or the name of a table whose columns
+            are called as those of the run's table. None: the run's own.
+        changes: keys of ``data:`` that take the place of those found.
+
+    Raises:
+        MultimodalError: a configuration is missing or damaged; the message says which.
+    """
+    config = _read(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
+    settings: dict[str, Any]
+    if data is not None and Path(data).suffix in (".yaml", ".yml"):
+        settings = _read(Path(data))["data"]
+    elif config:
+        settings = config["data"] if data is None else _of_another(config["data"], data, changes or {})
+    elif data is not None and changes and "columns" in changes:
+        settings = {"table": data}
+    else:
+        raise MultimodalError(
+            f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section,"
+            " or a table with --columns.MODALITY COLUMN."
+        )
+    settings = settings | dict(changes or {})
+    if not isinstance(settings["table"], str):
+        raise UsageError(f"The table {settings['table']!r} is no name.")
+    known = inspect.signature(Samples).parameters
+    samples = Samples(**{key: value for key, value in settings.items() if key in known and value is not None})
+    return RunData(
+        samples,
+        settings.get("train", "train"),
+        settings.get("test", "test"),
+        settings.get("max_rejects", 0.01),
+        config.get("seed_everything"),
+    )
+
+
+def _of_another(settings: Mapping[str, Any], table: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's settings for another table, without what names columns that the other has not."""
+    if table == settings["table"]:
+        return dict(settings)
+    reader = {} if "options" in changes else {"options": None}  # they are of the run's file
+    kept = {**settings, **reader, "table": table}
+    columns = open_table(table, changes.get("options")).columns
+    for name in ("key", "group", "split"):
+        if name not in changes and isinstance(column := kept.get(name), str) and column not in columns:
+            kept[name] = None
+    return kept
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise MultimodalError(f"The configuration {path} cannot be read: {error}") from error
+    data = config.get("data") if isinstance(config, dict) else None
+    if not (isinstance(data, dict) and "table" in data and isinstance(data.get("columns"), dict)):
+        raise MultimodalError(f"The configuration {path} has no `data:` with `table:` and `columns:`.")
+    return config

@@ -1,0 +1,1 @@
+"""Opening a table by name: files and their readers, folders, tar shards, joined columns."""

@@ -1,0 +1,129 @@
+"""Tables of the ``datasets`` library: rows in Arrow, in memory or mapped from disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodal.core.table import Table
+from multimodal.data.tables.cells import CELL, FILE, raw, readable
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+
+class ArrowTable(Table):
+    """A ``datasets.Dataset`` as a table. Pictures and sounds in it come as the bytes or paths of their files, classes
+    as their names.
+    """
+
+    def __init__(
+        self, name: str, data: Dataset, base: str | None = None, metadata_columns: tuple[str, ...] | None = None
+    ) -> None:
+        self.name, self.base = name, base
+        self._data = undecoded(data) if data._indices is None else undecoded(data).flatten_indices()
+        self.columns = tuple(data.column_names)
+        self.metadata_columns = describing(data.features) if metadata_columns is None else metadata_columns
+        self._cells: dict[str, Any] = {}
+        self._decoders = _decoders(self._data.features)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._data._fingerprint  # the datasets library's: it changes with the files that were read
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def value(self, row: int, column: str) -> Any:
+        return raw(self._decoded(column, self._column(column)[row].as_py()))
+
+    def _decoded(self, column: str, cell: Any) -> Any:
+        return self._decoders[column](cell) if column in self._decoders else cell
+
+    def _column(self, name: str) -> Any:
+        if name not in self._cells:
+            self._cells[name] = self._data.data.column(name)
+        return self._cells[name]
+
+    def __getstate__(self) -> dict[str, Any]:  # a process that is given the table maps the files itself
+        return vars(self) | {"_cells": {}}
+
+    def column(self, name: str) -> Sequence[Any]:
+        import pyarrow as pa
+
+        column = self._column(name)
+        if pa.types.is_struct(column.type) and {field.name for field in column.type} == set(CELL):
+            field = column.type.get_field_index("json")  # files name no rows
+            texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
+            return [None if text is None else readable(text) for text in texts]
+        cells = (self._decoded(name, cell) for cell in column.to_pylist())
+        return [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
+
+    def present(self, name: str) -> np.ndarray:
+        import pyarrow as pa
+
+        column = self._column(name)
+        if name in self._decoders:
+            return super().present(name)
+        if pa.types.is_floating(column.type):
+            return ~np.isnan(column.to_numpy())  # missing ones become NaN
+        if pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE:
+            found = [np.any([chunk.field(part).is_valid() for part in FILE], axis=0) for chunk in column.chunks]
+            inside = np.concatenate(found) if found else np.zeros(0, dtype=bool)
+            return inside & column.is_valid().to_numpy(zero_copy_only=False)
+        return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:
+    """Column -> what makes its value of what Arrow holds, for the columns where these differ."""
+    from datasets.features.features import decode_nested_example
+
+    mixed: dict[str, Any] = {c: partial(decode_nested_example, f) for c, f in features.items() if _holds_json(f)}
+    return mixed | {c: partial(name_of, classes) for c, classes in classes_of(features).items()}
+
+
+def _holds_json(feature: Any) -> bool:
+    """Whether values of several types stand there, which the datasets library keeps as JSON."""
+    from datasets import Json
+
+    if isinstance(feature, dict):
+        return any(map(_holds_json, feature.values()))
+    return isinstance(feature, Json) or (hasattr(feature, "feature") and _holds_json(feature.feature))
+
+
+def classes_of(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Column -> the names of its classes, for the columns that hold the numbers of classes."""
+    from datasets import ClassLabel
+
+    return {c: list(f.names) for c, f in (features or {}).items() if isinstance(f, ClassLabel) and f.names}
+
+
+def name_of(classes: Sequence[str], number: int | None) -> str | None:
+    """The name of a class; None where it is missing: the ``datasets`` library writes -1 for that too."""
+    return None if number is None or number < 0 else classes[number]
+
+
+def undecoded(data: Any) -> Any:
+    """A data set, or a stream, whose pictures and sounds stay the files that they are."""
+    from datasets import Audio, Image
+
+    for column, feature in (data.features or {}).items():
+        if isinstance(feature, Image | Audio):
+            data = data.cast_column(column, type(feature)(decode=False))
+    return data
+
+
+def describing(features: Features) -> tuple[str, ...]:
+    """The columns whose cells are JSON values for people."""
+    from datasets import ClassLabel, Value
+
+    kinds = ("string", "large_string", "bool", "int", "uint", "float")
+    return tuple(
+        name
+        for name, feature in features.items()
+        if isinstance(feature, Value | ClassLabel) and feature.dtype.rstrip("0123456789") in kinds
+    )

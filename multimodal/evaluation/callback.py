@@ -1,0 +1,68 @@
+"""Retrieval while a model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+
+from multimodal.core.batch import Batch
+from multimodal.core.embeddings import Embeddings
+from multimodal.evaluation.render import retrieval_table
+from multimodal.evaluation.retrieval import retrieval
+
+MONITOR = "val/recall@1"
+
+
+class RetrievalMonitor(Callback):
+    """Logs the recalls of the validation or test split for every pair of modalities and prints their table.
+
+    The mean of recall@1 over all ordered pairs is logged as ``val/recall@1``: the measure that chooses the best model. Of
+    several processes each takes the whole split; the means of what they found are logged, so that all choose alike.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Embeddings] = []
+
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._parts = []
+
+    def _collect(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._parts.append(outputs)
+
+    on_validation_epoch_start = on_test_epoch_start = _start
+    on_validation_batch_end = on_test_batch_end = _collect  # pyright: ignore[reportAssignmentType]
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._report(
+            trainer, partial(pl_module.log, sync_dist=True), "val", f"Validation at step {trainer.global_step}"
+        )
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._report(trainer, partial(pl_module.log, sync_dist=True), "test", "Test")
+
+    def _report(self, trainer: pl.Trainer, log: Callable[[str, float], None], stage: str, title: str) -> None:
+        results = retrieval(Embeddings.cat(self._parts))
+        self._parts = []
+        if trainer.sanity_checking or not results:
+            return
+        for pair, r in results.items():
+            for name, value in r.to_json().items():
+                if name not in ("queries", "pool"):
+                    log(f"{stage}/{pair}/{name}", value)
+        log(f"{stage}/recall@1", fmean(r.recall_at_1 for r in results.values()))
+        if trainer.is_global_zero:
+            Console(stderr=True).print(retrieval_table(results, title))

@@ -1,0 +1,53 @@
+"""The retrieval table as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+
+from rich import box
+from rich.table import Table
+
+from multimodal.evaluation.retrieval import Retrieval
+
+INK = {"recall_at_10": "#c6dbef", "recall_at_5": "#6baed6", "recall_at_1": "#2171b5"}  # the wider bar lies behind
+
+
+def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
+    """One row a direction: recalls in per cent, mean reciprocal rank, median and mean rank of the first right answer."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("query -> found", no_wrap=True)
+    for name in ("R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for pair, r in results.items():
+        recalls = (f"{100 * recall:.1f}" for recall in (r.recall_at_1, r.recall_at_5, r.recall_at_10))
+        ranks = (f"{r.median_rank:g}", f"{r.mean_rank:.1f}")
+        table.add_row(pair.replace("->", " -> "), *recalls, f"{r.mrr:.3f}", *ranks, f"{r.queries:,}", f"{r.pool:,}")
+    return table
+
+
+def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None:
+    """Recall@1, 5 and 10 of each direction as bars within one another, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + 0.4 * len(results)), layout="constrained")
+    axes = figure.add_subplot()
+    names = [f"{pair.replace('->', ' → ')}  ({r.pool:,})" for pair, r in results.items()]
+    for measure, color in INK.items():
+        values = [getattr(r, measure) for r in results.values()]
+        axes.barh(names, values, color=color, label=f"R@{measure.rpartition('_')[2]}")
+    for row, r in enumerate(results.values()):
+        inside = r.recall_at_1 > 0.1
+        x, side, color = (-0.01, "right", "white") if inside else (0.01, "left", "black")
+        axes.text(r.recall_at_1 + x, row, f"{r.recall_at_1:.2f}", va="center", ha=side, color=color)
+    axes.invert_yaxis()
+    axes.set(
+        xlim=(0, 1),
+        title=fill(title, 60),
+        xlabel="part of the queries with a right answer among the first k (pool size)",
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_png(str(path))

@@ -1,0 +1,118 @@
+"""Writing the towers of a model in another program's format, with a description beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from multimodal.core import model_folder as pretrained
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UsageError, suggest
+from multimodal.core.files import replace_folder
+from multimodal.export.open_clip import save_open_clip
+from multimodal.export.programs import save_onnx, save_torch_export
+from multimodal.export.sentence_transformers import save_sentence_transformers
+from multimodal.export.towers import Tower, Trial, describe_inputs, describe_processor, difference_of
+
+Format = Literal["onnx", "torch-export", "open_clip", "sentence-transformers"]
+DESCRIPTION = "export.json"
+PROGRAMS: dict[str, tuple[str, Callable[[Tower, Trial, Path], Tensor]]] = {  # one file a tower
+    "onnx": (".onnx", save_onnx),
+    "torch-export": (".pt2", save_torch_export),
+}
+LIBRARIES: dict[
+    str, Callable[[Embedder, Sequence[Tower], Path], dict[str, dict[str, Any]]]
+] = {  # one model of them all
+    "open_clip": save_open_clip,
+    "sentence-transformers": save_sentence_transformers,
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of each modality, and the largest difference of a component from the model's vectors."""
+
+    files: dict[str, str]
+    differences: dict[str, float]
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        return {m: {"file": file, "max_difference": self.differences[m]} for m, file in self.files.items()}
+
+
+def export(
+    embedder: Embedder,
+    to: Format,
+    folder: Path,
+    modalities: Sequence[str] = (),
+    advance: Callable[[int], object] | None = None,
+) -> Exported:
+    """Write a folder of exported towers; one that is there is replaced.
+
+    Args:
+        embedder: on the CPU.
+        to: the format.
+        folder: where to.
+        modalities: which; none named: all that the format can hold.
+        advance: called with 1 for each tower that is done.
+
+    Raises:
+        UsageError: an unknown format or modality.
+        MultimodalError: an encoder cannot be exported to the format, or makes other vectors there.
+    """
+    if to not in get_args(Format):
+        raise UsageError(f"There is no format {to!r}.{suggest(to, list(get_args(Format)))}")
+    towers = [Tower(embedder, modality) for modality in modalities or embedder.modalities]
+    with replace_folder(folder, marker=DESCRIPTION) as new:
+        if to in PROGRAMS:
+            entries = _programs(towers, to, new, advance)
+        else:
+            entries = LIBRARIES[to](embedder, towers, new)
+            entries = {t.modality: _describe(t) | entries[t.modality] for t in towers if t.modality in entries}
+        description = {
+            "to": to,
+            "dim": embedder.dim,
+            "fingerprint": embedder.fingerprint,
+            "multimodal": version("multimodal"),
+            "modalities": entries,
+        }
+        (new / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+    return Exported(
+        {m: entry["file"] for m, entry in entries.items()}, {m: e["max_difference"] for m, e in entries.items()}
+    )
+
+
+def _programs(
+    towers: Sequence[Tower], to: Format, folder: Path, advance: Callable[[int], object] | None
+) -> dict[str, dict[str, Any]]:
+    suffix, save = PROGRAMS[to]
+    entries: dict[str, dict[str, Any]] = {}
+    for tower in towers:
+        trial = Trial.of(tower)
+        file = tower.modality + suffix
+        difference = difference_of(tower, save(tower, trial, folder / file), trial.vectors, to)
+        entries[tower.modality] = _describe(tower) | {
+            "inputs": describe_inputs(trial),
+            "output": {"vectors": "(n, dim) float32 of unit length"},
+            "file": file,
+            "max_difference": difference,
+        }
+        if advance is not None:
+            advance(1)
+    return entries
+
+
+def _describe(tower: Tower) -> dict[str, Any]:
+    encoder = tower.encoder
+    assert isinstance(encoder, Encoder)
+    described = pretrained.describe_encoder(tower.modality, encoder)
+    return {
+        "encoder": {name: described[name] for name in ("name", "class", "settings")},
+        "preprocessing": describe_processor(encoder.processor),
+    }

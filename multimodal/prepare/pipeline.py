@@ -1,0 +1,153 @@
+"""The road of ``prepare``, from a source to a folder of shards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from multimodal.core.errors import MultimodalError
+from multimodal.core.files import replace_folder
+from multimodal.core.rejects import Reject
+from multimodal.data.tables.open import PREPARED
+from multimodal.prepare.first_pass import SPLIT, Progress, Reading, write_reject
+from multimodal.prepare.outcome import Outcome, count
+from multimodal.prepare.plan import Plan, make_plan
+from multimodal.prepare.report.examples import Examples
+from multimodal.prepare.report.html import write_report
+from multimodal.prepare.report.statistics import Statistics
+from multimodal.prepare.report.warnings import warnings_of
+from multimodal.prepare.settings import Settings
+from multimodal.prepare.shard_writer import Shards
+from multimodal.prepare.source import Row, Source
+
+REJECTS, DUPLICATES, REPORT = "rejects.jsonl", "duplicates.jsonl", "report.html"
+
+
+@contextmanager
+def _silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    yield lambda rows: None
+
+
+def prepare(source: Source, settings: Settings, out: Path, progress: Progress = _silent) -> Outcome:
+    """Clean a table, take out duplicates, split what stays without leakage, and write it with a report.
+
+    The folder ``out`` appears when all is done: shards, whose column ``split`` names each row's split,
+    ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and ``prepare.json``. The same rows and settings give the
+    same bytes.
+
+    Args:
+        source: the table; it is read twice (and its first rows once more).
+        settings: see there.
+        out: the folder; one that an earlier run made is replaced, any other that holds something is refused.
+        progress: what shows how far it is: called with a word and the number of rows, gives a context of a function
+            that takes the number of rows done.
+
+    Raises:
+        MultimodalError: the table has no rows, too many cannot be used (they are told in a file beside ``out``), or it
+            changed between the two readings.
+        UsageError: a setting names a column that is not there, or no column holds a modality.
+    """
+    reading = Reading(source, settings)
+    with replace_folder(out, PREPARED) as new:
+        with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:
+            reading.read(rejects, progress)
+            _stop_over_rejects(reading, rejects, out)
+            plan = make_plan(reading)
+            statistics, examples = Statistics(reading.columns), Examples(reading, plan)
+            rows_of = _write(reading, plan, new, rejects, statistics, examples, progress)
+        _write_duplicates(new / DUPLICATES, reading, plan)
+        outcome = count(reading, plan, rows_of)
+        outcome.warnings.extend(warnings_of(reading, plan, statistics, outcome))
+        write_report(new / REPORT, reading, plan, statistics, examples, outcome)
+        document = outcome.to_json() | {
+            "table": source.name,
+            "columns": {c.name: {"kind": c.kind, "modality": c.modality} for c in reading.columns},
+            "settings": settings.to_json(),
+        }
+        (new / PREPARED).write_text(
+            json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+        )
+    return outcome
+
+
+def _stop_over_rejects(reading: Reading, rejects: TextIO, out: Path) -> None:
+    """Raise if there are more rejects than allowed; their file is kept beside ``out``, which is not written."""
+    too_many = reading.too_many_rejects()
+    if too_many is None:
+        return
+    rejects.flush()
+    kept = out.absolute().with_name(f"{out.absolute().name}.{REJECTS}")
+    shutil.copyfile(rejects.name, kept)
+    raise MultimodalError(
+        f"{too_many}. All are in {kept}; nothing else was written. Mend the table or raise max_rejects."
+    )
+
+
+def _write(
+    reading: Reading,
+    plan: Plan,
+    folder: Path,
+    rejects: TextIO,
+    statistics: Statistics,
+    examples: Examples,
+    progress: Progress,
+) -> dict[str, int]:
+    """The second reading: write the rows that stay; returns the rows of each split."""
+    settings = reading.settings
+    shards = Shards(folder, settings.format, settings.shard_rows, reading.written, reading.stored)
+    stays = plan.stays
+    place = accepted = 0
+    try:
+        with progress("Writing", len(reading.rejected)) as advance:
+            for item in reading.source:
+                if place >= len(reading.rejected):
+                    raise _changed(reading)
+                if not reading.rejected[place]:
+                    if isinstance(item, Reject) or item.number != reading.numbers[accepted]:
+                        raise _changed(reading)
+                    clean = reading.clean(item)
+                    if isinstance(clean, Reject):
+                        raise _changed(reading)
+                    if plan.surplus[accepted]:
+                        write_reject(rejects, _left_out(reading, item))
+                    if stays[accepted]:
+                        split = plan.names[plan.split[accepted]]
+                        shards.write(split, place, clean | {SPLIT: split})
+                        statistics.add(clean)
+                    examples.see(accepted, clean)
+                    accepted += 1
+                place += 1
+                advance(1)
+    finally:
+        shards.close()
+    if place != len(reading.rejected):
+        raise _changed(reading)
+    return {name: shards.rows.get(name, 0) for name in plan.names}
+
+
+def _changed(reading: Reading) -> MultimodalError:
+    return MultimodalError(
+        f"The table {reading.source.name!r} or its files changed while they were read; run it again."
+    )
+
+
+def _left_out(reading: Reading, row: Row) -> Reject:
+    column = reading.settings.balance
+    assert column is not None
+    message = f"left out so that every value of {column!r} has as many rows."
+    return reading.clean.refuse(row, column, row.values[column], "balanced", message)
+
+
+def _write_duplicates(path: Path, reading: Reading, plan: Plan) -> None:
+    """One line for each row that repeats another: {"row", "repeats", "near"}."""
+    numbers, repeats = reading.numbers, plan.duplicates
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in np.flatnonzero(~repeats.stays).tolist():
+            line = {"row": numbers[row], "repeats": numbers[repeats.of[row]], "near": bool(repeats.near[row])}
+            file.write(json.dumps(line) + "\n")

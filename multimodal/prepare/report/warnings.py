@@ -1,0 +1,121 @@
+"""What a person should know about the rows before training on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from multimodal.core.errors import shown
+from multimodal.prepare.first_pass import SPLIT, Reading
+from multimodal.prepare.outcome import Outcome
+from multimodal.prepare.plan import Plan
+from multimodal.prepare.report.statistics import Statistics
+
+RARE = 10  # times rarer than the most frequent value
+MUCH = 0.5  # of the rows
+FEW = 0.01
+NEARLY = 0.95  # of a column's values
+OFF = 0.02  # of the rows, between a split's share and its rows
+
+
+def warnings_of(reading: Reading, plan: Plan, statistics: Statistics, outcome: Outcome) -> list[str]:
+    """The warnings, each one sentence or two."""
+    if not outcome.rows_out:
+        return ["No row is left."]
+    parts = (
+        _left_out(reading, outcome),
+        _splits(reading, plan, outcome),
+        _values(plan),
+        _columns(reading, statistics),
+        _modalities(statistics),
+    )
+    return [warning for part in parts for warning in part]
+
+
+def _left_out(reading: Reading, outcome: Outcome) -> Iterator[str]:
+    if len(reading.contents) == 1 and outcome.near_duplicates > FEW * outcome.rows_in:
+        yield (
+            f"{outcome.near_duplicates:,} rows were left out as near duplicates by {reading.contents[0].column.name!r}"
+            " alone: look at them below. Name further columns by --columns, or ask for more by --near, if they differ."
+        )
+
+
+def _splits(reading: Reading, plan: Plan, outcome: Outcome) -> Iterator[str]:
+    if plan.crossing_rows:
+        yield (
+            f"Leakage: {plan.crossing_rows:,} rows share a group, or content that is equal or near, with rows of another"
+            f" split of the column {reading.settings.split!r}. Leave the column away to split anew."
+        )
+    sizes = np.bincount(plan.component[plan.stays])
+    if (largest := int(sizes.max())) > max(1, outcome.rows_out // 10):
+        yield (
+            f"{largest:,} of {outcome.rows_out:,} rows hang together by groups or near duplicates, so they are in one"
+            " split."
+        )
+    if reading.settings.split is None:
+        for name, share in reading.settings.shares.items():
+            got = outcome.splits[name] / outcome.rows_out
+            if not outcome.splits[name]:
+                yield f"The split {name!r} got no row."
+            elif abs(got - share) > OFF:
+                yield f"The split {name!r} got {got:.1%} of the rows, not {share:.1%}: what hangs together stays so."
+    if outcome.balanced_out > MUCH * (outcome.balanced_out + outcome.rows_out):
+        yield (
+            f"Balancing over {reading.settings.balance!r} left out {outcome.balanced_out:,} rows, for its rarest value is"
+            " rare."
+        )
+    if SPLIT in reading.source.columns and reading.settings.split != SPLIT:
+        yield f"The table's own column {SPLIT!r} is replaced by the new splits; --split {SPLIT} would keep them."
+    if reading.repeated_keys:
+        yield f"{reading.repeated_keys:,} rows have a key in {reading.settings.key!r} that an earlier row has."
+
+
+def _values(plan: Plan) -> Iterator[str]:
+    for column in dict.fromkeys(c.column for c in plan.links.common):
+        mine = [c for c in plan.links.common if c.column == column]
+        for near, said in ((False, "stand in"), (True, "are near the values of")):
+            rows = [c.rows for c in mine if c.near == near and not c.links]
+            if rows:
+                count = f"{len(rows):,} values" if len(rows) > 1 else "1 value"
+                yield (
+                    f"{column}: {count} {said} up to {max(rows):,} rows each, too many to tell things apart: rows that"
+                    " are alike only in that may be in different splits."
+                )
+        rows = [c.rows for c in mine if c.links]
+        if rows:
+            yield (
+                f"{column}: {len(rows):,} {'values stand' if len(rows) > 1 else 'value stands'} in up to {max(rows):,} rows"
+                " each, which therefore are in one split. If that is a placeholder, empty these cells."
+            )
+
+
+def _columns(reading: Reading, statistics: Statistics) -> Iterator[str]:
+    for column in statistics.columns:
+        present = statistics.present[column.name]
+        if column.modality and present < MUCH * statistics.rows:
+            yield f"{column.name}: {1 - present / statistics.rows:.0%} of the rows have no value."
+    for name, texts in reading.texts.items():
+        if texts.other is not None and texts.numbers >= NEARLY * texts.count:
+            yield (
+                f"{name}: nearly all of its {texts.count:,} values are numbers, but {shown(texts.other[0])!r} in row"
+                f" {texts.other[1]} is none."
+            )
+    for name, counts in statistics.categories.items():
+        if len(counts) < 2 or name in (SPLIT, reading.settings.split):
+            continue
+        (most, top), (least, low) = counts.most_common()[0], counts.most_common()[-1]
+        if top > MUCH * statistics.rows and len(counts) > 2:
+            yield f"{name}: {most!r} alone has {top / statistics.rows:.0%} of the rows."
+        elif top >= RARE * low:
+            yield f"{name}: {most!r} has {top:,} rows, {least!r} {low:,}; --balance {name} would even that out."
+
+
+def _modalities(statistics: Statistics) -> Iterator[str]:
+    names = statistics.modalities
+    if len(names) == 1:
+        yield f"All content is of one modality ({names[0]}); a shared space needs pairs of two. Name columns by --columns."
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if not statistics.together[a, b]:
+                yield f"No row has both {a} and {b}: nothing can be learned about that pair."

@@ -1,0 +1,96 @@
+"""What a person can choose about ``prepare``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from multimodal.core.errors import UsageError, suggest
+from multimodal.data.tables.joined import parts_of
+from multimodal.prepare.shard_writer import FORMATS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices, checked.
+
+    Args:
+        columns: modality -> the column (or columns) that hold it; empty: found by looking at the values.
+        key: the column that names a row.
+        group: the column whose equal values keep rows in one split.
+        split: the column that names each row's split; None: rows are split by ``shares``.
+        max_rejects: at most this part of the rows may be unreadable.
+        seed: of the splits and the balancing.
+        format: ``parquet`` or ``webdataset``.
+        near: two texts are near if the Jaccard similarity of their 5-character shingles is at least this; those below 50
+            characters must also have the same words.
+        near_bits: two pictures are near if their perceptual hashes differ in at most so many of 64 bits.
+        shares: split -> its part of the rows; they add up to 1.
+        balance: the column of which every value keeps as many rows as the rarest has.
+        shard_rows: rows in a shard.
+        encoders: modality -> the name of an encoder that will be trained on it: what its processor cannot read is
+            rejected. Without one, pictures and sounds are read, of other values nothing is known.
+
+    Raises:
+        UsageError: a value is out of its range; the message says what would be right.
+    """
+
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    key: str | None = None
+    group: str | None = None
+    split: str | None = None
+    max_rejects: float = 0.01
+    seed: int = 0
+    format: str = "parquet"
+    near: float = 0.8
+    near_bits: int = 4
+    shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
+    balance: str | None = None
+    shard_rows: int = 10_000
+    encoders: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_rejects <= 1:
+            raise UsageError(f"max_rejects is {self.max_rejects}; it is a part of the rows, from 0 to 1.")
+        if self.format not in FORMATS:
+            raise UsageError(f"There is no format {self.format!r}.{suggest(self.format, list(FORMATS))}")
+        if not 0.3 <= self.near <= 1:
+            raise UsageError(f"near is {self.near}; it is a similarity from 0.3 (some words in common) to 1 (equal).")
+        if not 0 <= self.near_bits <= 12:
+            raise UsageError(f"near_bits is {self.near_bits}; it is a number of bits from 0 (equal hashes) to 12.")
+        if self.shard_rows < 1:
+            raise UsageError(f"shard_rows is {self.shard_rows}; a shard holds at least 1 row.")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}; it is a whole number from 0.")
+        shares = list(self.shares.values())
+        if not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise UsageError(f"shares are {dict(self.shares)}; they are parts above 0 that add up to 1.")
+        if not all(self.shares):
+            raise UsageError("shares: a split needs a name.")
+
+    def named_columns(self) -> list[tuple[str, str]]:
+        """(option, column) of every column that is named."""
+        content = [(f"columns.{m}", c) for m, cs in self.columns.items() for c in ([cs] if isinstance(cs, str) else cs)]
+        single = [(name, getattr(self, name)) for name in ("key", "group", "split", "balance")]
+        return content + [(name, column) for name, column in single if column is not None]
+
+    def check_columns(self, table: str, columns: Sequence[str]) -> None:
+        """Raise a ``UsageError`` if the table lacks a named column, or one is named for two modalities."""
+        seen: dict[str, str] = {}
+        for option, column in self.named_columns():
+            if column not in columns and len(parts_of(column, columns)) > 1:
+                raise UsageError(
+                    f"{option}: prepare takes columns one by one, not joined as {column!r}: leave it out, all columns go"
+                    " along into what is written; join them when you train."
+                )
+            if column not in columns:
+                raise UsageError(
+                    f"{option}: the table {table!r} has no column {column!r}.{suggest(column, [*columns])}"
+                )
+            if option.startswith("columns.") and seen.setdefault(column, option) != option:
+                raise UsageError(f"{option}: the column {column!r} is named by {seen[column]} already; name it once.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

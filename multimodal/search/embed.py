@@ -1,0 +1,119 @@
+"""Bulk embedding: the rows of a table -> Parquet parts, a part at a time, resumable.
+
+A folder of embeddings holds ``embeddings.json`` (what they are of) and
+``part-00000.parquet``, ... with the columns ``key``, ``group``, ``metadata`` (JSON) and one column of vectors for each
+modality, null where the row lacks it. A row of which a modality has several columns stands there once for each, a row
+that cannot be read not at all, but in ``rejects.jsonl``. A part is there whole or not at all; a second run makes those
+that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from multimodal.core.errors import MultimodalError
+from multimodal.core.rejects import Rejects
+from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
+
+if TYPE_CHECKING:
+    from multimodal.core.embedder import Embedder
+    from multimodal.core.embeddings import Embeddings
+    from multimodal.data.samples import Samples
+
+
+def embed_rows(
+    embedder: Embedder,
+    samples: Samples,
+    rows: np.ndarray,
+    out: Path,
+    advance: Callable[[int], object] | None = None,
+    part_rows: int = PART_ROWS,
+    batch_size: int = 256,
+    max_rejects: float = 0.01,
+    option: str = "max_rejects",
+) -> Rejects:
+    """Embed rows of a table into the folder ``out``.
+
+    Args:
+        embedder: its modalities that the table has are embedded.
+        rows: ``(r,)`` row numbers.
+        out: a new or empty folder, or one where the same work was begun.
+        advance: called with the number of rows that are done, a batch or a part of an earlier run at a time.
+        max_rejects: the part of the table's rows, embedded here or not, that may be unreadable.
+        option: what ``max_rejects`` is called where a user sets it, for the error.
+
+    Returns:
+        The rows that cannot be read; they are left out and stand in ``rejects.jsonl``.
+
+    Raises:
+        MultimodalError: ``out`` holds something else, or too many rows cannot be read.
+    """
+    from multimodal.data.loaders import ordered_loader
+
+    modalities = [m for m in embedder.modalities if m in samples.columns]
+    if not modalities:
+        raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
+    if not len(rows):
+        raise MultimodalError("There are no rows to embed.")
+    digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
+    read = samples.settings, samples.fingerprint
+    manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
+    _begin(manifest, out)
+    rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of, option)
+    by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
+    for number, part in enumerate(manifest.parts):
+        of_part = rows[number * part_rows : (number + 1) * part_rows]
+        if not (out / part).exists():
+            processors = {m: embedder.processors[m] for m in modalities}
+            rejects.forget(of_part.tolist())  # of an earlier try
+            loader = ordered_loader(by_number, of_part, processors, batch_size, rejects)
+            table = _part(embedder.embed_all(loader, advance), samples, modalities, embedder.dim)
+            pq.write_table(table, out / f"{part}.new")
+            os.replace(out / f"{part}.new", out / part)
+        elif advance is not None:
+            advance(len(of_part))
+    return rejects
+
+
+def _part(embeddings: Embeddings, samples: Samples, modalities: Sequence[str], dim: int) -> pa.Table:
+    rows = [int(key) for key in embeddings.keys]
+    columns: dict[str, Any] = {
+        "key": [samples.key_of(row) for row in rows],
+        "group": [samples.group_of(row) for row in rows],
+        "metadata": [json.dumps(samples.metadata(row), ensure_ascii=False) for row in rows],
+    }
+    for m in modalities:
+        vectors, missing = np.zeros((len(rows), dim), np.float32), np.ones(len(rows), bool)
+        if m in embeddings.vectors:
+            at = embeddings.rows[m].numpy()
+            vectors[at], missing[at] = embeddings.vectors[m].numpy(), False
+        columns[m] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=pa.array(missing))
+    return pa.table(columns)
+
+
+def _begin(manifest: Manifest, out: Path) -> None:
+    if (out / MANIFEST).is_file():
+        if read_manifest(out) != manifest:
+            raise MultimodalError(
+                f"{out} holds embeddings of another model, table or split, or of the table as it was; remove it or choose"
+                " another folder."
+            )
+    else:
+        if out.exists() and not out.is_dir():
+            raise MultimodalError(f"{out} is a file; name a folder.")
+        if out.exists() and any(out.iterdir()):
+            raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        new = out / f"{MANIFEST}.new"
+        new.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+        os.replace(new, out / MANIFEST)

@@ -1,0 +1,47 @@
+"""What watches a training run: what is trained, how fast, the best model, Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from multimodal.core.run_folder import RUN_MODEL
+from multimodal.training.fsdp import is_sharded, whole
+from multimodal.training.training_module import TrainingModule
+
+Mode = Literal["max", "min"]
+
+
+class SaveBestModel(Callback):
+    """Writes the run's model folder whenever the monitored metric is the best so far.
+
+    Args:
+        folder: the run's folder.
+        monitor: the metric's name.
+        mode: whether the highest ("max") or the lowest ("min") is the best.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: Mode = "max") -> None:
+        self.folder, self.monitor, self.mode = folder, monitor, mode
+        self.best: float | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get(self.monitor)
+        if trainer.sanity_checking or value is None:
+            return
+        if self.best is not None and (float(value) >= self.best if self.mode == "min" else float(value) <= self.best):
+            return
+        self.best = float(value)
+        assert isinstance(pl_module, TrainingModule)
+        embedder = whole(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
+        if trainer.is_global_zero:
+            embedder.save_pretrained(self.folder / RUN_MODEL)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]

@@ -1,0 +1,25 @@
+"""Memory of the processor that training does not use goes back to the system."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from multimodal.training.heap import Heap
+
+GROWTH = 1 << 30  # bytes; at a quarter of it a step took a sixth longer
+
+
+class FreeMemory(Callback):
+    """Keeps the heap of a training whose batches are of ever new shapes, as of texts and graphs, from growing.
+
+    Without it one of 2 GB grew to 7 within two thousand steps.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._heap = Heap(GROWTH)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._heap.piece_done()

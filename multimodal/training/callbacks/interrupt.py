@@ -1,0 +1,71 @@
+"""Ctrl-C ends training with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from multimodal.core.batch import Batch
+from multimodal.core.errors import MultimodalError
+
+
+class StopOnInterrupt(Callback):
+    """Ctrl-C ends training after the step at hand, with a checkpoint to resume from; a second one ends it at once."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self._asked = self._saved = False
+        self._previous: Any = None  # the handler before training; None: ours is not installed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._asked = self._saved = False
+        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if self._asked:
+            trainer.save_checkpoint(self.checkpoint)
+            self._saved = True
+
+    # The end of a batch is followed, when its log is written, by one of three things: there training stops.
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._stop_when_saved(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_when_saved(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_when_saved(trainer)
+
+    def _stop_when_saved(self, trainer: pl.Trainer) -> None:
+        if self._saved:
+            raise TrainingStopped(
+                f"Training was stopped at step {trainer.global_step}, as you asked. Resume it with --ckpt_path last."
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+
+class TrainingStopped(MultimodalError):
+    """The user ended the training before its end."""

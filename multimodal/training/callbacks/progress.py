@@ -1,0 +1,34 @@
+"""The progress bar of training: how many of the steps are done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
+
+from multimodal.training.training_module import planned_steps
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar of the epoch at hand, with the step's number in the whole training.
+
+    Most trainings here are planned in steps, and have no last epoch to show.
+    """
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return {"step": f"{trainer.global_step}/{planned_steps(trainer)}"} | metrics
+
+    def _initialize_train_progress_bar_id(self) -> None:
+        """Begin the bar of an epoch that is resumed in the middle; Lightning's own is as long as the steps that are left."""
+        super()._initialize_train_progress_bar_id()
+        trainer, bar = self.trainer, self.train_progress_bar_id
+        if self.progress is not None and bar is not None and trainer.max_steps > 0:
+            done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            total = min(trainer.num_training_batches, done + trainer.max_steps - trainer.global_step)
+            self.progress.update(bar, total=total)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch}".ljust(len(self.validation_description))

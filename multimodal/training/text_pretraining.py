@@ -1,0 +1,93 @@
+"""Pre-training of a text encoder on texts alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from multimodal.core.batch import Batch, MicroBatches
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UsageError
+from multimodal.objectives.text_pretraining import MaskedTokens, TokenEncoder, WordLoss, WordObjective
+from multimodal.training.schedule import Schedule
+from multimodal.training.training_module import OptimizerCallable, TrainingModule
+from multimodal.training.warm_start import begin_with as begin
+
+
+class WordModule(TrainingModule):
+    """Trains the tokens of a text encoder, or all of it, by an objective of words.
+
+    The run's model is the encoder without a head; ``model.begin_with`` takes it into another training.
+
+    Args:
+        encoders: one modality of texts -> its encoder.
+        objective: what to minimise; by default ``MaskedTokens``.
+        begin_with: the modality -> a run or exported model whose encoder and tokenizer it begins with.
+        optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
+        schedule: the learning rate over the steps.
+        seed: of the order of the samples, of what is masked or drawn, and of dropout.
+    """
+
+    def __init__(
+        self,
+        encoders: dict[str, Encoder],
+        objective: WordObjective | None = None,
+        begin_with: dict[str, str] | None = None,
+        optimizer: OptimizerCallable = AdamW,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(encoders) != 1:
+            raise UsageError(f"pretrain takes one encoder of texts, got {sorted(encoders) or 'none'}.")
+        ((modality, encoder),) = encoders.items()
+        if not isinstance(encoder, TokenEncoder):
+            raise UsageError(
+                f"{type(encoder).__name__} cannot be trained on words alone: it needs a table `tokens` and a method"
+                " `hidden`, as the text encoder `transformer` has them."
+            )
+        begin(encoders, begin_with or {})
+        super().__init__(Embedder(encoders, encoder.width, {modality: "none"}), optimizer, schedule, seed)
+        self.modality = modality
+        self.objective = MaskedTokens() if objective is None else objective
+        self.objective.attach(encoder)
+        if self.objective.table_alone:
+            for parameter in self.encoder.parameters():
+                parameter.requires_grad_(parameter is encoder.tokens.weight)
+
+    @property
+    def encoder(self) -> Any:
+        return self.embedder.encoder(self.modality)
+
+    def on_fit_start(self) -> None:
+        if not self.objective.counts.any():  # a resumed run has them
+            data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            processor = self.encoder.processor
+            for value in data.training_values(self.modality):
+                try:
+                    tokens = processor.collate([processor(value)])["tokens"]
+                except Exception:  # reading the row will tell
+                    continue
+                self.objective.counts += tokens.flatten().bincount(minlength=len(self.objective.counts)).to(self.device)
+
+    def loss(self, batch: Batch) -> WordLoss:
+        """Of the texts of a batch."""
+        if self.modality in batch.inputs:
+            return self.objective(self.encoder, batch.inputs[self.modality]["tokens"])
+        zero = sum((p.sum() * 0.0 for p in self.trained), start=torch.zeros((), device=self.device))
+        return WordLoss(zero, 0, {})
+
+    def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
+        if isinstance(batch, MicroBatches):
+            raise UsageError("pretrain has no data.micro_batch: trainer.accumulate_grad_batches does the same here.")
+        loss = self.loss(batch)
+        self.log_loss(loss.total, loss.parts, batch)
+        return loss.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> WordLoss:
+        with torch.random.fork_rng():  # the same words are masked at each validation
+            torch.manual_seed(batch_idx)
+            return self.loss(batch)

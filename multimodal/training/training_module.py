@@ -1,0 +1,119 @@
+"""What every kind of training here has in common: the optimizer and its schedule, seeds, checks, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from multimodal.core.batch import Batch, MicroBatches, stable_number
+from multimodal.core.embedder import Embedder
+from multimodal.core.embeddings import Embeddings
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.training.fsdp import gradient_norm
+from multimodal.training.parameter_groups import parameter_groups, set_rates
+from multimodal.training.schedule import Schedule, WarmupCosine
+
+SHOWN_KEYS = 10
+
+OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
+
+class TrainingModule(pl.LightningModule):
+    """An embedder in training.
+
+    Random numbers of a training step (dropout) depend on ``seed`` and the step's number alone, so that a run that was
+    stopped and resumed equals one that was not.
+
+    Args:
+        embedder: what is trained, and exported.
+        optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
+        schedule: the learning rate over the steps.
+        seed: of the order of the samples, augmentation and dropout.
+    """
+
+    def __init__(
+        self, embedder: Embedder, optimizer: OptimizerCallable, schedule: Schedule | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.make_optimizer = optimizer
+        self.schedule = WarmupCosine() if schedule is None else schedule
+        self.seed = seed
+        self.rates: Mapping[str, float] = {}
+        self.layer_decay: Mapping[str, float] = {}
+
+    def forward(self, batch: Batch) -> Embeddings:
+        return self.embedder.embed(batch)
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The modalities whose encoder is frozen as a whole throughout."""
+        return frozenset()
+
+    @property
+    def trained_pairs(self) -> set[frozenset[str]] | None:
+        """The pairs of modalities that are compared in training; None: all."""
+        return None
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that are trained at some step."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def on_train_batch_start(self, batch: Batch | MicroBatches, batch_idx: int) -> None:
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+
+    def log_loss(self, total: Tensor, parts: Mapping[str, Tensor], batch: Batch | MicroBatches) -> None:
+        """Log a loss and its parts; stop before the step is taken if it is no number."""
+        if not total.isfinite():
+            keys = ", ".join(batch.keys[:SHOWN_KEYS]) + (", ..." if len(batch) > SHOWN_KEYS else "")
+            raise MultimodalError(
+                f"The loss of step {self.global_step} is {total.item()}; the batch's samples are {keys}."
+                " The last checkpoint is from before it; lower the learning rate, or look at these samples."
+            )
+        self.log("train/loss", total, prog_bar=True, batch_size=len(batch))
+        self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.trainer.global_step % log_interval(self.trainer) == 0:
+            self.log("train/gradient_norm", gradient_norm(self.parameters()))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer(
+            parameter_groups(self, self.embedder, self.trained, self.rates, self.layer_decay)
+        )
+        set_rates(optimizer)
+        total = planned_steps(self.trainer)
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["processors"] = {m: processor.state() for m, processor in self.embedder.processors.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for modality, state in checkpoint["processors"].items():
+            self.embedder.encoder(modality).processor.load_state(state)
+
+
+def planned_steps(trainer: pl.Trainer) -> int:
+    """How many steps the training will have, by which schedules go."""
+    steps = trainer.estimated_stepping_batches
+    if not 0 < steps < float("inf"):
+        raise UsageError("How long the training is cannot be told, as of a streamed table: set trainer.max_steps.")
+    return int(steps)
+
+
+def log_interval(trainer: pl.Trainer) -> int:
+    """Every how many steps the trainer writes its log."""
+    return trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] (set by a connector)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A 63-bit seed for one step of one rank."""
+    return stable_number(f"{seed} {step} {rank}")

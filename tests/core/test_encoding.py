@@ -1,0 +1,112 @@
+"""Items of like cost are put together, and each comes out where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoding import WINDOW, batches, windows
+from multimodal.core.errors import MultimodalError, Unreadable, UsageError
+
+costs = st.lists(st.floats(0.05, 20), min_size=1, max_size=60)
+
+
+class Lengths(Processor):
+    """Numbers -> rows of so many ones; what is negative cannot be read."""
+
+    def __call__(self, value: Any) -> Tensor:
+        if value < 0:
+            raise Unreadable("negative", f"{value} is negative.")
+        return torch.ones(int(value))
+
+    def cost(self, item: Tensor) -> float:
+        return len(item) / 4
+
+    def collate(self, items: Sequence[Tensor]) -> Inputs:
+        return {"rows": torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True)}
+
+
+class Sums(Encoder):
+    """Rows -> one, their sum and its square; it notes the shapes of its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.processor = 3, Lengths()
+        self.shapes: list[tuple[int, ...]] = []
+        self.weight = torch.nn.Parameter(torch.ones(3, 3))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        self.shapes.append(tuple(rows.shape))
+        total = rows.sum(dim=1)
+        return torch.stack([torch.ones_like(total), total, total**2 / 50], dim=1) @ (self.weight + torch.eye(3))
+
+
+def embedder() -> tuple[Embedder, Sums]:
+    encoder = Sums()
+    return Embedder({"number": encoder}, 3, {"number": "none"}), encoder
+
+
+@given(costs=costs, limit=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_batches_hold_every_item_once_and_no_more_than_the_limit(costs: list[float], limit: int) -> None:
+    made = batches(costs, limit)
+    assert sorted(np.concatenate(made).tolist()) == list(range(len(costs)))
+    for rows in made:
+        assert len(rows) == 1 or len(rows) * max(costs[i] for i in rows) <= limit
+    sorted_costs = [costs[i] for i in np.concatenate(made)]
+    assert sorted_costs == sorted(costs, reverse=True)
+
+
+def test_items_that_cost_the_same_go_in_batches_of_the_size_asked_for_without_waiting() -> None:
+    class Alike(Lengths):
+        def cost(self, item: Tensor) -> float:
+            return 1.0
+
+    found = [len(items) for items, _ in windows(Alike(), "number", list(range(10)), 4)]
+    assert found == [4, 4, 2]
+    assert [rows.tolist() for rows in batches([1.0] * 6, 4)] == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_no_more_items_wait_than_fill_some_batches() -> None:
+    values = [4, 8] * 4 * WINDOW  # of cost 1 and 2
+    found = list(windows(Lengths(), "number", values, 3))
+    assert [value for items, _ in found for value in map(len, items)] == values
+    assert all(sum(costs) <= WINDOW * 3 + 6 for _, costs in found)
+    assert len(found) >= 4
+
+
+@given(values=st.lists(st.integers(1, 40), min_size=1, max_size=80), batch_size=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_the_vectors_stand_in_the_order_of_their_values(values: list[int], batch_size: int) -> None:
+    model, _ = embedder()
+    alone = np.concatenate([model.encode(number=[value]) for value in values])
+    np.testing.assert_allclose(model.encode(batch_size, number=values), alone, atol=1e-6)
+
+
+def test_long_values_go_in_small_batches_and_short_ones_in_large() -> None:
+    model, encoder = embedder()
+    model.encode(8, number=[1, 32, 31] + [1] * 39 + [4] * 8)
+    assert encoder.shapes == [(1, 32), (1, 31), (8, 4), (32, 1), (8, 1)]
+
+
+def test_a_value_that_cannot_be_read_is_named_by_its_place_in_a_later_batch() -> None:
+    with pytest.raises(MultimodalError, match=r"number value 5: -1 is negative"):
+        embedder()[0].encode(2, number=[3, 2, 4, 1, 1, -1, -1])
+
+
+def test_bfloat16_is_asked_for_and_float32_what_comes_back() -> None:
+    model, _ = embedder()
+    exact, fast = model.encode(number=[3, 7]), model.encode(precision="bfloat16", number=[3, 7])
+    assert fast.dtype == np.float32
+    assert 0 < np.abs(exact - fast).max() < 0.02
+    with pytest.raises(UsageError, match="a precision of float32 or bfloat16, got 'half'"):
+        model.encode(precision="half", number=[3])  # pyright: ignore[reportArgumentType]

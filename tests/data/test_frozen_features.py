@@ -1,0 +1,179 @@
+"""Features of a frozen encoder are what the encoder makes, are made once, and survive a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.batch import Sample
+from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.errors import Unreadable
+from multimodal.core.rejects import Reject, Rejects
+from multimodal.data import frozen_features as features
+from multimodal.data.frozen_features import FeatureProcessor, features_of
+from multimodal.data.samples import Samples
+
+
+class Numbers(Processor):
+    def __call__(self, value: Any) -> float:
+        if value == 13:
+            raise Unreadable("unlucky", "13 is not read.")
+        return float(value)
+
+    def augment(self, item: float, rng: np.random.Generator) -> float:
+        raise AssertionError("kept features are not augmented")
+
+    def collate(self, items: Sequence[float]) -> Inputs:
+        return {"x": torch.tensor(items)[:, None]}
+
+
+class Counting(Encoder):
+    """Two numbers of a number; dropout shows whether it is in evaluation mode."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.width, self.processor = 2, Numbers()
+        self.linear, self.drop, self.factor, self.seen = nn.Linear(1, 2), nn.Dropout(0.5), factor, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.drop(self.linear(x)) * self.factor
+
+
+@pytest.fixture
+def few_in_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "PART_ROWS", 4)
+
+
+ROWS = np.array([1, 2, 3, 5, 8, 9, 10, 12, 13, 14])
+
+
+def samples_of(**columns: str | list[str]) -> Samples:
+    cells = [{"n": None if row == 5 else row, "m": row * 10, "unlike": row} for row in range(20)]
+    return Samples(cells, columns or {"number": "n"})
+
+
+def make(encoder: Encoder, cache: Path, samples: Samples | None = None, rows: np.ndarray = ROWS) -> FeatureProcessor:
+    return features_of(
+        encoder, samples or samples_of(), "number", rows, cache, contextlib.nullcontext, Rejects(1.0, 20), {}, 3
+    )
+
+
+def test_items_are_the_encoder_s_features(tmp_path: Path, few_in_a_part: None) -> None:
+    encoder, samples = Counting().train(), samples_of()
+    processor = make(encoder, tmp_path)
+    assert encoder.training
+    assert encoder.seen == 8  # row 5 lacks the number, row 13 cannot be read
+    for row in ROWS.tolist():
+        (found,) = samples.items(row, {"number": processor}, seed=(0, 0, row))
+        if row == 13:
+            assert isinstance(found, Reject)
+        elif row == 5:
+            assert isinstance(found, Sample)
+            assert found.values == {}
+        else:
+            assert isinstance(found, Sample)
+            torch.testing.assert_close(found.values["number"], encoder.linear(torch.tensor([float(row)])).detach())
+    again = pickle.loads(pickle.dumps(processor))
+    assert again.of_row(14, "n").equal(processor.of_row(14, "n"))
+    assert processor.collate([processor.of_row(1, "n")] * 3)["features"].shape == (3, 2)
+
+
+def test_they_are_made_once_and_what_is_missing_is_made_again(tmp_path: Path, few_in_a_part: None) -> None:
+    encoder, rows = Counting(), ROWS[ROWS != 13]
+    make(encoder, tmp_path, rows=rows)
+    first = encoder.seen
+    make(encoder, tmp_path, rows=rows)
+    assert encoder.seen == first
+    (folder,) = tmp_path.iterdir()
+    (folder / "part-00001.npy").unlink()  # as after a kill
+    (folder / "part-00001.1234.new").write_bytes(b"half")
+    processor = make(encoder, tmp_path, rows=rows)
+    assert encoder.seen == first + 4
+    torch.testing.assert_close(processor.of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
+
+
+def test_a_part_with_a_row_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, few_in_a_part: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Counting()
+    samples = samples_of()
+    (found,) = samples.items(13, {"number": make(encoder, tmp_path)})
+    assert isinstance(found, Reject)
+    monkeypatch.setattr(type(encoder.processor), "__call__", lambda self, value: torch.tensor([float(value)]))
+    (found,) = samples.items(13, {"number": make(encoder, tmp_path)})
+    assert isinstance(found, Sample)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_negatives_have_features_too(tmp_path: Path) -> None:
+    encoder = Counting()
+    samples = Samples(
+        [{"n": row, "wrong": row + 100} for row in range(20)], {"number": "n"}, negatives={"number": "wrong"}
+    )
+    processor = make(encoder, tmp_path, samples)
+    (found,) = samples.items(2, {"number": processor}, seed=(0, 0, 2))
+    assert isinstance(found, Sample)
+    (negative,) = found.negatives
+    torch.testing.assert_close(negative.values["number"], encoder.linear(torch.tensor([102.0])).detach())
+
+
+def test_another_encoder_column_table_or_rows_have_features_of_their_own(tmp_path: Path) -> None:
+    encoder = Counting()
+    make(encoder, tmp_path)
+    with torch.no_grad():
+        encoder.linear.weight += 1
+    make(encoder, tmp_path)
+    make(Counting(2.0), tmp_path)
+    make(encoder, tmp_path, samples_of(number="m"))
+    make(encoder, tmp_path, Samples([{"n": row + 1} for row in range(20)], {"number": "n"}))
+    make(encoder, tmp_path, rows=ROWS[:3])
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_an_encoder_whose_code_has_changed_has_features_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_encoder.py"
+    text = Path(__file__).read_text()
+    monkeypatch.syspath_prepend(tmp_path)
+    for version in ("", "", "# changed\n"):
+        module.write_text(text + version)
+        monkeypatch.delitem(sys.modules, "own_encoder", raising=False)
+        torch.manual_seed(0)
+        make(importlib.import_module("own_encoder").Counting(), tmp_path / "features")
+    assert len(list((tmp_path / "features").iterdir())) == 2
+
+
+def test_every_column_of_a_modality_has_features(tmp_path: Path) -> None:
+    encoder, samples = Counting(), samples_of(number=["n", "m"])
+    processor = make(encoder, tmp_path, samples)
+    found = samples.items(2, {"number": processor})
+    values = [s.values["number"] for s in found if isinstance(s, Sample)]
+    torch.testing.assert_close(torch.stack(values), encoder.linear(torch.tensor([[2.0], [20.0]])).detach())
+
+
+def test_processes_share_the_work(tmp_path: Path, few_in_a_part: None) -> None:
+    encoders = [Counting(), Counting()]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    one, other = encoders
+
+    def share_of(encoder: Counting, number: int) -> FeatureProcessor:
+        where = ("number", ROWS, tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {})
+        return features_of(encoder, samples_of(), *where, share=(number, 2))
+
+    share_of(one, 0)
+    made = share_of(other, 1)
+    assert [encoder.seen for encoder in encoders] == [3 + 1, 4]  # row 5 lacks it, row 13 cannot be read
+    assert len(list(tmp_path.iterdir())) == 1
+    torch.testing.assert_close(made.of_row(9, "n"), one.linear(torch.tensor([9.0])).detach())

@@ -1,0 +1,33 @@
+"""The table that people read shows the measures."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from multimodal.evaluation.render import retrieval_table
+from multimodal.evaluation.retrieval import Retrieval
+
+RESULTS = {
+    "text->image": Retrieval(0.1234, 0.5, 1.0, 0.34567, 7.5, 12.25, 1234, 56789),
+    "image->text": Retrieval(0.0, 0.001, 0.9999, 1.0, 1.0, 1.0, 3, 4),
+}
+
+
+def printed(width: int) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=width).print(retrieval_table(RESULTS, "A title"))
+    return out.getvalue().splitlines()
+
+
+def test_each_direction_is_a_line_of_its_measures_under_their_names() -> None:
+    title, *lines = [line.split() for line in printed(width=120)]
+    assert title == ["A", "title"]
+    assert ["query", "->", "found", "R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool"] in lines
+    assert ["text", "->", "image", "12.3", "50.0", "100.0", "0.346", "7.5", "12.2", "1,234", "56,789"] in lines
+    assert ["image", "->", "text", "0.0", "0.1", "100.0", "1.000", "1", "1.0", "3", "4"] in lines
+
+
+def test_no_number_is_cut_where_a_pipe_or_a_terminal_has_80_columns() -> None:
+    assert [line.split() for line in printed(width=80)] == [line.split() for line in printed(width=120)]

@@ -1,0 +1,139 @@
+"""Bags of words and letter groups against scikit-learn's TF-IDF."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multimodal_encoders.text.bag_of_words import BagOfWords, BagProcessor
+from multimodal_encoders.text.transformer import SubwordProcessor
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from multimodal.core import registry
+from multimodal.core.errors import Unreadable, UsageError
+
+TEXTS = [
+    "It is a 2-hydroxy fatty acid, and a fatty acid.",
+    "The molecule is an amino acid; it has an acid group.",
+    "THE ACID (2S)-2-aminopropanoic acid derives from alanine",
+    "straße, naïve Ωmega and acid",
+]
+
+
+def fitted(texts: list[str] = TEXTS, vocab_size: int = 5000, longest: int = 4, word_drop: float = 0.0) -> BagProcessor:
+    processor = BagProcessor(vocab_size, 2, longest, word_drop)
+    processor.fit(texts)
+    return processor
+
+
+def matrix(processor: BagProcessor, texts: list[str]) -> np.ndarray:
+    """The weights of the texts as rows over the vocabulary."""
+    inputs = processor.collate([processor(text) for text in texts])
+    rows = torch.repeat_interleave(torch.arange(len(texts)), inputs["sizes"])
+    found = torch.zeros(len(texts), len(processor.state()["terms"]))
+    found[rows, inputs["terms"]] = inputs["weights"]
+    return found.numpy()
+
+
+@pytest.mark.parametrize("longest", [0, 4])
+def test_weights_are_those_of_scikit_learn(longest: int) -> None:
+    processor = fitted(longest=longest)
+    terms = processor.state()["terms"]
+    theirs = TfidfVectorizer(sublinear_tf=True, vocabulary=terms, analyzer=analyzer(longest))
+    np.testing.assert_allclose(matrix(processor, TEXTS), theirs.fit_transform(TEXTS).toarray(), atol=1e-6)
+
+
+def analyzer(longest: int) -> Any:
+    words = TfidfVectorizer().build_analyzer()
+    groups = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, longest)).build_analyzer() if longest else lambda _: []
+    return lambda text: [*(f"  {word}" for word in words(text)), *groups(text)]
+
+
+@pytest.mark.parametrize("longest", [0, 4])
+def test_the_vocabulary_is_that_of_the_terms_in_most_texts(longest: int) -> None:
+    theirs = TfidfVectorizer(min_df=2, analyzer=analyzer(longest)).fit(TEXTS)
+    terms = fitted(longest=longest).state()["terms"]
+    assert set(terms) == set(theirs.vocabulary_)
+    assert fitted(longest=longest, vocab_size=3).state()["terms"] == terms[:3]
+    counts = fitted(longest=longest).state()["texts_with"]
+    assert counts == sorted(counts, reverse=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(min_size=1).filter(str.strip))
+def test_any_text_is_a_bag_of_length_one_or_empty(text: str) -> None:
+    processor = fitted()
+    inputs = processor.collate([processor(text), processor(TEXTS[0])])
+    assert inputs["sizes"].sum() == len(inputs["terms"]) == len(inputs["weights"])
+    length = float(inputs["weights"][: int(inputs["sizes"][0])].norm())
+    assert length == pytest.approx(1 if inputs["sizes"][0] else 0, abs=1e-5)
+
+
+def test_training_drops_words_but_never_all() -> None:
+    processor = fitted(word_drop=0.5)
+    item = processor(TEXTS[0])
+    kept = [len(processor.augment(item, np.random.default_rng(seed))) for seed in range(200)]
+    assert 0.4 < np.mean(kept) / len(item) < 0.6
+    assert min(len(fitted(word_drop=1.0).augment(item, np.random.default_rng(seed))) for seed in range(5)) == 1
+    assert len(fitted().augment(item, np.random.default_rng(0))) == len(item)
+
+
+def test_state_and_pickle_restore_the_vocabulary() -> None:
+    processor = fitted()
+    restored = BagProcessor(5000, 2, 4, 0.0)
+    assert restored.state() == {}
+    restored.load_state(processor.state())
+    for other in (restored, pickle.loads(pickle.dumps(processor))):
+        assert other.state() == processor.state()
+        np.testing.assert_array_equal(matrix(other, TEXTS), matrix(processor, TEXTS))
+
+
+def test_features_are_the_normalised_sum_of_the_embeddings() -> None:
+    encoder = BagOfWords(width=8, longest=4, vocab_size=5000).eval()
+    encoder.processor.fit(TEXTS)
+    assert isinstance(encoder.processor, BagProcessor)
+    weights = torch.from_numpy(matrix(encoder.processor, TEXTS))
+    with torch.no_grad():
+        ours = encoder(**encoder.processor.collate([encoder.processor(text) for text in TEXTS]))
+        summed = 4 * weights @ encoder.table.weight[: weights.shape[1]]
+    torch.testing.assert_close(ours, torch.nn.functional.layer_norm(summed, [8]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_of_unknown_words_has_finite_features() -> None:
+    encoder = BagOfWords(width=8).eval()
+    encoder.processor.fit(TEXTS)
+    assert encoder(**encoder.processor.collate([encoder.processor("ŧ")])).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(3, "not a text"), (None, "not a text"), ("", "empty text"), (" \n", "empty text")]
+)
+def test_what_is_no_text_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(Unreadable) as refusal:
+        fitted()(value)
+    assert refusal.value.reason == reason
+
+
+def test_an_unfitted_vocabulary_and_wrong_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="has not been fitted"):
+        BagProcessor(10, 2, 4, 0.0)("text")
+    with pytest.raises(UsageError, match="vocab_size 0"):
+        registry.create("text", "bag", vocab_size=0)
+    with pytest.raises(UsageError, match="shortest 0"):
+        registry.create("text", "bag", shortest=0)
+
+
+def test_linear_features_are_those_of_the_other_text_encoder() -> None:
+    found = fitted().linear_features().fit_transform(TEXTS)
+    expected = SubwordProcessor(120, 12, 0.0).linear_features().fit_transform(TEXTS)
+    assert (found != expected).nnz == 0
+
+
+def test_what_is_no_text_is_not_learned_from() -> None:
+    mixed: list[Any] = [TEXTS[0], 3, None, *TEXTS[1:]]
+    assert fitted(mixed).state() == fitted().state()

@@ -1,0 +1,112 @@
+"""The report is one whole page that shows what was done and lets nothing of the table act in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from multimodal.prepare.pipeline import prepare
+from multimodal.prepare.settings import Settings
+
+Made = Callable[..., Any]
+VOID = {"meta", "img"}
+EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" \u202e"
+
+
+class Page(HTMLParser):
+    """Tags that match, the text, and the pictures."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def page(source: Made, pictures: Any, tmp_path: Path) -> Page:
+    rows: list[dict[str, Any]] = [
+        {"picture": pictures.png(pictures.blobs(n)), "title": f"a thing of the number {n}, {EVIL}", EVIL: "ab"[n > 2]}
+        for n in range(30)
+    ]
+    rows.append({"picture": pictures.jpeg(pictures.blobs(3)), "title": rows[3]["title"].replace("thing", "Thing")})
+    rows.append({"picture": pictures.png(pictures.blobs(5)), "title": "one more caption for the same picture"})
+    rows += [{"title": f"{EVIL} without any picture"}, {"picture": b"no picture", "title": EVIL}]
+    outcome = prepare(source(rows), Settings(max_rejects=0.5), tmp_path / "out")
+    assert (outcome.near_duplicates, outcome.rejects) == (1, 1)
+    return Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_nothing_of_the_table_acts_in_the_page_and_nothing_comes_from_elsewhere(page: Page) -> None:
+    assert "script" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert all(value.startswith("data:image/png;base64,") for name, value in page.attributes if name in ("src", "href"))
+    assert EVIL.partition("\u202e")[0].strip() in page.text
+    assert "\u202e" not in page.text  # it would turn the page's own words around
+
+
+def test_the_page_tells_what_came_in_and_out_and_why(page: Page) -> None:
+    for said in ("34 rows in", "32 rows out", "1 left out", "1 near duplicates", "left out: no picture", "train"):
+        assert said in page.text
+    for title in (
+        "Warnings",
+        "Where the rows went",
+        "Splits",
+        "Columns",
+        "Coverage of modality pairs",
+        "Near duplicates",
+    ):
+        assert title in page.text
+    assert re.search(r"image 31 31 text 31 32", page.text)
+    assert "row 3, stays" in page.text
+    assert "row 30, left out" in page.text
+
+
+def test_near_duplicates_stand_side_by_side_as_pictures(page: Page, pictures: Any) -> None:
+    shown = [value.partition(",")[2] for name, value in page.attributes if name == "src"]
+    opened = [Image.open(io.BytesIO(base64.b64decode(data))) for data in shown]
+    assert len(opened) >= 2
+    assert max(max(picture.size) for picture in opened) <= 112
+    assert opened[0].convert("RGB").tobytes() == pictures.blobs(3).tobytes()
+
+
+def test_a_table_of_which_nothing_stays_has_a_report_too(source: Made, tmp_path: Path) -> None:
+    outcome = prepare(
+        source([{"title": b"\xff"}], ["title"]), Settings(columns={"text": "title"}, max_rejects=1), tmp_path / "out"
+    )
+    assert outcome.warnings == ["No row is left."]
+    assert "No row is left." in Page((tmp_path / "out" / "report.html").read_text()).text

@@ -1,0 +1,69 @@
+"""What columns hold is told by their first values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multimodal.prepare.column_kinds import describe, glimpse, kind_of
+from multimodal.prepare.columns import Column
+
+PNG = b"\x89PNG\r\n\x1a\n...."
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([], "other"),
+        (["a/b.png", "c.JPG"], "image"),
+        ([PNG, b"\xff\xd8\xff"], "image"),
+        ([{"path": None, "bytes": PNG}], "image"),
+        ([{"path": "x.flac", "bytes": None}], "audio"),
+        ([b"RIFF1234WAVE"], "audio"),
+        (["one.wav", "two.mp3"], "audio"),
+        (["there.mol"], "file"),
+        (["v1.beta", "v2.beta"], "other"),  # names of no file
+        ([1, 2.5], "number"),
+        (["1", "2.5"], "number"),
+        ([True, False], "category"),
+        (["cat", "dog"] * 20, "category"),
+        (["cat", "dog"], "text"),
+        (["a black cat", "a dog, e.g."], "text"),
+        (["CC(=O)C1", "C1=CC=CC=C1"], "other"),
+        (["U+1F600", "U+1F601"], "other"),
+        ([[1], {"a": 1}], "other"),
+        (["see a.png for it\nor b.png"], "text"),
+    ],
+)
+def test_the_kind_of_values(values: list[Any], kind: str, tmp_path: Path) -> None:
+    (tmp_path / "there.mol").touch()
+    assert kind_of(values, tmp_path.joinpath) == kind
+    assert kind_of([glimpse(value) for value in values], tmp_path.joinpath) == kind
+
+
+ROWS = [{"id": "p1", "photo": "a.png", "title": "a cup", "price": 3, "alt": "the cup"}]
+
+
+def test_without_a_choice_pictures_sounds_and_texts_are_modalities(tmp_path: Path) -> None:
+    found = describe(list(ROWS[0]), ROWS, {}, ["title"], tmp_path.joinpath)
+    assert found == [
+        Column("id", "other", None),
+        Column("photo", "image", "image"),
+        Column("title", "text", None),
+        Column("price", "number", None),
+        Column("alt", "text", "text"),
+    ]
+
+
+def test_what_is_chosen_is_the_modality_whatever_it_looks_like(tmp_path: Path) -> None:
+    chosen = {"text": ["id", "title"], "graph": "alt", "image": "price"}
+    found = describe(list(ROWS[0]), ROWS, chosen, [], tmp_path.joinpath)
+    assert [(c.kind, c.modality) for c in found] == [
+        ("text", "text"),
+        ("image", None),
+        ("text", "text"),
+        ("image", "image"),
+        ("other", "graph"),
+    ]

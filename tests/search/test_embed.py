@@ -1,0 +1,386 @@
+"""Bulk embedding gives the vectors that ``encode`` gives, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError
+from multimodal.core.registry import create
+from multimodal.core.table import Table
+from multimodal.data.samples import Samples
+from multimodal.search.embed import embed_rows
+from multimodal.search.embedding_folder import MANIFEST, Manifest, read_manifest, read_parts
+from multimodal.search.index import Index
+
+PATH = {"x": [[0.0, 1, 1, 0], [1, 0, 0, 0]], "edge_index": [[0, 1], [1, 0]], "edge_attr": [[1.0, 1, 1], [1, 1, -1]]}
+POINT = {"x": [[0.5, 0, 1, 1]], "edge_index": [], "edge_attr": []}
+TITLES = ["red cup", None, "blue cup", "mug", None, None, None, None, None, "pot", "tea pot"]
+CELLS: dict[str, Sequence[Any]] = {
+    "title": TITLES,
+    "subtitle": [title and title[::-1] for title in TITLES],
+    "drawing": [PATH, POINT, None, POINT, POINT, PATH, None, None, None, PATH, None],
+    "sku": [f"s-{row}" for row in range(11)],
+    "product": [row // 2 for row in range(11)],
+}
+ROWS = np.arange(11)
+
+
+class ShopTable(Table):
+    """Columns of cells; rows 4 to 7, a whole part, lack the text, rows 6 to 8 everything."""
+
+    metadata_columns = ("title", "product")
+
+    def __init__(self, name: str, cells: dict[str, Sequence[Any]]) -> None:
+        self.name, self.cells, self.columns = name, cells, tuple(cells)
+
+    def __len__(self) -> int:
+        return len(self.cells["sku"])
+
+    def value(self, row: int, column: str) -> Any:
+        return self.cells[column][row]
+
+
+def samples_of(
+    table: str = "shop",
+    cells: dict[str, Sequence[Any]] = CELLS,
+    key: str = "sku",
+    group: str | None = "product",
+    **columns: str,
+) -> Samples:
+    return Samples(ShopTable(table, cells), columns or {"graph": "drawing", "text": "title"}, key=key, group=group)
+
+
+def new_embedder(seed: int = 0) -> Embedder:
+    torch.manual_seed(seed)
+    text = create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)
+    embedder = Embedder({"graph": create("graph", "gnn", width=8, layers=1), "text": text}, dim=5)
+    embedder.fit_processors({"text": [title for title in TITLES if title]})
+    return embedder.eval()
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return new_embedder()
+
+
+def embed(embedder: Embedder, out: Path, rows: np.ndarray = ROWS, **options: Any) -> None:
+    settings: dict[str, Any] = {"samples": samples_of(), "part_rows": 4, "batch_size": 2} | options
+    embed_rows(embedder, rows=rows, out=out, **settings)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# -- what is made
+
+
+@pytest.mark.parametrize("rows", [ROWS, np.array([9, 3, 3, 0, 8, 1])])
+def test_each_row_has_the_vectors_of_encode_and_null_where_it_lacks_a_modality(
+    embedder: Embedder, tmp_path: Path, rows: np.ndarray
+) -> None:
+    embed(embedder, tmp_path / "out", rows)
+    made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
+    assert len(made) == len(rows)
+    for row, cells in zip(rows.tolist(), made, strict=True):
+        assert (cells["key"], cells["group"]) == (f"s-{row}", f"={row // 2}")
+        assert json.loads(cells["metadata"]) == {"title": TITLES[row], "product": row // 2}
+        for modality, column in (("graph", "drawing"), ("text", "title")):
+            value = CELLS[column][row]
+            if value is None:
+                assert cells[modality] is None
+            else:
+                (expected,) = embedder.encode(256, "float32", **{modality: [value]})
+                assert cells[modality] == pytest.approx(expected.tolist(), abs=1e-5)
+                assert np.linalg.norm(cells[modality]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_parts_have_the_documented_columns_and_rows(embedder: Embedder, tmp_path: Path) -> None:
+    embed(embedder, tmp_path / "out")
+    assert sorted(contents(tmp_path / "out")) == [MANIFEST, *(f"part-0000{n}.parquet" for n in range(3))]
+    parts = [pq.read_table(tmp_path / "out" / f"part-0000{n}.parquet") for n in range(3)]
+    assert [len(part) for part in parts] == [4, 4, 3]
+    for part in parts:
+        assert part.column_names == ["key", "group", "metadata", "graph", "text"]
+        assert part.schema.field("text").type.equals(pa.list_(pa.float32(), 5))
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert (manifest["format"], manifest["rows"], manifest["dim"]) == (1, 11, 5)
+    assert manifest["modalities"] == ["graph", "text"]
+    assert manifest["data"] == {
+        "table": "shop",
+        "columns": {"graph": "drawing", "text": "title"},
+        "key": "sku",
+        "group": "product",
+        "split": None,
+        "split_seed": 0,
+        "options": {},
+    }
+    assert manifest["fingerprint"] == embedder.fingerprint
+
+
+def test_only_what_model_and_table_share_is_embedded(embedder: Embedder, tmp_path: Path) -> None:
+    embed(embedder, tmp_path / "out", samples=samples_of(text="title", audio="sku"))
+    assert read_manifest(tmp_path / "out").modalities == ["text"]
+    with pytest.raises(MultimodalError, match=r"\['graph', 'text'\].*\['audio'\]"):
+        embed(embedder, tmp_path / "none", samples=samples_of(audio="sku"))
+
+
+def test_the_size_of_a_batch_changes_no_vector(embedder: Embedder, tmp_path: Path) -> None:
+    for size in (1, 3, 256):
+        embed(embedder, tmp_path / str(size), batch_size=size)
+    one, three, all_ = [[p.to_pylist() for p in read_parts(tmp_path / str(size))] for size in (1, 3, 256)]
+    for other in (three, all_):
+        for part, expected in zip(other, one, strict=True):
+            for row, wanted in zip(part, expected, strict=True):
+                for modality in ("graph", "text"):
+                    assert (row[modality] is None) == (wanted[modality] is None)
+                    assert row[modality] is None or row[modality] == pytest.approx(wanted[modality], abs=1e-5)
+
+
+def test_no_rows_are_refused(embedder: Embedder, tmp_path: Path) -> None:
+    with pytest.raises(MultimodalError, match="no rows to embed"):
+        embed(embedder, tmp_path / "out", ROWS[:0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_in_training_embeds_as_encode_does(tmp_path: Path) -> None:
+    training = new_embedder().train()
+    embed(training, tmp_path / "out", samples=samples_of(text="title"))
+    made = next(read_parts(tmp_path / "out")).to_pylist()
+    assert made[0]["text"] == pytest.approx(training.encode(text=["red cup"])[0].tolist(), abs=1e-5)
+    assert all(module.training for module in training.modules())
+
+
+# -- stopping and going on
+
+
+class Stop(Exception):
+    """What a killed process does not say."""
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4, 5, 6])
+def test_work_that_was_stopped_makes_the_missing_parts_alone(embedder: Embedder, tmp_path: Path, batches: int) -> None:
+    embed(embedder, tmp_path / "whole")
+    done: list[int] = []
+
+    def stop(rows: int) -> None:
+        done.append(rows)
+        if len(done) == batches:
+            raise Stop
+
+    out = tmp_path / "out"
+    with pytest.raises(Stop):
+        embed(embedder, out, advance=stop)
+    finished = sorted(path.name for path in out.glob("part-*"))
+    # two batches a part, and the batch that was under way is lost with its part
+    assert finished == [f"part-0000{n}.parquet" for n in range((batches - 1) // 2)]
+    assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
+    with pytest.raises(MultimodalError, match=rf"half made: part-0000{len(finished)}\.parquet is missing"):
+        list(read_parts(out))
+    before = {name: (out / name).stat() for name in finished}
+
+    told: list[int] = []
+    embed(embedder, out, advance=told.append)
+    assert sum(told) == 11
+    after = {name: (out / name).stat() for name in finished}
+    assert {n: (s.st_mtime_ns, s.st_ino) for n, s in after.items()} == {
+        n: (s.st_mtime_ns, s.st_ino) for n, s in before.items()
+    }
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_work_that_is_done_is_not_done_again(embedder: Embedder, tmp_path: Path) -> None:
+    embed(embedder, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with patch.object(Embedder, "embed", side_effect=AssertionError("embedded again")):
+        embed(embedder, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_part_that_was_lost_is_made_again(embedder: Embedder, tmp_path: Path) -> None:
+    embed(embedder, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / "part-00001.parquet").unlink()
+    embed(embedder, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_too_many_rows_that_cannot_be_read_stop_it_and_the_parts_before_stay(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    broken = samples_of(cells=CELLS | {"title": [*TITLES[:9], "", "tea pot"]})
+    with pytest.raises(
+        MultimodalError, match=r"1 of 11 rows cannot be read .*row 9 \('s-9'\), column 'title': .* empty"
+    ):
+        embed(embedder, tmp_path / "out", samples=broken)
+    assert sorted(path.name for path in (tmp_path / "out").glob("part-*")) == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+
+
+def test_a_row_that_cannot_be_read_is_left_out_and_the_others_keep_their_names(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    broken = samples_of(cells=CELLS | {"title": [TITLES[0], "", *TITLES[2:]]})
+    rejects = embed_rows(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
+    assert len(rejects) == 1
+    made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
+    assert [row["key"] for row in made] == [f"s-{row}" for row in range(11) if row != 1]
+    (expected,) = embedder.encode(256, text=[TITLES[2]])
+    assert made[1]["text"] == pytest.approx(expected.tolist(), abs=1e-5)
+    index = Index.build(tmp_path / "out", tmp_path / "index")
+    assert "s-1" not in {hit.key for hit in index.search(expected[None], k=100)[0]}
+
+
+def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    cells = {"name": ["tea cup", "jug", None], "words": ["mug", None, None], "sku": ["a", "b", "c"]}
+    samples = Samples(
+        ShopTable("words", cells | {"title": cells["name"], "product": [1, 2, 3]}), {"text": ["name", "words"]}, "sku"
+    )
+    embed_rows(embedder, samples, np.arange(3), tmp_path / "out")
+    made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
+    assert [row["key"] for row in made] == ["a", "a", "b", "c"]
+    expected = embedder.encode(256, text=["tea cup", "mug", "jug"])
+    np.testing.assert_allclose([row["text"] for row in made[:3]], expected, atol=1e-5)
+    assert made[3]["text"] is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"embedder": 1},
+        {"samples": samples_of(table="store")},
+        {"samples": samples_of(text="title")},
+        {"rows": ROWS[:10]},
+        {"rows": ROWS[::-1]},
+        {"part_rows": 5},
+        {"samples": samples_of(graph="drawing", text="subtitle")},
+        {"samples": samples_of(key="title")},
+        {"samples": samples_of(group=None)},
+    ],
+    ids=["model", "table", "modalities", "rows", "order", "part_rows", "columns", "key", "group"],
+)
+def test_other_work_is_refused_and_leaves_the_folder_as_it_is(
+    embedder: Embedder, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    embed(embedder, out)
+    before = contents(out)
+    if "embedder" in other:
+        other = {"embedder": new_embedder(seed=other["embedder"])}
+    with pytest.raises(MultimodalError, match="another model, table or split"):
+        embed(**{"embedder": embedder, "out": out} | other)
+    assert contents(out) == before
+
+
+def test_a_folder_of_other_things_is_refused(embedder: Embedder, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(MultimodalError, match=f"{tmp_path} is not empty and holds no embeddings"):
+        embed(embedder, tmp_path)
+    assert contents(tmp_path) == {"thesis.txt": b"dear"}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(embedder: Embedder, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("dear")
+    with pytest.raises(MultimodalError, match="out"):
+        embed(embedder, tmp_path / "out")
+
+
+def test_a_table_that_has_changed_is_not_taken_for_the_old_one(embedder: Embedder, tmp_path: Path) -> None:
+    class Changed(ShopTable):
+        fingerprint = "another"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+    embed(embedder, tmp_path / "made")
+    columns = {"graph": "drawing", "text": "title"}
+    changed = Samples(Changed("shop", CELLS), columns, key="sku", group="product")
+    with pytest.raises(MultimodalError, match="or of the table as it was"):
+        embed(embedder, tmp_path / "made", samples=changed)
+
+
+# -- damage
+
+
+@pytest.fixture
+def made(embedder: Embedder, tmp_path: Path) -> Path:
+    embed(embedder, tmp_path / "made")
+    return tmp_path / "made"
+
+
+def manifest_with(**changes: Any) -> bytes:
+    manifest = asdict(Manifest("f", 5, ["text"], {"table": "shop"}, "t", rows=9, rows_digest="d", part_rows=4))
+    return json.dumps(manifest | changes).encode()
+
+
+def test_a_manifest_is_read_as_it_was_written(made: Path) -> None:
+    manifest = read_manifest(made)
+    assert asdict(manifest) == json.loads((made / MANIFEST).read_text())
+    assert manifest.data == samples_of().settings
+    (made / MANIFEST).write_bytes(manifest_with())
+    assert asdict(read_manifest(made)) == json.loads(manifest_with())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b"null", b'{"format": 1}', b"\xff\xfe", manifest_with(more=1)],
+)
+def test_a_damaged_manifest_is_named(made: Path, embedder: Embedder, content: bytes) -> None:
+    (made / MANIFEST).write_bytes(content)
+    with pytest.raises(MultimodalError, match=rf"{MANIFEST} is damaged"):
+        read_manifest(made)
+    with pytest.raises(MultimodalError, match=rf"{MANIFEST} is damaged"):
+        embed(embedder, made)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": "9"},
+        {"rows": 0},
+        {"part_rows": 0},
+        {"part_rows": 4.0},
+        {"dim": None},
+        {"dim": -5},
+        {"format": 2},
+        {"fingerprint": None},
+        {"modalities": "text"},
+    ],
+)
+def test_a_manifest_of_wrong_values_or_another_format_is_refused(made: Path, changes: dict[str, Any]) -> None:
+    (made / MANIFEST).write_bytes(manifest_with(**changes))
+    with pytest.raises(MultimodalError, match=MANIFEST):
+        read_manifest(made)
+
+
+def test_a_folder_without_embeddings_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(MultimodalError, match=f"{folder} holds no embeddings"):
+            read_manifest(folder)
+
+
+def test_a_missing_part_is_told_with_what_to_do(made: Path) -> None:
+    (made / "part-00001.parquet").unlink()
+    with pytest.raises(MultimodalError, match=r"half made: part-00001\.parquet is missing.*multimodal embed"):
+        list(read_parts(made))
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -1])
+def test_a_truncated_part_is_told_with_what_to_do(made: Path, kept: int) -> None:
+    part = made / "part-00002.parquet"
+    part.write_bytes(part.read_bytes()[:kept])
+    with pytest.raises(MultimodalError, match=r"part-00002\.parquet is damaged; remove it"):
+        list(read_parts(made))
