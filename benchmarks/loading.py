@@ -112,7 +112,7 @@ def pictures(count: int, rounds: int, workers: int) -> None:
     text = registry.create("text", "transformer").processor
     with tempfile.TemporaryDirectory() as folder:
         table = write_pictures(Path(folder), count)
-        samples = Samples(str(table), {"image": "picture", "text": "title"}, access="memory")
+        samples = Samples.of(str(table), {"image": "picture", "text": "title"}, access="memory")
         text.fit(samples.values("text", np.arange(len(samples))))
         transform: Any = open_clip.image_transform(224, is_train=False)
         theirs = OpenClipCsv(table, transform, open_clip.get_tokenizer("ViT-B-32"))
@@ -131,7 +131,7 @@ def molecules(count: int, rounds: int, workers: int) -> None:
     from torch_geometric.loader import DataLoader as GeometricLoader
 
     smiles = smiles_of(count)
-    samples = Samples([{"smiles": value} for value in smiles], {"graph": "smiles"})
+    samples = Samples.of([{"smiles": value} for value in smiles], {"graph": "smiles"})
     graph = registry.create("graph", "molecule", bits=0).processor
     compare(
         f"molecules, {workers} workers",

@@ -49,7 +49,7 @@ def run(command: str, arguments: list[str]) -> None:
     data = data_of(Path(options.run), options.data, given)
     split = options.split or data.test_split
     rows = data.samples.rows(split)
-    modalities = [m for m in embedder.modalities if m in data.samples.columns]
+    modalities = [m for m in embedder.modalities if m in data.samples.modalities]
     if len(modalities) < 2:
         raise MultimodalError(
             f"The model knows {embedder.modalities}, the data have {data.samples.modalities}: no pair."

@@ -187,7 +187,7 @@ class CommandLine(LightningCLI):
                     " encoder; all of it learns at one rate.",
                     file=sys.stderr,
                 )
-        for modality in self.datamodule.meaning.columns:
+        for modality in self.datamodule.schema.columns:
             if modality not in modalities:
                 print(
                     f"Warning: data.columns names {modality!r}, for which the model has no encoder; it is not used."

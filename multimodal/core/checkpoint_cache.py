@@ -1,7 +1,7 @@
-"""What several encoders are made from is read once.
+"""Cache of checkpoints shared by several encoders.
 
 The towers of one checkpoint are encoders of several modalities, built one after another. What was read for the first is
-kept for the next, and let go when the embedder that they are for is built.
+kept for the next, and released when the embedder that they are for is built.
 """
 
 from __future__ import annotations

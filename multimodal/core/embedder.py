@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multimodal.core import checkpoint_cache as sources
-from multimodal.core import model_folder as pretrained
+from multimodal.core import checkpoint_cache
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
-from multimodal.core.encoding import batches, windows
+from multimodal.core.encoder_description import build_encoder, describe_encoder
+from multimodal.core.encoding import as_values, encode_values
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.lora import LoRA, add_lora
+from multimodal.core.model_folder import FORMAT, fingerprint, read_description, read_weights, write_model
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
@@ -56,7 +59,7 @@ class Embedder(nn.Module):
         lora: Mapping[str, LoRA] | None = None,
     ) -> None:
         super().__init__()
-        sources.forget()
+        checkpoint_cache.forget()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
         self.dim = dim
@@ -75,7 +78,7 @@ class Embedder(nn.Module):
         self.lora = dict(lora or {})
         for modality, adaptation in self.lora.items():
             add_lora(self.encoder(modality), adaptation, modality)
-        self._stands_for: tuple[str, str] | None = None
+        self._adopted_fingerprint: tuple[str, str] | None = None
 
     @property
     def modalities(self) -> list[str]:
@@ -142,44 +145,41 @@ class Embedder(nn.Module):
         return functional.normalize(projected, dim=-1)
 
     @torch.inference_mode()
-    def encode(
-        self, batch_size: int | None = None, precision: Precision = "float32", **values: Sequence[Any]
-    ) -> np.ndarray:
-        """Raw values of one modality -> ``(n, dim)`` float32 vectors of unit length.
-
-        Example: ``embedder.encode(text=["black heart suit", "rightwards arrow"])``.
+    def encode(self, batch_size: int | None = None, precision: Precision = "float32", **values: Any) -> np.ndarray:
+        """Raw values of one modality -> vectors of unit length in the shared space.
 
         Args:
-            batch_size: so many ordinary values go through the encoder at once; of longer ones fewer, of shorter ones more.
-                None: 32 on a CPU, whose caches hold no more, else 256.
+            batch_size: the number of ordinary values that go through the encoder at once; of longer values fewer, of
+                shorter ones more. None: 32 on a CPU, whose caches hold no more, else 256.
             precision: "bfloat16" computes with 8 bits of precision where torch's autocast does, for speed.
+            **values: one modality's values by its name: a list, tuple, array, generator, pandas or Arrow column; or one
+                value (a string, bytes, a path, a picture, a mapping, a graph).
+
+        Returns:
+            ``(n, dim)`` float32 for n values; ``(dim,)`` for one value.
 
         Raises:
-            UsageError: not exactly one modality, an unknown one, or a bare string instead of a list.
+            UsageError: not exactly one modality, or an unknown one.
             MultimodalError: a value cannot be read; the message says which.
+
+        Example:
+            >>> embedder.encode(text=["black heart suit", "rightwards arrow"]).shape  # doctest: +SKIP
+            (2, 256)
         """
         if len(values) != 1:
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
-        ((modality, raw),) = values.items()
+        ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
-        if isinstance(raw, str | bytes) or not isinstance(raw, Sequence | np.ndarray | Tensor):
-            raise UsageError(
-                f"encode({modality}=...) takes a list of values, got one {type(raw).__name__}: write [...]."
-            )
         if batch_size is None:
             batch_size = CPU_BATCH if self.device.type == "cpu" else BATCH
         if batch_size < 1:
             raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
         if precision not in get_args(Precision):
             raise UsageError(f"encode() takes a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
-        done, vectors = 0, np.empty((len(raw), self.dim), dtype=np.float32)
+        raw, single = as_values(given)
         with self._evaluating(), _computing(self.device, precision):
-            for items, costs in windows(processor, modality, raw, batch_size):
-                chosen = batches(costs, batch_size)
-                made = torch.cat([self._vectors(modality, [items[i] for i in rows]) for rows in chosen])
-                vectors[done + np.concatenate(chosen)] = made.float().cpu().numpy()
-                done += len(items)
-        return vectors
+            vectors = encode_values(processor, modality, raw, batch_size, partial(self._vectors, modality), self.dim)
+        return vectors[0] if single else vectors
 
     def _vectors(self, modality: str, items: Sequence[Any]) -> Tensor:
         encoder = self.encoder(modality)
@@ -220,20 +220,33 @@ class Embedder(nn.Module):
     @property
     def fingerprint(self) -> str:
         """64 hex digits that tell this model (settings, fitted processors, weights) from any other."""
-        own = pretrained.fingerprint(self)
-        part, whole = self._stands_for or ("", "")
+        own = fingerprint(self.describe(), self.state_dict())
+        part, whole = self._adopted_fingerprint or ("", "")
         return whole if own == part else own
 
-    def stand_for(self, fingerprint: str) -> None:
-        """Take the fingerprint of the whole model, of which this is an unchanged part."""
-        self._stands_for = (pretrained.fingerprint(self), fingerprint)
+    def adopt_fingerprint(self, whole: str) -> None:
+        """Take the fingerprint of the whole model, of which this is a part, for as long as this part is unchanged."""
+        self._adopted_fingerprint = (fingerprint(self.describe(), self.state_dict()), whole)
+
+    def describe(self) -> dict[str, Any]:
+        """What builds this embedder again, apart from the weights, as JSON values."""
+        encoders: dict[str, dict[str, Any]] = {
+            m: {"shares": self.shared[m]} if m in self.shared else describe_encoder(m, self.encoder(m))
+            for m in self.modalities
+        }
+        for modality, entry in encoders.items():  # the ordinary case is not mentioned, as in models of earlier versions
+            if self.head_kinds[modality] != "linear":
+                entry["head"] = self.head_kinds[modality]
+            if modality in self.lora:
+                entry["lora"] = asdict(self.lora[modality])
+        return {"format": FORMAT, "dim": self.dim, "encoders": encoders}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder: ``embedder.json`` and ``model.safetensors``.
 
         A model that is there is replaced as a whole; a folder of anything else is refused with a ``MultimodalError``.
         """
-        pretrained.save(self, Path(folder))
+        write_model(Path(folder), self.describe(), self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None) -> Embedder:
@@ -247,7 +260,37 @@ class Embedder(nn.Module):
             MultimodalError: the folder is missing, half written or damaged.
             UsageError: a modality that the model lacks.
         """
-        return pretrained.load(Path(folder), modalities)
+        folder = Path(folder)
+        description = read_description(folder)
+        described = description["encoders"]
+        for modality in modalities or ():
+            if modality not in described:
+                raise UsageError(
+                    f"The model in {folder} has no modality {modality!r}.{suggest(modality, list(described))}"
+                )
+        encoders: dict[str, Encoder] = {}
+        heads: dict[str, Head] = {}
+        lora: dict[str, LoRA] = {}
+        built: dict[str, str] = {}  # the modality that an encoder is listed under -> the one that it is built for here
+        for modality in modalities or described:
+            entry = described[modality]
+            heads[modality] = entry.get("head", "linear")
+            listed = entry.get("shares", modality)
+            if built.setdefault(listed, modality) != modality:
+                encoders[modality] = encoders[built[listed]]
+                continue
+            encoders[modality] = build_encoder(listed, described[listed], folder)
+            if "lora" in described[listed]:
+                lora[modality] = LoRA(**described[listed]["lora"])
+        embedder = cls(encoders, int(description["dim"]), heads, lora)
+        weights = embedder.state_dict()
+        listed_as = {here: listed for listed, here in built.items()}
+        names = {name: _name_in_file(name, listed_as) for name in weights}
+        weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
+        embedder.load_state_dict(weights)
+        if len(encoders) < len(described):
+            embedder.adopt_fingerprint(description["fingerprint"])
+        return embedder.eval()
 
 
 def _head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
@@ -267,3 +310,10 @@ def _head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
 
 def _computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def _name_in_file(name: str, listed_as: Mapping[str, str]) -> str:
+    """The name of a weight in a model's file, where an encoder has the modality that it was listed under."""
+    part, _, rest = name.partition(".")
+    modality, _, weight = rest.partition(".")
+    return f"{part}.{listed_as[modality]}.{weight}" if part == "encoders" else name

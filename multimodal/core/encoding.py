@@ -1,20 +1,72 @@
-"""Items of like cost go through an encoder together, so that little of a batch is padding.
+"""From raw values to vectors: items of like cost go through an encoder together, so that little of a batch is padding.
 
-1. Raw values are read until the items wait for some batches of work (``windows``).
-2. Those that wait are sorted by cost and cut into batches of about equal work (``batches``).
+1. What people have becomes a sequence of raw values (``as_values``).
+2. Raw values are read until the items for several batches are waiting (``windows``).
+3. The waiting items are sorted by cost and cut into batches of about equal work (``batches``).
+4. The vectors of each batch are put where their values were (``encode_values``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError
 
 WINDOW = 64  # batches of work that may wait
+
+
+def as_values(given: Any) -> tuple[Sequence[Any], bool]:
+    """What people have, as a sequence of raw values, and whether it was one value.
+
+    Several values are a list, tuple or any other sequence, an array or tensor (its first axis), a generator, a column of
+    pandas or Arrow. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
+    """
+    if isinstance(given, str | bytes):
+        return [given], True
+    if isinstance(given, Sequence | np.ndarray | Tensor):
+        return given, False
+    if isinstance(given, Iterator):
+        return list(given), False
+    for name in ("to_pylist", "to_list"):  # a column of Arrow; of pandas
+        if hasattr(given, name):
+            return getattr(given, name)(), False
+    return [given], True
+
+
+def encode_values(
+    processor: Processor,
+    modality: str,
+    values: Sequence[Any],
+    batch_size: int,
+    vectors_of: Callable[[Sequence[Any]], Tensor],
+    dim: int,
+) -> np.ndarray:
+    """The vectors of raw values, in their order; ``(n, dim)`` float32.
+
+    Args:
+        processor: of the modality.
+        modality: its name, for errors.
+        values: n raw values.
+        batch_size: the number of items of ordinary cost in a batch.
+        vectors_of: items of one batch -> ``(items, dim)``.
+        dim: the width of the vectors.
+
+    Raises:
+        MultimodalError: a value cannot be read; the message says which.
+    """
+    done, vectors = 0, np.empty((len(values), dim), dtype=np.float32)
+    for items, costs in windows(processor, modality, values, batch_size):
+        chosen = batches(costs, batch_size)
+        made = torch.cat([vectors_of([items[i] for i in rows]) for rows in chosen])
+        vectors[done + np.concatenate(chosen)] = made.float().cpu().numpy()
+        done += len(items)
+    return vectors
 
 
 def windows(

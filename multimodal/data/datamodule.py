@@ -23,7 +23,7 @@ from multimodal.data.frozen_features import features_of
 from multimodal.data.loaders import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
 from multimodal.data.samplers import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage, pairs_of
 from multimodal.data.samples import Samples
-from multimodal.data.schema import meaning_of
+from multimodal.data.schema import Schema
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
 from multimodal.data.tables.open import Access, locate
 
@@ -94,24 +94,12 @@ class DataModule(pl.LightningDataModule):
         if not 0 <= max_rejects <= 1:
             raise UsageError(f"data.max_rejects is a part of the rows, in [0, 1]; got {max_rejects}.")
         self.source = locate(table, options) if access == "streamed" else None
-        self.meaning = meaning_of(columns, key, group, split, split_seed, targets or {}, negatives or {})
-        if self.source is not None and group is None and not isinstance(split, str) and len(self.meaning.split) > 1:
+        self.schema = Schema.from_settings(columns, key, group, split, split_seed, targets, negatives)
+        if self.source is not None and group is None and not isinstance(split, str) and len(self.schema.split) > 1:
             raise UsageError(
                 "Splits of a streamed table are dealt by its groups, as its rows have no number: name data.split, a column"
                 " of the table, or data.group."
             )
-        settings = (
-            table,
-            columns,
-            key,
-            group,
-            split,
-            split_seed,
-            options or {},
-            access,
-            targets or {},
-            negatives or {},
-        )
         if self.source is not None and balance_pairs:
             raise UsageError(
                 "data.balance_pairs does not go with access: streamed: the rows of a pair are not known before they come."
@@ -121,11 +109,11 @@ class DataModule(pl.LightningDataModule):
             raise UsageError(
                 f"data.batch_size and eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}."
             )
-        self._samples = settings
-        self._opened: Samples | None = None
+        self._table = (table, self.schema, options or {}, access)
+        self._samples: Samples | None = None
         self._stream_loader: StreamLoader | None = None
         if self.source is None:
-            self._opened = Samples(*self._samples)
+            self._samples = Samples(*self._table)
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
         self.train_split, self.validation_split, self.test_split = train, validation, test
         if micro_batch is not None and micro_batch < 1:
@@ -137,17 +125,17 @@ class DataModule(pl.LightningDataModule):
     @property
     def samples(self) -> Samples:
         """The table by rows; a streamed one is opened only when it is asked for so."""
-        if self._opened is None:
-            self._opened = Samples(*self._samples)
-        return self._opened
+        if self._samples is None:
+            self._samples = Samples(*self._table)
+        return self._samples
 
     def setup(self, stage: str) -> None:
         """Check that splits and modalities are there, and fit the processors on the training split."""
         for modality in self._processors:
-            if modality not in self.meaning.columns:
+            if modality not in self.schema.columns:
                 raise UsageError(
                     f"The model has an encoder for {modality!r}, but data.columns names none;"
-                    f" have {list(self.meaning.columns)}."
+                    f" have {list(self.schema.columns)}."
                 )
         if stage != "fit":
             return
@@ -283,7 +271,7 @@ class DataModule(pl.LightningDataModule):
 
     def _stream(self, split: str | list[str]) -> Stream:
         assert self.source is not None
-        return Stream(self.source, self.meaning, (split,) if isinstance(split, str) else tuple(split))
+        return Stream(self.source, self.schema, (split,) if isinstance(split, str) else tuple(split))
 
     def _rejects(self, rows: int | None) -> Rejects:
         return Rejects(self.max_rejects, rows, self._rejects_file)

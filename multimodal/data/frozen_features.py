@@ -25,12 +25,12 @@ from torch import Tensor
 
 from multimodal.core.embedder import FEATURES
 from multimodal.core.encoder import Encoder, Inputs
+from multimodal.core.encoder_description import encoder_fingerprint
 from multimodal.core.errors import Unreadable
-from multimodal.core.model_folder import encoder_fingerprint
 from multimodal.core.rejects import Rejects
 from multimodal.data.loaders import ordered_loader
 from multimodal.data.samples import Samples
-from multimodal.data.schema import OfRows
+from multimodal.data.schema import RowLookupProcessor
 
 PART_ROWS = 4096
 
@@ -71,7 +71,7 @@ class Features:
         return features
 
 
-class FeatureProcessor(OfRows):
+class FeatureProcessor(RowLookupProcessor):
     """Takes the place of a frozen encoder's processor: an item is the row's features."""
 
     def __init__(self, columns: dict[str, Features]) -> None:
@@ -116,7 +116,7 @@ def features_of(
     found = {}
     training = encoder.training
     encoder.eval()
-    for column in (*samples.meaning.columns[modality], *samples.meaning.negatives.get(modality, ())):
+    for column in (*samples.schema.columns[modality], *samples.schema.negatives.get(modality, ())):
         view = samples.of_column(modality, column)
         features = Features(cache / _name(encoder, view, rows, context), rows)
         features.folder.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import yaml
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.run_folder import RUN_CONFIG
 from multimodal.data.samples import Samples
+from multimodal.data.schema import Schema
 from multimodal.data.tables.open import open_table
 
 
@@ -55,8 +56,8 @@ def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | Non
     settings = settings | dict(changes or {})
     if not isinstance(settings["table"], str):
         raise UsageError(f"The table {settings['table']!r} is no name.")
-    known = inspect.signature(Samples).parameters
-    samples = Samples(**{key: value for key, value in settings.items() if key in known and value is not None})
+    known = {"table", "options", "access", *inspect.signature(Schema.from_settings).parameters}
+    samples = Samples.of(**{key: value for key, value in settings.items() if key in known and value is not None})
     return RunData(
         samples,
         settings.get("train", "train"),

@@ -15,8 +15,8 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.schema import Columns, meaning_of, names_of_classes
-from multimodal.data.splits import dealt_numbers
+from multimodal.data.schema import Row, Schema, names_of_classes
+from multimodal.data.splits import SHARES, dealt_numbers
 from multimodal.data.tables.file_cells import resolve
 from multimodal.data.tables.joined import with_joined
 from multimodal.data.tables.open import Access, open_table
@@ -28,42 +28,44 @@ class Samples:
 
     Args:
         table: the table's name, or in Python the table; see ``open_table``.
-        columns: modality -> the column that holds it, or several that are alternatives; ``price+colour`` is one value of
-            both, a mapping.
-        key: the column that names a row; None: the row number.
-        group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
-        split: the column that names each row's split, or the share of each split (``{train: 0.9, test: 0.1}``) in which
-            groups are dealt at random. None: 80 % train, 10 % validation, 10 % test.
-        split_seed: of that dealing.
+        schema: what its columns mean.
         options: settings of the table's reader.
         access: where the rows are kept; "streamed" counts for training alone.
-        targets: name -> the column of what is known of a row. A column with values that are no numbers holds the names of
-            classes; their numbers are their places in alphabetical order.
-        negatives: modality -> the column, or columns, of values that are hard to tell from the row's and do not match it.
+
+    Raises:
+        UsageError: the schema names a column that the table does not have.
     """
 
     table: Any
-    columns: Mapping[str, str | Sequence[str]]
-    key: str | None = None
-    group: str | None = None
-    split: str | Mapping[str, float] | None = None
-    split_seed: int = 0
+    schema: Schema
     options: Mapping[str, Any] = field(default_factory=dict)
     access: Access = "mapped"
-    targets: Mapping[str, str] = field(default_factory=dict)
-    negatives: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     _open: Table = field(init=False, repr=False, compare=False)
-    meaning: Columns = field(init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        table: Any,
+        columns: Mapping[str, str | Sequence[str]],
+        *,
+        options: Mapping[str, Any] | None = None,
+        access: Access = "mapped",
+        **schema: Any,
+    ) -> Samples:
+        """The samples of a table by the settings that people write.
+
+        Args:
+            table, options, access: as in ``Samples``.
+            columns: modality -> its column, or several.
+            **schema: the other settings of ``Schema.from_settings``.
+        """
+        return cls(table, Schema.from_settings(columns, **schema), options or {}, access)
 
     def __post_init__(self) -> None:
-        meaning = meaning_of(
-            self.columns, self.key, self.group, self.split, self.split_seed, self.targets, self.negatives
-        )
-        object.__setattr__(self, "meaning", meaning)
         table = open_table(self.table, self.options, self.access)
-        table = with_joined(table, [column for columns in meaning.columns.values() for column in columns])
+        table = with_joined(table, [column for columns in self.schema.columns.values() for column in columns])
         object.__setattr__(self, "_open", table)
-        self.meaning.check(table.name, table.columns)
+        self.schema.check(table.name, table.columns)
 
     @property
     def name(self) -> str:
@@ -76,17 +78,17 @@ class Samples:
 
     @property
     def modalities(self) -> list[str]:
-        return list(self.columns)
+        return list(self.schema.columns)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __getitem__(self, row: int) -> Sample:
         """The raw values of a row; of several columns of a modality the first that has one."""
-        cell = partial(self._open.value, row)
+        cell = self._row(row).cell
         values = {
             m: next((v for c in columns if (v := cell(c)) is not None), None)
-            for m, columns in self.meaning.columns.items()
+            for m, columns in self.schema.columns.items()
         }
         return Sample(self.key_of(row), {m: v for m, v in values.items() if v is not None}, self.group_of(row))
 
@@ -97,29 +99,32 @@ class Samples:
         seed: tuple[int, ...] | None = None,
         kept: dict[tuple[int, str], Any] | None = None,
     ) -> list[Sample | Reject]:
-        """A row as samples of processed items, or as a reject; see ``Columns.items``."""
-        cell = partial(self._open.value, row)
-        return self.meaning.items(cell, str(row), row, processors, self.base, seed, kept, self.classes)
+        """A row as samples of processed items, or as a reject; see ``Schema.items``."""
+        return self.schema.items(self._row(row), processors, seed, kept, self.classes)
+
+    def _row(self, row: int) -> Row:
+        return Row(row, str(row), partial(self._open.value, row), self.base)
 
     @cached_property
     def classes(self) -> dict[str, dict[str, int]]:
         """For each target that is the name of a class: class -> its number."""
         found = {}
-        for name, column in self.targets.items():
+        for name, column in self.schema.targets.items():
             if names := names_of_classes(self._open.column(column)):
                 found[name] = {value: number for number, value in enumerate(names)}
         return found
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments that made it, as JSON values."""
+        """The arguments of ``of`` that made it, as JSON values."""
+        split = self.schema.split
         return {
             "table": self.table if isinstance(self.table, str) else self.name,
-            "columns": {m: c if isinstance(c, str) else list(c) for m, c in self.columns.items()},
-            "key": self.key,
-            "group": self.group,
-            "split": dict(self.split) if isinstance(self.split, Mapping) else self.split,
-            "split_seed": self.split_seed,
+            "columns": {m: c[0] if len(c) == 1 else list(c) for m, c in self.schema.columns.items()},
+            "key": self.schema.key,
+            "group": self.schema.group,
+            "split": split if isinstance(split, str) else None if split == SHARES else dict(split),
+            "split_seed": self.schema.split_seed,
             "options": dict(self.options),
         }  # targets and negatives serve training alone
 
@@ -130,20 +135,20 @@ class Samples:
 
     def of_column(self, modality: str, column: str) -> Samples:
         """The values of one column alone, named by their row numbers."""
-        plain = {"targets": {}, "negatives": {}, "key": None}
-        return replace(self, table=self._open, columns={modality: column}, **plain)
+        plain = replace(self.schema, columns={modality: (column,)}, key=None, targets={}, negatives={})
+        return replace(self, table=self._open, schema=plain)
 
     def keyed_by_number(self) -> Samples:
         """The same samples, named by their row numbers."""
-        return replace(self, table=self._open, key=None)
+        return replace(self, table=self._open, schema=replace(self.schema, key=None))
 
     def key_of(self, row: int) -> str:
         """The row's name; its number where it has none."""
-        return self.meaning.key_of(partial(self._open.value, row), str(row))
+        return self.schema.key_of(self._row(row))
 
     def group_of(self, row: int) -> str:
         """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
-        return self.meaning.group_of(partial(self._open.value, row), str(row))
+        return self.schema.group_of(self._row(row))
 
     def metadata(self, row: int) -> dict[str, Any]:
         """What tells people which row it is."""
@@ -158,36 +163,36 @@ class Samples:
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
         """Split name -> its rows, ascending int64."""
-        split = self.meaning.split
+        split = self.schema.split
         if isinstance(split, str):
             names, numbers = _numbered(self._open.column(split))
         else:
             names = list(split)
-            of_group = dealt_numbers(self._groups, split, self.split_seed)
-            numbers = of_group[self.group_numbers] if self.group else of_group
+            of_group = dealt_numbers(self._groups, split, self.schema.split_seed)
+            numbers = of_group[self.group_numbers] if self.schema.group else of_group
         return {name: rows for n, name in enumerate(names) if len(rows := np.flatnonzero(numbers == n))}
 
     @property
     def _groups(self) -> Iterable[str]:
         """The groups in the order of their numbers."""
-        if self.group is None:
+        if self.schema.group is None:
             return (f"#{row}" for row in range(len(self)))
         return self._numbered_groups[0]
 
     @cached_property
     def group_numbers(self) -> np.ndarray:
         """``(rows,)`` int64: equal where the groups are."""
-        return np.arange(len(self)) if self.group is None else self._numbered_groups[1]
+        return np.arange(len(self)) if self.schema.group is None else self._numbered_groups[1]
 
     @cached_property
     def _numbered_groups(self) -> tuple[list[str], np.ndarray]:
-        assert self.group is not None
-        return _numbered(f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._open.column(self.group)))
+        assert self.schema.group is not None
+        return _numbered(f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._open.column(self.schema.group)))
 
     def present(self, modality: str) -> np.ndarray:
         """``(rows,)`` bool: which rows have the modality."""
         has = np.zeros(len(self), dtype=bool)
-        for column in self.meaning.columns[modality]:
+        for column in self.schema.columns[modality]:
             has |= self._open.present(column)
         return has
 
@@ -215,7 +220,7 @@ class Samples:
         """
         files = processor is not None and processor.reads_files
         for row in rows.tolist():
-            for column in self.meaning.columns[modality]:
+            for column in self.schema.columns[modality]:
                 try:
                     value = self._open.value(row, column)
                     value = resolve(value, self.base) if files else value

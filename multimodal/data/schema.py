@@ -23,7 +23,24 @@ Cell = Callable[[str], Any]  # column -> the value of one row there; None: missi
 NUMBERS = 0.95  # the part of a target's values that are numbers, where it is no class
 
 
-class OfRows(Processor):
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, as a schema reads it.
+
+    Attributes:
+        number: its number in the table, of a stream in its file.
+        name: what it is called if it has no key: its number, of a stream the file and the number.
+        cell: column -> the value there; None: missing.
+        base: the folder or URL that the paths in it are relative to.
+    """
+
+    number: int
+    name: str
+    cell: Cell
+    base: str | None
+
+
+class RowLookupProcessor(Processor):
     """A processor whose items are kept by row and column."""
 
     @abstractmethod
@@ -31,7 +48,7 @@ class OfRows(Processor):
 
 
 @dataclass(frozen=True)
-class Columns:
+class Schema:
     """The meaning of a table's columns.
 
     Args:
@@ -52,6 +69,31 @@ class Columns:
     split_seed: int
     targets: Mapping[str, str] = field(default_factory=dict)
     negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_settings(
+        cls,
+        columns: Mapping[str, str | Sequence[str]],
+        key: str | None = None,
+        group: str | None = None,
+        split: str | Mapping[str, float] | None = None,
+        split_seed: int = 0,
+        targets: Mapping[str, str] | None = None,
+        negatives: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> Schema:
+        """The schema from the settings that people write.
+
+        Args:
+            columns: modality -> its column, or several.
+            key, group, split_seed, targets: as in ``Schema``.
+            split: as in ``Schema``; None: ``SHARES``.
+            negatives: modality -> the column, or columns, of its hard negatives.
+
+        Raises:
+            UsageError: there are no columns, or the shares do not add up to 1.
+        """
+        shares = SHARES if split is None else split
+        return cls(_listed(columns), key, group, shares, split_seed, targets or {}, _listed(negatives))
 
     def __post_init__(self) -> None:
         if not self.columns or not all(self.columns.values()):
@@ -74,47 +116,53 @@ class Columns:
                         f"{option}: the table {table!r} has no column {part!r}.{suggest(part, list(columns))}"
                     )
 
-    def key_of(self, cell: Cell, number: str) -> str:
-        """The row's name; its number where it has none."""
-        key = None if self.key is None else _label(cell, self.key)
-        return number if key is None else str(key)
+    def key_of(self, row: Row) -> str:
+        """The row's key; its name where it has none."""
+        key = None if self.key is None else _label(row.cell, self.key)
+        return row.name if key is None else str(key)
 
-    def group_of(self, cell: Cell, number: str) -> str:
-        """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
-        group = None if self.group is None else _label(cell, self.group)
-        return f"#{number}" if group is None else f"={group}"
+    def group_of(self, row: Row) -> str:
+        """``"=GROUP"``; a row without a group is a group of its own, ``"#NAME"``."""
+        group = None if self.group is None else _label(row.cell, self.group)
+        return f"#{row.name}" if group is None else f"={group}"
 
-    def split_of(self, cell: Cell, number: str) -> str:
-        """The row's split. Rows of one group are in one split if it is dealt."""
+    def split_of(self, row: Row) -> str:
+        """The row's split. Rows of one group are assigned to one split, unless a column names it."""
         if isinstance(self.split, str):
-            return str(_label(cell, self.split))
-        return dealt([self.group_of(cell, number)], self.split, self.split_seed)[0]
+            return str(_label(row.cell, self.split))
+        return dealt([self.group_of(row)], self.split, self.split_seed)[0]
 
     def items(
         self,
-        cell: Cell,
-        number: str,
-        row: int,
+        row: Row,
         processors: Mapping[str, Processor],
-        base: str | None,
-        seed: tuple[int, ...] | None,
+        seed: tuple[int, ...] | None = None,
         kept: dict[tuple[int, str], Any] | None = None,
         classes: Mapping[str, Mapping[str, int]] | None = None,
     ) -> list[Sample | Reject]:
-        """A row as samples of processed items, or as the reject that it is if one of its values cannot be read.
+        """A row as samples of processed items, or as a reject if one of its values cannot be read.
 
         For training (``seed`` is given) it is one sample: of several columns of a modality one is drawn, and the items
-        are augmented. Else it is as many samples of one group as a modality has columns, each with one of them. Items
-        are taken from ``kept`` and put there, if it is given, under the row and "modality column". ``classes`` has the
-        numbers of the classes of targets that are names.
+        are augmented. Else it is as many samples of one group as a modality has columns, each with one of them.
+
+        Args:
+            row: the row.
+            processors: modality -> its processor, for the modalities to read.
+            seed: of what is drawn; None: nothing is.
+            kept: items by row number and "modality column", taken from here and put here.
+            classes: target -> class -> its number, for targets that are names of classes.
+
+        Raises:
+            UsageError: the settings are at fault, not this row.
         """
-        key, group = self.key_of(cell, number), self.group_of(cell, number)
+        cell, base = row.cell, row.base
+        key, group = self.key_of(row), self.group_of(row)
         rng = None if seed is None else np.random.default_rng(seed)
 
         def item_of(modality: str, column: str, value: Any) -> Any:
-            processor, place = processors[modality], (row, f"{modality} {column}")
-            if isinstance(processor, OfRows):
-                return processor.of_row(row, column)
+            processor, place = processors[modality], (row.number, f"{modality} {column}")
+            if isinstance(processor, RowLookupProcessor):
+                return processor.of_row(row.number, column)
             if kept is None or place not in kept:
                 item = processor(resolve(value, base) if processor.reads_files else value)
                 if kept is not None:
@@ -142,7 +190,7 @@ class Columns:
                 for column in columns if modality in processors else ():
                     if (value := cell(column)) is not None:
                         values = {modality: item_of(modality, column, value)}
-                        negatives.append(Sample(f"{key} not {column}", values, f"!{number} {column}"))
+                        negatives.append(Sample(f"{key} not {column}", values, f"!{row.name} {column}"))
             targets = {}
             for name, column in self.targets.items():
                 if (value := cell(column)) is not None:
@@ -150,7 +198,7 @@ class Columns:
         except UsageError:  # the settings are at fault, not this row
             raise
         except Exception as error:
-            return [Reject.of(row, key, column, value, error)]
+            return [Reject.of(row.number, key, column, value, error)]
         first, *others = samples
         return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in others)]
 
@@ -184,19 +232,5 @@ def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
         raise Unreadable("no number", f"{value!r} is no number, as other values of the target are.") from error
 
 
-def meaning_of(
-    columns: Mapping[str, str | Sequence[str]],
-    key: str | None,
-    group: str | None,
-    split: str | Mapping[str, float] | None,
-    split_seed: int,
-    targets: Mapping[str, str],
-    negatives: Mapping[str, str | Sequence[str]],
-) -> Columns:
-    """``Columns`` from the settings that people write."""
-
-    def several(named: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
-        return {m: (c,) if isinstance(c, str) else tuple(c) for m, c in named.items()}
-
-    shares = SHARES if split is None else split
-    return Columns(several(columns or {}), key, group, shares, split_seed, targets, several(negatives))
+def _listed(named: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    return {m: (c,) if isinstance(c, str) else tuple(c) for m, c in (named or {}).items()}

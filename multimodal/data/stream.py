@@ -26,7 +26,7 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.loaders import CheckedLoader, Collate
-from multimodal.data.schema import Columns, names_of_classes
+from multimodal.data.schema import Row, Schema, names_of_classes
 from multimodal.data.tables.cells import raw
 from multimodal.data.tables.file_cells import resolve
 from multimodal.data.tables.joined import joined, parts_of
@@ -56,6 +56,10 @@ class StreamedRow:
     def name(self) -> str:
         return f"{self.place}:{self.number}"
 
+    @property
+    def row(self) -> Row:
+        return Row(self.number, self.name, self.cell, self.base)
+
     def cell(self, column: str) -> Any:
         parts = parts_of(column, self.cells)
         return raw(self.cells.get(column)) if len(parts) == 1 else joined(self.cell, parts)
@@ -67,21 +71,21 @@ class Stream:
 
     Args:
         source: the files.
-        meaning: of their columns.
+        schema: what their columns mean.
         splits: the splits whose rows are taken; ("all",): all rows.
     """
 
     source: Source
-    meaning: Columns
+    schema: Schema
     splits: tuple[str, ...]
 
     def check(self) -> None:
         """Raise a ``UsageError`` if a column that is named is none of the stream's."""
-        first = list(islice(self._cells(), LOOKED_AT if self.meaning.targets else 1))
+        first = list(islice(self._cells(), LOOKED_AT if self.schema.targets else 1))
         if not first:
             raise UsageError(f"The table {self.source.name!r} has no rows.")
-        self.meaning.check(self.source.name, list(first[0]))
-        for name, column in self.meaning.targets.items():
+        self.schema.check(self.source.name, list(first[0]))
+        for name, column in self.schema.targets.items():
             if names := names_of_classes(raw(cells.get(column)) for cells in first):
                 raise UsageError(
                     f"targets.{name}: the column {column!r} holds names of classes ({', '.join(names[:3])}, ...), which have"
@@ -93,7 +97,7 @@ class Stream:
             yield from self._cells_of(file)
 
     def _cells_of(self, file: str) -> Iterator[dict[str, Any]]:
-        split = self.meaning.split
+        split = self.schema.split
         for number, cells in enumerate(stream_of(self.source, file)):
             if number == 0 and isinstance(split, str) and split not in cells and "all" not in self.splits:
                 raise UsageError(f"{file} has no column {split!r}, which names each row's split.")
@@ -103,13 +107,13 @@ class Stream:
         for file in self.source.files if files is None else files:
             for number, cells in enumerate(self._cells_of(file)):
                 row = StreamedRow(number, file, cells, self.source.base)
-                if "all" in self.splits or self.meaning.split_of(row.cell, row.name) in self.splits:
+                if "all" in self.splits or self.schema.split_of(row.row) in self.splits:
                     yield row
 
     def values(self, modality: str, processor: Processor) -> Iterator[Any]:
         """The raw values of a modality at the beginning of the stream, for a processor to learn from."""
         for row in islice(self.rows(), FITTED_ON):
-            for column in self.meaning.columns[modality]:
+            for column in self.schema.columns[modality]:
                 try:
                     value = row.cell(column)
                     value = resolve(value, self.source.base) if processor.reads_files else value
@@ -181,12 +185,9 @@ class StreamedBatches(IterableDataset[Any]):
         return self.collate([
             [
                 replace(item, file=row.place) if isinstance(item, Reject) else item
-                for item in self.stream.meaning.items(
-                    row.cell,
-                    row.name,
-                    row.number,
+                for item in self.stream.schema.items(
+                    row.row,
                     self.processors,
-                    self.stream.source.base,
                     (self.seed, epoch, files.index(row.file), row.number) if self.buffer else None,
                 )
             ]

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from multimodal.core import model_folder as pretrained
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
+from multimodal.core.encoder_description import describe_encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import replace_folder
 from multimodal.export.open_clip import save_open_clip
@@ -111,7 +111,7 @@ def _programs(
 def _describe(tower: Tower) -> dict[str, Any]:
     encoder = tower.encoder
     assert isinstance(encoder, Encoder)
-    described = pretrained.describe_encoder(tower.modality, encoder)
+    described = describe_encoder(tower.modality, encoder)
     return {
         "encoder": {name: described[name] for name in ("name", "class", "settings")},
         "preprocessing": describe_processor(encoder.processor),

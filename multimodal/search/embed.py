@@ -60,7 +60,7 @@ def embed_rows(
     """
     from multimodal.data.loaders import ordered_loader
 
-    modalities = [m for m in embedder.modalities if m in samples.columns]
+    modalities = [m for m in embedder.modalities if m in samples.modalities]
     if not modalities:
         raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
     if not len(rows):

@@ -16,8 +16,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
-from multimodal.core import model_folder as pretrained
-from multimodal.core import registry
+from multimodal.core import model_folder, registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import MultimodalError, UsageError
@@ -26,6 +25,11 @@ Make = Callable[..., Embedder]
 Values = dict[str, list[Any]]
 Change = Callable[[dict[str, Any]], Any]
 SETTINGS, WEIGHTS = "embedder.json", "model.safetensors"
+
+
+def fingerprint_of(embedder: Embedder) -> str:
+    """The embedder's own, whatever it adopted."""
+    return model_folder.fingerprint(embedder.describe(), embedder.state_dict())
 
 
 class Numbers(Processor):
@@ -93,7 +97,7 @@ def test_a_loaded_model_embeds_as_the_saved_one(make_embedder: Make, values: Val
         np.testing.assert_allclose(loaded.encode(256, "float32", **{modality: raw}), expected, atol=1e-6)
         assert loaded.encoder(modality).settings == embedder.encoder(modality).settings
     assert not any(module.training for module in loaded.modules())
-    assert loaded.fingerprint == embedder.fingerprint == pretrained.fingerprint(loaded)
+    assert loaded.fingerprint == embedder.fingerprint == fingerprint_of(loaded)
 
 
 def test_a_folder_holds_json_and_safetensors_and_nothing_else(saved: Path) -> None:
@@ -167,7 +171,7 @@ def test_only_the_asked_modalities_are_loaded_under_the_fingerprint_of_the_whole
     assert not [name for name in part.state_dict() if "graph" in name]
     np.testing.assert_allclose(part.encode(text=values["text"]), whole.encode(text=values["text"]), atol=1e-6)
     assert part.fingerprint == whole.fingerprint
-    assert pretrained.fingerprint(part) != whole.fingerprint
+    assert fingerprint_of(part) != whole.fingerprint
 
 
 def test_a_modality_that_the_model_lacks_is_refused(saved: Path) -> None:
@@ -238,13 +242,13 @@ def test_a_change_after_loading_changes_the_fingerprint(
     loaded = Embedder.from_pretrained(saved, modalities)
     before = loaded.fingerprint
     change(loaded)
-    assert loaded.fingerprint == pretrained.fingerprint(loaded) != before
+    assert loaded.fingerprint == fingerprint_of(loaded) != before
 
 
 def test_a_part_stands_for_the_whole_it_is_told_of_while_it_is_unchanged(make_embedder: Make) -> None:
     embedder = make_embedder("text")
     own, bias = embedder.fingerprint, embedder.heads["text"].bias
-    embedder.stand_for("f" * 64)
+    embedder.adopt_fingerprint("f" * 64)
     assert embedder.fingerprint == "f" * 64
     assert isinstance(bias, Tensor)
     was = bias.detach().clone()
@@ -261,7 +265,7 @@ def test_reading_the_model_changes_no_fingerprint(saved: Path, values: Values) -
     loaded.encode(text=values["text"])
     loaded.train().eval().requires_grad_(False)
     loaded.state_dict()
-    assert loaded.fingerprint == before != pretrained.fingerprint(loaded)
+    assert loaded.fingerprint == before != fingerprint_of(loaded)
 
 
 # saving over a folder
@@ -285,7 +289,7 @@ def test_a_save_that_fails_leaves_the_old_model(
         path.write_bytes(b"half of the")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pretrained, "save_file", fail)
+    monkeypatch.setattr(model_folder, "save_file", fail)
     with pytest.raises(OSError, match="no space left"):
         make_embedder("text").save_pretrained(copied)
     assert {p.name: p.read_bytes() for p in copied.iterdir()} == before
@@ -367,7 +371,7 @@ def test_settings_of_a_format_with_other_contents_are_told(copied: Path) -> None
 
 
 def test_settings_too_large_to_be_ours_are_not_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "MAX_SETTINGS_BYTES", (copied / SETTINGS).stat().st_size - 1)
+    monkeypatch.setattr(model_folder, "MAX_SETTINGS_BYTES", (copied / SETTINGS).stat().st_size - 1)
     assert "is larger than" in refusal_of(copied)
 
 

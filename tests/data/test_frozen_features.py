@@ -60,7 +60,7 @@ ROWS = np.array([1, 2, 3, 5, 8, 9, 10, 12, 13, 14])
 
 def samples_of(**columns: str | list[str]) -> Samples:
     cells = [{"n": None if row == 5 else row, "m": row * 10, "unlike": row} for row in range(20)]
-    return Samples(cells, columns or {"number": "n"})
+    return Samples.of(cells, columns or {"number": "n"})
 
 
 def make(encoder: Encoder, cache: Path, samples: Samples | None = None, rows: np.ndarray = ROWS) -> FeatureProcessor:
@@ -118,7 +118,7 @@ def test_a_part_with_a_row_that_could_not_be_read_is_tried_again(
 
 def test_negatives_have_features_too(tmp_path: Path) -> None:
     encoder = Counting()
-    samples = Samples(
+    samples = Samples.of(
         [{"n": row, "wrong": row + 100} for row in range(20)], {"number": "n"}, negatives={"number": "wrong"}
     )
     processor = make(encoder, tmp_path, samples)
@@ -136,7 +136,7 @@ def test_another_encoder_column_table_or_rows_have_features_of_their_own(tmp_pat
     make(encoder, tmp_path)
     make(Counting(2.0), tmp_path)
     make(encoder, tmp_path, samples_of(number="m"))
-    make(encoder, tmp_path, Samples([{"n": row + 1} for row in range(20)], {"number": "n"}))
+    make(encoder, tmp_path, Samples.of([{"n": row + 1} for row in range(20)], {"number": "n"}))
     make(encoder, tmp_path, rows=ROWS[:3])
     assert len(list(tmp_path.iterdir())) == 6
 

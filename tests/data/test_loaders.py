@@ -66,7 +66,7 @@ PROCESSORS = {"number": NumberProcessor(), "even": NumberProcessor()}
 
 
 def samples_of(rows: int, unreadable: Sequence[int] = ()) -> Samples:
-    return Samples(NumberTable(rows, unreadable), {"number": "number", "even": "even"}, key="key")
+    return Samples.of(NumberTable(rows, unreadable), {"number": "number", "even": "even"}, key="key")
 
 
 def few_rejects() -> Rejects:

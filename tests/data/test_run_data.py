@@ -37,7 +37,7 @@ def write(path: Path, config: Any) -> Path:
 
 def settings_of(data: RunData) -> dict[str, Any]:
     samples = data.samples
-    return {name: getattr(samples, name) for name in ("table", "columns", "key", "group", "split")}
+    return {name: samples.settings[name] for name in ("table", "columns", "key", "group", "split")}
 
 
 def test_a_run_knows_its_samples_test_split_and_seed(run: Path) -> None:
@@ -72,8 +72,8 @@ def test_another_table_is_seen_in_the_run_s_way(run: Path) -> None:
 def test_a_configuration_takes_the_place_of_the_run_s(run: Path, tmp_path: Path, suffix: str) -> None:
     other = {"table": "glyphs", "columns": {"graph": "outline"}, "test": "validation"}
     data = data_of(run, str(write(tmp_path / f"other{suffix}", {"data": other})))
-    assert data.samples.columns == {"graph": "outline"}
-    assert (data.samples.key, data.test_split) == (None, "validation")
+    assert data.samples.schema.columns == {"graph": ("outline",)}
+    assert (data.samples.schema.key, data.test_split) == (None, "validation")
 
 
 def test_the_seed_is_the_run_s_also_with_other_data(run: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class ShopTable(Table):
 
 
 def samples_of(cells: Mapping[str, Sequence[Any]], columns: Mapping[str, Any], **options: Any) -> Samples:
-    return Samples(ShopTable(cells), columns, **options)
+    return Samples.of(ShopTable(cells), columns, **options)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_settings_are_json_values_that_make_the_same_samples() -> None:
     settings = shop.settings
     assert json.loads(json.dumps(settings)) == settings
     assert settings["table"] == "shop"
-    again = Samples(**(settings | {"table": ShopTable(CELLS)}))  # pyright: ignore[reportArgumentType]
+    again = Samples.of(**(settings | {"table": ShopTable(CELLS)}))  # pyright: ignore[reportArgumentType]
     assert again.settings == settings
     assert {name: rows.tolist() for name, rows in again.splits.items()} == {
         name: rows.tolist() for name, rows in shop.splits.items()
@@ -257,7 +257,7 @@ class BrokenTable(ShopTable):
 
 
 def test_a_cell_that_cannot_be_read_is_the_reject_s_own() -> None:
-    samples = Samples(BrokenTable(CELLS | {"picture": ["a", "b", "c", "d"]}), COLUMNS, key="title", group="title")
+    samples = Samples.of(BrokenTable(CELLS | {"picture": ["a", "b", "c", "d"]}), COLUMNS, key="title", group="title")
     (reject,) = samples.items(1, PROCESSORS)
     assert reject == Reject(1, "1", "title", "None", "broken", "it is broken.")
     assert list(samples.values("text", np.arange(4))) == ["cup"]
@@ -324,7 +324,7 @@ def test_a_few_words_among_numbers_are_no_classes_and_gaps_in_a_list_are_unknown
 
 def test_rows_whose_group_is_no_number_are_alone() -> None:
     rows = [{"title": "cup", "product": value} for value in (1.0, math.nan, math.nan, 1.0)]
-    samples = Samples(rows, {"text": "title"}, group="product")
+    samples = Samples.of(rows, {"text": "title"}, group="product")
     assert samples.group_numbers.tolist() == [0, 1, 2, 0]
     assert samples.group_of(1) == "#1"
 

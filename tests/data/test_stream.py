@@ -21,7 +21,7 @@ from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.rejects import Rejects
 from multimodal.data.datamodule import DataModule
 from multimodal.data.samples import Samples
-from multimodal.data.schema import meaning_of
+from multimodal.data.schema import Schema
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
 from multimodal.data.tables.open import locate
 
@@ -59,7 +59,7 @@ def stream_of(folder: Path, files: Sequence[int], splits: tuple[str, ...] = ("al
         lines = [json.dumps({"n": (n := next(number)), "part": "ab"[n % 2]}) + "\n" for _ in range(rows)]
         (folder / f"{file:03}.jsonl").write_text("".join(lines))
     settings = {"key": "n", "group": None, "split": None, "split_seed": 0, "targets": {}, "negatives": {}} | settings
-    return Stream(locate(f"{folder}/*.jsonl"), meaning_of({"number": "n"}, **settings), splits)
+    return Stream(locate(f"{folder}/*.jsonl"), Schema.from_settings({"number": "n"}, **settings), splits)
 
 
 def loader_of(
@@ -166,7 +166,7 @@ def test_dealt_splits_are_those_of_the_same_table_by_rows(tmp_path: Path) -> Non
     shares = {"train": 0.5, "test": 0.5}
     stream = stream_of(tmp_path / "s", [30, 30], splits=("test",), group="n", split=shares)
     streamed = {int(key) for batch in read(loader_of(stream)) for key in batch.keys}
-    by_row = Samples(f"{tmp_path}/s/*.jsonl", {"number": "n"}, "n", "n", shares)
+    by_row = Samples.of(f"{tmp_path}/s/*.jsonl", {"number": "n"}, key="n", group="n", split=shares)
     assert streamed == set(by_row.rows("test").tolist())
 
 
@@ -230,8 +230,8 @@ def test_rows_of_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
-    meaning = meaning_of({"number": "n"}, None, None, None, 0, {}, {})
-    stream = Stream(locate(f"{tmp_path}/*/p.jsonl"), meaning, ("all",))
+    schema = Schema.from_settings({"number": "n"})
+    stream = Stream(locate(f"{tmp_path}/*/p.jsonl"), schema, ("all",))
     assert len({row.name for row in stream.rows()}) == 4
 
 

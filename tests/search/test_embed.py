@@ -59,7 +59,7 @@ def samples_of(
     group: str | None = "product",
     **columns: str,
 ) -> Samples:
-    return Samples(ShopTable(table, cells), columns or {"graph": "drawing", "text": "title"}, key=key, group=group)
+    return Samples.of(ShopTable(table, cells), columns or {"graph": "drawing", "text": "title"}, key=key, group=group)
 
 
 def new_embedder(seed: int = 0) -> Embedder:
@@ -249,8 +249,8 @@ def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
     embedder: Embedder, tmp_path: Path
 ) -> None:
     cells = {"name": ["tea cup", "jug", None], "words": ["mug", None, None], "sku": ["a", "b", "c"]}
-    samples = Samples(
-        ShopTable("words", cells | {"title": cells["name"], "product": [1, 2, 3]}), {"text": ["name", "words"]}, "sku"
+    samples = Samples.of(
+        ShopTable("words", cells | {"title": cells["name"], "product": [1, 2, 3]}), {"text": ["name", "words"]}, key="sku"
     )
     embed_rows(embedder, samples, np.arange(3), tmp_path / "out")
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
@@ -307,7 +307,7 @@ def test_a_table_that_has_changed_is_not_taken_for_the_old_one(embedder: Embedde
 
     embed(embedder, tmp_path / "made")
     columns = {"graph": "drawing", "text": "title"}
-    changed = Samples(Changed("shop", CELLS), columns, key="sku", group="product")
+    changed = Samples.of(Changed("shop", CELLS), columns, key="sku", group="product")
     with pytest.raises(MultimodalError, match="or of the table as it was"):
         embed(embedder, tmp_path / "made", samples=changed)
 

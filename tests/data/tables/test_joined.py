@@ -10,7 +10,7 @@ import pytest
 from multimodal.core import registry
 from multimodal.core.errors import UsageError
 from multimodal.data.samples import Samples
-from multimodal.data.schema import Columns
+from multimodal.data.schema import Schema
 from multimodal.data.stream import Stream
 from multimodal.data.tables.open import locate
 
@@ -23,7 +23,7 @@ CSV = "price,colour\n1.5,red\n,blue\n,\n2.5,red\n"
 
 
 def test_joined_columns_are_a_mapping_without_what_is_missing() -> None:
-    samples = Samples(ROWS, {"tabular": "price + colour"})
+    samples = Samples.of(ROWS, {"tabular": "price + colour"})
     assert [dict(samples[row].values) for row in range(3)] == [
         {"tabular": {"price": 1.5, "colour": "red"}},
         {"tabular": {"colour": "blue"}},
@@ -34,12 +34,12 @@ def test_joined_columns_are_a_mapping_without_what_is_missing() -> None:
 
 
 def test_a_column_whose_name_has_the_sign_is_itself() -> None:
-    samples = Samples(ROWS, {"tabular": "a+b"})
+    samples = Samples.of(ROWS, {"tabular": "a+b"})
     assert samples[1].values["tabular"] == 2
 
 
 def test_they_may_be_alternatives_of_others() -> None:
-    samples = Samples(ROWS, {"tabular": ["a+b", "price+colour"]})
+    samples = Samples.of(ROWS, {"tabular": ["a+b", "price+colour"]})
     assert list(samples.values("tabular", samples.rows("all"))) == [
         1,
         {"price": 1.5, "colour": "red"},
@@ -53,9 +53,9 @@ def test_a_part_that_is_no_column_is_told() -> None:
     with pytest.raises(
         UsageError, match=r"columns\.tabular: the table .* has no column 'colou'\. Did you mean 'colour'"
     ):
-        Samples(ROWS, {"tabular": "price+colou"})
+        Samples.of(ROWS, {"tabular": "price+colou"})
     with pytest.raises(UsageError, match=r"key: the table .* has no column 'price"):
-        Samples(ROWS, {"tabular": "price"}, key="price+colour")
+        Samples.of(ROWS, {"tabular": "price"}, key="price+colour")
 
 
 def test_numbers_and_words_of_a_csv_file_become_items_whether_mapped_or_streamed(
@@ -63,12 +63,12 @@ def test_numbers_and_words_of_a_csv_file_become_items_whether_mapped_or_streamed
 ) -> None:
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "shop.csv").write_text(CSV)
-    samples = Samples(str(tmp_path / "shop.csv"), {"tabular": "price+colour"})
+    samples = Samples.of(str(tmp_path / "shop.csv"), {"tabular": "price+colour"})
     encoder = registry.create("tabular", "mlp", width=8)
     encoder.processor.fit(samples.values("tabular", samples.rows("all")))
     assert encoder.processor.state()["numeric"]["price"]["means"] == [2.0]
     assert encoder.processor.state()["categorical"] == {"colour": ["blue", "red"]}
-    meaning = Columns({"tabular": ("price+colour",)}, None, None, "split", 0)
-    stream = Stream(locate(str(tmp_path / "shop.csv")), meaning, ("all",))
+    schema = Schema({"tabular": ("price+colour",)}, None, None, "split", 0)
+    stream = Stream(locate(str(tmp_path / "shop.csv")), schema, ("all",))
     streamed = list(stream.values("tabular", encoder.processor))
     assert streamed == list(samples.values("tabular", samples.rows("all")))

@@ -263,9 +263,9 @@ import resource, sys, time
 import datasets, pandas, pyarrow.parquet
 import multimodal.data.samples as samples
 datasets.disable_progress_bars()
-samples.Samples([{"a": "b"}], {"text": "a"})
+samples.Samples.of([{"a": "b"}], {"text": "a"})
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-made = samples.Samples(sys.argv[1], {"image": "image", "graph": "graph", "text": "text"})
+made = samples.Samples.of(sys.argv[1], {"image": "image", "graph": "graph", "text": "text"})
 assert dict(made[999_999].values) == {"image": "999999", "graph": "999999", "text": "999999"}
 print(time.perf_counter() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """

@@ -31,8 +31,7 @@ from small_clips import (
 )
 from torch import nn
 
-from multimodal.core import checkpoint_cache as sources
-from multimodal.core import layers
+from multimodal.core import checkpoint_cache, layers
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.export.folder import export
@@ -257,7 +256,7 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
     reads: list[Path] = []
     read = open_clip_models.read_weights
     monkeypatch.setattr(open_clip_models, "read_weights", lambda path: reads.append(path) or read(path))
-    sources.forget()
+    checkpoint_cache.forget()
     folder = str(clips("vit"))
     monkeypatch.chdir(Path(folder).parent)
     one, _, two = (
@@ -267,7 +266,7 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
     )
     assert len(reads) == 2  # a second encoder of the same tower is another one
     assert one.visual is not two.visual
-    sources.forget()
+    checkpoint_cache.forget()
 
 
 @pytest.mark.parametrize(

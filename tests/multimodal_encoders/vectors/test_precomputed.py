@@ -135,7 +135,7 @@ def test_what_embed_writes_is_read(tmp_path: Path) -> None:
     encoders["image"] = Precomputed(3, scale="none")
     embedder = Embedder(encoders, 4)
     embedder.fit_processors({"text": [f"title {row % 3}" for row in range(6)]})
-    samples = Samples(Shop(), {"text": "title", "image": "vector"}, key="name")
+    samples = Samples.of(Shop(), {"text": "title", "image": "vector"}, key="name")
     embed_rows(embedder.eval(), samples, np.arange(6), tmp_path / "out", part_rows=4)
     with pytest.raises(UsageError, match=r"name the vectors by `column`.*image, text"):
         VectorFile(tmp_path / "out", None)
@@ -286,7 +286,7 @@ def test_keys_are_looked_up_and_unknown_ones_refused(tmp_path: Path) -> None:
 
 
 def test_rows_with_unknown_keys_are_rejected_alone(tmp_path: Path) -> None:
-    samples = Samples(Shop(), {"image": "name"})
+    samples = Samples.of(Shop(), {"image": "name"})
     (tmp_path / "v.json").write_text('["item 0", "item 1"]')
     np.save(tmp_path / "v.npy", VECTORS[:2])
     processor = Precomputed(file=str(tmp_path / "v.npy")).processor
