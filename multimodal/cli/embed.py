@@ -23,15 +23,15 @@ def run(command: str, arguments: list[str]) -> None:
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
 
-    from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import leave_a_core
-    from multimodal.data.run_data import data_of
+    from multimodal.core.progress import progress
+    from multimodal.data.run_data import load_run_data
     from multimodal.search.embed import embed_rows
 
     leave_a_core()
     embedder = Embedder.from_pretrained(options.run)
-    data = data_of(Path(options.run), options.table, given)
+    data = load_run_data(Path(options.run), options.table, given)
     samples = data.samples
     rows = samples.rows(options.split)
     start = time.perf_counter()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Any
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.options import folder, parser
@@ -29,78 +27,25 @@ def run(command: str, arguments: list[str]) -> None:
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
 
-    import numpy as np
     from rich.console import Console
 
-    from multimodal.cli.progress import progress
-    from multimodal.core.embedder import Embedder
-    from multimodal.core.errors import MultimodalError
     from multimodal.core.hardware import leave_a_core
-    from multimodal.core.rejects import Rejects
-    from multimodal.data.loaders import ordered_loader
-    from multimodal.data.run_data import data_of
-    from multimodal.data.samples import readable_rows
-    from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
-    from multimodal.evaluation.render import retrieval_table, save_chart
-    from multimodal.evaluation.retrieval import repeated, retrieval
+    from multimodal.evaluation.report import evaluate
 
     leave_a_core()
-    embedder = Embedder.from_pretrained(options.run)
-    data = data_of(Path(options.run), options.data, given)
-    split = options.split or data.test_split
-    rows = data.samples.rows(split)
-    modalities = [m for m in embedder.modalities if m in data.samples.modalities]
-    if len(modalities) < 2:
-        raise MultimodalError(
-            f"The model knows {embedder.modalities}, the data have {data.samples.modalities}: no pair."
-        )
-    searched = None if options.pool is None else data.samples.rows(options.pool)
-    wanted = rows if searched is None else np.concatenate([rows, searched])
-    told = None if options.out is None else options.out / "rejects.jsonl"
-    if told is not None:
-        told.unlink(missing_ok=True)  # of an earlier evaluation
-    rejects = Rejects(data.max_rejects, len(data.samples), told, option="--max_rejects")
-    processors = {m: embedder.processors[m] for m in modalities}
-    with progress("Embedding", len(wanted)) as advance:
-        queries = embedder.embed_all(ordered_loader(data.samples, rows, processors, 256, rejects), advance)
-        candidates = None
-        if searched is not None:
-            candidates = embedder.embed_all(ordered_loader(data.samples, searched, processors, 256, rejects), advance)
-    results = retrieval(queries, candidates)
-    baselines: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
-    if options.baseline:
-        tables = [
-            TableRows(*readable_rows(data.samples, part, processors))
-            for part in (data.samples.rows(data.train_split), rows, *([] if searched is None else [searched]))
-        ]
-        with progress("Fitting the linear baseline", 1) as advance:
-            baselines[options.baseline] = linear_retrieval(*tables, processors=processors, left_out=notes.append)
-            advance(1)
-    document = {
-        "run": options.run,
-        "split": split,
-        "pool": options.pool or split,
-        "seed": data.seed,
-        "pairs": {pair: r.to_json() for pair, r in results.items()},
-        "baselines": {name: {pair: r.to_json() for pair, r in found.items()} for name, found in baselines.items()},
-    }
-    place = repr(split) if options.pool is None else f"{options.pool!r}, queries of {split!r}"
-    title = f"Retrieval in {place} ({options.run})"
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "evaluation.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-        save_chart(results, title, options.out / "retrieval.png")
+    report = evaluate(
+        options.run,
+        options.data,
+        split=options.split,
+        pool=options.pool,
+        baseline=options.baseline,
+        out=options.out,
+        **given,
+    )
     if options.json:
-        print(json.dumps(document, indent=1))
+        print(json.dumps(report.to_json(), indent=1))
     else:
-        Console().print(retrieval_table(results, title))
-        for line in repeated(queries if candidates is None else candidates):
-            print(line)
-        for name, found in baselines.items():
-            if found:
-                Console().print(retrieval_table(found, f"The {name} baseline, fitted on {data.train_split!r}"))
-    if len(rejects):
-        notes.append(rejects.summary())
-    for note in notes:
+        for table in report.tables():
+            Console().print(table)
+    for note in report.notes:
         print(note, file=sys.stderr)

@@ -25,9 +25,9 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
-    from multimodal.cli.progress import progress
     from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import leave_a_core
+    from multimodal.core.progress import progress
     from multimodal.export.folder import export
 
     leave_a_core()

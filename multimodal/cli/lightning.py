@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from yaml import MarkedYAMLError, YAMLError
@@ -28,17 +28,13 @@ from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.hardware import fast_precision, leave_a_core
 from multimodal.core.layers import layers
 from multimodal.core.model_folder import save_tensors
-from multimodal.core.run_folder import CHECKPOINTS, PREDICTIONS, RUN_CONFIG
+from multimodal.core.run_folder import CHECKPOINTS, LAST, LOGS, PREDICTIONS, RUN_CONFIG
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.callback import MONITOR, RetrievalMonitor
-from multimodal.training.callbacks.best_model import Mode, SaveBestModel
-from multimodal.training.callbacks.free_memory import FreeMemory
-from multimodal.training.callbacks.interrupt import StopOnInterrupt
-from multimodal.training.callbacks.progress import Progress
-from multimodal.training.callbacks.summary import Summary
+from multimodal.training.callbacks.best_model import Mode
+from multimodal.training.callbacks.defaults import default_callbacks
 from multimodal.training.callbacks.text_loss import MONITOR as LOSS
 from multimodal.training.callbacks.text_loss import WordMonitor
-from multimodal.training.callbacks.throughput import Throughput
 from multimodal.training.module import EmbedderModule
 from multimodal.training.text_pretraining import WordModule
 
@@ -149,7 +145,7 @@ class CommandLine(LightningCLI):
             if config.ckpt_path in ("best", "last"):
                 config.ckpt_path = str(checkpoints / f"{config.ckpt_path}.ckpt")
         elif config.ckpt_path == "last":
-            last = checkpoints / "last.ckpt"
+            last = checkpoints / LAST
             config.ckpt_path = str(last) if last.exists() else None
         elif config.ckpt_path is None and checkpoints.exists():
             raise MultimodalError(
@@ -162,8 +158,8 @@ class CommandLine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         logger = self._get(self.config_init, "trainer")["logger"]
         if logger in (None, True):
-            csv = CSVLogger(self.run_folder, name="logs")
-            kwargs["logger"] = [csv, TensorBoardLogger(self.run_folder, name="logs", version=csv.version)]
+            csv = CSVLogger(self.run_folder, name=LOGS)
+            kwargs["logger"] = [csv, TensorBoardLogger(self.run_folder, name=LOGS, version=csv.version)]
         try:
             return super().instantiate_trainer(**kwargs)
         except MisconfigurationException as error:
@@ -206,25 +202,10 @@ class CommandLine(LightningCLI):
         save_tensors(tensors, self.run_folder / PREDICTIONS, metadata=keys)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
-        checkpoints = self.run_folder / CHECKPOINTS
         named = config["callbacks"] or []
-        # The configuration's own come after those that look at the weights: an average may stand in place of the weights.
-        config["callbacks"] = [
-            Summary(),
-            self.report(),
-            Throughput(),
-            FreeMemory(),
-            LearningRateMonitor("step"),
-            SaveBestModel(self.run_folder, self.monitor, self.mode),
-            *(named if isinstance(named, list) else [named]),
-        ]
-        if config["enable_progress_bar"] is not False:
-            callbacks.append(Progress())
-        callbacks += [
-            StopOnInterrupt(checkpoints / "last.ckpt"),
-            ModelCheckpoint(checkpoints, "best", self.monitor, mode=self.mode, enable_version_counter=False),
-            ModelCheckpoint(checkpoints, "last", enable_version_counter=False),  # after each validation
-        ]
+        own = named if isinstance(named, list) else [named]
+        bar = config["enable_progress_bar"] is not False
+        config["callbacks"] = default_callbacks(self.run_folder, self.report(), self.monitor, self.mode, own, bar)
         return super()._instantiate_trainer(config, callbacks)
 
 

@@ -55,7 +55,7 @@ def run(command: str, arguments: list[str]) -> None:
     add_data_options(p)
     options, given = parse_with_data(p, arguments)
 
-    from multimodal.cli.progress import progress
+    from multimodal.core.progress import progress
     from multimodal.prepare.pipeline import prepare
     from multimodal.prepare.settings import Settings
     from multimodal.prepare.source import open_source

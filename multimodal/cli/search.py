@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from pathlib import Path
 
 from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
@@ -37,21 +36,15 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError(f"give one query, by --text, --image, --graph or --MODALITY; got {given}.")
     ((modality, value),) = queries
 
-    from multimodal.core.embedder import Embedder
-    from multimodal.core.model_folder import read_description
-    from multimodal.search.index import Index
+    from multimodal.search.query import search
 
-    index = Index.open(options.index)
-    index.check_model(read_description(Path(options.run))["fingerprint"])
-    embedder = Embedder.from_pretrained(options.run, modalities=[modality])
     try:
-        vectors = embedder.encode(256, "float32", **{modality: [value]})
+        hits = search(options.run, options.index, options.k, options.target, **{modality: value})
     except MultimodalError as error:
         cause = error.__cause__
         if not isinstance(cause, Unreadable) or cause.reason != "wrong type":  # what is typed here is a text
             raise
         raise MultimodalError(f"--{modality} {value}: {cause} Give JSON, like '{JSON_EXAMPLE}'.") from error
-    hits = index.search(vectors, options.k, options.target)[0]
     if options.json:
         print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,6 +19,7 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import default_cache
 from multimodal.core.rejects import Rejects
+from multimodal.core.run_folder import REJECTS
 from multimodal.data.frozen_features import features_of
 from multimodal.data.loaders import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
 from multimodal.data.samplers import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage, pairs_of
@@ -26,8 +27,7 @@ from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
 from multimodal.data.tables.open import Access, locate
-
-REJECTS = "rejects.jsonl"
+from multimodal.data.trained_model import TrainedModel
 
 
 class DataModule(pl.LightningDataModule):
@@ -164,10 +164,10 @@ class DataModule(pl.LightningDataModule):
         return self.samples.values(modality, self.samples.rows(self.train_split), processor)
 
     @property
-    def _module(self) -> Any:  # an EmbedderModule, which this layer does not know
+    def _module(self) -> TrainedModel:
         if self.trainer is None:
             raise UsageError("The data module needs a trainer: its processors are those of the trainer's module.")
-        return self.trainer.lightning_module
+        return cast(TrainedModel, self.trainer.lightning_module)
 
     @property
     def _processors(self) -> Mapping[str, Processor]:

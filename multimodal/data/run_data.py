@@ -28,7 +28,7 @@ class RunData:
     seed: int | None
 
 
-def data_of(run: Path, data: str | None = None, changes: Mapping[str, Any] | None = None) -> RunData:
+def load_run_data(run: Path, data: str | None = None, changes: Mapping[str, Any] | None = None) -> RunData:
     """The data that a run was trained on, or others seen in the same way.
 
     Args:

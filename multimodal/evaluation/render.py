@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from multimodal.evaluation.retrieval import Retrieval
 
+WIDTH = 120  # of a table as text, in characters
 INK = {"recall_at_10": "#c6dbef", "recall_at_5": "#6baed6", "recall_at_1": "#2171b5"}  # the wider bar lies behind
 
 
@@ -25,6 +27,15 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
         ranks = (f"{r.median_rank:g}", f"{r.mean_rank:.1f}")
         table.add_row(pair.replace("->", " -> "), *recalls, f"{r.mrr:.3f}", *ranks, f"{r.queries:,}", f"{r.pool:,}")
     return table
+
+
+def render_text(parts: Sequence[Table | str]) -> str:
+    """Tables and lines as plain text."""
+    console = Console(width=WIDTH, color_system=None)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, highlight=False, markup=False) if isinstance(part, str) else console.print(part)
+    return captured.get().rstrip("\n")
 
 
 def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None:

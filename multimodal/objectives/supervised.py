@@ -41,7 +41,27 @@ class Head(nn.Module):
         return functional.linear(vectors, weight[:, : vectors.shape[1]], bias)
 
 
-class Classification(Objective):
+class _TargetObjective(Objective):
+    """An objective of one target of the rows, by a head; it compares no modalities with one another."""
+
+    def __init__(self, target: str, outputs: int, dim: int, modalities: Sequence[str] | None) -> None:
+        super().__init__()
+        self.target, self.modalities = target, modalities
+        self.head = Head(dim, outputs, type(self).__name__)
+
+    @property
+    def named_modalities(self) -> set[str]:
+        return set(self.modalities or ())
+
+    @property
+    def named_targets(self) -> set[str]:
+        return {self.target}
+
+    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+        return set()
+
+
+class Classification(_TargetObjective):
     """Which class a row is of: the cross-entropy of a linear head's softmax.
 
     The total is the mean over the modalities that have a labelled vector in the batch, each the mean over them.
@@ -54,20 +74,7 @@ class Classification(Objective):
     """
 
     def __init__(self, target: str, classes: int, dim: int, modalities: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.target, self.modalities = target, modalities
-        self.head = Head(dim, classes, "Classification")
-
-    @property
-    def named_modalities(self) -> set[str]:
-        return set(self.modalities or ())
-
-    @property
-    def named_targets(self) -> set[str]:
-        return {self.target}
-
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
-        return set()
+        super().__init__(target, classes, dim, modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def loss_of(vectors: Tensor, classes: Tensor) -> Tensor:
@@ -80,7 +87,7 @@ class Classification(Objective):
         return _mean_over_modalities(embeddings, self.modalities, self.target, 1, zero, loss_of)
 
 
-class MultiLabel(Objective):
+class MultiLabel(_TargetObjective):
     """Which labels a row has, any number of them: the binary cross-entropy of a linear head's sigmoids.
 
     The total is the mean over the modalities that have a labelled vector, each the mean over all known labels.
@@ -92,20 +99,7 @@ class MultiLabel(Objective):
     """
 
     def __init__(self, target: str, labels: int, dim: int, modalities: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.target, self.modalities = target, modalities
-        self.head = Head(dim, labels, "MultiLabel")
-
-    @property
-    def named_modalities(self) -> set[str]:
-        return set(self.modalities or ())
-
-    @property
-    def named_targets(self) -> set[str]:
-        return {self.target}
-
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
-        return set()
+        super().__init__(target, labels, dim, modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def loss_of(vectors: Tensor, labels: Tensor) -> Tensor:
@@ -118,7 +112,7 @@ class MultiLabel(Objective):
         return _mean_over_modalities(embeddings, self.modalities, self.target, labels, zero, loss_of)
 
 
-class Regression(Objective):
+class Regression(_TargetObjective):
     """Numbers of a row: the mean squared error of a linear head. Standardised targets suit it best.
 
     The total is the mean over the modalities that have a vector with a target, each the mean over all known numbers.
@@ -130,20 +124,7 @@ class Regression(Objective):
     """
 
     def __init__(self, target: str, dim: int, outputs: int = 1, modalities: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.target, self.modalities = target, modalities
-        self.head = Head(dim, outputs, "Regression")
-
-    @property
-    def named_modalities(self) -> set[str]:
-        return set(self.modalities or ())
-
-    @property
-    def named_targets(self) -> set[str]:
-        return {self.target}
-
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
-        return set()
+        super().__init__(target, outputs, dim, modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def loss_of(vectors: Tensor, numbers: Tensor) -> Tensor:

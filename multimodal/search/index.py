@@ -18,11 +18,14 @@ import pyarrow.parquet as pq
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import replace_folder
 from multimodal.search.embedding_folder import read_manifest, read_parts
+from multimodal.search.engines.engine import Engine
+from multimodal.search.engines.exact import ExactEngine
 
 DESCRIPTION = "index.json"
 VECTORS = "vectors.npy"
 ITEMS = "items.parquet"
 FORMAT = 1
+CANDIDATES = 4  # vectors that are looked at for each hit, as several may be of one group
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Index:
 
     def __init__(self, vectors: np.ndarray, items: pa.Table, fingerprint: str) -> None:
         self.vectors, self.items, self.fingerprint = vectors, items, fingerprint
+        self.engine: Engine = ExactEngine(vectors)
         modality = items["modality"].combine_chunks().dictionary_encode()
         self._modality, self.modalities = modality.indices.to_numpy(), modality.dictionary.to_pylist()
         self._group = items["group"].combine_chunks().dictionary_encode().indices.to_numpy()
@@ -77,23 +81,24 @@ class Index:
             raise UsageError(f"k must be at least 1, got {k}.")
         if target is not None and target not in self.modalities:
             raise UsageError(f"The index holds no {target!r} vectors.{suggest(target, self.modalities)}")
-        rows = np.arange(len(self))
+        among = None
         if target is not None:
-            rows = np.flatnonzero(self._modality == self.modalities.index(target))
-        stored = self.vectors if target is None else self.vectors[rows]
-        return [self._hits(scores, rows, k) for scores in (vectors @ stored.T).clip(-1, 1)]
+            among = np.flatnonzero(self._modality == self.modalities.index(target))
+        searched = len(self) if among is None else len(among)
+        wanted = CANDIDATES * k
+        hits = []
+        for query, found in zip(vectors, self.engine.nearest(vectors, wanted, among), strict=True):
+            count = wanted
+            while (best := self._best_of_groups(found[0]))[k - 1 : k].size == 0 and count < searched:
+                count *= CANDIDATES  # too few groups among them
+                found = self.engine.nearest(query[None], count, among)[0]
+            rows, scores = found
+            hits.append([self._hit(int(rows[i]), float(scores[i])) for i in best[:k]])
+        return hits
 
-    def _hits(self, scores: np.ndarray, rows: np.ndarray, k: int) -> list[Hit]:
-        wanted = 4 * k  # candidates; more if they are of too few groups
-        while True:
-            top = np.arange(len(scores))
-            if wanted < len(scores):  # all that are as good as the last one wanted: the order of equals is by row
-                top = np.flatnonzero(scores >= np.partition(scores, -wanted)[-wanted])
-            top = top[np.lexsort((top, -scores[top]))]
-            _, first = np.unique(self._group[rows[top]], return_index=True)
-            if len(first) >= k or wanted >= len(scores):
-                return [self._hit(int(rows[i]), float(scores[i])) for i in top[np.sort(first)[:k]]]
-            wanted *= 4
+    def _best_of_groups(self, rows: np.ndarray) -> np.ndarray:
+        """The positions of the first row of each group, ascending."""
+        return np.sort(np.unique(self._group[rows], return_index=True)[1])
 
     def _hit(self, row: int, score: float) -> Hit:
         item = self.items.slice(row, 1).to_pylist()[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,14 @@ from multimodal.objectives.text_pretraining import MaskedTokens, TokenEncoder, W
 from multimodal.training.schedule import Schedule
 from multimodal.training.training_module import OptimizerCallable, TrainingModule
 from multimodal.training.warm_start import begin_with as begin
+
+
+class TextSource(Protocol):
+    """A data module that hands out raw values of its training split, as ``DataModule`` does."""
+
+    def training_values(self, modality: str) -> Iterator[Any]:
+        """The raw values of a modality, without the missing ones."""
+        ...
 
 
 class WordModule(TrainingModule):
@@ -64,7 +73,7 @@ class WordModule(TrainingModule):
 
     def on_fit_start(self) -> None:
         if not self.objective.counts.any():  # a resumed run has them
-            data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            data: TextSource = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
             processor = self.encoder.processor
             for value in data.training_values(self.modality):
                 try:

@@ -11,7 +11,7 @@ import yaml
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.registry import create
-from multimodal.data.run_data import data_of
+from multimodal.data.run_data import load_run_data
 from multimodal.search.embed import embed_rows
 from multimodal.search.index import Index
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 0, "data": DATA}))
-    samples = data_of(folder).samples
+    samples = load_run_data(folder).samples
     embedder = Embedder(encoders, dim=16)
     embedder.fit_processors({"text": samples.values("text", np.arange(0, len(samples), 100))})
     embedder.save_pretrained(folder / "model")
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def embeddings(run: Path) -> Path:
     """Of the validation split."""
-    samples = data_of(run).samples
+    samples = load_run_data(run).samples
     embed_rows(Embedder.from_pretrained(run), samples, samples.rows("validation"), run / "embeddings")
     return run / "embeddings"
 

@@ -25,7 +25,7 @@ from multimodal.cli.main import main
 from multimodal.core import extras
 from multimodal.core.embedder import Embedder
 from multimodal.core.registry import create, registrations
-from multimodal.data.run_data import data_of
+from multimodal.data.run_data import load_run_data
 from multimodal.datasets.glyphs import Glyphs
 
 Called = Callable[..., str]
@@ -139,7 +139,7 @@ def test_an_extra_that_is_not_installed_is_told_with_its_command(
 @pytest.fixture(scope="module")
 def validation(run: Path) -> dict[str, Any]:
     """The vectors of the validation split by ``encode``, and its keys."""
-    samples, embedder = data_of(run).samples, Embedder.from_pretrained(run)
+    samples, embedder = load_run_data(run).samples, Embedder.from_pretrained(run)
     rows = samples.rows("validation")
     vectors = {m: embedder.encode(256, "float32", **{m: list(samples.values(m, rows))}) for m in samples.modalities}
     return vectors | {"keys": [samples.key_of(row) for row in rows.tolist()]}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.data.run_data import RunData, data_of
+from multimodal.data.run_data import RunData, load_run_data
 
 DATA = {
     "table": "glyphs",
@@ -41,61 +41,61 @@ def settings_of(data: RunData) -> dict[str, Any]:
 
 
 def test_a_run_knows_its_samples_test_split_and_seed(run: Path) -> None:
-    data = data_of(run)
+    data = load_run_data(run)
     assert settings_of(data) == {name: DATA[name] for name in ("table", "columns", "key", "group", "split")}
     assert (data.test_split, data.seed) == ("unseen_characters", 3)
 
 
 def test_what_the_configuration_leaves_out_has_the_defaults_of_training(tmp_path: Path) -> None:
     write(tmp_path / "config.yaml", {"data": {"table": "glyphs", "columns": {"text": "name"}}})
-    data = data_of(tmp_path)
+    data = load_run_data(tmp_path)
     assert [settings_of(data)[name] for name in ("key", "group", "split")] == [None] * 3
     assert (data.test_split, data.seed) == ("test", None)
 
 
 def test_what_another_table_has_not_is_left_out(run: Path, tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("name,key\nstar,a\n")
-    data = data_of(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}})
+    data = load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}})
     found = settings_of(data)
     assert (found["key"], found["group"], found["split"]) == ("key", None, None)
     with pytest.raises(UsageError, match=r"group: .* has no column 'sort'"):  # what is asked for must be there
-        data_of(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
+        load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
 
 
 def test_another_table_is_seen_in_the_run_s_way(run: Path) -> None:
-    assert settings_of(data_of(run, "glyphs")) == settings_of(data_of(run))
+    assert settings_of(load_run_data(run, "glyphs")) == settings_of(load_run_data(run))
     with pytest.raises(UsageError, match="no table 'scenes'"):
-        data_of(run, "scenes")
+        load_run_data(run, "scenes")
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml"])
 def test_a_configuration_takes_the_place_of_the_run_s(run: Path, tmp_path: Path, suffix: str) -> None:
     other = {"table": "glyphs", "columns": {"graph": "outline"}, "test": "validation"}
-    data = data_of(run, str(write(tmp_path / f"other{suffix}", {"data": other})))
+    data = load_run_data(run, str(write(tmp_path / f"other{suffix}", {"data": other})))
     assert data.samples.schema.columns == {"graph": ("outline",)}
     assert (data.samples.schema.key, data.test_split) == (None, "validation")
 
 
 def test_the_seed_is_the_run_s_also_with_other_data(run: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "other.yaml", {"seed_everything": 4, "data": DATA})
-    assert [data_of(run, data).seed for data in (None, "glyphs", str(other))] == [3, 3, 3]
+    assert [load_run_data(run, data).seed for data in (None, "glyphs", str(other))] == [3, 3, 3]
 
 
 def test_a_configuration_needs_no_run(tmp_path: Path) -> None:
     config = write(tmp_path / "data.yaml", {"data": DATA})
-    data = data_of(tmp_path / "nowhere", str(config))
+    data = load_run_data(tmp_path / "nowhere", str(config))
     assert (settings_of(data)["table"], data.seed) == ("glyphs", None)
 
 
 @pytest.mark.parametrize("data", [None, "glyphs"])
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path, data: str | None) -> None:
     with pytest.raises(MultimodalError, match=rf"{tmp_path} has no config\.yaml"):
-        data_of(tmp_path, data)
+        load_run_data(tmp_path, data)
 
 
 def test_a_configuration_that_is_not_there_is_named(run: Path) -> None:
     with pytest.raises(MultimodalError, match=r"nowhere\.yaml cannot be read"):
-        data_of(run, "nowhere.yaml")
+        load_run_data(run, "nowhere.yaml")
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_a_configuration_that_is_not_there_is_named(run: Path) -> None:
 def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(MultimodalError, match=r"config\.yaml"):
-        data_of(tmp_path)
+        load_run_data(tmp_path)
 
 
 @pytest.mark.parametrize("table", [5, None, ["glyphs"]])
 def test_a_table_that_is_no_name_is_refused(tmp_path: Path, table: Any) -> None:
     write(tmp_path / "config.yaml", {"data": DATA | {"table": table}})
     with pytest.raises(UsageError, match=rf"The table {re.escape(repr(table))} is no name"):
-        data_of(tmp_path)
+        load_run_data(tmp_path)

@@ -250,7 +250,9 @@ def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
 ) -> None:
     cells = {"name": ["tea cup", "jug", None], "words": ["mug", None, None], "sku": ["a", "b", "c"]}
     samples = Samples.of(
-        ShopTable("words", cells | {"title": cells["name"], "product": [1, 2, 3]}), {"text": ["name", "words"]}, key="sku"
+        ShopTable("words", cells | {"title": cells["name"], "product": [1, 2, 3]}),
+        {"text": ["name", "words"]},
+        key="sku",
     )
     embed_rows(embedder, samples, np.arange(3), tmp_path / "out")
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]

@@ -1,0 +1,172 @@
+"""One report on how good a trained space is: retrieval between all pairs of modalities, next to baselines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError
+from multimodal.core.progress import progress
+from multimodal.core.rejects import Rejects
+from multimodal.core.run_folder import REJECTS
+from multimodal.data.loaders import ordered_loader
+from multimodal.data.run_data import load_run_data
+from multimodal.data.samples import readable_rows
+from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
+from multimodal.evaluation.render import render_text, retrieval_table, save_chart
+from multimodal.evaluation.retrieval import Retrieval, repeated, retrieval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.table import Table
+
+BATCH = 256  # rows that are embedded at a time; it changes the speed, never a result
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``evaluate`` measured. It prints as a table.
+
+    Attributes:
+        run: the run's or model's folder.
+        split: the queries' split.
+        pool: the split that was searched, or "all".
+        seed: of the run; None: not known.
+        pairs: "text->image" -> the measures of that direction.
+        baselines: name of a baseline -> the same.
+        train_split: what the baselines were fitted on.
+        notes: what a reader should know, a line each: equal vectors in a pool, rows that could not be read.
+    """
+
+    run: str
+    split: str | list[str]
+    pool: str | list[str]
+    seed: int | None
+    pairs: Mapping[str, Retrieval]
+    baselines: Mapping[str, Mapping[str, Retrieval]] = field(default_factory=dict)
+    train_split: str | list[str] = "train"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        place = repr(self.split) if self.pool == self.split else f"{self.pool!r}, queries of {self.split!r}"
+        return f"Retrieval in {place} ({self.run})"
+
+    def tables(self) -> list[Table]:
+        """The model's table and one for each baseline, for rich's console."""
+        shown = [retrieval_table(self.pairs, self.title)]
+        for name, found in self.baselines.items():
+            if found:
+                shown.append(retrieval_table(found, f"The {name} baseline, fitted on {self.train_split!r}"))
+        return shown
+
+    def __str__(self) -> str:
+        return render_text([*self.tables(), *self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``multimodal evaluate --json`` prints."""
+        return {
+            "run": self.run,
+            "split": self.split,
+            "pool": self.pool,
+            "seed": self.seed,
+            "pairs": {pair: r.to_json() for pair, r in self.pairs.items()},
+            "baselines": {n: {pair: r.to_json() for pair, r in found.items()} for n, found in self.baselines.items()},
+        }
+
+    def to_pandas(self) -> DataFrame:
+        """One row for each direction of the model and of the baselines, a column for each measure."""
+        from pandas import DataFrame
+
+        by = {"model": self.pairs} | dict(self.baselines)
+        rows = [{"by": name, "pair": pair} | r.to_json() for name, found in by.items() for pair, r in found.items()]
+        return DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False, float_format="%.3f")
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``evaluation.json`` and ``retrieval.png`` to a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation.json").write_text(json.dumps(self.to_json(), indent=1), encoding="utf-8")
+        save_chart(self.pairs, self.title, folder / "retrieval.png")
+
+
+def evaluate(
+    run: str | Path,
+    data: str | None = None,
+    *,
+    split: str | list[str] | None = None,
+    pool: str | list[str] | None = None,
+    baseline: Literal["linear"] | None = None,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> Report:
+    """Measure retrieval between all ordered pairs of modalities.
+
+    Args:
+        run: a run's folder, or that of an exported model.
+        data: a configuration with a ``data:`` section, or a table's name. None: the run's data.
+        split: the queries' split. None: the data's test split.
+        pool: the split that is searched, or "all". None: ``split``.
+        baseline: "linear" also fits and measures a linear model on the training split, for the modalities that have
+            features for it.
+        out: a folder to write ``evaluation.json``, ``retrieval.png`` and the rejected rows to.
+        **settings: keys of ``data:`` that replace those found (``columns``, ``key``, ``group``, ``max_rejects``, ...).
+
+    Raises:
+        MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
+        UsageError: there is no such split.
+    """
+    embedder = Embedder.from_pretrained(run)
+    of_run = load_run_data(Path(run), data, settings)
+    samples = of_run.samples
+    split = split or of_run.test_split
+    rows = samples.rows(split)
+    modalities = [m for m in embedder.modalities if m in samples.modalities]
+    if len(modalities) < 2:
+        raise MultimodalError(f"The model knows {embedder.modalities}, the data have {samples.modalities}: no pair.")
+    searched = None if pool is None else samples.rows(pool)
+    wanted = rows if searched is None else np.concatenate([rows, searched])
+    rejects_path = None if out is None else Path(out) / REJECTS
+    if rejects_path is not None:
+        rejects_path.unlink(missing_ok=True)  # of an earlier evaluation
+    rejects = Rejects(of_run.max_rejects, len(samples), rejects_path, option="--max_rejects")
+    processors = {m: embedder.processors[m] for m in modalities}
+    with progress("Embedding", len(wanted)) as advance:
+        queries = embedder.embed_all(ordered_loader(samples, rows, processors, BATCH, rejects), advance)
+        candidates = None
+        if searched is not None:
+            candidates = embedder.embed_all(ordered_loader(samples, searched, processors, BATCH, rejects), advance)
+    notes = repeated(queries if candidates is None else candidates)
+    baselines: dict[str, Mapping[str, Retrieval]] = {}
+    if baseline is not None:
+        tables = [
+            TableRows(*readable_rows(samples, part, processors))
+            for part in (samples.rows(of_run.train_split), rows, *([] if searched is None else [searched]))
+        ]
+        with progress("Fitting the linear baseline", 1) as advance:
+            baselines[baseline] = linear_retrieval(*tables, processors=processors, left_out=notes.append)
+            advance(1)
+    if len(rejects):
+        notes.append(rejects.summary())
+    report = Report(
+        run=str(run),
+        split=split,
+        pool=pool or split,
+        seed=of_run.seed,
+        pairs=retrieval(queries, candidates),
+        baselines=baselines,
+        train_split=of_run.train_split,
+        notes=tuple(notes),
+    )
+    if out is not None:
+        report.save(out)
+    return report

@@ -1,0 +1,46 @@
+"""The callbacks of every training run, from the command line and from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+
+from multimodal.core.run_folder import CHECKPOINTS, LAST
+from multimodal.training.callbacks.best_model import Mode, SaveBestModel
+from multimodal.training.callbacks.free_memory import FreeMemory
+from multimodal.training.callbacks.interrupt import StopOnInterrupt
+from multimodal.training.callbacks.progress import Progress
+from multimodal.training.callbacks.summary import Summary
+from multimodal.training.callbacks.throughput import Throughput
+
+
+def default_callbacks(
+    run: Path, report: Callback, monitor: str, mode: Mode, own: Sequence[Callback] = (), progress_bar: bool = True
+) -> list[Callback]:
+    """What watches a run and writes its folder: summary, validation report, logs, best model, checkpoints, Ctrl-C.
+
+    Args:
+        run: the run's folder.
+        report: measures the validation split and logs ``monitor``.
+        monitor: the metric that chooses the best model.
+        mode: whether its highest ("max") or lowest ("min") value is the best.
+        own: the user's callbacks. They come after those that look at the weights, as an average may take the place of the
+            weights, and before the checkpoints.
+        progress_bar: whether training shows one.
+    """
+    checkpoints = run / CHECKPOINTS
+    return [
+        Summary(),
+        report,
+        Throughput(),
+        FreeMemory(),
+        LearningRateMonitor("step"),
+        SaveBestModel(run, monitor, mode),
+        *own,
+        *([Progress()] if progress_bar else []),
+        StopOnInterrupt(checkpoints / LAST),
+        ModelCheckpoint(checkpoints, "best", monitor, mode=mode, enable_version_counter=False),
+        ModelCheckpoint(checkpoints, "last", enable_version_counter=False),  # after each validation
+    ]
