@@ -18,7 +18,7 @@ Three things are measured:
 - docstring: it has one whose first line is a whole sentence of its own (three words or more, an end, and no opening like
   "See ..." or "As ..." that needs another text to be understood).
 - Args: a function, method or constructor of three or more arguments has an ``Args:`` section that names every argument.
-  That of a constructor stands in the docstring of the class. The arguments of a dataclass are its fields; for these and
+  For a constructor it is in the docstring of the class. The arguments of a dataclass are its fields; for these and
   named tuples ``Attributes:`` serves as well. Several names may share an entry (``a, b: ...``).
 - example: the docstring of a class has an example that ``tests/test_docstring_examples.py`` runs: a line with ``>>>``.
   Not every class needs one: exceptions, protocols (there is nothing to construct), and plain records do without. A
