@@ -1,0 +1,81 @@
+"""The examples in docstrings work as they are printed there, so that readers can trust them.
+
+Every module with a ``>>>`` in a docstring is a test. Examples see the module's own names, as doctest has it; ``...`` stands
+for anything, white space is not compared, numpy and torch print four digits, and files are written to a new folder. A
+module whose class is registered with an extra that is not installed is skipped.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("multimodal", "encoders")
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Finder(doctest.DocTestFinder):
+    """Finds decorated functions too, such as those of ``contextmanager``."""
+
+    def _from_module(self, module: Any, object: Any) -> bool:
+        return super()._from_module(module, inspect.unwrap(object))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    """Those of a file's module, classes and functions that hold an example; read without importing it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            if ">>>" in text:
+                yield text
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file: its packages are the folders above it that hold an ``__init__.py``."""
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
+
+
+def modules_with_examples() -> list[Path]:
+    paths = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return [path for path in paths if any(docstrings(path))]
+
+
+def missing_of_extras(name: str) -> list[str]:
+    """The libraries that encoders of a module need and that are not installed."""
+    from multimodal.core.extras import extra_of
+    from multimodal.core.registry import registrations
+
+    extras = [extra_of(r) for r in registrations() if r.cls.__module__ == name]
+    return [library for extra in extras if extra is not None for library in extra.missing]
+
+
+@pytest.mark.parametrize("path", modules_with_examples(), ids=module_name)
+def test_the_examples_print_what_they_say(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = module_name(path)
+    if missing := missing_of_extras(name):
+        pytest.skip(f"{', '.join(missing)} not installed")
+    monkeypatch.chdir(tmp_path)
+    module = import_module(name)
+    found = [test for test in Finder().find(module, name) if test.examples]
+    reports: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    with np.printoptions(precision=4, suppress=True):
+        for test in found:
+            runner.run(test, out=reports.append)
+    assert not reports, "".join(reports)
+    written = sum(len(doctest.DocTestParser().get_examples(text)) for text in docstrings(path))
+    assert runner.tries == written, f"{written} examples are written in {path.name}, {runner.tries} are run"
