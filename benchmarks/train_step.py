@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.hardware import fast_precision, leave_a_core
+from multimodal.core.hardware import fast_precision, reserve_one_core
 from multimodal.datasets.glyphs import Glyphs
 from multimodal.objectives import InfoNCE
 from multimodal.training.module import EmbedderModule
@@ -244,7 +244,7 @@ def main() -> None:
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    leave_a_core()
+    reserve_one_core()
     torch.manual_seed(0)
     vision = {
         "image_size": options.size,

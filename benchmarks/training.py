@@ -28,7 +28,7 @@ from lightning.pytorch.loggers import CSVLogger
 from multimodal.core import registry
 from multimodal.core.batch import Batch
 from multimodal.core.embedder import Embedder
-from multimodal.core.hardware import fast_precision, leave_a_core
+from multimodal.core.hardware import fast_precision, reserve_one_core
 from multimodal.data.datamodule import DataModule
 from multimodal.data.loaders import Collate, ProcessedSamples
 from multimodal.data.samplers import Draw
@@ -120,7 +120,7 @@ def main() -> None:
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    leave_a_core()
+    reserve_one_core()
     config = yaml.safe_load(CONFIG.read_text())
     data = DataModule(**config["data"] | {"batch_size": options.batch_size})
     counted = (options.steps - WARM_UP) * options.batch_size

@@ -21,16 +21,16 @@ from multimodal.core.errors import Unreadable, UsageError, shown, suggest
 from multimodal.core.registry import register
 
 MISSING, UNKNOWN = 0, 1  # a categorical column's first two rows of the table of embeddings
-FARTHEST = 10.0  # standard deviations; numbers beyond are taken as so far
+MAX_DEVIATIONS = 10.0  # standard deviations; numbers beyond are taken as so far
 # what stands for a missing number, in any case
-NO_NUMBER = frozenset({"na", "n/a", "#na", "#n/a", "<na>", "nan", "-nan", "null", "none", "-", "--", "?"})
-NUMERIC = 0.95  # a column is numeric if this part of its values are numbers
-CLOSE = 0.85  # similarity of a misspelled name
-LONGEST = 10_000  # bits of a whole number that Python writes in decimal
+MISSING_WORDS = frozenset({"na", "n/a", "#na", "#n/a", "<na>", "nan", "-nan", "null", "none", "-", "--", "?"})
+NUMERIC_FRACTION = 0.95  # a column is numeric if this part of its values are numbers
+SPELLING_SIMILARITY = 0.85  # similarity of a misspelled name
+MAX_DECIMAL_BITS = 10_000  # bits of a whole number that Python writes in decimal
 
 
 @dataclass(frozen=True)
-class _Numbers:
+class _NumericColumn:
     """What was learned of a numeric column: mean and scale of each of its numbers (a list has several)."""
 
     means: list[float]
@@ -67,7 +67,7 @@ class TabularProcessor(Processor):
     ) -> None:
         self.numbers, self.categories, self.cell_drop = numbers, categories, cell_drop
         self.named = dict.fromkeys(numeric, True) | dict.fromkeys(categorical, False)  # column -> is it numeric
-        self._numbers: dict[str, _Numbers] = {}
+        self._numbers: dict[str, _NumericColumn] = {}
         self._values: dict[str, list[str]] = {}
         self._index()
 
@@ -82,7 +82,7 @@ class TabularProcessor(Processor):
             if column not in cells:
                 raise UsageError(f"TabularMLP: the data have no column {column!r}.{suggest(column, list(cells))}")
         numeric = [column for column in cells if self.named.get(column, _is_numeric(column, cells[column]))]
-        self._numbers = {column: _learned(column, cells[column]) for column in numeric}
+        self._numbers = {column: _fit_numbers(column, cells[column]) for column in numeric}
         wanted = sum(len(learned.means) for learned in self._numbers.values())
         if wanted > self.numbers:
             raise UsageError(f"TabularMLP: a row of the data has {wanted} numbers; set numbers, now {self.numbers}.")
@@ -114,7 +114,7 @@ class TabularProcessor(Processor):
         return {"numeric": {c: asdict(learned) for c, learned in self._numbers.items()}, "categorical": self._values}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._numbers = {c: _Numbers(**learned) for c, learned in state.get("numeric", {}).items()}
+        self._numbers = {c: _NumericColumn(**learned) for c, learned in state.get("numeric", {}).items()}
         self._values = dict(state.get("categorical", {}))
         self._index()
 
@@ -129,7 +129,9 @@ class TabularProcessor(Processor):
                 "no known column", f"the row has none of the columns of training.{suggest(next(iter(row)), known)}"
             )
         _check_spelling(row, known)
-        if all(map(_is_missing, map(row.get, self._values))) and all(map(_no_number, map(row.get, self._numbers))):
+        if all(map(_is_missing, map(row.get, self._values))) and all(
+            map(_is_missing_number, map(row.get, self._numbers))
+        ):
             raise Unreadable("empty row", f"the row has no value; give one at least of {', '.join(known)}.")
         numbers, missing = torch.zeros(2, self.numbers)
         place = 0
@@ -139,7 +141,7 @@ class TabularProcessor(Processor):
                 if math.isnan(number):
                     missing[place] = 1
                 else:
-                    numbers[place] = min(max((number - mean) / scale, -FARTHEST), FARTHEST)
+                    numbers[place] = min(max((number - mean) / scale, -MAX_DEVIATIONS), MAX_DEVIATIONS)
                 place += 1
         categories = [self._row_of(column, row.get(column)) for column in self._values]
         return {"numbers": numbers, "missing": missing, "categories": torch.tensor(categories, dtype=torch.int64)}
@@ -201,7 +203,7 @@ def _check_spelling(row: Mapping[str, Any], known: Sequence[str]) -> None:
         return
     lacking = {column.casefold(): column for column in known if column not in row}
     for column in unknown:
-        close = get_close_matches(str(column).casefold(), lacking, n=1, cutoff=CLOSE)
+        close = get_close_matches(str(column).casefold(), lacking, n=1, cutoff=SPELLING_SIMILARITY)
         if close:
             raise Unreadable(
                 "unknown column",
@@ -213,9 +215,9 @@ def _is_missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip()) or (_is_number(cell) and cell != cell)
 
 
-def _no_number(cell: Any) -> bool:
+def _is_missing_number(cell: Any) -> bool:
     """Whether a cell of a numeric column is missing."""
-    return _is_missing(cell) or (isinstance(cell, str) and cell.strip().casefold() in NO_NUMBER)
+    return _is_missing(cell) or (isinstance(cell, str) and cell.strip().casefold() in MISSING_WORDS)
 
 
 def _is_number(cell: Any) -> TypeGuard[float]:
@@ -227,14 +229,14 @@ def _is_list(cell: Any) -> bool:
 
 
 def _is_numeric(column: str, cells: Iterable[Any]) -> bool:
-    there = [c for c in cells if not _no_number(c)]
+    there = [c for c in cells if not _is_missing_number(c)]
     lengths = {len(c) if _is_list(c) else None for c in there}
     if len(lengths) != 1:
         return False
     if lengths != {None}:
         return all(n is None or _reads_as_number(n) for c in there for n in c)
     others = [c for c in there if not _reads_as_number(c)]
-    if len(others) > (1 - NUMERIC) * len(there) or not all(isinstance(c, str) for c in others):
+    if len(others) > (1 - NUMERIC_FRACTION) * len(there) or not all(isinstance(c, str) for c in others):
         return False
     if others:
         warnings.warn(
@@ -257,7 +259,7 @@ def _reads_as_number(cell: Any) -> bool:
 
 def _name(cell: Any) -> str:
     """A category's name; 3, 3.0 and "3" are one."""
-    if isinstance(cell, int) and cell.bit_length() > LONGEST:
+    if isinstance(cell, int) and cell.bit_length() > MAX_DECIMAL_BITS:
         return hex(cell)
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         cell = int(cell)
@@ -266,7 +268,7 @@ def _name(cell: Any) -> str:
 
 def _floats(column: str, cell: Any, length: int) -> list[float]:
     """The cell's numbers, NaN for those that are missing."""
-    if _no_number(cell):
+    if _is_missing_number(cell):
         return [math.nan] * length
     several = list(cell) if _is_list(cell) else [cell]
     if len(several) != length:
@@ -276,7 +278,7 @@ def _floats(column: str, cell: Any, length: int) -> list[float]:
 
 def _float(column: str, cell: Any) -> float:
     try:
-        number = math.nan if _no_number(cell) else float(cell)
+        number = math.nan if _is_missing_number(cell) else float(cell)
     except OverflowError as error:
         raise Unreadable("number too large", f"column {column!r} holds {shown(cell)}; give one below 1e308.") from error
     except (TypeError, ValueError) as error:
@@ -286,7 +288,7 @@ def _float(column: str, cell: Any) -> float:
     return number
 
 
-def _learned(column: str, cells: Sequence[Any]) -> _Numbers:
+def _fit_numbers(column: str, cells: Sequence[Any]) -> _NumericColumn:
     """Mean and standard deviation of each number; of a constant, its size: it becomes 0, and what is far from it far."""
     length = next((len(c) for c in cells if _is_list(c)), 1)
     table = np.full((len(cells), length), math.nan)
@@ -301,7 +303,7 @@ def _learned(column: str, cells: Sequence[Any]) -> _Numbers:
             small = there / largest
             means[n] = small.mean() * largest
             scales[n] = largest * (small.std() if small.std() > 1e-9 else 1.0)
-    return _Numbers(means.tolist(), scales.tolist())
+    return _NumericColumn(means.tolist(), scales.tolist())
 
 
 @register("tabular", "mlp")

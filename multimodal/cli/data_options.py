@@ -14,7 +14,7 @@ from multimodal.core.errors import MultimodalError, UsageError
 COLUMNS = "--columns."
 
 
-def _part(text: str) -> float:
+def _fraction(text: str) -> float:
     try:
         part = float(text)
     except ValueError:
@@ -30,7 +30,7 @@ HELP: dict[str, dict[str, Any]] = {
     "split": {"metavar": "COLUMN", "help": "the column that names each row's split"},
     "max_rejects": {
         "metavar": "PART",
-        "type": _part,
+        "type": _fraction,
         "help": "the part of the rows that may be unreadable (default: 0.01)",
     },
     "options": {
@@ -59,7 +59,7 @@ def parse_with_data(
     Raises:
         UsageError: an option is unknown, or lacks its value.
     """
-    columns, rest = _columns(arguments)
+    columns, rest = _split_column_options(arguments)
     options = parser.parse_args(rest)
     data: dict[str, Any] = {key: value for key in keys if (value := getattr(options, key)) is not None}
     return options, data | ({"columns": columns} if columns else {})
@@ -85,7 +85,7 @@ def data_settings(table: str, given: dict[str, Any]) -> dict[str, Any]:
     return data | given
 
 
-def _columns(arguments: Sequence[str]) -> tuple[dict[str, str | list[str]], list[str]]:
+def _split_column_options(arguments: Sequence[str]) -> tuple[dict[str, str | list[str]], list[str]]:
     """The ``--columns.MODALITY COLUMN`` and ``--columns.MODALITY=COLUMN`` among the arguments, and the other arguments."""
     found: dict[str, list[str]] = {}
     rest: list[str] = []

@@ -24,19 +24,19 @@ def run(command: str, arguments: list[str]) -> None:
     options, given = parse_with_data(p, arguments, KEYS)
 
     from multimodal.core.embedder import Embedder
-    from multimodal.core.hardware import leave_a_core
+    from multimodal.core.hardware import reserve_one_core
     from multimodal.core.progress import progress
     from multimodal.data.run_data import load_run_data
-    from multimodal.search.embed import embed_rows
+    from multimodal.search.embed import embed_table
 
-    leave_a_core()
+    reserve_one_core()
     embedder = Embedder.from_pretrained(options.run)
     data = load_run_data(Path(options.run), options.table, given)
     samples = data.samples
     rows = samples.rows(options.split)
     start = time.perf_counter()
     with progress("Embedding", len(rows)) as advance:
-        rejects = embed_rows(
+        rejects = embed_table(
             embedder, samples, rows, options.out, advance, max_rejects=data.max_rejects, option="--max_rejects"
         )
     seconds = time.perf_counter() - start

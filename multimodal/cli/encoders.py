@@ -38,18 +38,18 @@ def run(command: str, arguments: list[str]) -> None:
         found = [r for r in found if r.name == options.name]
         if not found:
             raise UsageError(f"No encoder is registered as {options.name!r}.{suggest(options.name, known)}")
-    settings = None if options.settings is None else _settings(options.settings, found)
-    told = [_told(r, settings) for r in found]
+    settings = None if options.settings is None else _parse_settings(options.settings, found)
+    told = [_describe(r, settings) for r in found]
     if options.json:
         print(json.dumps(told, indent=1))
         return
     for entry in told:
-        print(_line(entry))
+        print(_format_line(entry))
         for name, default in entry["parameters"].items():
             print(f"    {name} = {json.dumps(default)}")
 
 
-def _settings(text: str, found: list[Registration]) -> dict[str, Any]:
+def _parse_settings(text: str, found: list[Registration]) -> dict[str, Any]:
     from multimodal.core.errors import UsageError
 
     if len(found) > 1:
@@ -61,7 +61,7 @@ def _settings(text: str, found: list[Registration]) -> dict[str, Any]:
         raise UsageError(f"--settings {error}.") from error
 
 
-def _told(registration: Registration, settings: dict[str, Any] | None) -> dict[str, Any]:
+def _describe(registration: Registration, settings: dict[str, Any] | None) -> dict[str, Any]:
     from multimodal.core.extras import extra_of
 
     extra = extra_of(registration)
@@ -74,11 +74,11 @@ def _told(registration: Registration, settings: dict[str, Any] | None) -> dict[s
         "missing": [] if extra is None else list(extra.missing),
         "install": None if extra is None else extra.install,
         "parameters": registration.parameters(),
-        **(_measured(registration) if settings is None else _measured_with(registration, settings)),
+        **(_default_size(registration) if settings is None else _size_with_settings(registration, settings)),
     }
 
 
-def _measured_with(registration: Registration, settings: dict[str, Any]) -> dict[str, int | None]:
+def _size_with_settings(registration: Registration, settings: dict[str, Any]) -> dict[str, int | None]:
     """The number of weights and the width of the encoder with settings, built without published weights."""
     import torch
 
@@ -95,7 +95,7 @@ def _measured_with(registration: Registration, settings: dict[str, Any]) -> dict
     return {"weights": sum(p.numel() for p in encoder.parameters()), "width": encoder.width}
 
 
-def _measured(registration: Registration) -> dict[str, int | None]:
+def _default_size(registration: Registration) -> dict[str, int | None]:
     """The number of weights and the width of the encoder with its defaults; None where these do not tell.
 
     It is built on torch's meta device, where weights take no memory and no time.
@@ -114,7 +114,7 @@ def _measured(registration: Registration) -> dict[str, int | None]:
         return unknown
 
 
-def _line(entry: dict[str, Any]) -> str:
+def _format_line(entry: dict[str, Any]) -> str:
     size = "weights and width depend on its settings: --settings tells"
     if entry["weights"] is not None:
         size = f"{entry['weights']:,} weights, {entry['width']} features"

@@ -29,10 +29,10 @@ def run(command: str, arguments: list[str]) -> None:
 
     from rich.console import Console
 
-    from multimodal.core.hardware import leave_a_core
+    from multimodal.core.hardware import reserve_one_core
     from multimodal.evaluation.report import evaluate
 
-    leave_a_core()
+    reserve_one_core()
     report = evaluate(
         options.run,
         options.data,

@@ -26,11 +26,11 @@ def run(command: str, arguments: list[str]) -> None:
     options = p.parse_args(arguments)
 
     from multimodal.core.embedder import Embedder
-    from multimodal.core.hardware import leave_a_core
+    from multimodal.core.hardware import reserve_one_core
     from multimodal.core.progress import progress
     from multimodal.export.folder import export
 
-    leave_a_core()
+    reserve_one_core()
     embedder = Embedder.from_pretrained(options.run, options.modality or None)
     out = options.out or Path(options.run) / options.to
     with progress("Exporting", len(embedder.modalities)) as advance:

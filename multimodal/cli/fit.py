@@ -20,7 +20,7 @@ usage: multimodal {command} --config FILE [--any.key value] [--print_config]
 An encoder is named by its registered name (`multimodal encoders` lists them) or by its class path. Single keys reach
 into it: --model.encoders.image.init_args.arch resnet34
 """
-WHAT = {
+DESCRIPTIONS = {
     "fit": "Train a model. The run folder gets checkpoints, logs, and the best model, ready for the other commands.",
     "validate": "Run the validation split through a checkpoint and print its retrieval table.",
     "test": "Run the test split through a checkpoint and print its retrieval table.",
@@ -36,7 +36,7 @@ CHECKPOINT = {"fit": RESUME, "pretrain": RESUME}
 def run(command: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):  # without the seconds that Lightning takes to import
         checkpoint = CHECKPOINT.get(command, "the checkpoint to use; `best` (the default) or `last`: the run's")
-        print(HELP.format(command=command, what=WHAT[command], checkpoint=checkpoint))
+        print(HELP.format(command=command, what=DESCRIPTIONS[command], checkpoint=checkpoint))
         return
     from multimodal.cli.lightning import train
 

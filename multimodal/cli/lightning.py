@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
+import yaml
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
@@ -21,32 +22,32 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from yaml import MarkedYAMLError, YAMLError
 
-from multimodal.cli import encoder_names
-from multimodal.cli.parser_errors import SettingError, causes, explained, of_setting
+from multimodal.cli import class_paths
+from multimodal.cli.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.core.hardware import fast_precision, leave_a_core
-from multimodal.core.layers import layers
+from multimodal.core.hardware import fast_precision, reserve_one_core
+from multimodal.core.layers import parameter_names_by_depth
 from multimodal.core.model_folder import save_tensors
 from multimodal.core.run_folder import CHECKPOINTS, LAST, LOGS, PREDICTIONS, RUN_CONFIG
 from multimodal.data.datamodule import DataModule
-from multimodal.evaluation.callback import MONITOR, RetrievalMonitor
+from multimodal.evaluation.callback import MONITORED_METRIC, RetrievalMonitor
 from multimodal.training.callbacks.best_model import Mode
 from multimodal.training.callbacks.defaults import default_callbacks
-from multimodal.training.callbacks.text_loss import MONITOR as LOSS
-from multimodal.training.callbacks.text_loss import WordMonitor
+from multimodal.training.callbacks.text_loss import MONITORED_METRIC as LOSS
+from multimodal.training.callbacks.text_loss import TextLossMonitor
 from multimodal.training.module import EmbedderModule
-from multimodal.training.text_pretraining import WordModule
+from multimodal.training.text_pretraining import TextPretrainingModule
 
 
 def train(command: str, arguments: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test``, ``predict`` or ``pretrain`` with command-line arguments."""
-    leave_a_core()
-    _hush()
+    reserve_one_core()
+    _silence_libraries()
     load_yaml = get_loader("yaml")
-    set_loader("yaml", lambda stream: encoder_names.in_config(load_yaml(stream)), (YAMLError,))
+    set_loader("yaml", lambda stream: class_paths.resolve_names_in_config(load_yaml(stream)), (YAMLError,))
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
-    line, module = (PretrainingLine, WordModule) if command == "pretrain" else (CommandLine, EmbedderModule)
+    line, module = (PretrainCLI, TextPretrainingModule) if command == "pretrain" else (TrainCLI, EmbedderModule)
     line(
         module,
         DataModule,
@@ -61,7 +62,7 @@ def train(command: str, arguments: list[str]) -> None:
             "enable_model_summary": False,  # ours tells more in fewer lines
         },
         auto_configure_optimizers=False,
-        args=["fit" if command == "pretrain" else command, *encoder_names.in_arguments(arguments)],
+        args=["fit" if command == "pretrain" else command, *class_paths.resolve_names_in_arguments(arguments)],
     )
 
 
@@ -80,7 +81,7 @@ class Parser(LightningArgumentParser):
         try:
             return super().parse_path(cfg_path, *args, **kwargs)
         except Exception as error:
-            fault = next((cause for cause in causes(error) if isinstance(cause, MarkedYAMLError)), None)
+            fault = next((cause for cause in error_chain(error) if isinstance(cause, MarkedYAMLError)), None)
             if fault is None or fault.problem_mark is None:
                 raise
             place = f"line {fault.problem_mark.line + 1}, column {fault.problem_mark.column + 1}"
@@ -88,23 +89,23 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
-            raise SettingError(of_setting(self._of, list(self.get_defaults().keys()), message)) from ex
+            raise SettingError(explain_setting_error(self._of, list(self.get_defaults().keys()), message)) from ex
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
         options = list(chain.from_iterable(parser.get_defaults().keys() for parser in self._with_subcommands()))
         close = get_close_matches(unknown[1] or unknown[2], options, n=1) if unknown else []
-        raise UsageError(explained(message, ex) + "".join(f" Did you mean {name!r}?" for name in close)) from ex
+        raise UsageError(explain(message, ex) + "".join(f" Did you mean {name!r}?" for name in close)) from ex
 
     def _with_subcommands(self) -> list[LightningArgumentParser]:
         commands = self._subcommands_action
         return [self] if commands is None else list(commands._name_parser_map.values())
 
 
-class CommandLine(LightningCLI):
+class TrainCLI(LightningCLI):
     """What is minimised by default, what is told of validation, and which of its measures chooses the best model."""
 
     objective = "multimodal.objectives.InfoNCE"
     report: type[Callback] = RetrievalMonitor
-    monitor: str = MONITOR
+    monitor: str = MONITORED_METRIC
     mode: Mode = "max"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -114,7 +115,7 @@ class CommandLine(LightningCLI):
         parser.set_defaults(
             {
                 "model.objective": {"class_path": self.objective},
-                "model.schedule": {"class_path": "multimodal.training.schedule.WarmupCosine"},
+                "model.schedule": {"class_path": "multimodal.training.WarmupCosine"},
             }
         )
 
@@ -177,7 +178,7 @@ class CommandLine(LightningCLI):
             return
         modalities = self.model.embedder.modalities
         for modality in self.model.layer_decay:
-            if len(layers(self.model.embedder.encoder(modality))) == 1:
+            if len(parameter_names_by_depth(self.model.embedder.encoder(modality))) == 1:
                 print(
                     f"Warning: layer_decay.{modality} has nothing to decay over, as no row of like blocks was found in its"
                     " encoder; all of it learns at one rate.",
@@ -209,22 +210,26 @@ class CommandLine(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
 
-class PretrainingLine(CommandLine):
-    objective = "multimodal.objectives.text_pretraining.MaskedTokens"
-    report = WordMonitor
+class PretrainCLI(TrainCLI):
+    objective = "multimodal.objectives.MaskedTokens"
+    report = TextLossMonitor
     monitor = LOSS
     mode = "min"
 
 
 class SaveConfig(SaveConfigCallback):
+    """Writes the run's configuration."""
+
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / RUN_CONFIG, skip_none=False, overwrite=True)
+            config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+            text = yaml.safe_dump(class_paths.name_encoders(config), sort_keys=False, allow_unicode=True)
+            (folder / RUN_CONFIG).write_text(text, encoding="utf-8")
 
 
-def _hush() -> None:
+def _silence_libraries() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips and advertisements come as INFO
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours

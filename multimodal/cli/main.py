@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed its help
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():  # as `multimodal encoders | head` does
+        if isinstance(error, BrokenPipeError) and _stdout_closed():  # as `multimodal encoders | head` does
             return 1
         if debug:
             traceback.print_exc()
@@ -83,7 +83,7 @@ def _overview() -> str:
     )
 
 
-def _nobody_reads() -> bool:
+def _stdout_closed() -> bool:
     """Whether what takes standard output has ended; then the rest of it goes nowhere."""
     try:
         output = sys.stdout.fileno()

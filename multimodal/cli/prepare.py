@@ -16,8 +16,8 @@ shards with a report.
 
 The folder gets SPLIT-00000.parquet (or .tar), report.html, rejects.jsonl (rows left out, with their reasons),
 duplicates.jsonl and prepare.json. Without --columns, every column of pictures, sounds or texts is one modality's."""
-OWN = ("seed", "format", "near", "near_bits", "shares", "balance", "shard_rows")
-OF_DATA = ("columns", "key", "group", "split", "max_rejects")
+PREPARE_OPTIONS = ("seed", "format", "near", "near_bits", "shares", "balance", "shard_rows")
+DATA_OPTIONS = ("columns", "key", "group", "split", "max_rejects")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -32,14 +32,14 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument(
         "--shares",
         nargs="+",
-        type=_share,
+        type=_split_share,
         metavar="SPLIT=PART",
         help="the splits to make (default: train=0.8 validation=0.1 test=0.1)",
     )
     p.add_argument(
         "--encoders",
         nargs="+",
-        type=_encoder,
+        type=_modality_encoder,
         metavar="MODALITY=NAME",
         help="encoders that will be trained: values that they cannot read are rejects, as in graph=molecule",
     )
@@ -61,10 +61,10 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.prepare.source import open_source
 
     data = data_settings(options.table, given)
-    chosen: dict[str, Any] = {key: data[key] for key in OF_DATA if data.get(key) is not None}
+    chosen: dict[str, Any] = {key: data[key] for key in DATA_OPTIONS if data.get(key) is not None}
     if isinstance(chosen.get("split"), dict):  # as in a configuration: the shares to split by
         chosen["shares"] = chosen.pop("split")
-    chosen |= {key: value for key in OWN if (value := getattr(options, key)) is not None}
+    chosen |= {key: value for key in PREPARE_OPTIONS if (value := getattr(options, key)) is not None}
     if options.shares is not None:
         chosen["shares"] = dict(options.shares)
     if options.encoders is not None:
@@ -84,7 +84,7 @@ def run(command: str, arguments: list[str]) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _share(text: str) -> tuple[str, float]:
+def _split_share(text: str) -> tuple[str, float]:
     name, _, part = text.rpartition("=")
     try:
         return name, float(part)
@@ -92,7 +92,7 @@ def _share(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not SPLIT=PART, as in train=0.8") from None
 
 
-def _encoder(text: str) -> tuple[str, str]:
+def _modality_encoder(text: str) -> tuple[str, str]:
     modality, equals, name = text.partition("=")
     if not (modality and equals and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODALITY=NAME, as in graph=molecule")

@@ -9,7 +9,7 @@ import textwrap
 from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
-WIDEST = 90  # characters of what tells of a row
+MAX_LINE_CHARACTERS = 90  # characters of what tells of a row
 JSON_EXAMPLE = '{"category": "mugs"}'
 OWN_OPTIONS = ("--target", "--json", "--help")
 
@@ -29,7 +29,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("-k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="find things by this modality alone, e.g. image")
     p.add_argument("--json", action="store_true", help="print JSON")
-    queries, rest = _queries(arguments)
+    queries, rest = _split_queries(arguments)
     options = p.parse_args(rest)
     if len(queries) != 1:
         given = ", ".join(f"--{modality}" for modality, _ in queries) or "none"
@@ -49,10 +49,10 @@ def run(command: str, arguments: list[str]) -> None:
         print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
         return
     for hit in hits:
-        print(f"{hit.score:6.3f}  {_shown(hit.metadata, hit.key)}  [{hit.modality} {hit.key}]")
+        print(f"{hit.score:6.3f}  {_format_hit(hit.metadata, hit.key)}  [{hit.modality} {hit.key}]")
 
 
-def _queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """The ``--MODALITY VALUE`` and ``--MODALITY=VALUE`` among the arguments, and the other arguments."""
     queries, rest = [], []
     left = iter(arguments)
@@ -68,7 +68,7 @@ def _queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     return queries, rest
 
 
-def _shown(metadata: dict[str, object], key: str) -> str:
+def _format_hit(metadata: dict[str, object], key: str) -> str:
     """A line for people: the character, if the hit is one and the terminal can show it, then the name.
 
     A row without a name is shown by what its columns say.
@@ -78,7 +78,7 @@ def _shown(metadata: dict[str, object], key: str) -> str:
     name = (
         str(metadata["name"])
         if metadata.get("name")
-        else textwrap.shorten(" | ".join(cells), WIDEST, placeholder=" ...")
+        else textwrap.shorten(" | ".join(cells), MAX_LINE_CHARACTERS, placeholder=" ...")
     )
     encoding = sys.stdout.encoding or "ascii"
     if character and sys.stdout.isatty() and character.encode(encoding, "ignore").decode(encoding) == character:

@@ -14,7 +14,7 @@ from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject
 
-ALIGNMENT = 64  # bytes
+BUFFER_ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Sample:
     negatives: tuple[Sample, ...] = ()
 
 
-def stable_number(name: str) -> int:
+def stable_hash(name: str) -> int:
     """A number in [0, 2^63) for a name, equal in every process (the first 63 bits of its BLAKE2b)."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -81,7 +81,7 @@ class Batch:
         return cls(
             inputs={m: processors[m].collate(items[m]) for m in processors if m in items},
             rows={m: torch.tensor(rows[m]) for m in processors if m in rows},
-            groups=torch.tensor([stable_number(s.group) for s in samples], dtype=torch.int64),
+            groups=torch.tensor([stable_hash(s.group) for s in samples], dtype=torch.int64),
             keys=tuple(s.key for s in samples),
             targets=_collate_targets(samples),
             negative_of=negative_of,
@@ -98,7 +98,7 @@ class Batch:
 
         A process hands each block to another one as an open file, which takes time, and of which a system allows so many.
         """
-        return _in_one_block((self,))[0]
+        return _pack((self,))[0]
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
@@ -129,7 +129,7 @@ class MicroBatches:
         return tuple(reject for part in self.parts for reject in part.rejects)
 
     def in_one_block(self) -> MicroBatches:
-        return MicroBatches(_in_one_block(self.parts))
+        return MicroBatches(_pack(self.parts))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatches:
         return MicroBatches(tuple(part.to(device, non_blocking) for part in self.parts))
@@ -138,11 +138,11 @@ class MicroBatches:
         return MicroBatches(tuple(part.pin_memory() for part in self.parts))
 
 
-def _in_one_block(parts: Sequence[Batch]) -> tuple[Batch, ...]:
+def _pack(parts: Sequence[Batch]) -> tuple[Batch, ...]:
     sizes: list[int] = []
 
     def measure(tensor: Tensor) -> Tensor:
-        sizes.append(-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT)
+        sizes.append(-(-tensor.nbytes // BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT)
         return tensor
 
     for part in parts:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def let_single_rows_pass(encoder: nn.Module) -> None:
+def use_running_stats_for_single_values(encoder: nn.Module) -> None:
     """Let a batch normalisation that sees one value a channel take the running statistics, in training too.
 
     One value has no variance, so that torch refuses it: of one molecule in a batch, of one picture that its stages have
@@ -18,11 +18,11 @@ def let_single_rows_pass(encoder: nn.Module) -> None:
     harm.
     """
     for module in encoder.modules():
-        if isinstance(module, _BatchNorm) and _take_running not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_take_running)
+        if isinstance(module, _BatchNorm) and _use_running_stats not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_use_running_stats)
 
 
-def _take_running(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _use_running_stats(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     if not norm.training or inputs[0].numel() != inputs[0].shape[1]:
         return
     norm.training = False

@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_kept: dict[Hashable, Any] = {}
+_cache: dict[Hashable, Any] = {}
 
 
 def load_once(key: Hashable, load: Callable[[], T]) -> T:
     """What ``load`` returns: made at the first call with this key, the very same object until an embedder is built."""
-    if key not in _kept:
-        _kept[key] = load()
-    return _kept[key]
+    if key not in _cache:
+        _cache[key] = load()
+    return _cache[key]
 
 
-def forget() -> None:
+def clear() -> None:
     """Let go of everything that was kept."""
-    _kept.clear()
+    _cache.clear()

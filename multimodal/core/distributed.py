@@ -17,7 +17,7 @@ from multimodal.core.errors import MultimodalError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RowShares:
     """The processes that divide the rows among them; by default this one alone."""
 
     rank: int = 0
@@ -42,46 +42,46 @@ class Ranks:
                 dist.all_reduce(tensor)
 
 
-ALONE = Ranks()
-_RANKS: ContextVar[Ranks] = ContextVar("_RANKS", default=ALONE)
+SINGLE_PROCESS = RowShares()
+_RANKS: ContextVar[RowShares] = ContextVar("_RANKS", default=SINGLE_PROCESS)
 
 
 @contextmanager
-def divided() -> Iterator[None]:
+def split_over_ranks() -> Iterator[None]:
     """Within, the ranks divide the tiles of every loss: all of them must compute the same losses of the same vectors."""
     several = dist.is_available() and dist.is_initialized()
-    token = _RANKS.set(Ranks(dist.get_rank(), dist.get_world_size()) if several else ALONE)
+    token = _RANKS.set(RowShares(dist.get_rank(), dist.get_world_size()) if several else SINGLE_PROCESS)
     try:
         yield
     finally:
         _RANKS.reset(token)
 
 
-def ranks() -> Ranks:
+def ranks() -> RowShares:
     """Those that divide the work at this place of the program."""
     return _RANKS.get()
 
 
-def together(batches: Iterator[Batch]) -> Iterator[Batch]:
+def until_any_rank_ends(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches, as long as every rank has another one: the ranks of a stream end with the first that ends."""
     for batch in batches:
-        if not _all_have(True):
+        if not _all_ranks_have_batch(True):
             return
         yield batch
-    _all_have(False)
+    _all_ranks_have_batch(False)
 
 
-def _all_have(another: bool) -> bool:
-    if not _several():
+def _all_ranks_have_batch(another: bool) -> bool:
+    if not is_distributed():
         return another
     have = torch.tensor(int(another), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(have, dist.ReduceOp.MIN)
     return bool(have)
 
 
-def check_same(what: str, own: Any) -> None:
+def check_equal_over_ranks(what: str, own: Any) -> None:
     """Raise a ``MultimodalError`` on every rank if ``own`` is not the same on all."""
-    if not _several():
+    if not is_distributed():
         return
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, own)
@@ -92,7 +92,7 @@ def check_same(what: str, own: Any) -> None:
             )
 
 
-def _several() -> bool:
+def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 

@@ -27,7 +27,7 @@ from multimodal.core.model_folder import FORMAT, fingerprint, read_description, 
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
-BATCH, CPU_BATCH = 256, 32
+BATCH, CPU_BATCH_SIZE = 256, 32
 FEATURES = "features"  # the name of inputs that are what the encoder makes of them
 
 
@@ -59,7 +59,7 @@ class Embedder(nn.Module):
         lora: Mapping[str, LoRA] | None = None,
     ) -> None:
         super().__init__()
-        checkpoint_cache.forget()
+        checkpoint_cache.clear()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
         self.dim = dim
@@ -73,7 +73,7 @@ class Embedder(nn.Module):
             self.own_encoder(modality, "lora")
         self.head_kinds: dict[str, Head] = {m: (heads or {}).get(m, "linear") for m in encoders}
         self.heads = nn.ModuleDict(
-            {m: _head(m, self.head_kinds[m], encoder.width, dim) for m, encoder in encoders.items()}
+            {m: _make_head(m, self.head_kinds[m], encoder.width, dim) for m, encoder in encoders.items()}
         )
         self.lora = dict(lora or {})
         for modality, adaptation in self.lora.items():
@@ -171,13 +171,13 @@ class Embedder(nn.Module):
         ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
         if batch_size is None:
-            batch_size = CPU_BATCH if self.device.type == "cpu" else BATCH
+            batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else BATCH
         if batch_size < 1:
             raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
         if precision not in get_args(Precision):
             raise UsageError(f"encode() takes a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
         raw, single = as_values(given)
-        with self._evaluating(), _computing(self.device, precision):
+        with self._evaluating(), _precision_context(self.device, precision):
             vectors = encode_values(processor, modality, raw, batch_size, partial(self._vectors, modality), self.dim)
         return vectors[0] if single else vectors
 
@@ -225,7 +225,7 @@ class Embedder(nn.Module):
         return whole if own == part else own
 
     def adopt_fingerprint(self, whole: str) -> None:
-        """Take the fingerprint of the whole model, of which this is a part, for as long as this part is unchanged."""
+        """Take the fingerprint of the saved model that this is, or is a part of, for as long as nothing is changed."""
         self._adopted_fingerprint = (fingerprint(self.describe(), self.state_dict()), whole)
 
     def describe(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class Embedder(nn.Module):
 
         A model that is there is replaced as a whole; a folder of anything else is refused with a ``MultimodalError``.
         """
-        write_model(Path(folder), self.describe(), self.state_dict())
+        write_model(Path(folder), self.describe(), self.state_dict(), self.fingerprint)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None) -> Embedder:
@@ -288,12 +288,11 @@ class Embedder(nn.Module):
         names = {name: _name_in_file(name, listed_as) for name in weights}
         weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
         embedder.load_state_dict(weights)
-        if len(encoders) < len(described):
-            embedder.adopt_fingerprint(description["fingerprint"])
+        embedder.adopt_fingerprint(description["fingerprint"])  # a part, or a model of an earlier version, has another
         return embedder.eval()
 
 
-def _head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
+def _make_head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
     if kind == "linear":
         return nn.Linear(width, dim)
     if kind == "mlp":
@@ -308,7 +307,7 @@ def _head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
     return nn.Identity()
 
 
-def _computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+def _precision_context(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 

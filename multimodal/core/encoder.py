@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from multimodal.core.batch_norm import let_single_rows_pass
+from multimodal.core.batch_norm import use_running_stats_for_single_values
 
 Inputs = dict[str, Tensor]
 
@@ -91,7 +91,7 @@ class Encoder(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = _recording(cls.__init__)
+            cls.__init__ = _record_settings(cls.__init__)
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class Encoder(nn.Module, ABC):
         return None
 
 
-def _recording(init: Any) -> Any:
+def _record_settings(init: Any) -> Any:
     signature = inspect.signature(init)
     kinds = {p.kind: p.name for p in signature.parameters.values()}
     if inspect.Parameter.VAR_POSITIONAL in kinds:
@@ -131,6 +131,6 @@ def _recording(init: Any) -> Any:
             object.__setattr__(self, "settings", settings)  # nn.Module's own needs its constructor to have run
         init(self, *args, **kwargs)
         if outermost:
-            let_single_rows_pass(self)
+            use_running_stats_for_single_values(self)
 
     return recording_init

@@ -17,7 +17,7 @@ from multimodal.core.run_folder import RUN_MODEL
 
 def describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
     """What builds an encoder again, apart from its weights: registered name, class path, settings, processor state."""
-    name, class_path = registry.names_of(modality, type(encoder))
+    name, class_path = registry.saved_names(modality, type(encoder))
     return {"name": name, "class": class_path, "settings": encoder.settings, "processor": encoder.processor.state()}
 
 
@@ -38,8 +38,8 @@ def build_encoder(modality: str, described: Mapping[str, Any], folder: Path) -> 
         UsageError: no such encoder is registered, or its class path leads into the model's folder.
         MultimodalError: it cannot be built with these settings or this processor state.
     """
-    name = registry.find_saved(modality, described["name"], described["class"])
-    _refuse_code_of(folder, name)
+    name = registry.saved_encoder_name(modality, described["name"], described["class"])
+    _reject_bundled_code(folder, name)
     try:
         encoder = registry.create(modality, name, **described["settings"])
         encoder.processor.load_state(described["processor"])
@@ -50,7 +50,7 @@ def build_encoder(modality: str, described: Mapping[str, Any], folder: Path) -> 
     return encoder
 
 
-def _refuse_code_of(folder: Path, name: str) -> None:
+def _reject_bundled_code(folder: Path, name: str) -> None:
     """A class path names code of the user's, never code that came with the model."""
     *modules, _ = name.split(".")
     roots = [Path(known).resolve() for known in sys.path]

@@ -1,8 +1,8 @@
 """From raw values to vectors: items of like cost go through an encoder together, so that little of a batch is padding.
 
 1. What people have becomes a sequence of raw values (``as_values``).
-2. Raw values are read until the items for several batches are waiting (``windows``).
-3. The waiting items are sorted by cost and cut into batches of about equal work (``batches``).
+2. Raw values are read until the items for several batches are waiting (``windows_of_items``).
+3. The waiting items are sorted by cost and cut into batches of about equal work (``batches_by_cost``).
 4. The vectors of each batch are put where their values were (``encode_values``).
 """
 
@@ -18,10 +18,10 @@ from torch import Tensor
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError
 
-WINDOW = 64  # batches of work that may wait
+BATCHES_PER_WINDOW = 64  # batches of work that may wait
 
 
-def as_values(given: Any) -> tuple[Sequence[Any], bool]:
+def as_values(given: Any) -> tuple[Any, bool]:
     """What people have, as a sequence of raw values, and whether it was one value.
 
     Several values are a list, tuple or any other sequence, an array or tensor (its first axis), a generator, a column of
@@ -61,15 +61,15 @@ def encode_values(
         MultimodalError: a value cannot be read; the message says which.
     """
     done, vectors = 0, np.empty((len(values), dim), dtype=np.float32)
-    for items, costs in windows(processor, modality, values, batch_size):
-        chosen = batches(costs, batch_size)
+    for items, costs in windows_of_items(processor, modality, values, batch_size):
+        chosen = batches_by_cost(costs, batch_size)
         made = torch.cat([vectors_of([items[i] for i in rows]) for rows in chosen])
         vectors[done + np.concatenate(chosen)] = made.float().cpu().numpy()
         done += len(items)
     return vectors
 
 
-def windows(
+def windows_of_items(
     processor: Processor, modality: str, values: Sequence[Any], batch_size: int
 ) -> Iterator[tuple[list[Any], list[float]]]:
     """The items of raw values in their order, and their costs, some batches of work at a time; one where all cost the same.
@@ -80,19 +80,19 @@ def windows(
     items: list[Any] = []
     costs: list[float] = []
     for start in range(0, len(values), batch_size):
-        read = _items(
+        read = _process_or_locate_error(
             processor, modality, start, [values[i] for i in range(start, min(start + batch_size, len(values)))]
         )
         items += read
         costs += map(processor.cost, read)
-        if min(costs) == max(costs) or sum(costs) >= WINDOW * batch_size:
+        if min(costs) == max(costs) or sum(costs) >= BATCHES_PER_WINDOW * batch_size:
             yield items, costs
             items, costs = [], []
     if items:
         yield items, costs
 
 
-def batches(costs: Sequence[float], limit: float) -> list[np.ndarray]:
+def batches_by_cost(costs: Sequence[float], limit: float) -> list[np.ndarray]:
     """Positions of the items by falling cost, in batches in which their number times the largest cost is at most ``limit``.
 
     A batch has one item at least. The costliest come first: what does not fit into memory fails at once.
@@ -106,7 +106,7 @@ def batches(costs: Sequence[float], limit: float) -> list[np.ndarray]:
     return made
 
 
-def _items(processor: Processor, modality: str, start: int, values: list[Any]) -> list[Any]:
+def _process_or_locate_error(processor: Processor, modality: str, start: int, values: list[Any]) -> list[Any]:
     try:
         return processor.process(values)
     except MultimodalError:

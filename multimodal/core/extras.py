@@ -41,7 +41,7 @@ def _package_of(registration: Registration) -> Distribution | None:
 def _requirements(package: Distribution, extra: str) -> Iterator[Requirement]:
     """What an extra brings, and the extras of the same package that it names."""
     for requirement in map(Requirement, package.requires or ()):
-        if not _is_of(requirement, extra):
+        if not _belongs_to_extra(requirement, extra):
             continue
         if canonicalize_name(requirement.name) != canonicalize_name(package.name):
             yield requirement
@@ -50,7 +50,7 @@ def _requirements(package: Distribution, extra: str) -> Iterator[Requirement]:
             yield from _requirements(package, inner)
 
 
-def _is_of(requirement: Requirement, extra: str) -> bool:
+def _belongs_to_extra(requirement: Requirement, extra: str) -> bool:
     marker = requirement.marker
     return (
         marker is not None

@@ -20,7 +20,7 @@ def default_cache() -> Path:
 
 
 @contextmanager
-def replace_folder(folder: Path, marker: str) -> Iterator[Path]:
+def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
     """A new, empty folder to fill, which takes the place of ``folder`` when the block ends without an exception.
 
     It is made beside its place, so that the move is a rename. A process killed at any moment leaves the old folder, the
@@ -44,14 +44,14 @@ def replace_folder(folder: Path, marker: str) -> Iterator[Path]:
     try:
         yield new
         if folder.exists():
-            _exchange(new, folder)
+            _swap_folders(new, folder)
         else:
             os.rename(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _exchange(new: Path, folder: Path) -> None:
+def _swap_folders(new: Path, folder: Path) -> None:
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
     try:
         os.rename(folder, aside / folder.name)

@@ -24,7 +24,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def leave_a_core() -> None:
+def reserve_one_core() -> None:
     """Let torch use all cores but one, unless ``OMP_NUM_THREADS`` says otherwise.
 
     A thread too many makes every parallel loop wait for the one that was not scheduled: steps get 16 times slower.

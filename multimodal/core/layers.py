@@ -9,10 +9,10 @@ from torch import nn
 
 from multimodal.core.errors import UsageError
 
-SHOWN = 12  # names in an error text
+MAX_NAMES_SHOWN = 12  # names in an error text
 
 
-def layers(encoder: nn.Module) -> list[list[str]]:
+def parameter_names_by_depth(encoder: nn.Module) -> list[list[str]]:
     """The names of the parameters by their depth; 0 is next to the input.
 
     A stack is a ``ModuleList`` or ``Sequential`` of composed modules of one class (transformer blocks, residual blocks). What
@@ -27,7 +27,7 @@ def layers(encoder: nn.Module) -> list[list[str]]:
         if module is None:
             for name in names:
                 (last if "proj" in name.rpartition(".")[2] else found[0]).append(name)
-        elif not stacked and _embeds(names[0], module):
+        elif not stacked and _is_embedding(names[0], module):
             found[0].extend(names)
         elif stacked or (len(found) > 1 and any(p.ndim > 1 for p in module.parameters())):
             found.append(names)
@@ -37,12 +37,12 @@ def layers(encoder: nn.Module) -> list[list[str]]:
     return [names for names in found if names]
 
 
-def _embeds(name: str, module: nn.Module) -> bool:
+def _is_embedding(name: str, module: nn.Module) -> bool:
     """Whether it is an embedding, or the norm of one; ``name`` is one of its parameters."""
     return isinstance(module, nn.Embedding) or "embed" in name.rpartition(".")[0].rpartition(".")[2]
 
 
-def blocks(encoder: nn.Module) -> list[nn.Module]:
+def stacked_blocks(encoder: nn.Module) -> list[nn.Module]:
     """The modules of the encoder's stacks; the encoder itself if it has none."""
     return [module for _, module, stacked in _walk(encoder) if module is not None and stacked] or [encoder]
 
@@ -77,7 +77,7 @@ def _is_stack(module: nn.Module) -> bool:
     )
 
 
-def matching(names: list[str], pattern: str, setting: str) -> list[str]:
+def match_parameter_names(names: list[str], pattern: str, setting: str) -> list[str]:
     """The names of parts, such as ``net.layer1.0.weight``, that a pattern matches, with all that is below what it matches.
 
     Args:
@@ -95,7 +95,7 @@ def matching(names: list[str], pattern: str, setting: str) -> list[str]:
     found = [name for name in names if compiled.match(name)]
     if not found:
         parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
-        shown = ", ".join(parts[:SHOWN]) + (", ..." if len(parts) > SHOWN else "")
+        shown = ", ".join(parts[:MAX_NAMES_SHOWN]) + (", ..." if len(parts) > MAX_NAMES_SHOWN else "")
         inner = next((name for name in names if re.search(rf"\.(?:{pattern})(?:\.|$)", name)), None)
         hint = f" To match it inside {inner}, write '.*({pattern})'." if inner else ""
         raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.{hint}")

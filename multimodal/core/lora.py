@@ -12,7 +12,7 @@ from torch import nn
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
-from multimodal.core.layers import matching
+from multimodal.core.layers import match_parameter_names
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def add_lora(encoder: Encoder, lora: LoRA, modality: str) -> None:
         raise UsageError(f"LoRA needs the library peft ({error}): pip install 'multimodal[lora]'.") from error
     setting = f"lora.{modality}.targets"
     modules = dict(encoder.named_modules())
-    matched = matching([name for name in modules if name], lora.targets, setting)
-    adapted = [name for name in matched if _is_adaptable(modules[name]) and not _inside(name, modules)]
+    matched = match_parameter_names([name for name in modules if name], lora.targets, setting)
+    adapted = [name for name in matched if _is_adaptable(modules[name]) and not _is_inside_attention(name, modules)]
     if not adapted:
         raise UsageError(f"{setting}: {lora.targets!r} matches no linear, convolution, embedding or attention module.")
     config = LoraConfig(
@@ -71,24 +71,26 @@ def add_lora(encoder: Encoder, lora: LoRA, modality: str) -> None:
         if isinstance(layer, nn.TransformerEncoderLayer):
             layer.activation_relu_or_gelu = 0  # else evaluation takes a fused path that reads the plain weights
         if isinstance(layer, PeftAttention):
-            layer.register_forward_pre_hook(_keep_weights)
-            layer.register_forward_hook(_put_back, always_call=True)
+            layer.register_forward_pre_hook(_save_attention_weights)
+            layer.register_forward_hook(_restore_attention_weights, always_call=True)
 
 
-def _own_weights(attention: Any) -> Iterator[tuple[dict[str, Any], str]]:
+def _attention_weights(attention: Any) -> Iterator[tuple[dict[str, Any], str]]:
     base = attention.get_base_layer()
     yield base._parameters, "in_proj_weight"
     yield base.out_proj.get_base_layer()._parameters, "weight"
 
 
-def _keep_weights(attention: nn.Module, _: Any) -> None:
+def _save_attention_weights(attention: nn.Module, _: Any) -> None:
     """The library puts the product into an attention's weights for each forward, and takes it out again but for rounding."""
-    own = [] if attention.merged else [parameters[name] for parameters, name in _own_weights(attention)]
+    own = [] if attention.merged else [parameters[name] for parameters, name in _attention_weights(attention)]
     attention.__dict__["_kept"] = own
 
 
-def _put_back(attention: nn.Module, *_: Any) -> None:
-    for (parameters, name), kept in zip(_own_weights(attention), attention.__dict__.pop("_kept", ()), strict=False):
+def _restore_attention_weights(attention: nn.Module, *_: Any) -> None:
+    for (parameters, name), kept in zip(
+        _attention_weights(attention), attention.__dict__.pop("_kept", ()), strict=False
+    ):
         parameters[name] = kept
 
 
@@ -100,12 +102,12 @@ def _is_adaptable(module: nn.Module) -> bool:
 _ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.MultiheadAttention)
 
 
-def _inside(name: str, modules: Mapping[str, nn.Module]) -> bool:
+def _is_inside_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
     """Whether it is part of an attention module, which is adapted as a whole."""
     return isinstance(modules[name.rpartition(".")[0]], nn.MultiheadAttention)
 
 
-def merged(encoder: Encoder) -> Encoder:
+def merge_adapters(encoder: Encoder) -> Encoder:
     """A copy whose adapters are part of its weights, as if there had never been any."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 

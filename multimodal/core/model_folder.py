@@ -20,14 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import replace_folder, umask
+from multimodal.core.files import atomic_folder, umask
 from multimodal.core.lora import LoRA
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 
 if TYPE_CHECKING:
     pass
 
-SETTINGS = "embedder.json"
+MODEL_JSON = "embedder.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
 MAX_SETTINGS_BYTES = 256 * 2**20
@@ -61,7 +61,7 @@ def model_folder(folder: Path) -> Path:
         MultimodalError: neither is there; the message says what the folder lacks.
     """
     for candidate in (folder, folder / RUN_MODEL):
-        if (candidate / SETTINGS).is_file():
+        if (candidate / MODEL_JSON).is_file():
             return candidate
     if not folder.exists():
         raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
@@ -70,38 +70,41 @@ def model_folder(folder: Path) -> Path:
             f"{folder} is a run without a model: training has not come to its first validation."
             " Resume it with `multimodal fit --config ... --ckpt_path last`."
         )
-    raise MultimodalError(f"{folder} holds no model: neither {SETTINGS} nor {RUN_MODEL}/{SETTINGS} is there.")
+    raise MultimodalError(f"{folder} holds no model: neither {MODEL_JSON} nor {RUN_MODEL}/{MODEL_JSON} is there.")
 
 
-def write_model(folder: Path, description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+def write_model(
+    folder: Path, description: Mapping[str, Any], weights: Mapping[str, Tensor], model_fingerprint: str
+) -> None:
     """Write a model folder as a whole, in place of the one that is there.
 
     Args:
         folder: the model's folder.
         description: what ``embedder.json`` holds, JSON values; the format, the fingerprint and the version are added.
+        model_fingerprint: of the model that the folder is to be known by.
         weights: name -> tensor; copies are written, as safetensors refuses tensors that share memory (tied weights).
 
     Raises:
         MultimodalError: the folder holds other things than a model.
     """
     description = {"format": FORMAT, **description}
-    added = {"fingerprint": fingerprint(description, weights), "multimodal": version("multimodal")}
+    added = {"fingerprint": model_fingerprint, "multimodal": version("multimodal")}
     copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in weights.items()}
-    with replace_folder(folder, marker=SETTINGS) as new:
+    with atomic_folder(folder, marker=MODEL_JSON) as new:
         save_tensors(copies, new / WEIGHTS)
-        (new / SETTINGS).write_text(json.dumps(description | added, indent=1, ensure_ascii=False), encoding="utf-8")
+        (new / MODEL_JSON).write_text(json.dumps(description | added, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def read_description(folder: Path) -> dict[str, Any]:
     """The checked contents of a model's ``embedder.json``; ``folder`` as in ``model_folder``."""
-    path = model_folder(folder) / SETTINGS
+    path = model_folder(folder) / MODEL_JSON
     if path.stat().st_size > MAX_SETTINGS_BYTES:
         raise MultimodalError(f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: not a file of ours.")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         found = description["format"]
         if found == FORMAT:
-            _check(description)
+            _check_description(description)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
     if found != FORMAT:
@@ -109,7 +112,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _check(description: dict[str, Any]) -> None:
+def _check_description(description: dict[str, Any]) -> None:
     for entry in description["encoders"].values():
         own = description["encoders"][entry["shares"]] if "shares" in entry else entry
         _ = dict(own["settings"]), dict(own["processor"]), str(own["name"]), str(own["class"])
@@ -141,6 +144,6 @@ def read_weights(folder: Path, names: Mapping[str, str], wanted: Mapping[str, Te
     wrong = [n for n, t in wanted.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:
         raise MultimodalError(
-            f"{path} does not fit its {SETTINGS}: {len(wrong)} weights differ, the first is {wrong[0]}."
+            f"{path} does not fit its {MODEL_JSON}: {len(wrong)} weights differ, the first is {wrong[0]}."
         )
     return weights

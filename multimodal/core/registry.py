@@ -95,7 +95,7 @@ def _load_entry_points() -> None:
             except Exception as error:  # whatever a package does when it is imported
                 raise MultimodalError(
                     f"The package that announces encoders in {point.value!r} cannot be imported ({error!r});"
-                    " mend or uninstall it."
+                    " fix or uninstall it."
                 ) from error
             _loaded_entry_points.add(point.value)
 
@@ -107,7 +107,7 @@ def registrations(modality: str | None = None) -> list[Registration]:
     return sorted(found, key=lambda r: (r.modality, r.name))
 
 
-def find(modality: str, name: str) -> type[Encoder]:
+def find_encoder(modality: str, name: str) -> type[Encoder]:
     """The encoder class registered as ``name`` for ``modality``, as ``modality.name``, or the class at the path ``name``.
 
     Raises:
@@ -143,6 +143,8 @@ def _import_class(modality: str, path: str) -> type[Encoder]:
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
+        if (moved := _find_moved(path)) is not None:
+            return moved
         names = [r.name for r in registrations(modality)]
         names += [f"{r.modality}.{r.name}" for r in registrations(module_name)]
         raise UsageError(
@@ -154,6 +156,13 @@ def _import_class(modality: str, path: str) -> type[Encoder]:
     return cls
 
 
+def _find_moved(path: str) -> type[Encoder] | None:
+    """The registered class that configurations of version 0.1 name by a path like ``encoders.image.CNN``."""
+    first, class_name = path.partition(".")[0], path.rpartition(".")[2]
+    classes = {r.cls.__name__: r.cls for r in registrations()}
+    return classes.get(class_name) if first == "encoders" else None
+
+
 def create(modality: str, name: str, /, **settings: Any) -> Encoder:
     """An encoder by registered name or class path, built with ``settings``.
 
@@ -161,9 +170,9 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
         UsageError: the name is unknown, a setting is none of the class's parameters, or one that has no default lacks.
         MultimodalError: it cannot be built with these settings.
     """
-    cls = find(modality, name)
+    cls = find_encoder(modality, name)
     check_settings(modality, name, settings)
-    if lacking := [key for key in required(modality, name) if key not in settings]:
+    if lacking := [key for key in required_settings(modality, name) if key not in settings]:
         raise UsageError(f"The {modality} encoder {name!r} needs settings: {', '.join(lacking)}.")
     try:
         return cls(**settings)
@@ -178,7 +187,7 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
 
 def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
     """Raise a ``UsageError`` if a setting is none of the encoder's parameters."""
-    cls = find(modality, name)
+    cls = find_encoder(modality, name)
     if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
         return
     known = Registration(modality, name, cls).parameters()
@@ -187,13 +196,13 @@ def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
             raise UsageError(f"The {modality} encoder {name!r} has no parameter {key!r}.{suggest(key, list(known))}")
 
 
-def required(modality: str, name: str) -> list[str]:
+def required_settings(modality: str, name: str) -> list[str]:
     """The parameters of an encoder that have no default."""
-    defaults = Registration(modality, name, find(modality, name)).parameters()
+    defaults = Registration(modality, name, find_encoder(modality, name)).parameters()
     return [key for key, default in defaults.items() if default == "required"]
 
 
-def names_of(modality: str, cls: type[Encoder]) -> tuple[str, str]:
+def saved_names(modality: str, cls: type[Encoder]) -> tuple[str, str]:
     """What a saved model calls ``cls``: its registered name (the class path if it has none), and the class path.
 
     The name is that for ``modality``, else that for another one with it before it.
@@ -203,7 +212,7 @@ def names_of(modality: str, cls: type[Encoder]) -> tuple[str, str]:
     return next(iter(names), class_path(cls)), class_path(cls)
 
 
-def find_saved(modality: str, name: str, class_path: str) -> str:
+def saved_encoder_name(modality: str, name: str, class_path: str) -> str:
     """The name to look up a saved model's encoder by: the registered one, or where nothing has it, the class path.
 
     A registered name outlives a move of the class; a class registered by a module of the user's own is known only once

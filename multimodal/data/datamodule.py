@@ -14,15 +14,15 @@ from rich.table import Table as ShownTable
 from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch
-from multimodal.core.distributed import check_same
+from multimodal.core.distributed import check_equal_over_ranks
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import default_cache
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
-from multimodal.data.frozen_features import features_of
+from multimodal.data.frozen_features import load_or_compute_features
 from multimodal.data.loaders import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
-from multimodal.data.samplers import UNEVEN, BatchSampler, EpochSampler, PairSampler, coverage, pairs_of
+from multimodal.data.samplers import BALANCE_BELOW, BatchSampler, EpochSampler, PairSampler, coverage, rows_with_pairs
 from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
@@ -193,7 +193,7 @@ class DataModule(pl.LightningDataModule):
                 f" batch_size of {self.batch_size}: rows of one group, or without a pair of modalities, do not count. Lower"
                 " data.batch_size."
             )
-        check_same("rows and batches to train on", (len(rows), len(sampler)))
+        check_equal_over_ranks("rows and batches to train on", (len(rows), len(sampler)))
         rejects = self._rejects(len(self.samples))
         return ResumableLoader(
             ProcessedSamples(self.samples, self._with_features(rows), self.keep_items),
@@ -211,10 +211,10 @@ class DataModule(pl.LightningDataModule):
     def _sampler(self, rows: np.ndarray, **place: int) -> BatchSampler:
         groups = self.samples.group_numbers[rows]
         has = {modality: self.samples.present(modality)[rows] for modality in self._processors}
-        both = pairs_of(has, self._module.trained_pairs)
+        both = rows_with_pairs(has, self._module.trained_pairs)
         covered = coverage(groups, both)
         if self.balance_pairs is None:
-            balance = bool(covered) and min(covered.values()) < UNEVEN and max(covered.values()) > 0
+            balance = bool(covered) and min(covered.values()) < BALANCE_BELOW and max(covered.values()) > 0
         else:
             balance = self.balance_pairs
         if len(np.unique(groups)) < self.batch_size:  # one row of each cannot fill a batch
@@ -224,7 +224,7 @@ class DataModule(pl.LightningDataModule):
         sampler = PairSampler(rows, groups, both, self.batch_size, **place)
         assert self.trainer is not None
         if self.trainer.is_global_zero:
-            Console(stderr=True).print(_balance_table(covered, len(sampler.of)))
+            Console(stderr=True).print(_pair_coverage_table(covered, len(sampler.of)))
         return sampler
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -253,7 +253,7 @@ class DataModule(pl.LightningDataModule):
         assert trainer is not None
         processors = dict(self._processors)
         for modality in sorted(self._module.frozen):
-            made = features_of(
+            made = load_or_compute_features(
                 embedder.encoder(modality),
                 self.samples,
                 modality,
@@ -287,7 +287,7 @@ class DataModule(pl.LightningDataModule):
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "pin_memory": on_gpu}
 
 
-def _balance_table(covered: Mapping[str, float], pairs: int) -> ShownTable:
+def _pair_coverage_table(covered: Mapping[str, float], pairs: int) -> ShownTable:
     table = ShownTable(
         "pair", "groups that have it", "share of a batch",
         title="Pairs of modalities, balanced in each batch", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,

@@ -87,7 +87,7 @@ class FeatureProcessor(RowLookupProcessor):
         return {FEATURES: torch.stack(list(items))}
 
 
-def features_of(
+def load_or_compute_features(
     encoder: Encoder,
     samples: Samples,
     modality: str,
@@ -118,14 +118,14 @@ def features_of(
     encoder.eval()
     for column in (*samples.schema.columns[modality], *samples.schema.negatives.get(modality, ())):
         view = samples.of_column(modality, column)
-        features = Features(cache / _name(encoder, view, rows, context), rows)
+        features = Features(cache / _cache_name(encoder, view, rows, context), rows)
         features.folder.mkdir(parents=True, exist_ok=True)
         there = view.present(modality)[rows]
         for number, part in enumerate(features.parts):
             of_part = rows[number * PART_ROWS : (number + 1) * PART_ROWS]
-            if number % share[1] == share[0] and not _complete(part):
+            if number % share[1] == share[0] and not _is_complete(part):
                 loader = ordered_loader(view, of_part, {modality: encoder.processor}, batch_size, rejects, options)
-                made = _computed(encoder, loader, modality, of_part, context)
+                made = _compute(encoder, loader, modality, of_part, context)
                 made[~there[number * PART_ROWS : (number + 1) * PART_ROWS]] = 0  # nobody asks for them
                 _write(part, made)
             if advance is not None:
@@ -136,7 +136,7 @@ def features_of(
 
 
 @torch.no_grad()
-def _computed(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, context: Any) -> np.ndarray:
+def _compute(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, context: Any) -> np.ndarray:
     device = next(encoder.parameters()).device
     made = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
     for batch in loader:
@@ -149,7 +149,7 @@ def _computed(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, co
     return made
 
 
-def _complete(part: Path) -> bool:
+def _is_complete(part: Path) -> bool:
     """Whether a part is there and has all its rows; those that could not be read may be there by now."""
     return part.exists() and not np.isnan(np.load(part, mmap_mode="r", allow_pickle=False)[:, 0]).any()
 
@@ -161,22 +161,22 @@ def _write(part: Path, features: np.ndarray) -> None:
     os.replace(new, part)
 
 
-def _name(encoder: Encoder, samples: Samples, rows: np.ndarray, context: Any) -> str:
+def _cache_name(encoder: Encoder, samples: Samples, rows: np.ndarray, context: Any) -> str:
     with context():
         device = next(encoder.parameters()).device.type
         precision = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "float32"
     digest = sha256(encoder_fingerprint(encoder).encode())
-    for code in _code_of(encoder):
+    for code in _source_files(encoder):
         digest.update(code)
     digest.update(json.dumps([samples.settings, samples.fingerprint, precision], sort_keys=True).encode())
     digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
     if encoder.processor.reads_files:
-        for state in _states(samples, rows):
+        for state in _file_states(samples, rows):
             digest.update(str(state).encode())
     return digest.hexdigest()[:32]
 
 
-def _code_of(encoder: Encoder) -> Iterator[bytes]:
+def _source_files(encoder: Encoder) -> Iterator[bytes]:
     """The files that say what the encoder, its parts and its processor do."""
     kinds = {*(type(module) for module in encoder.modules()), type(encoder.processor)}
     files = {getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in kinds}
@@ -184,7 +184,7 @@ def _code_of(encoder: Encoder) -> Iterator[bytes]:
         yield Path(file).read_bytes()
 
 
-def _states(samples: Samples, rows: np.ndarray) -> Iterator[tuple[int, int] | None]:
+def _file_states(samples: Samples, rows: np.ndarray) -> Iterator[tuple[int, int] | None]:
     """Size and time of change of the local files that the cells of a single column name."""
     (modality,) = samples.modalities
     for value in samples.values(modality, rows):

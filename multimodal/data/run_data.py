@@ -40,12 +40,12 @@ def load_run_data(run: Path, data: str | None = None, changes: Mapping[str, Any]
     Raises:
         MultimodalError: a configuration is missing or damaged; the message says which.
     """
-    config = _read(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
+    config = _read_config(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
     settings: dict[str, Any]
     if data is not None and Path(data).suffix in (".yaml", ".yml"):
-        settings = _read(Path(data))["data"]
+        settings = _read_config(Path(data))["data"]
     elif config:
-        settings = config["data"] if data is None else _of_another(config["data"], data, changes or {})
+        settings = config["data"] if data is None else _settings_for_table(config["data"], data, changes or {})
     elif data is not None and changes and "columns" in changes:
         settings = {"table": data}
     else:
@@ -67,7 +67,7 @@ def load_run_data(run: Path, data: str | None = None, changes: Mapping[str, Any]
     )
 
 
-def _of_another(settings: Mapping[str, Any], table: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_for_table(settings: Mapping[str, Any], table: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The run's settings for another table, without what names columns that the other has not."""
     if table == settings["table"]:
         return dict(settings)
@@ -80,7 +80,7 @@ def _of_another(settings: Mapping[str, Any], table: str, changes: Mapping[str, A
     return kept
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

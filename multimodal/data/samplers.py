@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from torch.utils.data import Sampler
 
-UNEVEN = 0.5  # of the groups; a pair of modalities that fewer of them have is sampled for
+BALANCE_BELOW = 0.5  # of the groups; a pair of modalities that fewer of them have is sampled for
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EpochSampler(BatchSampler):
         self, rows: np.ndarray, groups: np.ndarray, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
-        self.of = _ByGroup(rows, groups)
+        self.of = _RowsByGroup(rows, groups)
 
     def __len__(self) -> int:
         return len(self.of) // self.batch_size
@@ -86,7 +86,7 @@ class PairSampler(BatchSampler):
     Args:
         rows: ``(n,)`` the rows of the training split.
         groups: ``(n,)`` their groups, as any comparable values.
-        both: pair -> ``(n,)`` bool, which of the rows have both modalities; see ``pairs_of``.
+        both: pair -> ``(n,)`` bool, which of the rows have both modalities; see ``rows_with_pairs``.
         batch_size, seed, rank, world_size: see ``BatchSampler``.
     """
 
@@ -102,7 +102,7 @@ class PairSampler(BatchSampler):
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
         self.of = {
-            pair: _ByGroup(rows[has_both], groups[has_both]) for pair, has_both in both.items() if has_both.any()
+            pair: _RowsByGroup(rows[has_both], groups[has_both]) for pair, has_both in both.items() if has_both.any()
         }
         any_pair = np.any(list(both.values()), axis=0) if both else np.zeros(len(rows), bool)
         self.groups = len(np.unique(groups[any_pair]))
@@ -121,7 +121,7 @@ class PairSampler(BatchSampler):
         return rng.permuted(rows.reshape(len(self), self.batch_size), axis=1)
 
 
-class _ByGroup:
+class _RowsByGroup:
     """Rows by their groups."""
 
     def __init__(self, rows: np.ndarray, groups: np.ndarray) -> None:
@@ -142,7 +142,9 @@ class _ByGroup:
         return np.concatenate(rounds)[:count] if rounds else np.zeros(0, dtype=np.int64)
 
 
-def pairs_of(has: Mapping[str, np.ndarray], chosen: Collection[frozenset[str]] | None = None) -> dict[str, np.ndarray]:
+def rows_with_pairs(
+    has: Mapping[str, np.ndarray], chosen: Collection[frozenset[str]] | None = None
+) -> dict[str, np.ndarray]:
     """Pair, as ``"image-text"`` -> ``(n,)`` bool, which rows have both; ``has`` tells it of each modality.
 
     ``chosen`` are the pairs that count; None: all.

@@ -15,10 +15,10 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.schema import Row, Schema, names_of_classes
-from multimodal.data.splits import SHARES, dealt_numbers
-from multimodal.data.tables.file_cells import resolve
-from multimodal.data.tables.joined import with_joined
+from multimodal.data.schema import Row, Schema, class_names
+from multimodal.data.splits import SHARES, assign_split_numbers
+from multimodal.data.tables.file_cells import resolve_file_cell
+from multimodal.data.tables.joined import with_joined_columns
 from multimodal.data.tables.open import Access, open_table
 
 
@@ -63,7 +63,7 @@ class Samples:
 
     def __post_init__(self) -> None:
         table = open_table(self.table, self.options, self.access)
-        table = with_joined(table, [column for columns in self.schema.columns.values() for column in columns])
+        table = with_joined_columns(table, [column for columns in self.schema.columns.values() for column in columns])
         object.__setattr__(self, "_open", table)
         self.schema.check(table.name, table.columns)
 
@@ -110,7 +110,7 @@ class Samples:
         """For each target that is the name of a class: class -> its number."""
         found = {}
         for name, column in self.schema.targets.items():
-            if names := names_of_classes(self._open.column(column)):
+            if names := class_names(self._open.column(column)):
                 found[name] = {value: number for number, value in enumerate(names)}
         return found
 
@@ -165,10 +165,10 @@ class Samples:
         """Split name -> its rows, ascending int64."""
         split = self.schema.split
         if isinstance(split, str):
-            names, numbers = _numbered(self._open.column(split))
+            names, numbers = _number_distinct(self._open.column(split))
         else:
             names = list(split)
-            of_group = dealt_numbers(self._groups, split, self.schema.split_seed)
+            of_group = assign_split_numbers(self._groups, split, self.schema.split_seed)
             numbers = of_group[self.group_numbers] if self.schema.group else of_group
         return {name: rows for n, name in enumerate(names) if len(rows := np.flatnonzero(numbers == n))}
 
@@ -187,7 +187,9 @@ class Samples:
     @cached_property
     def _numbered_groups(self) -> tuple[list[str], np.ndarray]:
         assert self.schema.group is not None
-        return _numbered(f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._open.column(self.schema.group)))
+        return _number_distinct(
+            f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._open.column(self.schema.group))
+        )
 
     def present(self, modality: str) -> np.ndarray:
         """``(rows,)`` bool: which rows have the modality."""
@@ -223,7 +225,7 @@ class Samples:
             for column in self.schema.columns[modality]:
                 try:
                     value = self._open.value(row, column)
-                    value = resolve(value, self.base) if files else value
+                    value = resolve_file_cell(value, self.base) if files else value
                 except Exception:  # reading the row will tell
                     continue
                 if value is not None:
@@ -242,12 +244,12 @@ def readable_rows(
         sample = samples[row]
         for modality, processor in processors.items():
             value = sample.values.get(modality)
-            values[modality].append(resolve(value, samples.base) if processor.reads_files else value)
+            values[modality].append(resolve_file_cell(value, samples.base) if processor.reads_files else value)
         groups.append(sample.group)
     return values, groups
 
 
-def _numbered(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
+def _number_distinct(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
     """Distinct cells, as strings, in the order of their first coming; ``(cells,)`` int64 numbers of each."""
     known: dict[str, int] = {}
     numbers = np.fromiter((known.setdefault(str(cell), len(known)) for cell in cells), dtype=np.int64)

@@ -16,11 +16,11 @@ from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.data.splits import SHARES, dealt
 from multimodal.data.tables.cells import is_number
-from multimodal.data.tables.file_cells import resolve
-from multimodal.data.tables.joined import parts_of
+from multimodal.data.tables.file_cells import resolve_file_cell
+from multimodal.data.tables.joined import split_joined_name
 
 Cell = Callable[[str], Any]  # column -> the value of one row there; None: missing
-NUMBERS = 0.95  # the part of a target's values that are numbers, where it is no class
+NUMERIC_FRACTION = 0.95  # the part of a target's values that are numbers, where it is no class
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Schema:
         split: the column that names each row's split, or the shares of splits that groups are dealt to.
         split_seed: of that dealing.
         targets: name -> the column of what is known of a row: a number, a list of numbers, or the name of a class (see
-            ``names_of_classes``).
+            ``class_names``).
         negatives: modality -> the columns of values that are hard to tell from the row's and do not match it.
     """
 
@@ -110,7 +110,7 @@ class Schema:
         named += [(f"negatives.{m}", column) for m, several in self.negatives.items() for column in several]
         named += [(option, c) for option in ("key", "group", "split") if isinstance(c := getattr(self, option), str)]
         for option, column in named:
-            for part in parts_of(column, columns) if option.startswith("columns.") else (column,):
+            for part in split_joined_name(column, columns) if option.startswith("columns.") else (column,):
                 if part not in columns:
                     raise UsageError(
                         f"{option}: the table {table!r} has no column {part!r}.{suggest(part, list(columns))}"
@@ -118,18 +118,18 @@ class Schema:
 
     def key_of(self, row: Row) -> str:
         """The row's key; its name where it has none."""
-        key = None if self.key is None else _label(row.cell, self.key)
+        key = None if self.key is None else _cell_or_none(row.cell, self.key)
         return row.name if key is None else str(key)
 
     def group_of(self, row: Row) -> str:
         """``"=GROUP"``; a row without a group is a group of its own, ``"#NAME"``."""
-        group = None if self.group is None else _label(row.cell, self.group)
+        group = None if self.group is None else _cell_or_none(row.cell, self.group)
         return f"#{row.name}" if group is None else f"={group}"
 
     def split_of(self, row: Row) -> str:
         """The row's split. Rows of one group are assigned to one split, unless a column names it."""
         if isinstance(self.split, str):
-            return str(_label(row.cell, self.split))
+            return str(_cell_or_none(row.cell, self.split))
         return dealt([self.group_of(row)], self.split, self.split_seed)[0]
 
     def items(
@@ -164,7 +164,7 @@ class Schema:
             if isinstance(processor, RowLookupProcessor):
                 return processor.of_row(row.number, column)
             if kept is None or place not in kept:
-                item = processor(resolve(value, base) if processor.reads_files else value)
+                item = processor(resolve_file_cell(value, base) if processor.reads_files else value)
                 if kept is not None:
                     kept[place] = item
             else:
@@ -203,16 +203,16 @@ class Schema:
         return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in others)]
 
 
-def names_of_classes(values: Iterable[Any]) -> list[str]:
+def class_names(values: Iterable[Any]) -> list[str]:
     """The classes that a target names, sorted. There are none where 95 of 100 values are numbers or lists: then the others are
     values that cannot be read.
     """
     single = [str(value) for value in values if value is not None and not isinstance(value, list)]
     numbers = sum(map(is_number, single))
-    return [] if numbers >= NUMBERS * len(single) else sorted(set(single))
+    return [] if numbers >= NUMERIC_FRACTION * len(single) else sorted(set(single))
 
 
-def _label(cell: Cell, column: str) -> Any:
+def _cell_or_none(cell: Cell, column: str) -> Any:
     """What names a row; None where it cannot be read."""
     try:
         return cell(column)

@@ -21,20 +21,20 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from multimodal.core.batch import Batch, MicroBatches
-from multimodal.core.distributed import together
+from multimodal.core.distributed import until_any_rank_ends
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.loaders import CheckedLoader, Collate
-from multimodal.data.schema import Row, Schema, names_of_classes
-from multimodal.data.tables.cells import raw
-from multimodal.data.tables.file_cells import resolve
-from multimodal.data.tables.joined import joined, parts_of
-from multimodal.data.tables.open import stream_of
+from multimodal.data.schema import Row, Schema, class_names
+from multimodal.data.tables.cells import raw_value
+from multimodal.data.tables.file_cells import resolve_file_cell
+from multimodal.data.tables.joined import join_cells, split_joined_name
+from multimodal.data.tables.open import stream_rows
 from multimodal.data.tables.source import Source
 
-LOOKED_AT = 1_000  # rows that tell what a column holds
-FITTED_ON = 100_000  # rows at the beginning of the stream that processors learn from
+SAMPLED_ROWS = 1_000  # rows that tell what a column holds
+MAX_FIT_ROWS = 100_000  # rows at the beginning of the stream that processors learn from
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class StreamedRow:
         return Row(self.number, self.name, self.cell, self.base)
 
     def cell(self, column: str) -> Any:
-        parts = parts_of(column, self.cells)
-        return raw(self.cells.get(column)) if len(parts) == 1 else joined(self.cell, parts)
+        parts = split_joined_name(column, self.cells)
+        return raw_value(self.cells.get(column)) if len(parts) == 1 else join_cells(self.cell, parts)
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ class Stream:
 
     def check(self) -> None:
         """Raise a ``UsageError`` if a column that is named is none of the stream's."""
-        first = list(islice(self._cells(), LOOKED_AT if self.schema.targets else 1))
+        first = list(islice(self._cells(), SAMPLED_ROWS if self.schema.targets else 1))
         if not first:
             raise UsageError(f"The table {self.source.name!r} has no rows.")
         self.schema.check(self.source.name, list(first[0]))
         for name, column in self.schema.targets.items():
-            if names := names_of_classes(raw(cells.get(column)) for cells in first):
+            if names := class_names(raw_value(cells.get(column)) for cells in first):
                 raise UsageError(
                     f"targets.{name}: the column {column!r} holds names of classes ({', '.join(names[:3])}, ...), which have"
                     " numbers only where all rows are known: leave out data.access: streamed, or write numbers."
@@ -98,7 +98,7 @@ class Stream:
 
     def _cells_of(self, file: str) -> Iterator[dict[str, Any]]:
         split = self.schema.split
-        for number, cells in enumerate(stream_of(self.source, file)):
+        for number, cells in enumerate(stream_rows(self.source, file)):
             if number == 0 and isinstance(split, str) and split not in cells and "all" not in self.splits:
                 raise UsageError(f"{file} has no column {split!r}, which names each row's split.")
             yield cells
@@ -112,11 +112,11 @@ class Stream:
 
     def values(self, modality: str, processor: Processor) -> Iterator[Any]:
         """The raw values of a modality at the beginning of the stream, for a processor to learn from."""
-        for row in islice(self.rows(), FITTED_ON):
+        for row in islice(self.rows(), MAX_FIT_ROWS):
             for column in self.schema.columns[modality]:
                 try:
                     value = row.cell(column)
-                    value = resolve(value, self.source.base) if processor.reads_files else value
+                    value = resolve_file_cell(value, self.source.base) if processor.reads_files else value
                 except Exception:  # reading the row will tell
                     continue
                 if value is not None:
@@ -212,7 +212,7 @@ class StreamLoader(CheckedLoader):
         self.batches.begin(epoch, start)
         self._handed_out.clear()
         number = start
-        for number, batch in enumerate(together(super().__iter__()), start=start + 1):
+        for number, batch in enumerate(until_any_rank_ends(super().__iter__()), start=start + 1):
             self._handed_out.append({"epoch": epoch, "batch": number})
             yield batch
         end = {"epoch": epoch + 1, "batch": 0}

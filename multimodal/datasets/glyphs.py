@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from multimodal.core.files import default_cache, replace_folder
+from multimodal.core.files import atomic_folder, default_cache
 from multimodal.core.table import Table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ FONTS = tuple(
 )
 UNSEEN_FAMILY = "DejaVuSerif"
 SIZE = 48
-EM = 36  # pixels an em
+EM_PIXELS = 36  # pixels an em
 BASELINE = 36  # pixels from the top
 FORMAT = 1  # raise it when what is made changes: the cache is then made anew
 
@@ -176,13 +176,13 @@ def made(cache: Path) -> Path:
         for left in cache.glob(f".{folder.name}.*"):  # by a process that was killed
             shutil.rmtree(left)
         if not folder.is_dir():
-            with replace_folder(folder, marker="recipe.json") as new:
-                _make(new)
+            with atomic_folder(folder, marker="recipe.json") as new:
+                _build(new)
                 (new / "recipe.json").write_text(json.dumps(recipe))
     return folder
 
 
-def _make(folder: Path) -> None:
+def _build(folder: Path) -> None:
     import matplotlib
     from rich.console import Console
     from rich.progress import track
@@ -226,18 +226,18 @@ def draw(font: Path, character: str) -> np.ndarray:
     """The character in black on white, ``(48, 48)`` uint8: centred, on a fixed baseline, smaller if it would not fit."""
     from PIL import Image, ImageDraw
 
-    left, top, right, bottom = _face(font, EM).getbbox(character, anchor="ls")
-    size = min(EM, int(EM * (SIZE - 2) / max(right - left, bottom - top, 1)))
-    left, top, right, bottom = _face(font, size).getbbox(character, anchor="ls")
+    left, top, right, bottom = _load_face(font, EM_PIXELS).getbbox(character, anchor="ls")
+    size = min(EM_PIXELS, int(EM_PIXELS * (SIZE - 2) / max(right - left, bottom - top, 1)))
+    left, top, right, bottom = _load_face(font, size).getbbox(character, anchor="ls")
     baseline = min(max(BASELINE, 1 - top), SIZE - 1 - bottom)
     picture = Image.new("L", (SIZE, SIZE), 255)
     ImageDraw.Draw(picture).text(
-        ((SIZE - left - right) / 2, baseline), character, fill=0, font=_face(font, size), anchor="ls"
+        ((SIZE - left - right) / 2, baseline), character, fill=0, font=_load_face(font, size), anchor="ls"
     )
     return np.asarray(picture)
 
 
-def _face(font: Path, size: int, _open: dict[tuple[Path, int], Any] = {}) -> Any:  # noqa: B006 (a cache)
+def _load_face(font: Path, size: int, _open: dict[tuple[Path, int], Any] = {}) -> Any:  # noqa: B006 (a cache)
     from PIL import ImageFont
 
     if (font, size) not in _open:

@@ -16,7 +16,7 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.evaluation.render import retrieval_table
 from multimodal.evaluation.retrieval import retrieval
 
-MONITOR = "val/recall@1"
+MONITORED_METRIC = "val/recall@1"
 
 
 class RetrievalMonitor(Callback):

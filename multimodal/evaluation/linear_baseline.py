@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from multimodal.core.batch import stable_number
+from multimodal.core.batch import stable_hash
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.evaluation.retrieval import Retrieval, ranks, retrieval
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of which the held-out part of the training rows chooses
-HELD_OUT = 0.1
-FEWEST_ROWS = 20
+HELD_OUT_FRACTION = 0.1
+MIN_ROWS = 20
 
 Values = Mapping[str, Sequence[Any]]
 
@@ -78,7 +78,7 @@ class LinearSpace:
     ``ridge`` is the one that was chosen, ``correlations`` ``(d,)`` those of the training rows.
     """
 
-    features: Mapping[str, _Strongest]
+    features: Mapping[str, _ReducedFeatures]
     means: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray]
     correlations: np.ndarray
@@ -90,10 +90,10 @@ class LinearSpace:
         Projections count by their canonical correlation (Gong et al. 2014, section 3.3, with its power p = 1).
         """
         projected = (self.features[modality].transform(list(values)) - self.means[modality]) @ self.weights[modality]
-        return _unit(projected * self.correlations)
+        return _normalize(projected * self.correlations)
 
 
-class TooFewRows(MultimodalError):
+class TooFewRowsError(MultimodalError):
     """Two modalities have too few rows in common to fit the baseline of them."""
 
 
@@ -117,15 +117,15 @@ def fit_linear(
         TooFewRows: too few rows have both modalities.
         MultimodalError: a value cannot be read.
     """
-    a, b = _two(values)
+    a, b = _check_two_modalities(values)
     rows = [
         row
         for row, pair in enumerate(zip(values[a], values[b], strict=True))
         if all(value is not None for value in pair)
     ]
-    if len(rows) < FEWEST_ROWS:
-        raise TooFewRows(
-            f"The linear baseline needs {FEWEST_ROWS} training rows with both {a!r} and {b!r}, got {len(rows)}."
+    if len(rows) < MIN_ROWS:
+        raise TooFewRowsError(
+            f"The linear baseline needs {MIN_ROWS} training rows with both {a!r} and {b!r}, got {len(rows)}."
         )
     features, fitted = {}, {}
     for modality in (a, b):
@@ -133,7 +133,7 @@ def fit_linear(
         fitted[modality] = features[modality].fit_transform([values[modality][row] for row in rows])
     x, y = fitted[a], fitted[b]
     order = np.random.default_rng(seed).permutation(len(rows))
-    held_out, kept = np.split(order, [max(round(HELD_OUT * len(rows)), 1)])
+    held_out, kept = np.split(order, [max(round(HELD_OUT_FRACTION * len(rows)), 1)])
     mrr = {ridge: _mrr(fit_cca(x[kept], y[kept], ridge), x[held_out], y[held_out]) for ridge in RIDGES}
     ridge = max(mrr, key=mrr.__getitem__)
     cca = fit_cca(x, y, ridge)
@@ -176,7 +176,7 @@ def linear_retrieval(
     for pair in combinations(able, 2):
         try:
             space = fit_linear({m: train.values[m] for m in pair}, processors, components, seed)
-        except TooFewRows as few:
+        except TooFewRowsError as few:
             left_out(f"{few} The pair is left out.")
             continue
         pool = None if candidates is None else _embedded(space, candidates, pair)
@@ -191,10 +191,10 @@ def _embedded(space: LinearSpace, rows: TableRows, pair: Sequence[str]) -> Embed
         if there:
             vectors[modality] = torch.from_numpy(space.embed(modality, [rows.values[modality][row] for row in there]))
             numbers[modality] = torch.tensor(there, dtype=torch.int64)
-    return Embeddings(vectors, numbers, torch.tensor([stable_number(group) for group in rows.groups]))
+    return Embeddings(vectors, numbers, torch.tensor([stable_hash(group) for group in rows.groups]))
 
 
-def _two(values: Values) -> tuple[str, str]:
+def _check_two_modalities(values: Values) -> tuple[str, str]:
     if len(values) != 2:
         raise UsageError(f"The linear baseline takes two modalities, got {sorted(values)}.")
     a, b = values
@@ -203,15 +203,15 @@ def _two(values: Values) -> tuple[str, str]:
     return a, b
 
 
-def _features(modality: str, processors: Mapping[str, Processor], components: int, seed: int) -> _Strongest:
+def _features(modality: str, processors: Mapping[str, Processor], components: int, seed: int) -> _ReducedFeatures:
     features = processors[modality].linear_features()
     if features is None:
         able = sorted(m for m, processor in processors.items() if processor.linear_features() is not None)
         raise UsageError(f"{modality!r} has no linear features; those that have: {', '.join(able) or 'none'}.")
-    return _Strongest(features, components, seed)
+    return _ReducedFeatures(features, components, seed)
 
 
-class _Strongest:
+class _ReducedFeatures:
     """Raw values -> the ``components`` strongest directions of their features, or all features where there are no more."""
 
     def __init__(self, features: Any, components: int, seed: int) -> None:
@@ -237,12 +237,12 @@ class _Strongest:
 
 def _mrr(cca: CCA, x: np.ndarray, y: np.ndarray) -> float:
     """The mean reciprocal rank of paired rows, over both directions."""
-    a = torch.from_numpy(_unit((x - cca.x_mean) @ cca.x_weights * cca.correlations))
-    b = torch.from_numpy(_unit((y - cca.y_mean) @ cca.y_weights * cca.correlations))
+    a = torch.from_numpy(_normalize((x - cca.x_mean) @ cca.x_weights * cca.correlations))
+    b = torch.from_numpy(_normalize((y - cca.y_mean) @ cca.y_weights * cca.correlations))
     own = torch.arange(len(a))
     return float(sum((1 / ranks(p, q, own, own).double()).mean() for p, q in ((a, b), (b, a))) / 2)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def _normalize(vectors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(length, np.finfo(np.float64).tiny)).astype(np.float32)

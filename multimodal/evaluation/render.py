@@ -13,7 +13,11 @@ from rich.table import Table
 from multimodal.evaluation.retrieval import Retrieval
 
 WIDTH = 120  # of a table as text, in characters
-INK = {"recall_at_10": "#c6dbef", "recall_at_5": "#6baed6", "recall_at_1": "#2171b5"}  # the wider bar lies behind
+BAR_COLORS = {
+    "recall_at_10": "#c6dbef",
+    "recall_at_5": "#6baed6",
+    "recall_at_1": "#2171b5",
+}  # the wider bar lies behind
 
 
 def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
@@ -46,7 +50,7 @@ def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None
     figure = Figure(figsize=(7, 1.2 + 0.4 * len(results)), layout="constrained")
     axes = figure.add_subplot()
     names = [f"{pair.replace('->', ' → ')}  ({r.pool:,})" for pair, r in results.items()]
-    for measure, color in INK.items():
+    for measure, color in BAR_COLORS.items():
         values = [getattr(r, measure) for r in results.values()]
         axes.barh(names, values, color=color, label=f"R@{measure.rpartition('_')[2]}")
     for row, r in enumerate(results.values()):

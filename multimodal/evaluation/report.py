@@ -20,7 +20,7 @@ from multimodal.data.run_data import load_run_data
 from multimodal.data.samples import readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
 from multimodal.evaluation.render import render_text, retrieval_table, save_chart
-from multimodal.evaluation.retrieval import Retrieval, repeated, retrieval
+from multimodal.evaluation.retrieval import Retrieval, retrieval, warn_repeated_vectors
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -145,7 +145,7 @@ def evaluate(
         candidates = None
         if searched is not None:
             candidates = embedder.embed_all(ordered_loader(samples, searched, processors, BATCH, rejects), advance)
-    notes = repeated(queries if candidates is None else candidates)
+    notes = warn_repeated_vectors(queries if candidates is None else candidates)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
     if baseline is not None:
         tables = [

@@ -2,7 +2,7 @@
 
 The protocol. A query is right at rank r if r is the best rank of any candidate of its group; only queries with such a
 candidate count. Ties count against the model: a wrong candidate that scores as high as the best right one stands before
-it. Scores count as equal within ``TIE``, for two equal vectors may get products that differ by rounding.
+it. Scores count as equal within ``TIE_TOLERANCE``, for two equal vectors may get products that differ by rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
 
-TIE = 1e-6  # of a cosine
+TIE_TOLERANCE = 1e-6  # of a cosine
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def ranks(
         right = query_groups[start : start + chunk, None] == candidate_groups[None, :]
         scores = (queries[start : start + chunk].float() @ candidates.float().T).nan_to_num(nan=torch.inf)
         best = scores.masked_fill(~right, -torch.inf).masked_fill(scores == torch.inf, -torch.inf).amax(dim=1)
-        before = ((scores >= best[:, None] - TIE) & ~right).sum(dim=1)
+        before = ((scores >= best[:, None] - TIE_TOLERANCE) & ~right).sum(dim=1)
         found.append(1 + before[right.any(dim=1)])
     return torch.cat(found)
 
@@ -79,11 +79,11 @@ def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict
             pool = candidates.vectors[b]
             r = ranks(queries.vectors[a], pool, queries.groups_of(a), candidates.groups_of(b))
             if len(r):
-                table[f"{a}->{b}"] = measures(r, pool=len(pool))
+                table[f"{a}->{b}"] = summarize_ranks(r, pool=len(pool))
     return table
 
 
-def repeated(candidates: Embeddings) -> list[str]:
+def warn_repeated_vectors(candidates: Embeddings) -> list[str]:
     """A line on each modality whose pool holds equal vectors: as they tie, they stand together before or behind a query.
 
     Of ten words in three hundred recordings each is there thirty times: the rank behind one wrong word is 31. That more than
@@ -100,7 +100,7 @@ def repeated(candidates: Embeddings) -> list[str]:
     return lines
 
 
-def measures(ranks: Tensor, pool: int) -> Retrieval:
+def summarize_ranks(ranks: Tensor, pool: int) -> Retrieval:
     """The measures of ranks ``(q,)`` int64 from 1, q at least 1."""
     exact = ranks.double()
     recall = [(ranks <= k).double().mean().item() for k in (1, 5, 10)]

@@ -15,19 +15,19 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.encoder_description import describe_encoder
 from multimodal.core.errors import UsageError, suggest
-from multimodal.core.files import replace_folder
+from multimodal.core.files import atomic_folder
 from multimodal.export.open_clip import save_open_clip
 from multimodal.export.programs import save_onnx, save_torch_export
 from multimodal.export.sentence_transformers import save_sentence_transformers
-from multimodal.export.towers import Tower, Trial, describe_inputs, describe_processor, difference_of
+from multimodal.export.towers import Tower, TrialBatches, check_difference, describe_inputs, describe_processor
 
 Format = Literal["onnx", "torch-export", "open_clip", "sentence-transformers"]
 DESCRIPTION = "export.json"
-PROGRAMS: dict[str, tuple[str, Callable[[Tower, Trial, Path], Tensor]]] = {  # one file a tower
+TOWER_FORMATS: dict[str, tuple[str, Callable[[Tower, TrialBatches, Path], Tensor]]] = {  # one file a tower
     "onnx": (".onnx", save_onnx),
     "torch-export": (".pt2", save_torch_export),
 }
-LIBRARIES: dict[
+MODEL_FORMATS: dict[
     str, Callable[[Embedder, Sequence[Tower], Path], dict[str, dict[str, Any]]]
 ] = {  # one model of them all
     "open_clip": save_open_clip,
@@ -69,11 +69,11 @@ def export(
     if to not in get_args(Format):
         raise UsageError(f"There is no format {to!r}.{suggest(to, list(get_args(Format)))}")
     towers = [Tower(embedder, modality) for modality in modalities or embedder.modalities]
-    with replace_folder(folder, marker=DESCRIPTION) as new:
-        if to in PROGRAMS:
-            entries = _programs(towers, to, new, advance)
+    with atomic_folder(folder, marker=DESCRIPTION) as new:
+        if to in TOWER_FORMATS:
+            entries = _export_towers(towers, to, new, advance)
         else:
-            entries = LIBRARIES[to](embedder, towers, new)
+            entries = MODEL_FORMATS[to](embedder, towers, new)
             entries = {t.modality: _describe(t) | entries[t.modality] for t in towers if t.modality in entries}
         description = {
             "to": to,
@@ -88,15 +88,15 @@ def export(
     )
 
 
-def _programs(
+def _export_towers(
     towers: Sequence[Tower], to: Format, folder: Path, advance: Callable[[int], object] | None
 ) -> dict[str, dict[str, Any]]:
-    suffix, save = PROGRAMS[to]
+    suffix, save = TOWER_FORMATS[to]
     entries: dict[str, dict[str, Any]] = {}
     for tower in towers:
-        trial = Trial.of(tower)
+        trial = TrialBatches.of(tower)
         file = tower.modality + suffix
-        difference = difference_of(tower, save(tower, trial, folder / file), trial.vectors, to)
+        difference = check_difference(tower, save(tower, trial, folder / file), trial.vectors, to)
         entries[tower.modality] = _describe(tower) | {
             "inputs": describe_inputs(trial),
             "output": {"vectors": "(n, dim) float32 of unit length"},

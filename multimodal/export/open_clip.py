@@ -17,7 +17,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
 from multimodal.core.model_folder import save_tensors
-from multimodal.export.towers import Tower, difference_of
+from multimodal.export.towers import Tower, check_difference
 
 LIBRARY = "open_clip"
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"  # open_clip's names
@@ -38,7 +38,7 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
             f"A model of open_clip has the image and the text tower of one configuration; {', '.join(parts)} are not such a"
             " pair. Name two by --modality, or take another format."
         )
-    weights = _logits(configs[0])
+    weights = _logit_parameters(configs[0])
     for part in parts.values():
         weights |= {
             name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in part["state"].items()
@@ -49,18 +49,18 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
     for part in parts.values():
         for name, content in part.get("files", {}).items():
             (folder / name).write_text(content, encoding="utf-8")
-    made = _made(folder, embedder, by_tower)
+    made = _vectors_of_open_clip(folder, embedder, by_tower)
     found = {}
     for tower in towers:
         expected = embedder.encode(256, "float32", **{tower.modality: _examples(embedder, tower.modality)})
         found[tower.modality] = {
             "file": WEIGHTS,
-            "max_difference": difference_of(tower, made[tower.modality], torch.from_numpy(expected), LIBRARY),
+            "max_difference": check_difference(tower, made[tower.modality], torch.from_numpy(expected), LIBRARY),
         }
     return found
 
 
-def _logits(config: Mapping[str, Any]) -> dict[str, Tensor]:
+def _logit_parameters(config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The scale and bias of similarities that the model came with."""
     found = {
         "logit_scale": config.get("init_logit_scale", math.log(1 / TEMPERATURE)),
@@ -91,7 +91,7 @@ def _examples(embedder: Embedder, modality: str) -> list[Any]:
 
 
 @torch.no_grad()
-def _made(folder: Path, embedder: Embedder, modality: dict[str, str]) -> dict[str, Tensor]:
+def _vectors_of_open_clip(folder: Path, embedder: Embedder, modality: dict[str, str]) -> dict[str, Tensor]:
     """What open_clip makes of the processors' examples, by its own preprocessing."""
     import open_clip
 

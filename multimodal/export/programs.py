@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.export.towers import Tower, Trial
+from multimodal.export.towers import Tower, TrialBatches
 
 OUTPUT = "vectors"
 
 
-def save_torch_export(tower: Tower, trial: Trial, path: Path) -> Tensor:
+def save_torch_export(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
     """Write a ``.pt2`` file for ``torch.export.load``; what it makes of the trial's second batch."""
     program = _program(tower, trial)
-    with _quiet(tower, "torch-export"):
+    with _exporter_errors(tower, "torch-export"):
         torch.export.save(program, path)
         return torch.export.load(path).module()(**trial.second).detach()
 
 
-def save_onnx(tower: Tower, trial: Trial, path: Path) -> Tensor:
+def save_onnx(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
     """Write an ``.onnx`` file; what onnxruntime makes of the trial's second batch."""
     try:
         import onnxruntime
@@ -39,18 +39,18 @@ def save_onnx(tower: Tower, trial: Trial, path: Path) -> Tensor:
             f"ONNX needs {error.name}, which is not installed: pip install 'multimodal[export]'."
         ) from error
     program = _program(tower, trial)
-    with _quiet(tower, "onnx"):
+    with _exporter_errors(tower, "onnx"):
         made: Any = torch.onnx.export(
             program, (), kwargs=trial.first, dynamo=True, output_names=[OUTPUT], verbose=False
         )
-        _name_sizes(made.model.graph)
+        _name_dynamic_dims(made.model.graph)
         made.save(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         given = {i.name: trial.second[i.name].numpy() for i in session.get_inputs()}
         return torch.from_numpy(session.run([OUTPUT], given)[0])
 
 
-def _name_sizes(graph: Any) -> None:
+def _name_dynamic_dims(graph: Any) -> None:
     """Name the sizes that may change: "batch", or by the input and the axis that they are first met at, as in "tokens_1".
 
     torch numbers them; where several sizes make one, it writes a term of their names.
@@ -67,7 +67,7 @@ def _name_sizes(graph: Any) -> None:
                 value.shape[axis] = symbol.sub(lambda found: names[found[1]], str(size))
 
 
-def _program(tower: Tower, trial: Trial) -> ExportedProgram:
+def _program(tower: Tower, trial: TrialBatches) -> ExportedProgram:
     dynamic = {
         name: {axis: Dim.AUTO for axis, size in enumerate(shape) if size is None}
         for name, shape in trial.sizes().items()
@@ -75,14 +75,14 @@ def _program(tower: Tower, trial: Trial) -> ExportedProgram:
     fused = torch.backends.mha.get_fastpath_enabled()  # of attention: other programs lack it
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _quiet(tower, "torch-export"), torch.no_grad():
+        with _exporter_errors(tower, "torch-export"), torch.no_grad():
             return torch.export.export(tower, (), kwargs=trial.first, dynamic_shapes=dynamic, strict=False)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextmanager
-def _quiet(tower: Tower, to: str) -> Iterator[None]:
+def _exporter_errors(tower: Tower, to: str) -> Iterator[None]:
     """The exporters' reports go to standard error or nowhere, and their errors become one of ours."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "torch._export")]
     levels = [logger.level for logger in loggers]

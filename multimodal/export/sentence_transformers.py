@@ -13,7 +13,7 @@ from torch import nn
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.export.towers import Tower, difference_of
+from multimodal.export.towers import Tower, check_difference
 
 LIBRARY = "sentence-transformers"
 
@@ -48,18 +48,20 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
         dense.linear.load_state_dict(linear.state_dict())
         modules.append(dense)
     values = embedder.encoder(tower.modality).processor.examples()
-    with _no_bars():
+    with _without_progress_bars():
         SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **more).save(
             str(folder), create_model_card=False
         )
         loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     made = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
     expected = torch.from_numpy(embedder.encode(256, "float32", **{tower.modality: values}))
-    return {tower.modality: {"file": "modules.json", "max_difference": difference_of(tower, made, expected, LIBRARY)}}
+    return {
+        tower.modality: {"file": "modules.json", "max_difference": check_difference(tower, made, expected, LIBRARY)}
+    }
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def _without_progress_bars() -> Iterator[None]:
     """The transformers library shows bars of its own while it writes and reads."""
     from transformers.utils import logging
 

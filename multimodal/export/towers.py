@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import MultimodalError
-from multimodal.core.lora import merged
+from multimodal.core.lora import merge_adapters
 from multimodal.core.registry import class_path
 
 TOLERANCE = 1e-4  # of the components of unit vectors
@@ -27,7 +27,7 @@ class Tower(nn.Module):
         super().__init__()
         encoder = embedder.encoder(modality)
         self.modality = modality
-        self.encoder = merged(encoder) if modality in embedder.lora else encoder
+        self.encoder = merge_adapters(encoder) if modality in embedder.lora else encoder
         self.head = embedder.heads[modality]
         self.forward = self._with_names()
         self.eval()
@@ -48,7 +48,7 @@ class Tower(nn.Module):
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialBatches:
     """Two batches of a tower's inputs that differ in every size that may change, and what it makes of the second."""
 
     first: Inputs
@@ -56,7 +56,7 @@ class Trial:
     vectors: Tensor
 
     @classmethod
-    def of(cls, tower: Tower) -> Trial:
+    def of(cls, tower: Tower) -> TrialBatches:
         """From the examples of the tower's processor.
 
         Raises:
@@ -83,7 +83,7 @@ class Trial:
         }
 
 
-def difference_of(tower: Tower, made: Tensor, expected: Tensor, to: str) -> float:
+def check_difference(tower: Tower, made: Tensor, expected: Tensor, to: str) -> float:
     """The largest difference of the vectors that an exported tower makes from the model's.
 
     Raises:
@@ -97,7 +97,7 @@ def difference_of(tower: Tower, made: Tensor, expected: Tensor, to: str) -> floa
     return difference
 
 
-def describe_inputs(trial: Trial) -> dict[str, dict[str, Any]]:
+def describe_inputs(trial: TrialBatches) -> dict[str, dict[str, Any]]:
     """Type and shape of each input as JSON values; null is a size that may change."""
     return {
         name: {"dtype": str(trial.first[name].dtype).removeprefix("torch."), "shape": shape}

@@ -14,12 +14,12 @@ import numpy as np
 
 from multimodal.core.errors import Unreadable, UsageError
 
-SILENCE = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
-LARGEST = 1e30  # a sample; its square would overflow
+SILENCE_PEAK = 2.0**-17  # a peak below it is less than half a step of 16 bits, where 1 is the loudest
+MAX_SAMPLE_VALUE = 1e30  # a sample; its square would overflow
 # in libsndfile's log: a header that promises more bytes than there are, of which it reads those that there are
-CUT_SHORT = re.compile(r"^\s*(?:data|Data Size|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+TRUNCATED_HEADER = re.compile(r"^\s*(?:data|Data Size|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 UNKNOWN_LENGTH = 0x7F000000  # programs that write to a pipe promise about as much as the field holds, 2 or 4 GB
-RATES = (1_000, 1_000_000)  # in Hz; no recording has another
+SAMPLE_RATE_RANGE = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
 def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float]:
@@ -37,27 +37,28 @@ def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarra
         UsageError: the library soundfile is not installed.
     """
     samples, found, shown = _read(value, rate, max_seconds)
-    wave = _mono(samples, shown)
-    if not RATES[0] <= found <= RATES[1]:
-        raise Unreadable("odd sample rate", f"{shown} has {found} samples a second; give {RATES[0]} to {RATES[1]}.")
+    wave = _to_mono(samples, shown)
+    low, high = SAMPLE_RATE_RANGE
+    if not low <= found <= high:
+        raise Unreadable("odd sample rate", f"{shown} has {found} samples a second; give {low} to {high}.")
     wave = wave[: math.ceil(max_seconds * found)]
-    if not (np.abs(wave) < LARGEST).all():
-        raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {LARGEST:g} and more.")
-    if np.abs(wave - wave.mean()).max() < SILENCE:
+    if not (np.abs(wave) < MAX_SAMPLE_VALUE).all():
+        raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {MAX_SAMPLE_VALUE:g} and more.")
+    if np.abs(wave - wave.mean()).max() < SILENCE_PEAK:
         raise Unreadable("silent audio", f"{shown} is silent in its first {max_seconds:g} s.")
     return wave, found
 
 
-def resampled(wave: np.ndarray, rate: float, wanted: int) -> np.ndarray:
+def resample(wave: np.ndarray, rate: float, wanted: int) -> np.ndarray:
     """``(n,)`` at one rate -> ``(m,)`` float32 at another, m at least 1, by soxr."""
     wave = wave.astype(np.float32)
     if rate == wanted:
         return wave
-    made = library("soxr").resample(wave, rate, wanted)
+    made = import_audio_library("soxr").resample(wave, rate, wanted)
     return made if len(made) else np.zeros(1, dtype=np.float32)  # of less than half a sample
 
 
-def library(name: str) -> Any:
+def import_audio_library(name: str) -> Any:
     """A library of sound, or a ``UsageError`` that says how to install it."""
     try:
         return import_module(name)
@@ -86,7 +87,7 @@ def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float,
 
 
 def _decode(source: str | Path | io.BytesIO, shown: str, max_seconds: float) -> tuple[np.ndarray, float]:
-    soundfile = library("soundfile")
+    soundfile = import_audio_library("soundfile")
     with ExitStack() as opened:
         try:
             file: Any = source
@@ -106,12 +107,16 @@ def _decode(source: str | Path | io.BytesIO, shown: str, max_seconds: float) -> 
             raise Unreadable("truncated audio", f"{shown} is cut off or damaged ({error}).") from error
         if len(samples) < frames:
             raise Unreadable("truncated audio", f"{shown} ends after {len(samples)} of its {frames} samples.")
-        if frames == sound.frames and (cut := CUT_SHORT.search(sound.extra_info)) and int(cut[1]) < UNKNOWN_LENGTH:
+        if (
+            frames == sound.frames
+            and (cut := TRUNCATED_HEADER.search(sound.extra_info))
+            and int(cut[1]) < UNKNOWN_LENGTH
+        ):
             raise Unreadable("truncated audio", f"{shown} is cut off: it has {cut[2]} of its {cut[1]} bytes of sound.")
         return samples, sound.samplerate
 
 
-def _mono(samples: np.ndarray, shown: str) -> np.ndarray:
+def _to_mono(samples: np.ndarray, shown: str) -> np.ndarray:
     """Float64 ``(n,)``, n at least 1."""
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
         raise Unreadable(

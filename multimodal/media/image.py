@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from multimodal.core.errors import Unreadable, UsageError
 
 
-def decoded(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | None = None) -> Image.Image:
+def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | None = None) -> Image.Image:
     """The picture, decoded but not turned yet.
 
     Args:
@@ -27,10 +27,10 @@ def decoded(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | Non
         Unreadable: the picture is a "missing file", "no picture", a "truncated picture" (or a damaged one), or a
             "decompression bomb": it has more than Pillow's ``Image.MAX_IMAGE_PIXELS``, 89 million pixels.
     """
-    shown = in_words(value)
-    with refusing("no picture", f"{shown} is no picture that can be read"):
-        picture = _open(value)
-    with refusing("truncated picture", f"{shown} is no picture that can be read, it is cut off or damaged"):
+    shown = describe_value(value)
+    with image_errors("no picture", f"{shown} is no picture that can be read"):
+        picture = _open_image(value)
+    with image_errors("truncated picture", f"{shown} is no picture that can be read, it is cut off or damaged"):
         part = 1 if edge is None else 2 * edge / max(picture.size)
         if part < 1 and picture is not value:  # the caller's own picture stays as it is
             picture.draft("L" if mode == "L" else None, (int(picture.width * part), int(picture.height * part)))
@@ -38,7 +38,7 @@ def decoded(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | Non
     return picture
 
 
-def in_words(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A raw value in the words of an error text."""
     if isinstance(value, str | Path):
         return str(value)
@@ -46,7 +46,7 @@ def in_words(value: Any) -> str:
 
 
 @contextmanager
-def refusing(reason: str, message: str) -> Iterator[None]:
+def image_errors(reason: str, message: str) -> Iterator[None]:
     """What goes wrong with a picture in this block is an ``Unreadable``: of that reason, unless it tells a better one."""
     try:
         with warnings.catch_warnings():
@@ -65,7 +65,7 @@ def refusing(reason: str, message: str) -> Iterator[None]:
         raise Unreadable(reason, f"{message} ({error}).") from error
 
 
-def _open(value: Any) -> Image.Image:
+def _open_image(value: Any) -> Image.Image:
     """A picture, perhaps not decoded yet."""
     if isinstance(value, np.ndarray):
         colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
@@ -90,20 +90,20 @@ def open_picture(data: bytes) -> Image.Image:
     """The picture of a file (of several the first), decoded in full and turned upright (EXIF).
 
     Raises:
-        Unreadable: as ``multimodal.media.image.decoded``.
+        Unreadable: as ``multimodal.media.image.decode_image``.
     """
     return _opened(data)[0]
 
 
 def _opened(data: bytes) -> tuple[Image.Image, int]:
     """The picture, and how many the file holds."""
-    picture = decoded(data)
+    picture = decode_image(data)
     with _refusing(data):
         return ImageOps.exif_transpose(picture), getattr(picture, "n_frames", 1)
 
 
 def _refusing(data: bytes) -> AbstractContextManager[None]:
-    return refusing("no picture", f"{in_words(data)} is no picture that can be read")
+    return image_errors("no picture", f"{describe_value(data)} is no picture that can be read")
 
 
 def on_white(picture: Image.Image) -> Image.Image:
@@ -133,11 +133,11 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, backgr
         background: colour of the ground.
 
     Raises:
-        Unreadable: as ``multimodal.media.image.decoded``.
+        Unreadable: as ``multimodal.media.image.decode_image``.
     """
-    picture = decoded(value, mode, edge)
-    with refusing("no picture", f"{in_words(value)} is no picture that can be read"):
-        return _on_ground(_of_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
+    picture = decode_image(value, mode, edge)
+    with image_errors("no picture", f"{describe_value(value)} is no picture that can be read"):
+        return _flatten_on(_to_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
 
 
 def check_background(encoder: str, background: str) -> None:
@@ -150,7 +150,7 @@ def check_background(encoder: str, background: str) -> None:
         raise UsageError(f"{encoder}: background {background!r} is no opaque colour; name one, or write #rrggbb.")
 
 
-def _of_eight_bits(picture: Image.Image) -> Image.Image:
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
     if not picture.mode.startswith("I"):
         return picture
     pixels = np.asarray(picture).clip(0, 65535)  # of 16 bits; Pillow's own conversion would cut at 255
@@ -160,7 +160,7 @@ def _of_eight_bits(picture: Image.Image) -> Image.Image:
     return grey
 
 
-def _on_ground(picture: Image.Image, background: str) -> Image.Image:
+def _flatten_on(picture: Image.Image, background: str) -> Image.Image:
     if not picture.has_transparency_data:
         return picture
     if picture.mode == "La":  # premultiplied; Pillow converts it to nothing else

@@ -10,20 +10,23 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.objectives.compose import Matryoshka, ModalityDropout, Ramp, Sum
 from multimodal.objectives.distillation import Distillation
 from multimodal.objectives.infonce import InfoNCE
-from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 from multimodal.objectives.pairs import Pair, Pairs
 from multimodal.objectives.ranking import Triplet
 from multimodal.objectives.redundancy import BarlowTwins, VICReg
 from multimodal.objectives.sigmoid import Sigmoid
 from multimodal.objectives.supervised import Classification, MultiLabel, Regression
+from multimodal.objectives.text_pretraining import CBOW, MaskedTokens, SkipGram
 
 __all__ = [
+    "CBOW",
     "BarlowTwins",
     "Classification",
     "Distillation",
     "Embeddings",
     "InfoNCE",
     "Loss",
+    "MaskedTokens",
     "Matryoshka",
     "ModalityDropout",
     "MultiLabel",
@@ -33,8 +36,9 @@ __all__ = [
     "Ramp",
     "Regression",
     "Sigmoid",
+    "SkipGram",
     "Sum",
     "Triplet",
     "VICReg",
-    "attached_zero",
+    "zero_with_gradients",
 ]

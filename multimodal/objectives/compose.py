@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Sum(Objective):
         return pairs
 
     def forward(self, embeddings: Embeddings) -> Loss:
-        total = attached_zero(embeddings, ())
+        total = zero_with_gradients(embeddings, ())
         parts: dict[str, Tensor] = {}
         for name, objective in self._objectives.items():
             loss = objective(embeddings)
@@ -126,7 +126,7 @@ class Matryoshka(Objective):
         return self.objective.compared(modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
-        total = attached_zero(embeddings, ())
+        total = zero_with_gradients(embeddings, ())
         parts: dict[str, Tensor] = {}
         for dim in self.dims:
             loss = self.objective(
@@ -177,7 +177,7 @@ class ModalityDropout(Objective):
         if not self.training:
             return self.objective(embeddings)
         loss = self.objective(embeddings.keep(self._draw(embeddings)))
-        return Loss(loss.total + attached_zero(embeddings, ()), loss.parts)
+        return Loss(loss.total + zero_with_gradients(embeddings, ()), loss.parts)
 
     def _draw(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """For each modality which of its vectors stay, ``(n_m,)`` bool."""

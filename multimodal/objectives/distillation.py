@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 from multimodal.objectives.pairs import Pair, Pairs
 
 
 class Distillation(Objective):
     """Contrastive relational distillation of CLIP-KD (Yang et al. 2024), weighted over pairs of modalities.
 
-    For a pair (a, b) the loss is the mean of ``divergence`` from a to b and from b to a, over the vectors whose rows
+    For a pair (a, b) the loss is the mean of ``kl_divergence`` from a to b and from b to a, over the vectors whose rows
     have the teacher's vectors too. Those are targets of the rows, computed beforehand: they need no length nor width in
     common with ours. Both similarities are cosines over one fixed temperature. All scores of a pair are kept: memory
     is O(n m).
@@ -68,9 +68,9 @@ class Distillation(Objective):
                 return None
             student = x @ y.T / self.temperature
             teacher = functional.normalize(t_x, dim=1) @ functional.normalize(t_y, dim=1).T / self.temperature
-            return (divergence(student, teacher) + divergence(student.T, teacher.T)) / 2
+            return (kl_divergence(student, teacher) + kl_divergence(student.T, teacher.T)) / 2
 
-        return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), of_pair))
+        return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
 
     def _teacher_of(self, embeddings: Embeddings, modality: str) -> Tensor | None:
         name = self.teacher.get(modality)
@@ -79,7 +79,7 @@ class Distillation(Objective):
         return embeddings.targets_of(modality, name).detach().to(embeddings.vectors[modality].dtype)
 
 
-def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     r"""The mean over anchors of the Kullback-Leibler divergence of the student's softmax from the teacher's.
 
     .. math:: \frac{1}{n} \sum_i \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}}, \qquad

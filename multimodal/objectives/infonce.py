@@ -10,8 +10,8 @@ from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
-from multimodal.objectives.pairs import Pair, Pairs, matched_scores
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
+from multimodal.objectives.pairs import Pair, Pairs, sum_matched_scores
 from multimodal.objectives.temperature import Temperature
 from multimodal.objectives.tiles import Block, Term, logsumexps
 
@@ -58,7 +58,7 @@ class InfoNCE(Objective):
 
     def forward(self, embeddings: Embeddings) -> Loss:
         self.temperature.project()
-        zero = attached_zero(embeddings, self.parameters())
+        zero = zero_with_gradients(embeddings, self.parameters())
         total, parts = self.pairs.mean(embeddings, zero, self._of_pair)
         return Loss(total, self.temperature.parts() | parts)
 
@@ -93,7 +93,7 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
     Returns:
         The scalar loss; 0 (with a gradient of 0) if no anchor has a positive.
     """
-    matches = matched_scores(a, b)
+    matches = sum_matched_scores(a, b)
     rows, columns = logsumexps(a, b, _terms(hardness, decoupled))
     options = smoothing, hardness, decoupled
     there = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)

@@ -73,6 +73,6 @@ class Objective(nn.Module, ABC):
         return loss
 
 
-def attached_zero(embeddings: Embeddings, parameters: Iterable[Tensor]) -> Tensor:
+def zero_with_gradients(embeddings: Embeddings, parameters: Iterable[Tensor]) -> Tensor:
     """A scalar 0 whose gradient with respect to every vector and parameter is 0."""
     return sum((t.sum() * 0.0 for t in (*embeddings.vectors.values(), *parameters)), start=torch.zeros(()))

@@ -36,7 +36,7 @@ class Pair:
 
     def of_same_rows(self) -> tuple[Tensor, Tensor]:
         """The positions ``(k,)`` int64 in a and in b of the vectors whose row has both."""
-        return common(*self.rows)
+        return shared_rows(*self.rows)
 
 
 class Pairs:
@@ -67,9 +67,9 @@ class Pairs:
         """The chosen pairs among some modalities, and their weights."""
         chosen = {}
         for a, b in combinations(modalities, 2):
-            name = find_name((a, b), self.weights)
+            name = match_pair_name((a, b), self.weights)
             if name is not None:
-                chosen[(a, b) if _fits(name, (a, b)) else (b, a)] = self.weights[name]
+                chosen[(a, b) if _matches(name, (a, b)) else (b, a)] = self.weights[name]
         return chosen
 
     def mean(
@@ -114,7 +114,7 @@ class Matches:
     of_b: Tensor
 
 
-def matched_scores(a: Block, b: Block) -> Matches:
+def sum_matched_scores(a: Block, b: Block) -> Matches:
     """The sums of the scores of positives, group by group, without computing any score.
 
     Sums of scores are scores of sums, so that this takes ``O((n + m) d)``.
@@ -131,7 +131,7 @@ def matched_scores(a: Block, b: Block) -> Matches:
     return Matches(counts_a[shared], counts_b[shared], sums[shared], counts_b[of_a], counts_a[of_b])
 
 
-def common(rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
+def shared_rows(rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
     """The positions ``(k,)`` of the rows that two ascending lists of distinct rows share."""
     return torch.isin(rows_a, rows_b).nonzero()[:, 0], torch.isin(rows_b, rows_a).nonzero()[:, 0]
 
@@ -147,13 +147,13 @@ def parse_names(by_name: Mapping[str, float], owner: str) -> dict[tuple[str, str
     return names
 
 
-def find_name(pair: tuple[str, str], names: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+def match_pair_name(pair: tuple[str, str], names: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
     """The name with the fewest ``*`` that fits a pair, in whichever order it names the two."""
-    fitting = [n for n in names if _fits(n, pair) or _fits(n, (pair[1], pair[0]))]
+    fitting = [n for n in names if _matches(n, pair) or _matches(n, (pair[1], pair[0]))]
     return min(fitting, key=lambda name: name.count(ANY), default=None)
 
 
-def _fits(name: tuple[str, str], pair: tuple[str, str]) -> bool:
+def _matches(name: tuple[str, str], pair: tuple[str, str]) -> bool:
     return all(part in (ANY, modality) for part, modality in zip(name, pair, strict=True))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 from multimodal.objectives.pairs import Pair, Pairs
 
 
@@ -64,7 +64,7 @@ class Triplet(Objective):
             back = margin_ranking(*self.mining(scores.T, positive.T, to_a.T), self.margin)
             return (there + back) / 2
 
-        return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), of_pair))
+        return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 from multimodal.objectives.pairs import Pair, Pairs
 
 
@@ -39,15 +39,15 @@ class VICReg(Objective):
         covariance: float = 1.0,
     ) -> None:
         super().__init__()
-        _refuse_negative("VICReg", invariance=invariance, variance=variance, covariance=covariance)
+        _check_non_negative("VICReg", invariance=invariance, variance=variance, covariance=covariance)
         self.pairs = Pairs(pairs, "VICReg")
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
 
     def forward(self, embeddings: Embeddings) -> Loss:
-        return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), self._of_pair))
+        return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), self._of_pair))
 
     def _of_pair(self, pair: Pair) -> Tensor | None:
-        if (both := _paired(pair)) is None:
+        if (both := _scaled_pairs(pair)) is None:
             return None
         x, y = both
         spread = (variance(x) + variance(y)) / 2
@@ -72,15 +72,15 @@ class BarlowTwins(Objective):
 
     def __init__(self, pairs: Mapping[str, float] | None = None, redundancy: float = 0.005) -> None:
         super().__init__()
-        _refuse_negative("BarlowTwins", redundancy=redundancy)
+        _check_non_negative("BarlowTwins", redundancy=redundancy)
         self.pairs = Pairs(pairs, "BarlowTwins")
         self.redundancy = redundancy
 
     def forward(self, embeddings: Embeddings) -> Loss:
-        return Loss(*self.pairs.mean(embeddings, attached_zero(embeddings, ()), self._of_pair))
+        return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), self._of_pair))
 
     def _of_pair(self, pair: Pair) -> Tensor | None:
-        if (both := _paired(pair)) is None:
+        if (both := _scaled_pairs(pair)) is None:
             return None
         c = cross_correlation(*both)
         return ((1 - c.diagonal()) ** 2).sum() + self.redundancy * _off_diagonal(c).square().sum()
@@ -118,7 +118,7 @@ def _off_diagonal(square: Tensor) -> Tensor:
     return square - square.diagonal().diag()
 
 
-def _paired(pair: Pair) -> tuple[Tensor, Tensor] | None:
+def _scaled_pairs(pair: Pair) -> tuple[Tensor, Tensor] | None:
     """The vectors of the rows that have both, times the root of their width; None if there are fewer than two."""
     of_a, of_b = pair.of_same_rows()
     if len(of_a) < 2:
@@ -127,7 +127,7 @@ def _paired(pair: Pair) -> tuple[Tensor, Tensor] | None:
     return root * pair.a.vectors[of_a], root * pair.b.vectors[of_b]
 
 
-def _refuse_negative(owner: str, **weights: float) -> None:
+def _check_non_negative(owner: str, **weights: float) -> None:
     for name, weight in weights.items():
         if not 0 <= weight < float("inf"):
             raise UsageError(f"{owner}: {name} {weight} must be at least 0, and finite.")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
-from multimodal.objectives.pairs import Pair, Pairs, matched_scores
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
+from multimodal.objectives.pairs import Pair, Pairs, sum_matched_scores
 from multimodal.objectives.temperature import PairParameter, Temperature
 from multimodal.objectives.tiles import Block, softplus_sum
 
@@ -20,7 +20,7 @@ class Sigmoid(Objective):
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle + \beta` with a learned :math:`t`, see ``Temperature``, and a
     learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all of the
-    pairs do not match. The total is the weighted mean of ``sigmoid`` over the pairs that have a positive in the batch.
+    pairs do not match. The total is the weighted mean of ``sigmoid_loss`` over the pairs that have a positive in the batch.
 
     Args:
         pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
@@ -48,16 +48,16 @@ class Sigmoid(Objective):
 
     def forward(self, embeddings: Embeddings) -> Loss:
         self.temperature.project()
-        zero = attached_zero(embeddings, self.parameters())
+        zero = zero_with_gradients(embeddings, self.parameters())
         total, parts = self.pairs.mean(embeddings, zero, self._of_pair)
         biases = {f"bias/{name}".rstrip("/"): value for name, value in self.bias.named().items()}
         return Loss(total, self.temperature.parts() | biases | parts)
 
     def _of_pair(self, pair: Pair) -> Tensor:
-        return sigmoid(self.temperature.scaled(pair), pair.b, self.bias.of(pair.names))
+        return sigmoid_loss(self.temperature.scaled(pair), pair.b, self.bias.of(pair.names))
 
 
-def sigmoid(a: Block, b: Block, bias: Tensor) -> Tensor:
+def sigmoid_loss(a: Block, b: Block, bias: Tensor) -> Tensor:
     r"""The sigmoid loss (Zhai et al. 2023, section 3.2), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
 
     .. math:: L = \frac{-2}{n + m} \sum_{i} \sum_{j} \log \sigma(z_{ij} s_{ij})
@@ -72,6 +72,6 @@ def sigmoid(a: Block, b: Block, bias: Tensor) -> Tensor:
         bias: the scalar :math:`\beta`.
     """
     bias = bias.to(a.vectors.dtype)
-    matches = matched_scores(a, b)
+    matches = sum_matched_scores(a, b)
     of_positives = matches.sums.sum() + bias * (matches.counts_a * matches.counts_b).sum()
     return (softplus_sum(a.vectors, b.vectors, bias) - of_positives) * 2 / (len(a.vectors) + len(b.vectors))

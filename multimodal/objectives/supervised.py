@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.objective import Loss, Objective, attached_zero
+from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 
 
 class Head(nn.Module):
@@ -83,7 +83,7 @@ class Classification(_TargetObjective):
                 raise UsageError(f"Classification: target {self.target!r} must be whole numbers in [0, {number}).")
             return functional.cross_entropy(self.head(vectors), classes.long())
 
-        zero = attached_zero(embeddings, self.parameters())
+        zero = zero_with_gradients(embeddings, self.parameters())
         return _mean_over_modalities(embeddings, self.modalities, self.target, 1, zero, loss_of)
 
 
@@ -108,7 +108,7 @@ class MultiLabel(_TargetObjective):
                 raise UsageError(f"MultiLabel: target {self.target!r} must be 0, 1 or between.")
             return functional.binary_cross_entropy_with_logits(self.head(vectors).view_as(labels)[known], labels[known])
 
-        zero, labels = attached_zero(embeddings, self.parameters()), self.head.linear.out_features
+        zero, labels = zero_with_gradients(embeddings, self.parameters()), self.head.linear.out_features
         return _mean_over_modalities(embeddings, self.modalities, self.target, labels, zero, loss_of)
 
 
@@ -131,7 +131,7 @@ class Regression(_TargetObjective):
             known = ~numbers.isnan()
             return functional.mse_loss(self.head(vectors).view_as(numbers)[known], numbers[known])
 
-        zero, outputs = attached_zero(embeddings, self.parameters()), self.head.linear.out_features
+        zero, outputs = zero_with_gradients(embeddings, self.parameters()), self.head.linear.out_features
         return _mean_over_modalities(embeddings, self.modalities, self.target, outputs, zero, loss_of)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.core.errors import UsageError
-from multimodal.objectives.pairs import Pair, Pairs, find_name, parse_names
+from multimodal.objectives.pairs import Pair, Pairs, match_pair_name, parse_names
 from multimodal.objectives.tiles import Block
 
 
@@ -31,14 +31,14 @@ class PairParameter(nn.Module):
         self._places = {name: place for place, name in enumerate(parse_names(initial, owner))}
         self.value = nn.Parameter(torch.tensor([float(value) for value in initial.values()]))
         for pair in pairs.weights:
-            if find_name(pair, self._places) is None:
+            if match_pair_name(pair, self._places) is None:
                 raise UsageError(
                     f"{owner}: {what} has no value for the pair {'-'.join(pair)!r}; give it one, or '*-*'."
                 )
 
     def of(self, pair: tuple[str, str]) -> Tensor:
         """The scalar for a pair."""
-        name = find_name(pair, self._places)
+        name = match_pair_name(pair, self._places)
         return self.value if name is None else self.value[self._places[name]]
 
     def named(self) -> dict[str, Tensor]:

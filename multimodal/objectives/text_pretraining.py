@@ -1,6 +1,6 @@
 r"""Objectives of words: what a text encoder can learn from texts alone, before it meets another modality.
 
-1. ``negative_sampling``, ``window_pairs`` and ``masked`` are functions of tensors;
+1. ``negative_sampling``, ``window_pairs`` and ``mask_tokens`` are functions of tensors;
 2. ``SkipGram``, ``CBOW`` (word2vec) and ``MaskedTokens`` (BERT) apply them to the tokens of a batch of texts.
 
 A "word" is a token of the encoder's own tokenizer.
@@ -19,7 +19,7 @@ from torch.nn import functional
 from multimodal.core.errors import UsageError
 
 PAD, UNKNOWN = 0, 1  # what stands for no word
-SMOOTHING = 0.75  # the power of the frequencies that negatives are drawn by (Mikolov et al. 2013b, section 2.2)
+NEGATIVE_POWER = 0.75  # the power of the frequencies that negatives are drawn by (Mikolov et al. 2013b, section 2.2)
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class TokenEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class WordLoss:
+class TextLoss:
     """The mean loss of some predictions, a scalar; their number; and means over them for the log, detached."""
 
     total: Tensor
@@ -49,8 +49,8 @@ class WordLoss:
     parts: dict[str, Tensor]
 
 
-class WordObjective(nn.Module, ABC):
-    """Tokens of a batch of texts -> ``WordLoss``. Random choices come from torch's generator.
+class TextObjective(nn.Module, ABC):
+    """Tokens of a batch of texts -> ``TextLoss``. Random choices come from torch's generator.
 
     ``attach`` is called once, before training, and makes the parameters; ``counts`` ``(vocabulary,)`` float32 are then
     to be filled with the number of times that each token occurs in the training texts.
@@ -65,7 +65,7 @@ class WordObjective(nn.Module, ABC):
         self.register_buffer("counts", torch.zeros(encoder.tokens.num_embeddings))
 
     @abstractmethod
-    def forward(self, encoder: TokenEncoder, tokens: Tensor) -> WordLoss:
+    def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
         """``tokens`` ``(n, length)`` int64, 0 after the end of each text."""
 
     @property
@@ -95,7 +95,7 @@ def negative_sampling(inputs: Tensor, targets: Tensor, negatives: Tensor, counte
     return -functional.logsigmoid(right) - (functional.logsigmoid(-wrong) * counted).sum(dim=1)
 
 
-class _WordVectors(WordObjective):
+class _WordVectors(TextObjective):
     r"""What skip-gram and CBOW share: sub-sampling, windows, negatives, and the second table of vectors.
 
     Args:
@@ -121,7 +121,7 @@ class _WordVectors(WordObjective):
         self.contexts = nn.Embedding(encoder.tokens.num_embeddings, encoder.tokens.embedding_dim)
         nn.init.zeros_(self.contexts.weight)  # as word2vec begins
 
-    def forward(self, encoder: TokenEncoder, tokens: Tensor) -> WordLoss:
+    def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
         words, there = self._thinned(tokens)
         reach = torch.randint(1, self.window + 1, words.shape, device=words.device)
         centre, context = window_pairs(there, reach)
@@ -129,12 +129,12 @@ class _WordVectors(WordObjective):
         drawn = self._drawn(len(targets))
         counted = drawn != targets[:, None]  # the right answer is no negative
         u, k = self.contexts(targets), self.contexts(drawn)
-        losses = negative_sampling(_wide(inputs), _wide(u), _wide(k), counted)
+        losses = negative_sampling(_to_float32(inputs), _to_float32(u), _to_float32(k), counted)
         with torch.no_grad():
             right = (inputs * u).sum(dim=1)[:, None] > torch.einsum("pkw,pw->pk", k, inputs)
             accuracy = (right & counted).sum() / counted.sum().clamp(min=1)
         zero = encoder.tokens.weight.sum() * 0 + self.contexts.weight.sum() * 0  # for a batch of single words
-        return WordLoss(losses.sum() / max(len(losses), 1) + zero, len(losses), {"accuracy": accuracy})
+        return TextLoss(losses.sum() / max(len(losses), 1) + zero, len(losses), {"accuracy": accuracy})
 
     def _thinned(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The words that stay, moved together; and where there is one."""
@@ -146,7 +146,7 @@ class _WordVectors(WordObjective):
         return tokens.gather(1, order), stays.gather(1, order)
 
     def _drawn(self, predictions: int) -> Tensor:
-        weights = self.frequencies**SMOOTHING
+        weights = self.frequencies**NEGATIVE_POWER
         if not weights.any():
             raise UsageError(f"{type(self).__name__}: the tokens of the training texts have not been counted.")
         drawn = torch.multinomial(weights, max(predictions, 1) * self.negatives, replacement=True)
@@ -212,7 +212,7 @@ def window_pairs(there: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(centres), torch.cat(contexts)
 
 
-class MaskedTokens(WordObjective):
+class MaskedTokens(TextObjective):
     r"""Masked language modelling (Devlin et al. 2019, section 3.1).
 
     Of the words of each text a share ``rate`` is chosen; of these 80 % are replaced by a learned mask, 10 % by a random
@@ -240,22 +240,22 @@ class MaskedTokens(WordObjective):
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(encoder.tokens.num_embeddings))
 
-    def forward(self, encoder: TokenEncoder, tokens: Tensor) -> WordLoss:
-        chosen, shown, hidden_ones = masked(tokens, self.rate, encoder.tokens.num_embeddings)
+    def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
+        chosen, shown, hidden_ones = mask_tokens(tokens, self.rate, encoder.tokens.num_embeddings)
         vectors = encoder.tokens(shown)
         vectors = torch.where(hidden_ones[..., None], self.mask.to(vectors.dtype), vectors)
         found = self.transform(encoder.hidden(tokens, vectors)[chosen])
-        logits = _wide(found @ encoder.tokens.weight.T.to(found.dtype)) + self.bias
+        logits = _to_float32(found @ encoder.tokens.weight.T.to(found.dtype)) + self.bias
         targets = tokens[chosen]
         total = functional.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
         with torch.no_grad():
             accuracy = (logits.argmax(dim=1) == targets).float().sum() / max(len(targets), 1)
             expected = (self.counts + 1) / (self.counts + 1).sum()
             unigram = -expected[targets].log().sum() / max(len(targets), 1)
-        return WordLoss(total, len(targets), {"accuracy": accuracy, "unigram": unigram})
+        return TextLoss(total, len(targets), {"accuracy": accuracy, "unigram": unigram})
 
 
-def masked(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+def mask_tokens(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
     """BERT's corruption of texts.
 
     Args:
@@ -274,6 +274,6 @@ def masked(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, Tensor
     return chosen, shown, chosen & (lot < 0.8)
 
 
-def _wide(values: Tensor) -> Tensor:
+def _to_float32(values: Tensor) -> Tensor:
     """In float32 at least: logarithms of what bfloat16 tells apart are coarse."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

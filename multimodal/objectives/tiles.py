@@ -7,7 +7,8 @@
 3. Tiles of ``TILE`` x ``TILE`` scores are computed, reduced and forgotten; the gradient computes them again. So memory
    is ``O((n + m) d)``, and ``n = m = 16,384`` needs no more of it than the vectors do. Where all scores fit one tile
    they are kept for the gradient: this is the dense form, and the same numbers.
-4. ``sweep`` and ``sweep_back`` take the columns as an iterable of blocks, which may come from anywhere, one by one.
+4. ``tiled_logsumexps`` and ``tiled_logsumexps_backward`` take the columns as an iterable of blocks, which may come from
+   anywhere, one by one.
 5. Where several processes train, they divide the tiles among them, each taking some of the rows; see ``sharing``.
 
 The products are computed in the dtype of the vectors. For float32 ``torch.set_float32_matmul_precision`` decides:
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from multimodal.core.distributed import ALONE, Ranks, ranks
+from multimodal.core.distributed import SINGLE_PROCESS, RowShares, ranks
 
 TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and products wide enough to be fast
 
@@ -96,7 +97,9 @@ def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) ->
     return _SoftplusSum.apply(a, b, bias, tile or TILE, ranks(), torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
 
 
-def sweep(a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = TILE) -> tuple[Tensor, list[Tensor]]:
+def tiled_logsumexps(
+    a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = TILE
+) -> tuple[Tensor, list[Tensor]]:
     """The log-sum-exps of rows over all blocks of columns, and of each block's columns over the rows.
 
     Args:
@@ -123,7 +126,7 @@ def sweep(a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = 
     return rows, columns
 
 
-def sweep_back(
+def tiled_logsumexps_backward(
     a: Block,
     blocks: Iterable[Block],
     terms: Sequence[Term],
@@ -132,7 +135,7 @@ def sweep_back(
     d_a: Tensor,
     tile: int = TILE,
 ) -> Iterator[Tensor]:
-    """The gradients of what ``sweep`` computes.
+    """The gradients of what ``tiled_logsumexps`` computes.
 
     Args:
         a, blocks, terms, tile: as they were.
@@ -150,13 +153,15 @@ def sweep_back(
         for i, j, part_a, part_b in _tiles(a, block, tile):
             scores = part_a.vectors @ part_b.vectors.T
             sums_of_tile = row_sums[:, i], column_sums[:, j]
-            slope = _slope(scores, _same(part_a, part_b, terms), terms, sums_of_tile, (d_rows[:, i], d_column[:, j]))
+            slope = _score_gradient(
+                scores, _same(part_a, part_b, terms), terms, sums_of_tile, (d_rows[:, i], d_column[:, j])
+            )
             d_a[i].addmm_(slope, part_b.vectors)
             d_b[j].addmm_(slope.T, part_a.vectors)
         yield d_b
 
 
-def _slope(
+def _score_gradient(
     scores: Tensor,
     same: Tensor | None,
     terms: Sequence[Term],
@@ -202,7 +207,7 @@ class _LogSumExps(torch.autograd.Function):
         b_groups: Tensor,
         terms: tuple[Term, ...],
         tile: int,
-        ranks: Ranks,
+        ranks: RowShares,
     ) -> tuple[Tensor, Tensor]:
         left, right = Block(a, a_groups), Block(b, b_groups)
         ctx.terms, ctx.tile, ctx.ranks, ctx.dense = terms, tile, ranks, max(len(a), len(b)) <= tile
@@ -213,7 +218,7 @@ class _LogSumExps(torch.autograd.Function):
         else:
             scores, own = None, ranks.share(len(a))
             partial = a.new_full((len(terms), len(a) + len(b)), -torch.inf)
-            partial[:, own], blocks = sweep(left.part(own), right.split(tile), terms, tile)
+            partial[:, own], blocks = tiled_logsumexps(left.part(own), right.split(tile), terms, tile)
             partial[:, len(a) :] = torch.cat(blocks, dim=1)
             rows, columns = (part.contiguous() for part in ranks.logsumexp(partial).split([len(a), len(b)], dim=1))
         ctx.save_for_backward(a, b, a_groups, b_groups, rows, columns, scores)
@@ -228,13 +233,15 @@ class _LogSumExps(torch.autograd.Function):
         none = (None,) * 5
         if ctx.dense:
             sums = _finite(rows), _finite(columns)
-            slope = _slope(scores, _same(left, right, ctx.terms), ctx.terms, sums, (d_rows, d_columns))
+            slope = _score_gradient(scores, _same(left, right, ctx.terms), ctx.terms, sums, (d_rows, d_columns))
             return slope @ b, slope.T @ a, *none
         d_a, d_b = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b))
         own = ctx.ranks.share(len(a))
         of_rows = rows[:, own], d_rows[:, own]
         of_columns = zip(columns.split(ctx.tile, dim=1), d_columns.split(ctx.tile, dim=1), strict=True)
-        blocks = sweep_back(left.part(own), right.split(ctx.tile), ctx.terms, of_rows, of_columns, d_a[own], ctx.tile)
+        blocks = tiled_logsumexps_backward(
+            left.part(own), right.split(ctx.tile), ctx.terms, of_rows, of_columns, d_a[own], ctx.tile
+        )
         for part, gradient in zip(d_b.split(ctx.tile), blocks, strict=True):
             part.copy_(gradient)
         ctx.ranks.sum_(d_a, d_b)
@@ -243,9 +250,11 @@ class _LogSumExps(torch.autograd.Function):
 
 class _SoftplusSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor, tile: int, ranks: Ranks, with_gradients: bool) -> Tensor:
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, bias: Tensor, tile: int, ranks: RowShares, with_gradients: bool
+    ) -> Tensor:
         if max(len(a), len(b)) <= tile:
-            ranks = ALONE  # one tile is no work to divide
+            ranks = SINGLE_PROCESS  # one tile is no work to divide
         total, own = bias.new_zeros(()), ranks.share(len(a))
         d_a, d_b, d_bias = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b, bias))
         for row_a, row_d in zip(a[own].split(tile), d_a[own].split(tile), strict=True):

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from multimodal.core.errors import MultimodalError
-from multimodal.prepare.cleaning import plain
+from multimodal.prepare.cleaning import to_text
 
-EXACT = 2**53  # whole numbers beyond it are no float
+MAX_EXACT_FLOAT_INTEGER = 2**53  # whole numbers beyond it are no float
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Stored:
 
 def stored_value(value: Any, stored: Stored) -> Any:
     """The value as it is stored."""
-    return plain(value) if stored.as_text else value
+    return to_text(value) if stored.as_text else value
 
 
 class StoredType:
@@ -45,7 +45,7 @@ class StoredType:
             self._types.add(type(value))
         elif isinstance(value, int):
             self._types.add(int if -(2**63) <= value < 2**63 else object)
-            self._small = self._small and abs(value) <= EXACT
+            self._small = self._small and abs(value) <= MAX_EXACT_FLOAT_INTEGER
         else:
             self._add_other(value)
 

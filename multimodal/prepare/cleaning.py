@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import Unreadable, shown
 from multimodal.core.rejects import Reject
-from multimodal.data.tables.cells import FILE
+from multimodal.data.tables.cells import FILE_FIELDS
 from multimodal.prepare.source import Row
 
 if TYPE_CHECKING:
     from multimodal.prepare.columns import Column
 
 # white space among the control characters (tab, line ends, separators) is left to the split below
-CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
-UNSEEN = ("Cf", "Zs")  # joiners, marks of direction and the like change what is beside them; and spaces
-FILE_LIMIT = 1 << 30  # bytes; Parquet cells and memory are no place for more
+CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
+INVISIBLE_CATEGORIES = ("Cf", "Zs")  # joiners, marks of direction and the like change what is beside them; and spaces
+MAX_FILE_BYTES = 1 << 30  # bytes; Parquet cells and memory are no place for more
 
 
 def clean_text(text: str) -> str:
@@ -29,13 +29,13 @@ def clean_text(text: str) -> str:
 
     Cleaning a clean text changes nothing. A text in which nothing can be seen is empty.
     """
-    clean = unicodedata.normalize("NFC", " ".join(CONTROL.sub("", text).split()))
-    return clean if any(unicodedata.category(c) not in UNSEEN for c in clean) else ""
+    clean = unicodedata.normalize("NFC", " ".join(CONTROL_CHARACTERS.sub("", text).split()))
+    return clean if any(unicodedata.category(c) not in INVISIBLE_CATEGORIES for c in clean) else ""
 
 
 def is_missing(value: Any) -> bool:
     """None, NaN, a text of nothing and a file without bytes and path are no value."""
-    if isinstance(value, Mapping) and value.keys() == FILE:
+    if isinstance(value, Mapping) and value.keys() == FILE_FIELDS:
         return all(part is None for part in value.values())
     return (
         value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
@@ -102,7 +102,7 @@ class Cleaner:
             _check_unicode(value)
             if column.kind == "category" or column.name in self.labels:
                 return clean_text(value) or None
-        if isinstance(value, Mapping) and value.keys() == FILE:
+        if isinstance(value, Mapping) and value.keys() == FILE_FIELDS:
             raise Unreadable("not of its column", f"a file stands in {column.name!r}, whose other values are none.")
         return value
 
@@ -119,14 +119,14 @@ def as_text(value: Any) -> str:
         except UnicodeDecodeError as error:
             raise Unreadable("broken encoding", f"{shown(value)} that are no UTF-8 ({error.reason}).") from error
     if isinstance(value, bool | int | float):
-        value = plain(value)
+        value = to_text(value)
     if not isinstance(value, str):
         raise Unreadable("not a text", f"a {type(value).__name__} is no text.")
     _check_unicode(value)
     return value
 
 
-def plain(value: Any) -> str:
+def to_text(value: Any) -> str:
     """Any value as one text: JSON where it is more than a word, equal for equal values."""
     if isinstance(value, str):
         text = value
@@ -160,7 +160,7 @@ def read_file(value: Any, resolve: Callable[[str], Path | bytes]) -> File:
         name = value
     if isinstance(value, str):
         _check_unicode(value)
-        value = _resolved(value, resolve)
+        value = _read_named_file(value, resolve)
     if not isinstance(value, bytes):
         raise Unreadable("not a file", f"a {type(value).__name__} is no file; give a path or bytes.")
     if not value:
@@ -168,13 +168,13 @@ def read_file(value: Any, resolve: Callable[[str], Path | bytes]) -> File:
     return File(value, clean_text(name))
 
 
-def _resolved(value: str, resolve: Callable[[str], Path | bytes]) -> bytes:
+def _read_named_file(value: str, resolve: Callable[[str], Path | bytes]) -> bytes:
     try:
         found = resolve(value)
         if isinstance(found, bytes):
             return found
-        if found.stat().st_size > FILE_LIMIT:
-            raise Unreadable("file too large", f"{value} has more than {FILE_LIMIT >> 30} GiB.")
+        if found.stat().st_size > MAX_FILE_BYTES:
+            raise Unreadable("file too large", f"{value} has more than {MAX_FILE_BYTES >> 30} GiB.")
         return found.read_bytes()
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"{value} does not exist.") from error

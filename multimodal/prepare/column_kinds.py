@@ -12,16 +12,16 @@ from multimodal.data.tables.cells import is_number
 from multimodal.prepare.cleaning import clean_text, is_missing
 from multimodal.prepare.columns import FILE_KINDS, Column, Kind
 
-LOOKED_AT = 1000  # rows
+SAMPLED_ROWS = 1000  # rows
 
 IMAGE_ENDINGS = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico"}
 AUDIO_ENDINGS = {"wav", "flac", "ogg", "mp3", "m4a", "aiff", "aif", "opus"}
-NAME_LENGTH = 4096  # a longer text names no file
-MOST = 0.8  # a column is what this part of its values are
+MAX_FILE_NAME_LENGTH = 4096  # a longer text names no file
+MAJORITY = 0.8  # a column is what this part of its values are
 
 
 @dataclass
-class Texts:
+class TextCounts:
     """How many texts of a column are numbers, and the first that is none, with its row."""
 
     count: int = 0
@@ -36,7 +36,7 @@ class Texts:
             self.other = (text, row)
 
 
-def describe(
+def describe_columns(
     columns: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
     chosen: Mapping[str, str | Sequence[str]],
@@ -68,13 +68,13 @@ def describe(
     return described
 
 
-def glimpse(value: Any) -> Any:
+def truncate_value(value: Any) -> Any:
     """As much of a value as its kind can be told by: of bytes and texts the beginning."""
     if isinstance(value, Mapping) and set(value) == {"path", "bytes"}:
-        return {"path": value["path"], "bytes": glimpse(value["bytes"])}
+        return {"path": value["path"], "bytes": truncate_value(value["bytes"])}
     if isinstance(value, bytes):
         return value[:64]
-    return value[: 2 * NAME_LENGTH] if isinstance(value, str) else value
+    return value[: 2 * MAX_FILE_NAME_LENGTH] if isinstance(value, str) else value
 
 
 def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Kind:
@@ -82,16 +82,16 @@ def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Ki
     if not values:
         return "other"
     files: list[Kind] = [found for value in values if (found := _file_kind(value)) is not None]
-    if len(files) >= MOST * len(values):
+    if len(files) >= MAJORITY * len(values):
         kinds: list[Kind] = ["image", "audio", "file"]
         kind = max(kinds, key=files.count)
-        return kind if kind != "file" or _are_files(values, resolve) else "other"
+        return kind if kind != "file" or _files_exist(values, resolve) else "other"
     if all(isinstance(value, bool) for value in values):
         return "category"
     texts = [value for value in values if isinstance(value, str)]
-    if len(texts) < MOST * len(values):
+    if len(texts) < MAJORITY * len(values):
         numbers = sum(isinstance(value, int | float) for value in values)
-        return "number" if numbers >= MOST * len(values) else "other"
+        return "number" if numbers >= MAJORITY * len(values) else "other"
     if all(map(is_number, texts)):
         return "number"
     if len(values) >= 20 and len(set(texts)) <= min(50, len(texts) // 5):
@@ -116,7 +116,7 @@ def _file_kind(value: Any) -> Kind | None:
         value = value["bytes"] if value["bytes"] is not None else value["path"]
     if isinstance(value, bytes):
         return file_kind_of_bytes(value)
-    if not isinstance(value, str) or len(value) > NAME_LENGTH or "\n" in value:
+    if not isinstance(value, str) or len(value) > MAX_FILE_NAME_LENGTH or "\n" in value:
         return None
     ending = PurePosixPath(value.partition("?")[0]).suffix[1:].lower()
     if ending in IMAGE_ENDINGS:
@@ -126,7 +126,7 @@ def _file_kind(value: Any) -> Kind | None:
     return "file" if ending.isalnum() and 1 < len(ending) <= 5 and not ending.isdigit() else None
 
 
-def _are_files(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> bool:
+def _files_exist(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> bool:
     """Whether what looks like names of files is there, so that "v1.beta" is none."""
     for value in values[:5]:
         if not isinstance(value, str):

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from multimodal.prepare.cleaning import File, plain
+from multimodal.prepare.cleaning import File, to_text
 from multimodal.prepare.columns import Column
-from multimodal.prepare.encoder_check import Judge
+from multimodal.prepare.encoder_check import ValueCheck
 from multimodal.prepare.near_pictures import NearPictures, fingerprint
 from multimodal.prepare.near_texts import NearTexts
 
 MISSING = -1
 
 
-class Numbered:
+class DistinctValues:
     """Numbers the different values of a column as they come; of a value stay 16 bytes (BLAKE2b)."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Numbered:
 
     def number(self, value: Any) -> int:
         """The number of a value; a new one, the next, if it was not seen."""
-        return self._of(_digest(plain(value).encode()))
+        return self._of(_hash_model(to_text(value).encode()))
 
     def _of(self, digest: bytes) -> int:
         return self._numbers.setdefault(digest, len(self._numbers))
@@ -45,11 +45,11 @@ class Numbered:
         return np.array(self._rows, dtype=np.int32)
 
 
-def _digest(data: bytes) -> bytes:
+def _hash_model(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-class Content(Numbered):
+class ContentValues(DistinctValues):
     """The values of a content column: numbered, and fingerprinted to find near ones.
 
     Texts are equal when they are so cleaned, pictures by their pixels, sounds and other files by their bytes, and
@@ -61,7 +61,7 @@ class Content(Numbered):
         judge: what every new value is tried with; of files it gets the bytes.
     """
 
-    def __init__(self, column: Column, near: float, near_bits: int, judge: Judge | None = None) -> None:
+    def __init__(self, column: Column, near: float, near_bits: int, judge: ValueCheck | None = None) -> None:
         super().__init__()
         self.column = column
         self._judge = judge
@@ -78,7 +78,7 @@ class Content(Numbered):
         if isinstance(value, File) and self._pictures is not None:
             return self._number_of_picture(value, self._pictures)
         content: Any = value.data if isinstance(value, File) else value
-        digest = _digest(content if isinstance(content, bytes) else plain(content).encode())
+        digest = _hash_model(content if isinstance(content, bytes) else to_text(content).encode())
         if digest not in self._numbers:
             self._try(content)
             if self._texts is not None and isinstance(content, str):
@@ -90,7 +90,7 @@ class Content(Numbered):
             self._judge(value)
 
     def _number_of_picture(self, file: File, pictures: NearPictures) -> int:
-        digest = _digest(file.data)
+        digest = _hash_model(file.data)
         if digest not in self._files:
             seen = fingerprint(file.data)
             self._try(file.data)

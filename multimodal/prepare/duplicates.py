@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from multimodal.prepare.distinct_values import MISSING, Content
+from multimodal.prepare.distinct_values import MISSING, ContentValues
 
 Neighbours = Mapping[int, Sequence[int]]
 
@@ -55,7 +55,7 @@ def find_duplicates(values: np.ndarray, neighbours: Sequence[Neighbours]) -> Dup
     for row, numbers in enumerate(values):
         original = first.setdefault(numbers.tobytes(), row)
         if original == row:
-            match = _nearly(numbers.tolist(), values, neighbours, holders)
+            match = _find_near_row(numbers.tolist(), values, neighbours, holders)
             if match is None:
                 for column, number in enumerate(numbers.tolist()):
                     if number != MISSING:
@@ -66,7 +66,7 @@ def find_duplicates(values: np.ndarray, neighbours: Sequence[Neighbours]) -> Dup
     return Duplicates(of, near)
 
 
-def _nearly(
+def _find_near_row(
     numbers: Sequence[int],
     values: np.ndarray,
     neighbours: Sequence[Neighbours],
@@ -91,7 +91,7 @@ def _nearly(
 
 
 @dataclass(frozen=True)
-class Common:
+class CommonValue:
     """A value that stands in ``rows`` rows, or is near the values of so many (``near``); whether it links them all the same.
 
     Of those that link, the near ones are not told: the rows that hang together are.
@@ -110,7 +110,7 @@ class Links:
 
     pairs: np.ndarray
     near: np.ndarray
-    common: list[Common]
+    common: list[CommonValue]
 
 
 def common_limit(kind: str, rows: int) -> int:
@@ -122,10 +122,10 @@ def common_limit(kind: str, rows: int) -> int:
     return max(5, min(rows // 10, 20), rows // 100) if kind == "text" else max(20, rows // 10)
 
 
-def find_links(contents: Sequence[Content], stays: np.ndarray, neighbours: Sequence[Neighbours]) -> Links:
+def find_links(contents: Sequence[ContentValues], stays: np.ndarray, neighbours: Sequence[Neighbours]) -> Links:
     """The links between the rows that stay."""
     pairs, near = array("q"), bytearray()
-    common: list[Common] = []
+    common: list[CommonValue] = []
     staying = int(stays.sum())
     for content, others in zip(contents, neighbours, strict=True):
         limit = common_limit(content.column.kind, staying)
@@ -137,14 +137,14 @@ def find_links(contents: Sequence[Content], stays: np.ndarray, neighbours: Seque
         starts = np.concatenate([[0], np.cumsum(counts)])
         labels = content.labels
         for number in np.flatnonzero(counts > limit).tolist():
-            common.append(Common(name, number, int(counts[number]), near=False, links=not labels[number]))
+            common.append(CommonValue(name, number, int(counts[number]), near=False, links=not labels[number]))
         for number in np.flatnonzero((counts > 1) & ((counts <= limit) | ~labels)).tolist():
             held = rows[order[starts[number] : starts[number + 1]]].tolist()
             pairs.extend(row for pair in pairwise(held) for row in pair)
             near += bytes(len(held) - 1)
         around = {n: int(counts[n] + counts[list(o)].sum()) for n, o in others.items() if counts[n]}
         apart = {number for number, total in around.items() if total > limit and labels[number]}
-        common += [Common(name, n, around[n], near=True) for n in apart if counts[n] <= limit]
+        common += [CommonValue(name, n, around[n], near=True) for n in apart if counts[n] <= limit]
         first = {n: int(rows[order[starts[n]]]) for n in around}
         for number in sorted(around.keys() - apart):
             for other in others[number]:

@@ -16,21 +16,21 @@ import numpy as np
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError, shown
 from multimodal.core.rejects import Reject
 from multimodal.prepare.arrow_types import Stored, StoredType
-from multimodal.prepare.cleaning import Cleaner, plain
-from multimodal.prepare.column_kinds import LOOKED_AT, Texts, describe, glimpse
+from multimodal.prepare.cleaning import Cleaner, to_text
+from multimodal.prepare.column_kinds import SAMPLED_ROWS, TextCounts, describe_columns, truncate_value
 from multimodal.prepare.columns import Column
-from multimodal.prepare.distinct_values import MISSING, Content, Numbered
-from multimodal.prepare.encoder_check import judge_of_kind, judges
+from multimodal.prepare.distinct_values import MISSING, ContentValues, DistinctValues
+from multimodal.prepare.encoder_check import default_check, encoder_checks
 from multimodal.prepare.settings import Settings
 from multimodal.prepare.source import Row, Source
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 SPLIT = "split"  # the column of the shards that names each row's split
-SPLITS = 100  # a column with more different values names no splits
-BALANCED = 1000  # and one with more is no category
+MAX_SPLITS = 100  # a column with more different values names no splits
+MAX_BALANCE_VALUES = 1000  # and one with more is no category
 
 
-class Reading:
+class FirstPass:
     """What the first reading leaves: fingerprints of the *accepted* rows, numbered from 0, and rejects in a file.
 
     Attributes:
@@ -50,7 +50,7 @@ class Reading:
         self.source, self.settings = source, settings
         first = _first_rows(source)
         beside = [settings.key, settings.group, settings.split, settings.balance]
-        self.columns = describe(source.columns, first, settings.columns, beside, source.resolve)
+        self.columns = describe_columns(source.columns, first, settings.columns, beside, source.resolve)
         if not any(c.modality for c in self.columns):
             raise UsageError(
                 f"The table {source.name!r} has no column of pictures, sounds or texts (found:"
@@ -58,21 +58,21 @@ class Reading:
                 " --columns.text title."
             )
         self.clean = Cleaner(self.columns, settings.key, frozenset(c for c in beside if c), source.resolve)
-        judge_of = judges(settings.encoders, [c.modality for c in self.columns if c.modality])
+        judge_of = encoder_checks(settings.encoders, [c.modality for c in self.columns if c.modality])
         self.contents = [
-            Content(c, settings.near, settings.near_bits, judge_of.get(c.modality, judge_of_kind(c.kind)))
+            ContentValues(c, settings.near, settings.near_bits, judge_of.get(c.modality, default_check(c.kind)))
             for c in self.columns
             if c.modality
         ]
         named = {"group": settings.group, "split": settings.split, "key": settings.key, "balance": settings.balance}
-        self._labels = {name: (column, Numbered()) for name, column in named.items() if column is not None}
+        self._labels = {name: (column, DistinctValues()) for name, column in named.items() if column is not None}
         self.split_names: list[str] = []
         self.rejected = bytearray()
         self.numbers = array("q")
         self.reasons: Counter[str] = Counter()
         self._first_of_reason: dict[str, Reject] = {}
         named_ones = {c for _, c in settings.named_columns()}
-        self.texts = {c.name: Texts() for c in self.columns if not c.is_file and c.name not in named_ones}
+        self.texts = {c.name: TextCounts() for c in self.columns if not c.is_file and c.name not in named_ones}
         self._types = {c.name: StoredType(c.name) for c in self.columns if not c.is_file}
 
     def read(self, rejects: TextIO, progress: Progress) -> None:
@@ -122,8 +122,8 @@ class Reading:
 
     def _check_labels(self, clean: Mapping[str, Any], labels: Mapping[str, int]) -> None:
         if labels.get("split") == len(self.split_names):
-            self.split_names.append(plain(clean[self._labels["split"][0]]))
-        for name, most in (("split", SPLITS), ("balance", BALANCED)):
+            self.split_names.append(to_text(clean[self._labels["split"][0]]))
+        for name, most in (("split", MAX_SPLITS), ("balance", MAX_BALANCE_VALUES)):
             if name in labels and labels[name] >= most:
                 raise MultimodalError(
                     f"{name}: the column {self._labels[name][0]!r} has more than {most} different values; name a column"
@@ -181,8 +181,8 @@ def _first_rows(source: Source) -> list[dict[str, Any]]:
     """As much of the first rows as their columns' kinds can be told by."""
     with closing(iter(source)) as items:
         found = [
-            {column: glimpse(value) for column, value in item.values.items()} if isinstance(item, Row) else None
-            for item in islice(items, LOOKED_AT)
+            {column: truncate_value(value) for column, value in item.values.items()} if isinstance(item, Row) else None
+            for item in islice(items, SAMPLED_ROWS)
         ]
     if not found:
         raise MultimodalError(f"The table {source.name!r} has no rows.")

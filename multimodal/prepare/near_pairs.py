@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     pass
 
-CHUNK = 1 << 16  # pairs verified at a time
+PAIRS_PER_CHUNK = 1 << 16  # pairs verified at a time
 
 Verify = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -34,20 +34,20 @@ def near_pairs(bands: Sequence[np.ndarray], verify: Verify, window: int) -> np.n
     """
     found = [np.empty((0, 2), dtype=np.int64)]
     for number, keys in enumerate(bands):
-        for a, b in _sharing(keys, window):
+        for a, b in _pairs_with_equal_keys(keys, window):
             new = np.ones(len(a), dtype=bool)  # not seen in an earlier band
             for earlier in bands[:number]:
                 new &= earlier[a] != earlier[b]
             a, b = a[new], b[new]
-            for start in range(0, len(a), CHUNK):
-                i, j = a[start : start + CHUNK], b[start : start + CHUNK]
+            for start in range(0, len(a), PAIRS_PER_CHUNK):
+                i, j = a[start : start + PAIRS_PER_CHUNK], b[start : start + PAIRS_PER_CHUNK]
                 good = verify(i, j)
                 found.append(np.stack([i[good], j[good]], axis=1))
     pairs = np.unique(np.concatenate(found), axis=0)
     return pairs.reshape(-1, 2)
 
 
-def _sharing(keys: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs_with_equal_keys(keys: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     places = np.arange(len(order))

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 from multimodal.prepare.near_pairs import near_pairs
 
 PICTURE_WINDOW = 2000  # of pictures, whose bits are compared faster
-COLOURS_AT_ONCE = 256  # pairs of pictures whose colours are compared at a time, within a processor's cache
+PAIRS_PER_COLOUR_CHUNK = 256  # pairs of pictures whose colours are compared at a time, within a processor's cache
 COLOUR_DISTANCE = 12.0  # mean difference of colour values in [0, 255]
 
-COLOURS = 16  # edge of the small picture that colours are compared by
-EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB")
+COLOUR_GRID = 16  # edge of the small picture that colours are compared by
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def fingerprint(data: bytes) -> Fingerprint:
         seen = on_white(picture)
         digest = blake2b(_pixels(picture) if frames == 1 else data, digest_size=16).digest()
         bits = imagehash.phash(seen).hash.reshape(64)
-        colours = np.asarray(seen.resize((COLOURS, COLOURS), Image.Resampling.BOX))
+        colours = np.asarray(seen.resize((COLOUR_GRID, COLOUR_GRID), Image.Resampling.BOX))
     return Fingerprint(digest, int.from_bytes(np.packbits(bits).tobytes(), "big"), colours)
 
 
 def _pixels(picture: Image.Image) -> bytes:
-    if picture.mode in EIGHT_BITS:
+    if picture.mode in EIGHT_BIT_MODES:
         picture = picture.convert("RGBA")
     return f"{picture.mode} {picture.size}".encode() + picture.tobytes()
 
@@ -81,7 +81,7 @@ class NearPictures:
     def pairs(self) -> np.ndarray:
         """The near pairs, ``(m, 2)``."""
         hashes = np.array(self._hashes, dtype=np.uint64)
-        colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(hashes), 3 * COLOURS**2)
+        colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(hashes), 3 * COLOUR_GRID**2)
         edges = np.linspace(0, 64, self.bits + 2).round().astype(int)
         bands = [
             (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
@@ -94,8 +94,8 @@ class NearPictures:
             near = np.bitwise_count(hashes[a] ^ hashes[b]) <= self.bits
             i, j = a[near], b[near]
             distances = np.zeros(len(i))
-            for start in range(0, len(i), COLOURS_AT_ONCE):
-                part = slice(start, start + COLOURS_AT_ONCE)
+            for start in range(0, len(i), PAIRS_PER_COLOUR_CHUNK):
+                part = slice(start, start + PAIRS_PER_COLOUR_CHUNK)
                 one, other = colours[i[part]], colours[j[part]]
                 distances[part] = (np.maximum(one, other) - np.minimum(one, other)).mean(axis=1)
             near[near] = distances <= COLOUR_DISTANCE

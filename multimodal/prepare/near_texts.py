@@ -16,26 +16,26 @@ from multimodal.prepare.near_pairs import _mixed, near_pairs
 
 PERMUTATIONS = 128
 SHINGLE = 5  # characters
-SHORT = 50  # characters: of a shorter text a word is a large part of what it says
-SKETCH = 256  # shingle hashes kept of a text: of a text with fewer, the similarity is exact
+SHORT_TEXT_CHARACTERS = 50  # characters: of a shorter text a word is a large part of what it says
+SKETCH_SIZE = 256  # shingle hashes kept of a text: of a text with fewer, the similarity is exact
 WINDOW = 500  # in a crowd of texts that share a key, each is compared with so many
-ENDS = " .,;:!?\"'“”‘’…。"
+EDGE_PUNCTUATION = " .,;:!?\"'“”‘’…。"
 
 
-def folded(text: str) -> str:
+def fold(text: str) -> str:
     """The text without differences of case and of Unicode's compatibility forms, and without punctuation at its ends."""
     alike = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return alike.strip(ENDS) or alike
+    return alike.strip(EDGE_PUNCTUATION) or alike
 
 
-def numbers_in(text: str) -> int:
+def hash_numbers(text: str) -> int:
     """64 bits that tell the numbers in a folded text, in their order."""
     return int.from_bytes(blake2b(" ".join(re.findall(r"\d+", text)).encode(), digest_size=8).digest(), "big")
 
 
-def words_of_short(text: str) -> int:
+def hash_short_words(text: str) -> int:
     """64 bits that tell the words of a short folded text, in any order; 0 of a longer one."""
-    if len(text) >= SHORT:
+    if len(text) >= SHORT_TEXT_CHARACTERS:
         return 0
     words = " ".join(sorted(re.findall(r"\w+", text)))
     return int.from_bytes(blake2b(words.encode(), digest_size=8).digest(), "big") | 1
@@ -76,15 +76,15 @@ class NearTexts:
         self._words = array("Q")
 
     def add(self, text: str) -> None:
-        text = folded(text)
+        text = fold(text)
         hashes = shingles(text)
-        self._numbers.append(numbers_in(text))
-        self._words.append(words_of_short(text))
+        self._numbers.append(hash_numbers(text))
+        self._words.append(hash_short_words(text))
         self._minhash.clear()
         for start in range(0, len(hashes), 4096):
             self._minhash.update_batch(hashes[start : start + 4096].tolist())
         self._signatures += self._minhash.digest().astype(np.uint32).tobytes()
-        self._sketches += hashes[:SKETCH].tobytes()
+        self._sketches += hashes[:SKETCH_SIZE].tobytes()
         self._ends.append(len(self._sketches) // 4)
 
     @property
@@ -98,7 +98,7 @@ class NearTexts:
         numbers = np.array(self._numbers, dtype=np.uint64)
         words = np.array(self._words, dtype=np.uint64)
         sets = self._sets()
-        rows = rows_of_a_band(self.threshold)
+        rows = rows_per_band(self.threshold)
         alike = [numbers, words]  # near texts have the same, so that others share no key
         bands = [
             _mixed([*alike, *signatures[:, start : start + rows].T])
@@ -131,7 +131,7 @@ class NearTexts:
             i, j = a[start : start + 4096], b[start : start + 4096]
             both = np.asarray(sets[i].multiply(sets[j]).sum(axis=1)).reshape(-1)
             found[start : start + 4096] = both / (sizes[i] + sizes[j] - both)
-        for place in np.flatnonzero(np.maximum(sizes[a], sizes[b]) >= SKETCH):
+        for place in np.flatnonzero(np.maximum(sizes[a], sizes[b]) >= SKETCH_SIZE):
             found[place] = self.similarity(int(a[place]), int(b[place]))
         return found
 
@@ -139,9 +139,9 @@ class NearTexts:
         """The Jaccard similarity of two texts' shingles, estimated by the smallest 256 hashes where they have more."""
         one, other = self._sketch(a), self._sketch(b)
         both = np.intersect1d(one, other, assume_unique=True)
-        if max(len(one), len(other)) < SKETCH:
+        if max(len(one), len(other)) < SKETCH_SIZE:
             return len(both) / (len(one) + len(other) - len(both))
-        union = np.union1d(one, other)[:SKETCH]
+        union = np.union1d(one, other)[:SKETCH_SIZE]
         return float(np.searchsorted(both, union[-1], side="right")) / len(union)
 
     def _sketch(self, number: int) -> np.ndarray:
@@ -149,7 +149,7 @@ class NearTexts:
         return np.frombuffer(self._sketches, dtype=np.uint32, count=end - start, offset=4 * start)
 
 
-def rows_of_a_band(threshold: float) -> int:
+def rows_per_band(threshold: float) -> int:
     """How many MinHash values make a band: the most with which a pair at the threshold is missed once in 1,000 times."""
     sizes = range(1, PERMUTATIONS // 4)
     good = [r for r in sizes if (1 - threshold**r) ** (PERMUTATIONS // r) <= 0.001]

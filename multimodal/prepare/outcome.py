@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from multimodal.prepare.first_pass import Reading
+from multimodal.prepare.first_pass import FirstPass
 from multimodal.prepare.plan import Plan
 
 # reasons that are no fault of the values
-IN_WORDS = {
+REASON_PHRASES = {
     "balanced": "to balance",
     "no balance": "without a value to balance by",
     "no split": "without a split",
@@ -41,13 +41,13 @@ class Outcome:
     @property
     def left_out(self) -> str:
         """The rejects in words: "54 left out (39 to balance, 10 without a value to balance by, 5 unreadable)"."""
-        told = [(self.reasons.get(reason, 0), words) for reason, words in IN_WORDS.items()]
+        told = [(self.reasons.get(reason, 0), words) for reason, words in REASON_PHRASES.items()]
         told.append((self.rejects - sum(rows for rows, _ in told), "unreadable"))
         parts = ", ".join(f"{rows:,} {words}" for rows, words in told if rows)
         return f"{self.rejects:,} left out" + (f" ({parts})" if parts else "")
 
 
-def count(reading: Reading, plan: Plan, splits: dict[str, int]) -> Outcome:
+def count_outcome(reading: FirstPass, plan: Plan, splits: dict[str, int]) -> Outcome:
     """Count what became of the rows; ``splits`` is what was written."""
     repeated, near = ~plan.duplicates.stays, plan.duplicates.near
     balanced_out = int(plan.surplus.sum())

@@ -12,29 +12,29 @@ from typing import TextIO
 import numpy as np
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import replace_folder
+from multimodal.core.files import atomic_folder
 from multimodal.core.rejects import Reject
-from multimodal.data.tables.open import PREPARED
-from multimodal.prepare.first_pass import SPLIT, Progress, Reading, write_reject
-from multimodal.prepare.outcome import Outcome, count
+from multimodal.data.tables.open import PREPARED_MARKER
+from multimodal.prepare.first_pass import SPLIT, FirstPass, Progress, write_reject
+from multimodal.prepare.outcome import Outcome, count_outcome
 from multimodal.prepare.plan import Plan, make_plan
 from multimodal.prepare.report.examples import Examples
 from multimodal.prepare.report.html import write_report
 from multimodal.prepare.report.statistics import Statistics
-from multimodal.prepare.report.warnings import warnings_of
+from multimodal.prepare.report.warnings import make_warnings
 from multimodal.prepare.settings import Settings
-from multimodal.prepare.shard_writer import Shards
+from multimodal.prepare.shard_writer import ShardWriter
 from multimodal.prepare.source import Row, Source
 
 REJECTS, DUPLICATES, REPORT = "rejects.jsonl", "duplicates.jsonl", "report.html"
 
 
 @contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def no_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     yield lambda rows: None
 
 
-def prepare(source: Source, settings: Settings, out: Path, progress: Progress = _silent) -> Outcome:
+def prepare(source: Source, settings: Settings, out: Path, progress: Progress = no_progress) -> Outcome:
     """Clean a table, take out duplicates, split what stays without leakage, and write it with a report.
 
     The folder ``out`` appears when all is done: shards, whose column ``split`` names each row's split,
@@ -53,30 +53,30 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             changed between the two readings.
         UsageError: a setting names a column that is not there, or no column holds a modality.
     """
-    reading = Reading(source, settings)
-    with replace_folder(out, PREPARED) as new:
+    reading = FirstPass(source, settings)
+    with atomic_folder(out, PREPARED_MARKER) as new:
         with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:
             reading.read(rejects, progress)
-            _stop_over_rejects(reading, rejects, out)
+            _raise_if_too_many_rejects(reading, rejects, out)
             plan = make_plan(reading)
             statistics, examples = Statistics(reading.columns), Examples(reading, plan)
-            rows_of = _write(reading, plan, new, rejects, statistics, examples, progress)
+            rows_of = _second_pass(reading, plan, new, rejects, statistics, examples, progress)
         _write_duplicates(new / DUPLICATES, reading, plan)
-        outcome = count(reading, plan, rows_of)
-        outcome.warnings.extend(warnings_of(reading, plan, statistics, outcome))
+        outcome = count_outcome(reading, plan, rows_of)
+        outcome.warnings.extend(make_warnings(reading, plan, statistics, outcome))
         write_report(new / REPORT, reading, plan, statistics, examples, outcome)
         document = outcome.to_json() | {
             "table": source.name,
             "columns": {c.name: {"kind": c.kind, "modality": c.modality} for c in reading.columns},
             "settings": settings.to_json(),
         }
-        (new / PREPARED).write_text(
+        (new / PREPARED_MARKER).write_text(
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )
     return outcome
 
 
-def _stop_over_rejects(reading: Reading, rejects: TextIO, out: Path) -> None:
+def _raise_if_too_many_rejects(reading: FirstPass, rejects: TextIO, out: Path) -> None:
     """Raise if there are more rejects than allowed; their file is kept beside ``out``, which is not written."""
     too_many = reading.too_many_rejects()
     if too_many is None:
@@ -89,8 +89,8 @@ def _stop_over_rejects(reading: Reading, rejects: TextIO, out: Path) -> None:
     )
 
 
-def _write(
-    reading: Reading,
+def _second_pass(
+    reading: FirstPass,
     plan: Plan,
     folder: Path,
     rejects: TextIO,
@@ -100,22 +100,22 @@ def _write(
 ) -> dict[str, int]:
     """The second reading: write the rows that stay; returns the rows of each split."""
     settings = reading.settings
-    shards = Shards(folder, settings.format, settings.shard_rows, reading.written, reading.stored)
+    shards = ShardWriter(folder, settings.format, settings.shard_rows, reading.written, reading.stored)
     stays = plan.stays
     place = accepted = 0
     try:
         with progress("Writing", len(reading.rejected)) as advance:
             for item in reading.source:
                 if place >= len(reading.rejected):
-                    raise _changed(reading)
+                    raise _table_changed_error(reading)
                 if not reading.rejected[place]:
                     if isinstance(item, Reject) or item.number != reading.numbers[accepted]:
-                        raise _changed(reading)
+                        raise _table_changed_error(reading)
                     clean = reading.clean(item)
                     if isinstance(clean, Reject):
-                        raise _changed(reading)
+                        raise _table_changed_error(reading)
                     if plan.surplus[accepted]:
-                        write_reject(rejects, _left_out(reading, item))
+                        write_reject(rejects, _balance_reject(reading, item))
                     if stays[accepted]:
                         split = plan.names[plan.split[accepted]]
                         shards.write(split, place, clean | {SPLIT: split})
@@ -127,24 +127,24 @@ def _write(
     finally:
         shards.close()
     if place != len(reading.rejected):
-        raise _changed(reading)
+        raise _table_changed_error(reading)
     return {name: shards.rows.get(name, 0) for name in plan.names}
 
 
-def _changed(reading: Reading) -> MultimodalError:
+def _table_changed_error(reading: FirstPass) -> MultimodalError:
     return MultimodalError(
         f"The table {reading.source.name!r} or its files changed while they were read; run it again."
     )
 
 
-def _left_out(reading: Reading, row: Row) -> Reject:
+def _balance_reject(reading: FirstPass, row: Row) -> Reject:
     column = reading.settings.balance
     assert column is not None
     message = f"left out so that every value of {column!r} has as many rows."
     return reading.clean.refuse(row, column, row.values[column], "balanced", message)
 
 
-def _write_duplicates(path: Path, reading: Reading, plan: Plan) -> None:
+def _write_duplicates(path: Path, reading: FirstPass, plan: Plan) -> None:
     """One line for each row that repeats another: {"row", "repeats", "near"}."""
     numbers, repeats = reading.numbers, plan.duplicates
     with path.open("w", encoding="utf-8", newline="\n") as file:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from multimodal.prepare.duplicates import Duplicates, Links, find_duplicates, find_links
-from multimodal.prepare.first_pass import Reading
-from multimodal.prepare.splitting import assign, balanced, components, crossing
+from multimodal.prepare.first_pass import FirstPass
+from multimodal.prepare.splitting import assign_components, balance_mask, components, count_crossing_rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Plan:
         return self.duplicates.stays & ~self.surplus
 
 
-def make_plan(reading: Reading) -> Plan:
+def make_plan(reading: FirstPass) -> Plan:
     """Decide what becomes of each accepted row, from the fingerprints alone."""
     settings, contents = reading.settings, reading.contents
     neighbours = [content.neighbours() for content in contents]
@@ -48,7 +48,7 @@ def make_plan(reading: Reading) -> Plan:
     stays = duplicates.stays
     surplus = np.zeros(len(stays), dtype=bool)
     if (categories := reading.labels("balance")) is not None:
-        surplus[stays] = ~balanced(categories[stays], settings.seed)
+        surplus[stays] = ~balance_mask(categories[stays], settings.seed)
         stays = stays & ~surplus
     links = find_links(contents, stays, neighbours)
     component = components(len(stays), links.pairs, reading.labels("group"))
@@ -58,7 +58,9 @@ def make_plan(reading: Reading) -> Plan:
         names, split = reading.split_names, given.astype(np.int64)
     else:
         names = list(settings.shares)
-        split[stays] = assign(np.unique(component[stays], return_inverse=True)[1], settings.shares, settings.seed)
+        split[stays] = assign_components(
+            np.unique(component[stays], return_inverse=True)[1], settings.shares, settings.seed
+        )
     apart = links.pairs[split[links.pairs[:, 0]] != split[links.pairs[:, 1]]]
-    rows = crossing(component[stays], split[stays])
+    rows = count_crossing_rows(component[stays], split[stays])
     return Plan(duplicates, surplus, links, component, split, names, rows, apart)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from multimodal.core.errors import UsageError, suggest
-from multimodal.data.tables.joined import parts_of
+from multimodal.data.tables.joined import split_joined_name
 from multimodal.prepare.shard_writer import FORMATS
 
 
@@ -80,7 +80,7 @@ class Settings:
         """Raise a ``UsageError`` if the table lacks a named column, or one is named for two modalities."""
         seen: dict[str, str] = {}
         for option, column in self.named_columns():
-            if column not in columns and len(parts_of(column, columns)) > 1:
+            if column not in columns and len(split_joined_name(column, columns)) > 1:
                 raise UsageError(
                     f"{option}: prepare takes columns one by one, not joined as {column!r}: leave it out, all columns go"
                     " along into what is written; join them when you train."

@@ -57,7 +57,7 @@ class ParquetShard:
 
     def _cell(self, column: Column, value: Any, number: int) -> Any:
         if isinstance(value, File):
-            return {"bytes": value.data, "path": value.name or f"{number:09d}.{file_ending(value, column.kind)}"}
+            return {"bytes": value.data, "path": value.name or f"{number:09d}.{file_suffix(value, column.kind)}"}
         return None if value is None else stored_value(value, self._stored[column.name])
 
     def _flush(self) -> None:
@@ -116,7 +116,7 @@ class TarShard:
         for column in self._columns:
             value = clean.get(column.name)
             if isinstance(value, File):
-                self._add(f"{number:09d}.{file_safe(column.name)}.{file_ending(value, column.kind)}", value.data)
+                self._add(f"{number:09d}.{file_safe(column.name)}.{file_suffix(value, column.kind)}", value.data)
             elif column.kind == "text" and column.name != KEY and value is not None:  # that of the files is the number
                 self._add(f"{number:09d}.{file_safe(column.name)}.txt", value.encode())
             elif isinstance(kept := None if value is None else stored_value(value, self._stored[column.name]), bytes):
@@ -141,7 +141,7 @@ MAGIC = [
 ]  # fmt: skip
 
 
-def file_ending(file: File, kind: str) -> str:
+def file_suffix(file: File, kind: str) -> str:
     """The ending that a file's first bytes ask for, else that of its name."""
     if file.data[:4] == b"RIFF":
         return "webp" if file.data[8:12] == b"WEBP" else "wav"
@@ -149,7 +149,7 @@ def file_ending(file: File, kind: str) -> str:
     return found or file.ending or "bin"
 
 
-class Shards:
+class ShardWriter:
     """The shards of all splits in a folder: ``train-00000.parquet``, ``train-00001.parquet``, ..."""
 
     def __init__(

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from multimodal.core.errors import MultimodalError, Unreadable
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.tables.cells import opened
-from multimodal.data.tables.file_cells import resolve
-from multimodal.data.tables.open import is_of_files, locate, open_table, stream_of
+from multimodal.data.tables.cells import unpack_cell
+from multimodal.data.tables.file_cells import resolve_file_cell
+from multimodal.data.tables.open import consists_of_files, locate, open_table, stream_rows
 from multimodal.data.tables.source import Source as Files
 from multimodal.data.tables.webdataset import ADDRESS
 
@@ -68,7 +68,7 @@ def open_source(table: str, options: Mapping[str, Any] | None = None, files: Pat
         UsageError: there is nothing of that name, or an option is unknown.
         MultimodalError: it cannot be read.
     """
-    if not is_of_files(table):
+    if not consists_of_files(table):
         mapped = open_table(table, options)
         return MappedSource(mapped, CellFiles(mapped.base, files))
     source = locate(table, options)
@@ -78,7 +78,7 @@ def open_source(table: str, options: Mapping[str, Any] | None = None, files: Pat
 
 def _first_row(source: Files) -> Mapping[str, Any]:
     for file in source.files:
-        with closing(stream_of(source, file)) as rows:
+        with closing(stream_rows(source, file)) as rows:
             if (first := next(rows, None)) is not None:
                 return first
     raise MultimodalError(f"The table {source.name!r} has no rows.")
@@ -100,7 +100,7 @@ class CellFiles:
         Raises:
             Unreadable: there is none, or it lies elsewhere.
         """
-        found = resolve(value, self.base)
+        found = resolve_file_cell(value, self.base)
         if isinstance(found, Path):
             real = found.resolve()
             if not any(real.is_relative_to(folder) for folder in self._folders):
@@ -142,13 +142,13 @@ class StreamedSource:
         known = {*self.columns, ADDRESS}
         number = 0
         for file in self.files.files:
-            for cells in stream_of(self.files, file):
+            for cells in stream_rows(self.files, file):
                 if not cells.keys() <= known:
                     raise MultimodalError(
                         f"{file}, row {number}: the column {min(cells.keys() - known)!r} is none of those that the table"
                         f" begins with ({', '.join(self.columns)}); give its first row all columns (null where missing)."
                     )
-                yield _row(number, {column: partial(opened, cell) for column, cell in cells.items()})
+                yield _row(number, {column: partial(unpack_cell, cell) for column, cell in cells.items()})
                 number += 1
 
     def resolve(self, value: str) -> Path | bytes:

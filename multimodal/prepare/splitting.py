@@ -33,7 +33,7 @@ def components(count: int, links: np.ndarray, groups: np.ndarray | None) -> np.n
     return connected_components(graph, directed=False)[1] if count else np.zeros(0, dtype=np.int32)
 
 
-def assign(component: np.ndarray, shares: Mapping[str, float], seed: int) -> np.ndarray:
+def assign_components(component: np.ndarray, shares: Mapping[str, float], seed: int) -> np.ndarray:
     """The split of each row, ``(n,)`` the number of its name in ``shares``: whole components, near the shares.
 
     The largest components come first, equal ones in an order that the seed decides; each goes to the split that lacks
@@ -54,7 +54,7 @@ def assign(component: np.ndarray, shares: Mapping[str, float], seed: int) -> np.
     return split_of[component]
 
 
-def balanced(values: np.ndarray, seed: int) -> np.ndarray:
+def balance_mask(values: np.ndarray, seed: int) -> np.ndarray:
     """Which rows stay if each value keeps as many rows as the rarest has: ``(n,)`` bool; none without a value stays.
 
     Args:
@@ -70,7 +70,7 @@ def balanced(values: np.ndarray, seed: int) -> np.ndarray:
     return stays
 
 
-def crossing(component: np.ndarray, split: np.ndarray) -> int:
+def count_crossing_rows(component: np.ndarray, split: np.ndarray) -> int:
     """How many rows are in a component that is in several splits; both ``(n,)``."""
     pairs = np.unique(np.stack([component, split], axis=1), axis=0)
     different, counts = np.unique(pairs[:, 0], return_counts=True)

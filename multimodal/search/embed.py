@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from multimodal.data.samples import Samples
 
 
-def embed_rows(
+def embed_table(
     embedder: Embedder,
     samples: Samples,
     rows: np.ndarray,
@@ -68,7 +68,7 @@ def embed_rows(
     digest = sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
     read = samples.settings, samples.fingerprint
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
-    _begin(manifest, out)
+    _write_or_check_manifest(manifest, out)
     rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of, option)
     by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
     for number, part in enumerate(manifest.parts):
@@ -77,7 +77,7 @@ def embed_rows(
             processors = {m: embedder.processors[m] for m in modalities}
             rejects.forget(of_part.tolist())  # of an earlier try
             loader = ordered_loader(by_number, of_part, processors, batch_size, rejects)
-            table = _part(embedder.embed_all(loader, advance), samples, modalities, embedder.dim)
+            table = _part_table(embedder.embed_all(loader, advance), samples, modalities, embedder.dim)
             pq.write_table(table, out / f"{part}.new")
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
@@ -85,7 +85,7 @@ def embed_rows(
     return rejects
 
 
-def _part(embeddings: Embeddings, samples: Samples, modalities: Sequence[str], dim: int) -> pa.Table:
+def _part_table(embeddings: Embeddings, samples: Samples, modalities: Sequence[str], dim: int) -> pa.Table:
     rows = [int(key) for key in embeddings.keys]
     columns: dict[str, Any] = {
         "key": [samples.key_of(row) for row in rows],
@@ -101,7 +101,7 @@ def _part(embeddings: Embeddings, samples: Samples, modalities: Sequence[str], d
     return pa.table(columns)
 
 
-def _begin(manifest: Manifest, out: Path) -> None:
+def _write_or_check_manifest(manifest: Manifest, out: Path) -> None:
     if (out / MANIFEST).is_file():
         if read_manifest(out) != manifest:
             raise MultimodalError(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.core.files import replace_folder
+from multimodal.core.files import atomic_folder
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
 from multimodal.search.engines.exact import ExactEngine
@@ -123,7 +123,7 @@ class Index:
                 items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
         all_vectors = np.concatenate(vectors)
         description = {"format": FORMAT, "fingerprint": manifest.fingerprint, "count": len(all_vectors)}
-        with replace_folder(out, marker=DESCRIPTION) as new:
+        with atomic_folder(out, marker=DESCRIPTION) as new:
             np.save(new / VECTORS, all_vectors)
             pq.write_table(pa.concat_tables(items), new / ITEMS)
             (new / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")

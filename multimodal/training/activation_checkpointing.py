@@ -12,17 +12,17 @@ from torch.utils.checkpoint import checkpoint
 
 from multimodal.core.batch_norm import has_batch_norm, without_statistics
 from multimodal.core.encoder import Encoder
-from multimodal.core.layers import blocks
+from multimodal.core.layers import stacked_blocks
 
 
 def recompute_activations(encoders: Iterable[Encoder]) -> None:
     """Let each block of the encoders' stacks keep its inputs alone while training; results and gradients are the same."""
     for encoder in encoders:
-        for block in blocks(encoder):
-            block.forward = _Recomputed(block)
+        for block in stacked_blocks(encoder):
+            block.forward = _CheckpointedForward(block)
 
 
-class _Recomputed:
+class _CheckpointedForward:
     """Takes the place of a block's ``forward``."""
 
     def __init__(self, block: nn.Module) -> None:

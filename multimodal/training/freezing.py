@@ -8,7 +8,7 @@ from torch import nn
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import UsageError
-from multimodal.core.layers import matching
+from multimodal.core.layers import match_parameter_names
 
 Freeze = str | dict[int, str]
 
@@ -79,4 +79,4 @@ class Freezing:
         names = [name for name, _ in self._embedder.encoder(modality).named_parameters()]
         if what in ("all", "none"):
             return set(names) if what == "all" else set()
-        return set(matching(names, what, f"freeze.{modality}"))
+        return set(match_parameter_names(names, what, f"freeze.{modality}"))

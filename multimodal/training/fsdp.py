@@ -3,7 +3,7 @@
 1. ``trainer.strategy: lightning.pytorch.strategies.ModelParallelStrategy`` makes a mesh of devices; each trained encoder is
    a unit of its own. Heads, objective and frozen encoders are whole on every rank; the ranks' gradients of these are averaged.
 2. An encoder's weights are gathered when it runs and its gradients scattered when they are known: in both, all ranks have to
-   take part, in the same order. A rank whose batch lacks the modality does so by ``take_part``.
+   take part, in the same order. A rank whose batch lacks the modality does so by ``zero_through_weights``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_sharded(embedder: Embedder) -> bool:
     return any(isinstance(module, FSDPModule) for module in embedder.modules())
 
 
-def take_part(encoder: Encoder) -> Tensor | None:
+def zero_through_weights(encoder: Encoder) -> Tensor | None:
     """A scalar 0 with a gradient of 0 for the weights of a divided encoder; None for one that is whole."""
     return encoder._zero() if isinstance(encoder, FSDPModule) else None  # pyright: ignore[reportCallIssue]
 
@@ -44,7 +44,7 @@ def _zero(encoder: nn.Module) -> Tensor:
     return torch.stack([p.sum() for p in encoder.parameters() if p.requires_grad]).sum() * 0.0
 
 
-def whole(embedder: Embedder) -> Embedder:
+def unsharded_copy(embedder: Embedder) -> Embedder:
     """A copy with all weights on this rank; every rank has to make it."""
     weights = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in embedder.state_dict().items()}
     encoders: dict[str, Encoder] = {}
@@ -69,7 +69,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]).norm()
 
 
-def clip(parameters: Iterable[nn.Parameter], bound: float) -> None:
+def clip_gradients(parameters: Iterable[nn.Parameter], bound: float) -> None:
     """Multiply all gradients so that their norm is ``bound`` at most, as ``torch.nn.utils.clip_grad_norm_`` does."""
     parameters = list(parameters)
     factor = min(1.0, bound / (float(gradient_norm(parameters)) + 1e-6))

@@ -23,7 +23,7 @@ from multimodal.core.distributed import _gathered_uneven
 from multimodal.core.embeddings import Embeddings
 
 
-def gather(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: torch.dtype) -> Embeddings:
+def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: torch.dtype) -> Embeddings:
     """The embeddings of all ranks, in the order of the ranks, without keys. Ranks may have different numbers of rows, or none.
 
     Args:
@@ -119,7 +119,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad /= dist.get_world_size()
 
 
-def most_parts(batch: MicroBatches) -> MicroBatches:
+def pad_to_most_parts(batch: MicroBatches) -> MicroBatches:
     """The batch with empty parts at its end, so that every rank has as many."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return batch

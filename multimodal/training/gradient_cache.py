@@ -22,12 +22,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from multimodal.core.batch import Batch, MicroBatches, stable_number
+from multimodal.core.batch import Batch, MicroBatches, stable_hash
 from multimodal.core.batch_norm import without_statistics
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
-from multimodal.training.fsdp import take_part
-from multimodal.training.heap import Heap
+from multimodal.training.fsdp import zero_through_weights
+from multimodal.training.heap import HeapTrimmer
 
 
 class GradientCache:
@@ -56,7 +56,7 @@ class GradientCache:
                 for number, part in enumerate(batch.parts)
             ]
             with without_statistics(embedder):
-                heap, later = Heap(), []
+                heap, later = HeapTrimmer(), []
                 for number in range(1, len(batch.parts)):
                     later.append(self._embed(number))
                     heap.piece_done()
@@ -70,7 +70,7 @@ class GradientCache:
 
     def backward(self) -> None:
         """Pass the gradients of ``embeddings.vectors`` on to the parameters."""
-        heap = Heap()
+        heap = HeapTrimmer()
         starts = dict.fromkeys(self.embeddings.vectors, 0)
         gradients = {m: v.grad for m, v in self.embeddings.vectors.items()}
         for number, sizes in enumerate(self._sizes):
@@ -94,12 +94,12 @@ class GradientCache:
         for modality in self._embedder.modalities:
             if modality in part.inputs:
                 features[modality] = kept[modality] if modality in kept else self._encode(number, modality, part)
-            elif (zero := take_part(self._embedder.encoder(modality))) is not None:
+            elif (zero := zero_through_weights(self._embedder.encoder(modality))) is not None:
                 zeros.append(zero)
         with self._context():
             return {m: self._embedder.project(m, f) for m, f in features.items()}, zeros
 
     def _encode(self, number: int, modality: str, part: Batch) -> Tensor:
-        torch.manual_seed(stable_number(f"{self._seed} {number} {modality}"))
+        torch.manual_seed(stable_hash(f"{self._seed} {number} {modality}"))
         with self._context():
             return self._embedder.features(modality, part.inputs[modality])

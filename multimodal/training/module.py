@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.batch_norm import has_batch_norm
-from multimodal.core.distributed import divided
+from multimodal.core.distributed import split_over_ranks
 from multimodal.core.embedder import Embedder, Head
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
@@ -21,12 +21,12 @@ from multimodal.core.lora import LoRA
 from multimodal.objectives import InfoNCE, Objective
 from multimodal.training.activation_checkpointing import recompute_activations
 from multimodal.training.freezing import Freeze, Freezing
-from multimodal.training.fsdp import clip, is_sharded, shard, take_part
-from multimodal.training.gather import average_gradients, gather, most_parts
+from multimodal.training.fsdp import clip_gradients, is_sharded, shard, zero_through_weights
+from multimodal.training.gather import average_gradients, gather_embeddings, pad_to_most_parts
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.schedule import Schedule
-from multimodal.training.training_module import OptimizerCallable, TrainingModule, planned_steps, step_seed
-from multimodal.training.warm_start import begin_with as begin
+from multimodal.training.training_module import OptimizerCallable, TrainingModule, step_seed, total_steps
+from multimodal.training.warm_start import load_initial_encoders as begin
 
 
 class EmbedderModule(TrainingModule):
@@ -72,7 +72,7 @@ class EmbedderModule(TrainingModule):
         seed: int = 0,
     ) -> None:
         begin(encoders, begin_with or {})
-        embedder = Embedder(encoders | _shared(encoders, shared or {}), dim, heads, lora)
+        embedder = Embedder(encoders | _with_shared_encoders(encoders, shared or {}), dim, heads, lora)
         super().__init__(embedder, optimizer, schedule, seed)
         self._freezing = Freezing(self.embedder, freeze or {})
         self.rates, self.layer_decay = rates or {}, layer_decay or {}
@@ -119,21 +119,21 @@ class EmbedderModule(TrainingModule):
         if self._ddp is not None:  # it can wait for one backward pass alone, of the parameters that it knows
             self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._thawed)
         super().on_train_batch_start(batch, batch_idx)
-        self.objective.set_progress(self.global_step / planned_steps(self.trainer))
+        self.objective.set_progress(self.global_step / total_steps(self.trainer))
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         zero: Tensor | float = 0.0
         if isinstance(batch, MicroBatches):
             seed = step_seed(self.seed, self.global_step, self.global_rank)
             if is_sharded(self.embedder):
-                batch = most_parts(batch)
+                batch = pad_to_most_parts(batch)
             self._cache = GradientCache(self.embedder, batch, seed, self.trainer.precision_plugin.forward_context)
             embeddings = self._cache.embeddings
         else:
             embeddings, zero = self._embed(batch)
         dtype = torch.promote_types(next(self.embedder.parameters()).dtype, torch.float32)
-        everyone = gather(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
-        with torch.autocast(self.device.type, enabled=False), divided():  # similarities at bf16 would tie
+        everyone = gather_embeddings(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
+        with torch.autocast(self.device.type, enabled=False), split_over_ranks():  # similarities at bf16 would tie
             loss = self.objective(everyone)
         self.log_loss(loss.total, loss.parts, batch)
         return loss.total + zero
@@ -144,7 +144,7 @@ class EmbedderModule(TrainingModule):
         for modality in embedder.modalities:
             if modality in batch.inputs:
                 vectors[modality] = embedder.project(modality, embedder.features(modality, batch.inputs[modality]))
-            elif (zero := take_part(embedder.encoder(modality))) is not None:
+            elif (zero := zero_through_weights(embedder.encoder(modality))) is not None:
                 zeros.append(zero)
             elif self._ddp is not None:
                 zeros += [p.sum() * 0.0 for p in embedder.parameters_of(modality) if p.requires_grad]
@@ -180,12 +180,12 @@ class EmbedderModule(TrainingModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         if is_sharded(self.embedder) and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
-            clip(self.parameters(), gradient_clip_val)
+            clip_gradients(self.parameters(), gradient_clip_val)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
 
-def _shared(encoders: dict[str, Encoder], shared: dict[str, str]) -> dict[str, Encoder]:
+def _with_shared_encoders(encoders: dict[str, Encoder], shared: dict[str, str]) -> dict[str, Encoder]:
     for modality, other in shared.items():
         if modality in encoders or other not in encoders:
             raise UsageError(

@@ -11,9 +11,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import UsageError
-from multimodal.core.layers import layers
+from multimodal.core.layers import parameter_names_by_depth
 
-FACTOR = "rate"  # of the learning rate, in a group
+RATE_FACTOR = "rate"  # of the learning rate, in a group
 
 
 def parameter_groups(
@@ -48,30 +48,30 @@ def parameter_groups(
                 f"rates.{modality} {rate} must be above 0 and layer_decay.{modality} {decay} in (0, 1]."
                 " An encoder that is not to be trained is frozen by model.freeze."
             )
-        by_depth = layers(encoder)
+        by_depth = parameter_names_by_depth(encoder)
         for depth, names in enumerate(by_depth):
             for name in names:
                 factors[encoder.get_parameter(name)] = rate * decay ** (len(by_depth) - 1 - depth)
-    vectors = _without_decay(model)
+    vectors = _undecayed_parameters(model)
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
     for parameter in trained:
         # a step takes parameters that are divided over processes and others not together
         key = factors.get(parameter, 1.0), parameter not in vectors, isinstance(parameter, DTensor)
         spared = {} if key[1] else {"weight_decay": 0.0}
-        groups.setdefault(key, {"params": [], FACTOR: key[0], **spared})["params"].append(parameter)
+        groups.setdefault(key, {"params": [], RATE_FACTOR: key[0], **spared})["params"].append(parameter)
     return list(groups.values())
 
 
-def set_rates(optimizer: Optimizer) -> None:
+def apply_rate_factors(optimizer: Optimizer) -> None:
     """Multiply the learning rate of each group by its factor, and let one kernel take its step where there is one."""
     for group in optimizer.param_groups:
-        group["lr"] *= group[FACTOR]
+        group["lr"] *= group[RATE_FACTOR]
         unset = isinstance(optimizer, Adam | AdamW | SGD) and group["fused"] is group["foreach"] is None
         if unset and all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in group["params"]):
             group["fused"] = True
 
 
-def _without_decay(model: nn.Module) -> set[nn.Parameter]:
+def _undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
     """Biases, the parameters of norms, and whatever else has one dimension."""
     return {
         parameter

@@ -13,10 +13,10 @@ from multimodal.core.batch import Batch, MicroBatches
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
-from multimodal.objectives.text_pretraining import MaskedTokens, TokenEncoder, WordLoss, WordObjective
+from multimodal.objectives.text_pretraining import MaskedTokens, TextLoss, TextObjective, TokenEncoder
 from multimodal.training.schedule import Schedule
 from multimodal.training.training_module import OptimizerCallable, TrainingModule
-from multimodal.training.warm_start import begin_with as begin
+from multimodal.training.warm_start import load_initial_encoders as begin
 
 
 class TextSource(Protocol):
@@ -27,7 +27,7 @@ class TextSource(Protocol):
         ...
 
 
-class WordModule(TrainingModule):
+class TextPretrainingModule(TrainingModule):
     """Trains the tokens of a text encoder, or all of it, by an objective of words.
 
     The run's model is the encoder without a head; ``model.begin_with`` takes it into another training.
@@ -44,7 +44,7 @@ class WordModule(TrainingModule):
     def __init__(
         self,
         encoders: dict[str, Encoder],
-        objective: WordObjective | None = None,
+        objective: TextObjective | None = None,
         begin_with: dict[str, str] | None = None,
         optimizer: OptimizerCallable = AdamW,
         schedule: Schedule | None = None,
@@ -82,12 +82,12 @@ class WordModule(TrainingModule):
                     continue
                 self.objective.counts += tokens.flatten().bincount(minlength=len(self.objective.counts)).to(self.device)
 
-    def loss(self, batch: Batch) -> WordLoss:
+    def loss(self, batch: Batch) -> TextLoss:
         """Of the texts of a batch."""
         if self.modality in batch.inputs:
             return self.objective(self.encoder, batch.inputs[self.modality]["tokens"])
         zero = sum((p.sum() * 0.0 for p in self.trained), start=torch.zeros((), device=self.device))
-        return WordLoss(zero, 0, {})
+        return TextLoss(zero, 0, {})
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         if isinstance(batch, MicroBatches):
@@ -96,7 +96,7 @@ class WordModule(TrainingModule):
         self.log_loss(loss.total, loss.parts, batch)
         return loss.total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> WordLoss:
+    def validation_step(self, batch: Batch, batch_idx: int) -> TextLoss:
         with torch.random.fork_rng():  # the same words are masked at each validation
             torch.manual_seed(batch_idx)
             return self.loss(batch)

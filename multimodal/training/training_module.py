@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from multimodal.core.batch import Batch, MicroBatches, stable_number
+from multimodal.core.batch import Batch, MicroBatches, stable_hash
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.training.fsdp import gradient_norm
-from multimodal.training.parameter_groups import parameter_groups, set_rates
+from multimodal.training.parameter_groups import apply_rate_factors, parameter_groups
 from multimodal.training.schedule import Schedule, WarmupCosine
 
-SHOWN_KEYS = 10
+MAX_KEYS_SHOWN = 10
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
@@ -72,7 +72,7 @@ class TrainingModule(pl.LightningModule):
     def log_loss(self, total: Tensor, parts: Mapping[str, Tensor], batch: Batch | MicroBatches) -> None:
         """Log a loss and its parts; stop before the step is taken if it is no number."""
         if not total.isfinite():
-            keys = ", ".join(batch.keys[:SHOWN_KEYS]) + (", ..." if len(batch) > SHOWN_KEYS else "")
+            keys = ", ".join(batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(batch) > MAX_KEYS_SHOWN else "")
             raise MultimodalError(
                 f"The loss of step {self.global_step} is {total.item()}; the batch's samples are {keys}."
                 " The last checkpoint is from before it; lower the learning rate, or look at these samples."
@@ -88,8 +88,8 @@ class TrainingModule(pl.LightningModule):
         optimizer = self.make_optimizer(
             parameter_groups(self, self.embedder, self.trained, self.rates, self.layer_decay)
         )
-        set_rates(optimizer)
-        total = planned_steps(self.trainer)
+        apply_rate_factors(optimizer)
+        total = total_steps(self.trainer)
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -101,7 +101,7 @@ class TrainingModule(pl.LightningModule):
             self.embedder.encoder(modality).processor.load_state(state)
 
 
-def planned_steps(trainer: pl.Trainer) -> int:
+def total_steps(trainer: pl.Trainer) -> int:
     """How many steps the training will have, by which schedules go."""
     steps = trainer.estimated_stepping_batches
     if not 0 < steps < float("inf"):
@@ -116,4 +116,4 @@ def log_interval(trainer: pl.Trainer) -> int:
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """A 63-bit seed for one step of one rank."""
-    return stable_number(f"{seed} {step} {rank}")
+    return stable_hash(f"{seed} {step} {rank}")

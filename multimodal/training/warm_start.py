@@ -9,7 +9,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError, suggest
 
 
-def begin_with(encoders: Mapping[str, Encoder], folders: Mapping[str, str]) -> None:
+def load_initial_encoders(encoders: Mapping[str, Encoder], folders: Mapping[str, str]) -> None:
     """Give encoders the weights, and their processors what they learned, of the same modality in other models.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from multimodal.core.batch import Batch, MicroBatches, Sample, stable_number
+from multimodal.core.batch import Batch, MicroBatches, Sample, stable_hash
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 
@@ -105,7 +105,7 @@ def test_negatives_are_rows_of_their_own_after_the_samples() -> None:
     assert batch.rows["text"].tolist() == [0, 2, 3, 4, 5]
     assert batch.inputs["text"]["x"].tolist() == [5, 9, 0, 1, 2]
     assert batch.rows["image"].tolist() == [0, 1]
-    assert batch.groups.tolist() == [stable_number(name) for name in "abcxyz"]
+    assert batch.groups.tolist() == [stable_hash(name) for name in "abcxyz"]
     assert batch.targets["kind"].isnan().tolist() == [True] * 3 + [False] * 3
     assert Batch.collate(samples[1:2], PROCESSORS).negative_of is None
 
@@ -114,12 +114,12 @@ def test_negatives_are_rows_of_their_own_after_the_samples() -> None:
 @settings(max_examples=60, deadline=None)
 def test_a_stable_number_is_the_first_63_bits_of_the_name_s_blake2b(name: str) -> None:
     bits = bin(int(hashlib.blake2b(name.encode("utf-8"), digest_size=8).hexdigest(), 16) | 1 << 64)[3:]
-    assert stable_number(name) == int(bits[:63], 2)
-    assert torch.tensor([stable_number(name)]).dtype == torch.int64
+    assert stable_hash(name) == int(bits[:63], 2)
+    assert torch.tensor([stable_hash(name)]).dtype == torch.int64
 
 
 def test_a_stable_number_never_changes() -> None:
-    assert [stable_number(n) for n in ("", "cup")] == [8_238_016_292_129_134_938, 6_209_399_565_448_850_772]
+    assert [stable_hash(n) for n in ("", "cup")] == [8_238_016_292_129_134_938, 6_209_399_565_448_850_772]
 
 
 def test_to_moves_every_tensor_and_keeps_the_keys() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from multimodal.core import registry
-from multimodal.core.batch_norm import let_single_rows_pass
+from multimodal.core.batch_norm import use_running_stats_for_single_values
 
 CASES: list[tuple[str, str, dict[str, Any], Any]] = [
     ("image", "cnn", {"size": 16}, np.zeros((16, 16), dtype=np.uint8)),
@@ -32,8 +32,8 @@ def test_an_encoder_trains_on_a_batch_of_one(modality: str, name: str, settings:
 
 def test_one_value_a_channel_takes_the_running_statistics_and_leaves_them() -> None:
     norm = nn.BatchNorm1d(2, affine=False)
-    let_single_rows_pass(norm)
-    let_single_rows_pass(norm)
+    use_running_stats_for_single_values(norm)
+    use_running_stats_for_single_values(norm)
     norm(torch.tensor([[0.0, 2.0], [2.0, 6.0]]))
     before = copy.deepcopy(norm.state_dict())
     copied = pickle.loads(pickle.dumps(norm))
@@ -49,7 +49,7 @@ def test_one_value_a_channel_takes_the_running_statistics_and_leaves_them() -> N
 
 def test_a_norm_trains_on_after_an_error() -> None:
     norm = nn.BatchNorm1d(2)
-    let_single_rows_pass(norm)
+    use_running_stats_for_single_values(norm)
     with pytest.raises(ValueError, match="expected 2D or 3D"):
         norm(torch.ones(1, 1, 1, 1))
     assert norm.training

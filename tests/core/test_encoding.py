@@ -14,7 +14,7 @@ from torch import Tensor
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.encoding import WINDOW, batches, windows
+from multimodal.core.encoding import BATCHES_PER_WINDOW, batches_by_cost, windows_of_items
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
 costs = st.lists(st.floats(0.05, 20), min_size=1, max_size=60)
@@ -58,7 +58,7 @@ def embedder() -> tuple[Embedder, Sums]:
 @given(costs=costs, limit=st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
 def test_batches_hold_every_item_once_and_no_more_than_the_limit(costs: list[float], limit: int) -> None:
-    made = batches(costs, limit)
+    made = batches_by_cost(costs, limit)
     assert sorted(np.concatenate(made).tolist()) == list(range(len(costs)))
     for rows in made:
         assert len(rows) == 1 or len(rows) * max(costs[i] for i in rows) <= limit
@@ -71,16 +71,16 @@ def test_items_that_cost_the_same_go_in_batches_of_the_size_asked_for_without_wa
         def cost(self, item: Tensor) -> float:
             return 1.0
 
-    found = [len(items) for items, _ in windows(Alike(), "number", list(range(10)), 4)]
+    found = [len(items) for items, _ in windows_of_items(Alike(), "number", list(range(10)), 4)]
     assert found == [4, 4, 2]
-    assert [rows.tolist() for rows in batches([1.0] * 6, 4)] == [[0, 1, 2, 3], [4, 5]]
+    assert [rows.tolist() for rows in batches_by_cost([1.0] * 6, 4)] == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_no_more_items_wait_than_fill_some_batches() -> None:
-    values = [4, 8] * 4 * WINDOW  # of cost 1 and 2
-    found = list(windows(Lengths(), "number", values, 3))
+    values = [4, 8] * 4 * BATCHES_PER_WINDOW  # of cost 1 and 2
+    found = list(windows_of_items(Lengths(), "number", values, 3))
     assert [value for items, _ in found for value in map(len, items)] == values
-    assert all(sum(costs) <= WINDOW * 3 + 6 for _, costs in found)
+    assert all(sum(costs) <= BATCHES_PER_WINDOW * 3 + 6 for _, costs in found)
     assert len(found) >= 4
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import default_cache, replace_folder
+from multimodal.core.files import atomic_folder, default_cache
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -27,7 +27,7 @@ def old(tmp_path: Path) -> Path:
 
 def test_a_new_folder_appears_with_its_parents_when_it_is_full(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "first" / "model"
-    with replace_folder(folder, "a") as new:
+    with atomic_folder(folder, "a") as new:
         (new / "a").write_text("1")
         assert not folder.exists()
     assert contents(folder) == {"a": "1"}
@@ -36,7 +36,7 @@ def test_a_new_folder_appears_with_its_parents_when_it_is_full(tmp_path: Path) -
 
 def test_an_old_folder_stays_until_the_new_one_is_full_and_is_then_replaced_whole(old: Path) -> None:
     before = contents(old)
-    with replace_folder(old, "a") as new:
+    with atomic_folder(old, "a") as new:
         assert contents(new) == {}
         (new / "a").write_text("new a")
         assert contents(old) == before
@@ -52,14 +52,14 @@ def test_an_exception_leaves_the_old_folder_and_nothing_of_the_new(old: Path, er
         (new / "a").write_text("half")
         raise error("stop")
 
-    with pytest.raises(error, match="stop"), replace_folder(old, "a") as new:
+    with pytest.raises(error, match="stop"), atomic_folder(old, "a") as new:
         fill(new)
     assert contents(old) == before
     assert os.listdir(old.parent) == ["model"]
 
 
 def test_an_exception_where_no_folder_was_leaves_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stop"), replace_folder(tmp_path / "model", "a"):
+    with pytest.raises(ValueError, match="stop"), atomic_folder(tmp_path / "model", "a"):
         raise ValueError("stop")
     assert os.listdir(tmp_path) == []
 
@@ -77,7 +77,7 @@ def test_a_move_that_fails_leaves_the_old_folder_and_no_other(
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", sometimes)
-    with pytest.raises(OSError, match="the disk is gone"), replace_folder(old, "a"):
+    with pytest.raises(OSError, match="the disk is gone"), atomic_folder(old, "a"):
         pass
     assert old.exists()
     assert contents(old) == before
@@ -100,7 +100,7 @@ def test_a_folder_of_other_things_is_refused_and_kept(old: Path, marker: str) ->
 
 def refuse(folder: Path, said: str, marker: str = "a") -> None:
     filled = []
-    with pytest.raises(MultimodalError, match=said), replace_folder(folder, marker) as new:
+    with pytest.raises(MultimodalError, match=said), atomic_folder(folder, marker) as new:
         filled.append(new)
     assert filled == []  # refused before any work is done
 
@@ -108,7 +108,7 @@ def refuse(folder: Path, said: str, marker: str = "a") -> None:
 def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
-    with replace_folder(Path("model"), "a") as new:
+    with atomic_folder(Path("model"), "a") as new:
         (new / "a").write_text("1")
     assert contents(tmp_path) == {"model/a": "1"}
     assert os.listdir(tmp_path) == ["model"]
@@ -118,7 +118,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_folder_is_open_to_whom_the_umask_lets_in(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        with replace_folder(tmp_path / "model", "a"):
+        with atomic_folder(tmp_path / "model", "a"):
             pass
         (tmp_path / "plain").mkdir()
         assert os.umask(mask) == mask  # and the umask is as it was

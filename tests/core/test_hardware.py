@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from multimodal.core import hardware
-from multimodal.training.heap import Heap, resident
+from multimodal.training.heap import HeapTrimmer, resident_bytes
 
 ALLOWED = getattr(os, "sched_getaffinity", None)  # Linux
 
@@ -51,7 +51,7 @@ def test_the_cores_are_those_this_process_may_use_and_torch_leaves_one(
     os.sched_setaffinity(0, sorted(allowed)[:given])
     try:
         assert hardware.cores() == given
-        hardware.leave_a_core()
+        hardware.reserve_one_core()
         assert torch.get_num_threads() == 1  # of two, one is left; of one, it is used
     finally:
         os.sched_setaffinity(0, allowed)
@@ -74,21 +74,21 @@ def test_torch_takes_all_cores_but_one_unless_the_environment_says_otherwise(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(hardware, "cores", lambda: 6)
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    hardware.leave_a_core()
+    hardware.reserve_one_core()
     assert asked == ([] if threads is None else [threads])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
 def test_holes_in_the_heap_go_back_to_the_system() -> None:
-    others = Heap(-1)  # holes that other tests left would take the blocks, and nothing would grow
+    others = HeapTrimmer(-1)  # holes that other tests left would take the blocks, and nothing would grow
     for _ in range(2):
         others.piece_done()
-    heap = Heap(1 << 20)
+    heap = HeapTrimmer(1 << 20)
     heap.piece_done()
     blocks = [bytes([1]) * 60_000 for _ in range(6000)]
     last = blocks[-1]  # above the hole
     blocks.clear()
-    before = resident()
+    before = resident_bytes()
     heap.piece_done()
-    assert resident() < before - 100e6
+    assert resident_bytes() < before - 100e6
     assert len(last) == 60_000

@@ -9,19 +9,19 @@ from torch import nn
 
 from multimodal.core import registry
 from multimodal.core.errors import UsageError
-from multimodal.core.layers import blocks, layers, matching
+from multimodal.core.layers import match_parameter_names, parameter_names_by_depth, stacked_blocks
 
 
 def tops(encoder: nn.Module, parts: int) -> list[set[str]]:
     """The first parts of the names at each depth."""
-    return [{".".join(name.split(".")[:parts]) for name in names} for names in layers(encoder)]
+    return [{".".join(name.split(".")[:parts]) for name in names} for names in parameter_names_by_depth(encoder)]
 
 
 def test_a_residual_network_has_a_depth_for_the_stem_and_each_block() -> None:
     encoder = registry.create("image", "cnn", arch="resnet18")
     blocks_of = [{f"net.layer{stage}.{block}"} for stage in (1, 2, 3, 4) for block in (0, 1)]
     assert tops(encoder, 3) == [{"net.conv1.weight", "net.bn1.weight", "net.bn1.bias"}, *blocks_of]
-    assert len(blocks(encoder)) == 8
+    assert len(stacked_blocks(encoder)) == 8
 
 
 def test_a_transformer_has_a_depth_for_the_embeddings_and_each_block_and_its_last_norm_is_the_last_block_s() -> None:
@@ -69,7 +69,7 @@ def test_embeddings_behind_the_blocks_are_next_to_the_input_all_the_same() -> No
 
     sizes: Any = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
     model = MPNetModel(MPNetConfig(vocab_size=10, **sizes), add_pooling_layer=False)
-    found = layers(model)
+    found = parameter_names_by_depth(model)
     assert "encoder.relative_attention_bias.weight" in found[0]
     assert [names[0].split(".attention")[0] for names in found[1:]] == ["encoder.layer.0", "encoder.layer.1"]
 
@@ -78,7 +78,7 @@ def test_stages_of_one_block_are_layers() -> None:
     import timm
 
     encoder = timm.create_model("resnet10t", num_classes=0)
-    assert len(blocks(encoder)) == 4
+    assert len(stacked_blocks(encoder)) == 4
     assert tops(encoder, 2)[1:] == [{"layer1.0"}, {"layer2.0"}, {"layer3.0"}, {"layer4.0"}]
 
 
@@ -87,7 +87,7 @@ def test_every_parameter_has_one_depth_in_the_order_of_the_network(name: str) ->
     from torchvision import models
 
     encoder = models.get_model(name, weights=None)
-    by_depth = layers(encoder)
+    by_depth = parameter_names_by_depth(encoder)
     flat = [parameter for names in by_depth for parameter in names]
     assert flat == [parameter for parameter, _ in encoder.named_parameters()]
     assert len(by_depth) > 10
@@ -95,8 +95,8 @@ def test_every_parameter_has_one_depth_in_the_order_of_the_network(name: str) ->
 
 def test_an_encoder_without_a_stack_is_one_layer_and_one_block() -> None:
     encoder = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-    assert layers(encoder) == [["0.weight", "0.bias", "2.weight", "2.bias"]]
-    assert blocks(encoder) == [encoder]
+    assert parameter_names_by_depth(encoder) == [["0.weight", "0.bias", "2.weight", "2.bias"]]
+    assert stacked_blocks(encoder) == [encoder]
 
 
 NAMES = ["net.conv1.weight", "net.conv10.weight", "net.layer1.0.bias", "net.layer2.bias"]
@@ -112,15 +112,15 @@ NAMES = ["net.conv1.weight", "net.conv10.weight", "net.layer1.0.bias", "net.laye
     ],
 )
 def test_a_pattern_matches_whole_parts_and_what_is_below_them(pattern: str, found: list[str]) -> None:
-    assert matching(NAMES, pattern, "freeze.a") == found
+    assert match_parameter_names(NAMES, pattern, "freeze.a") == found
 
 
 def test_a_pattern_that_is_none_or_matches_nothing_is_refused() -> None:
     with pytest.raises(
         UsageError, match=r"freeze.a: 'layer1' matches no part .* begin with net.conv1, net.conv10, net"
     ):
-        matching(NAMES, "layer1", "freeze.a")
+        match_parameter_names(NAMES, "layer1", "freeze.a")
     with pytest.raises(UsageError, match=r"To match it inside net\.conv1\S*, write '\.\*\(conv1\)'"):
-        matching(NAMES, "conv1", "freeze.a")
+        match_parameter_names(NAMES, "conv1", "freeze.a")
     with pytest.raises(UsageError, match=r"lora.a: '\(' is no regular expression"):
-        matching(NAMES, "(", "lora.a")
+        match_parameter_names(NAMES, "(", "lora.a")

@@ -15,7 +15,7 @@ from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
-from multimodal.core.lora import LoRA, add_lora, merged
+from multimodal.core.lora import LoRA, add_lora, merge_adapters
 
 TARGETS = {"image": r"net.layer4", "graph": r"convs", "text": r"tokens|layers"}
 WIDTHS: dict[str, dict[str, Any]] = {
@@ -88,7 +88,7 @@ def test_merged_weights_make_the_same_as_the_adapters_with_and_without_gradients
 ) -> None:
     embedder = adapted(values)
     encoder = embedder.encoder(modality)
-    plain = merged(encoder)
+    plain = merge_adapters(encoder)
     assert not [name for name, _ in plain.named_parameters() if "lora" in name]
     assert (
         plain.state_dict().keys() == registry.create(modality, NAMES[modality], **WIDTHS[modality]).state_dict().keys()
@@ -153,4 +153,4 @@ def test_the_own_weights_of_attention_stay_to_the_bit() -> None:
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert not [name for name, _ in encoder.named_parameters() if "grouped" in name and "lora" in name]
-    torch.testing.assert_close(merged(encoder)(x), encoder(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(merge_adapters(encoder)(x), encoder(x), rtol=1e-5, atol=1e-6)

@@ -73,29 +73,29 @@ def announce(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
 
 def test_a_registered_encoder_is_found_by_its_name_and_built_with_its_settings() -> None:
     assert registry.register("sound", "spectrum")(Spectrum) is Spectrum
-    assert registry.find("sound", "spectrum") is Spectrum
+    assert registry.find_encoder("sound", "spectrum") is Spectrum
     encoder = registry.create("sound", "spectrum", bands=5, width=7)
     assert isinstance(encoder, Spectrum)
     assert (encoder.bands, encoder.width) == (5, 7)
 
 
 def test_an_encoder_needs_no_registration_to_be_found_by_its_class_path() -> None:
-    assert registry.find("sound", PATH) is Spectrum
+    assert registry.find_encoder("sound", PATH) is Spectrum
     assert registry.create("sound", PATH, bands=5).settings == {"bands": 5, "width": 3, "name": "mel"}
 
 
 def test_another_modality_takes_an_encoder_by_its_modality_and_name() -> None:
     encoder = registry.create("title", "text.transformer", width=8, layers=1, heads=2)
-    assert registry.names_of("title", type(encoder)) == (
+    assert registry.saved_names("title", type(encoder)) == (
         "text.transformer",
         "multimodal_encoders.text.transformer.TextTransformer",
     )
-    assert registry.names_of("text", type(encoder))[0] == "transformer"
-    assert registry.find_saved("title", "text.transformer", "moved.Class") == "text.transformer"
+    assert registry.saved_names("text", type(encoder))[0] == "transformer"
+    assert registry.saved_encoder_name("title", "text.transformer", "moved.Class") == "text.transformer"
     with pytest.raises(UsageError, match=r"'title', so 'transformer' is unknown\. Write text\.transformer or a class"):
-        registry.find("title", "transformer")
+        registry.find_encoder("title", "transformer")
     with pytest.raises(UsageError, match=r"Did you mean 'text\.transformer'"):
-        registry.find("title", "text.transfomer")
+        registry.find_encoder("title", "text.transfomer")
 
 
 def test_the_encoders_that_come_with_the_package_are_registered() -> None:
@@ -144,7 +144,7 @@ def test_a_registration_tells_what_people_ask_of_an_encoder() -> None:
 )
 def test_an_unknown_name_is_refused_with_what_would_be_right(modality: str, name: str, said: list[str]) -> None:
     with pytest.raises(UsageError) as refusal:
-        registry.find(modality, name)
+        registry.find_encoder(modality, name)
     assert [part for part in said if part not in str(refusal.value)] == []
 
 
@@ -163,7 +163,7 @@ def test_settings_that_a_constructor_passes_on_are_left_to_it() -> None:
 
 
 def test_a_setting_without_a_default_that_lacks_is_named() -> None:
-    assert registry.required("sound", PATH) == ["bands"]
+    assert registry.required_settings("sound", PATH) == ["bands"]
     with pytest.raises(UsageError, match=r"needs settings: bands\."):
         registry.create("sound", PATH, width=5)
 
@@ -178,14 +178,14 @@ def test_a_taken_name_is_refused_and_stays_with_its_holder() -> None:
     registry.register("sound", "spectrum")(Spectrum)
     with pytest.raises(UsageError, match=rf"sound encoder 'spectrum' is taken by {PATH}"):
         registry.register("sound", "spectrum")(Other)
-    assert registry.find("sound", "spectrum") is Spectrum
+    assert registry.find_encoder("sound", "spectrum") is Spectrum
 
 
 def test_a_module_that_is_loaded_anew_registers_its_encoder_anew() -> None:
     registry.register("sound", "spectrum")(Spectrum)
     anew = type("Spectrum", (Spectrum,), {"__module__": __name__})
     registry.register("sound", "spectrum")(anew)
-    assert registry.find("sound", "spectrum") is anew
+    assert registry.find_encoder("sound", "spectrum") is anew
 
 
 @pytest.mark.parametrize("word", ["", "two words", "2d", "a.b", "a-b", "class", "None"])
@@ -219,18 +219,18 @@ def test_a_package_that_cannot_be_imported_is_named_at_every_call(
 
 
 def test_a_saved_model_calls_an_encoder_by_its_registered_name_for_the_modality_and_its_path() -> None:
-    assert registry.names_of("sound", Spectrum) == (PATH, PATH)
+    assert registry.saved_names("sound", Spectrum) == (PATH, PATH)
     registry.register("sound", "spectrum")(Spectrum)
-    assert registry.names_of("sound", Spectrum) == ("spectrum", PATH)
-    assert registry.names_of("noise", Spectrum) == ("sound.spectrum", PATH)
-    assert registry.names_of("sound", Other) == (f"{__name__}.Other",) * 2  # a subclass is another encoder
+    assert registry.saved_names("sound", Spectrum) == ("spectrum", PATH)
+    assert registry.saved_names("noise", Spectrum) == ("sound.spectrum", PATH)
+    assert registry.saved_names("sound", Other) == (f"{__name__}.Other",) * 2  # a subclass is another encoder
 
 
 def test_a_saved_encoder_is_looked_up_by_its_path_only_where_its_name_is_unknown() -> None:
-    assert registry.find_saved("sound", "spectrum", PATH) == PATH
+    assert registry.saved_encoder_name("sound", "spectrum", PATH) == PATH
     registry.register("sound", "spectrum")(Other)
-    assert registry.find_saved("sound", "spectrum", "moved.Away") == "spectrum"
-    assert registry.find_saved("noise", "spectrum", PATH) == PATH
+    assert registry.saved_encoder_name("sound", "spectrum", "moved.Away") == "spectrum"
+    assert registry.saved_encoder_name("noise", "spectrum", PATH) == PATH
 
 
 def test_what_a_setting_breaks_inside_is_told_with_the_settings() -> None:

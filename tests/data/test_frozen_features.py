@@ -20,7 +20,7 @@ from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data import frozen_features as features
-from multimodal.data.frozen_features import FeatureProcessor, features_of
+from multimodal.data.frozen_features import FeatureProcessor, load_or_compute_features
 from multimodal.data.samples import Samples
 
 
@@ -64,7 +64,7 @@ def samples_of(**columns: str | list[str]) -> Samples:
 
 
 def make(encoder: Encoder, cache: Path, samples: Samples | None = None, rows: np.ndarray = ROWS) -> FeatureProcessor:
-    return features_of(
+    return load_or_compute_features(
         encoder, samples or samples_of(), "number", rows, cache, contextlib.nullcontext, Rejects(1.0, 20), {}, 3
     )
 
@@ -170,7 +170,7 @@ def test_processes_share_the_work(tmp_path: Path, few_in_a_part: None) -> None:
 
     def share_of(encoder: Counting, number: int) -> FeatureProcessor:
         where = ("number", ROWS, tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {})
-        return features_of(encoder, samples_of(), *where, share=(number, 2))
+        return load_or_compute_features(encoder, samples_of(), *where, share=(number, 2))
 
     share_of(one, 0)
     made = share_of(other, 1)

@@ -22,7 +22,7 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.core.table import Table
 from multimodal.data.loaders import Collate, ProcessedSamples, ResumableLoader, ordered_loader
-from multimodal.data.samplers import Draw, EpochSampler, PairSampler, coverage, pairs_of
+from multimodal.data.samplers import Draw, EpochSampler, PairSampler, coverage, rows_with_pairs
 from multimodal.data.samples import Samples
 
 
@@ -305,7 +305,7 @@ def test_every_pair_gets_its_share_of_each_batch(
     numbers = np.arange(len(rows)) * 3  # row numbers are not positions
     has = {m: np.array([row[i] for row in rows]) for i, m in enumerate("abc")}
     groups = np.array([row[3] for row in rows])
-    sampler = PairSampler(numbers, groups, pairs_of(has), size, seed)
+    sampler = PairSampler(numbers, groups, rows_with_pairs(has), size, seed)
     pairs = [p for p in (("a", "b"), ("a", "c"), ("b", "c")) if (has[p[0]] & has[p[1]]).any()]
     with_pair = {int(g) for g, *h in zip(groups, *has.values(), strict=True) if sum(h) > 1}
     assert len(sampler) == (len(with_pair) // size if pairs else 0)
@@ -323,7 +323,7 @@ def test_every_pair_gets_its_share_of_each_batch(
 def test_rare_pairs_come_again_before_others_and_all_their_groups_in_turn() -> None:
     """1,000 rows of a and b, 8 of a and c: each pair fills half of every batch."""
     has = {"a": np.ones(1008, bool), "b": np.arange(1008) < 1000, "c": np.arange(1008) >= 1000}
-    sampler = PairSampler(np.arange(1008), np.arange(1008), pairs_of(has), 16, seed=1)
+    sampler = PairSampler(np.arange(1008), np.arange(1008), rows_with_pairs(has), 16, seed=1)
     rows = np.array([[draw.row for draw in batch] for batch in sampler])
     assert ((rows >= 1000).sum(axis=1) == 8).all()
     counts = Counter(rows[rows >= 1000].tolist())
@@ -333,13 +333,13 @@ def test_rare_pairs_come_again_before_others_and_all_their_groups_in_turn() -> N
 
 def test_the_coverage_counts_groups() -> None:
     has = {"a": np.array([True, True, True, False]), "b": np.array([True, False, False, True])}
-    assert coverage(np.array([0, 0, 1, 2]), pairs_of(has)) == {"a-b": 1 / 3}
+    assert coverage(np.array([0, 0, 1, 2]), rows_with_pairs(has)) == {"a-b": 1 / 3}
 
 
 def test_pairs_that_nobody_compares_do_not_count() -> None:
     has = {m: np.ones(2, bool) for m in "abc"}
-    assert list(pairs_of(has)) == ["a-b", "a-c", "b-c"]
-    assert list(pairs_of(has, {frozenset("cb")})) == ["b-c"]
+    assert list(rows_with_pairs(has)) == ["a-b", "a-c", "b-c"]
+    assert list(rows_with_pairs(has, {frozenset("cb")})) == ["b-c"]
 
 
 def test_a_batch_in_many_parts_comes_from_a_worker_as_few_files() -> None:

@@ -339,7 +339,7 @@ def test_an_interrupted_making_leaves_nothing(
         np.save(folder / "codepoints.npy", np.zeros(3, np.int32))
         raise error
 
-    monkeypatch.setattr(source, "_make", half)
+    monkeypatch.setattr(source, "_build", half)
     with pytest.raises(error):
         Glyphs(tmp_path)
     assert folders(tmp_path) == []
@@ -370,7 +370,7 @@ def test_a_pickled_table_is_its_place_and_not_its_arrays(
     monkeypatch.undo()
     check_pickle(table, rows=range(0, len(table), 5003))
     monkeypatch.setattr(source, "FONTS", (ONE_FACE,))
-    monkeypatch.setattr(source, "_make", None)  # nothing is made again
+    monkeypatch.setattr(source, "_build", None)  # nothing is made again
     check_pickle(few, rows=range(0, len(few), 101))
 
 

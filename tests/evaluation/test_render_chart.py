@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor
 
-from multimodal.evaluation.render import INK, save_chart
+from multimodal.evaluation.render import BAR_COLORS, save_chart
 from multimodal.evaluation.retrieval import Retrieval
 
-COLORS = {name: ImageColor.getrgb(color) for name, color in INK.items()}
+COLORS = {name: ImageColor.getrgb(color) for name, color in BAR_COLORS.items()}
 WHITE = (255, 255, 255)
 
 
@@ -73,7 +73,7 @@ def test_a_bar_has_the_color_of_the_first_recall_that_reaches_there(tmp_path: Pa
                 reached = (x + 0.5 - left) / (right - left)
                 recalls = (r.recall_at_1, r.recall_at_5, r.recall_at_10)
                 if min(abs(reached - recall) for recall in recalls) * (right - left) > 2:  # edges are blended
-                    names = (name for name in reversed(INK) if reached < getattr(r, name))
+                    names = (name for name in reversed(BAR_COLORS) if reached < getattr(r, name))
                     color = COLORS[name] if (name := next(names, None)) else WHITE
                     assert tuple(picture[y, x].tolist()) == color, (r, reached)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.evaluation.retrieval import measures, ranks, repeated, retrieval
+from multimodal.evaluation.retrieval import ranks, retrieval, summarize_ranks, warn_repeated_vectors
 
 Vectors = list[list[float]]
 
@@ -113,7 +113,7 @@ def test_without_candidates_no_query_counts() -> None:
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=40))
 @settings(deadline=None, max_examples=60)
 def test_measures_are_those_of_numpy(found: list[int]) -> None:
-    r, expected = measures(torch.tensor(found), pool=10_000).to_json(), np.array(found)
+    r, expected = summarize_ranks(torch.tensor(found), pool=10_000).to_json(), np.array(found)
     for k in (1, 5, 10):
         assert r[f"recall@{k}"] == pytest.approx(np.mean(expected <= k))
     assert r["mrr"] == pytest.approx(np.mean(1 / expected))
@@ -124,7 +124,7 @@ def test_measures_are_those_of_numpy(found: list[int]) -> None:
 
 def test_the_json_has_the_documented_keys() -> None:
     keys = ["recall@1", "recall@5", "recall@10", "mrr", "median_rank", "mean_rank", "queries", "pool"]
-    assert list(measures(torch.tensor([1]), pool=1).to_json()) == keys
+    assert list(summarize_ranks(torch.tensor([1]), pool=1).to_json()) == keys
 
 
 def of_rows(vectors: dict[str, Tensor], rows: dict[str, list[int]], groups: list[int]) -> Embeddings:
@@ -188,5 +188,5 @@ def test_a_pool_of_few_different_vectors_is_told() -> None:
     words = torch.eye(3)[[0, 1, 2, 0, 1, 2, 0]]
     rows = {"text": torch.arange(7), "audio": torch.arange(7)}
     sounds = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), dim=1)
-    (line,) = repeated(Embeddings({"text": words, "audio": sounds}, rows, torch.arange(7)))
+    (line,) = warn_repeated_vectors(Embeddings({"text": words, "audio": sounds}, rows, torch.arange(7)))
     assert line.startswith("The pool of text holds 3 different vectors among 7; ")

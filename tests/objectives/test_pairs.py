@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.pairs import Pairs, common, matched_scores
+from multimodal.objectives.pairs import Pairs, shared_rows, sum_matched_scores
 from multimodal.objectives.temperature import PairParameter, Temperature
 from multimodal.objectives.tiles import Block
 
@@ -82,7 +82,7 @@ def test_a_pair_knows_the_vectors_of_rows_that_have_both() -> None:
     found = []
     Pairs(None, "Test").mean(embeddings, torch.zeros(()), lambda pair: found.append(pair.of_same_rows()))
     assert [positions.tolist() for positions in found[0]] == [[1, 3], [1, 2]]
-    assert [positions.tolist() for positions in common(torch.tensor([1]), torch.tensor([2]))] == [[], []]
+    assert [positions.tolist() for positions in shared_rows(torch.tensor([1]), torch.tensor([2]))] == [[], []]
 
 
 @given(data=st.data(), n=st.integers(1, 7), m=st.integers(1, 7))
@@ -95,7 +95,7 @@ def test_sums_of_positives_are_those_of_the_scores(data: st.DataObject, n: int, 
         )
         for size in (n, m)
     )
-    matches = matched_scores(a, b)
+    matches = sum_matched_scores(a, b)
     scores, same = a.vectors @ b.vectors.T, a.groups[:, None] == b.groups
     shared = sorted(set(a.groups.tolist()) & set(b.groups.tolist()))
     assert matches.counts_a.tolist() == [int((a.groups == group).sum()) for group in shared]

@@ -15,7 +15,7 @@ from open_clip.loss import SigLipLoss
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives import Sigmoid, tiles
-from multimodal.objectives.sigmoid import sigmoid
+from multimodal.objectives.sigmoid import sigmoid_loss
 from multimodal.objectives.tiles import Block
 
 
@@ -85,7 +85,7 @@ def test_it_starts_as_siglip_does() -> None:
 
 def test_vectors_that_all_match_have_only_positives() -> None:
     x = Block(torch.ones(2, 1, dtype=torch.float64), torch.tensor([5, 5]))
-    assert sigmoid(x, x, torch.tensor(1.0)).item() == pytest.approx(2 * math.log1p(math.exp(-2)))
+    assert sigmoid_loss(x, x, torch.tensor(1.0)).item() == pytest.approx(2 * math.log1p(math.exp(-2)))
 
 
 @pytest.mark.parametrize("bias", [math.nan, math.inf])

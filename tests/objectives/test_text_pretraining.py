@@ -18,14 +18,14 @@ from multimodal.objectives.text_pretraining import (
     CBOW,
     MaskedTokens,
     SkipGram,
-    WordObjective,
-    masked,
+    TextObjective,
+    mask_tokens,
     negative_sampling,
     window_pairs,
 )
 
 VOCABULARY, WIDTH = 12, 6
-Kind = TypeVar("Kind", bound=WordObjective)
+Kind = TypeVar("Kind", bound=TextObjective)
 
 
 class Texts(nn.Module):
@@ -180,7 +180,7 @@ def test_negatives_need_counts() -> None:
 def test_fifteen_of_a_hundred_words_are_chosen_and_shown_as_the_paper_says() -> None:
     torch.manual_seed(0)
     tokens = torch.randint(0, 50, (2000, 50))
-    chosen, shown, hidden = masked(tokens, 0.15, 50)
+    chosen, shown, hidden = mask_tokens(tokens, 0.15, 50)
     words = tokens > 1
     assert not (chosen & ~words).any()
     assert float(chosen.sum() / words.sum()) == pytest.approx(0.15, abs=0.005)
@@ -202,7 +202,7 @@ def test_the_loss_is_the_cross_entropy_of_the_chosen_words(texts: list[list[int]
     state = torch.get_rng_state()
     found = objective(encoder, tokens)
     torch.set_rng_state(state)
-    chosen, shown, hidden = masked(tokens, 0.5, VOCABULARY)
+    chosen, shown, hidden = mask_tokens(tokens, 0.5, VOCABULARY)
     vectors = encoder.tokens(shown)
     vectors[hidden] = objective.mask
     losses, unigram = [], []
@@ -228,7 +228,7 @@ def test_its_gradients_are_right_and_rows_may_come_in_any_order() -> None:
     def loss(table: Tensor, mask: Tensor) -> Tensor:
         torch.set_rng_state(state)
         with torch.no_grad():
-            chosen, shown, hidden = masked(tokens, 1.0, VOCABULARY)
+            chosen, shown, hidden = mask_tokens(tokens, 1.0, VOCABULARY)
         vectors = torch.where(hidden[..., None], mask, table[shown])
         found = objective.transform(encoder.hidden(tokens, vectors)[chosen])
         return nn.functional.cross_entropy(found @ table.T + objective.bias, tokens[chosen])
@@ -248,6 +248,6 @@ def test_its_gradients_are_right_and_rows_may_come_in_any_order() -> None:
     "make",
     [lambda: SkipGram(window=0), lambda: CBOW(negatives=0), lambda: SkipGram(subsample=1.0), lambda: MaskedTokens(0.0)],
 )
-def test_wrong_settings_are_refused(make: type[WordObjective]) -> None:
+def test_wrong_settings_are_refused(make: type[TextObjective]) -> None:
     with pytest.raises(UsageError, match=r"must be at least 1|lies outside"):
         make()

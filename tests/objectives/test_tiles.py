@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from multimodal.objectives import InfoNCE, Objective, Sigmoid, tiles
-from multimodal.objectives.tiles import TILE, Block, Term, logsumexps, softplus_sum, sweep, sweep_back
+from multimodal.objectives.tiles import (
+    TILE,
+    Block,
+    Term,
+    logsumexps,
+    softplus_sum,
+    tiled_logsumexps,
+    tiled_logsumexps_backward,
+)
 
 TERMS = [Term(), Term("negatives"), Term("negatives", 1.5), Term("negatives", 0.5), Term("positives"), Term("all", 2.0)]
 
@@ -147,7 +155,7 @@ def test_the_columns_may_come_in_blocks_of_any_size_one_after_another() -> None:
             yield Block(vectors, groups)
 
     whole_rows, whole_columns = logsumexps(a, b, terms)
-    rows, columns = sweep(Block(a.vectors.detach(), a.groups), blocks(), terms, tile=3)
+    rows, columns = tiled_logsumexps(Block(a.vectors.detach(), a.groups), blocks(), terms, tile=3)
     torch.testing.assert_close(rows, whole_rows.detach())
     torch.testing.assert_close(torch.cat(columns, dim=1), whole_columns.detach())
 
@@ -158,7 +166,9 @@ def test_the_columns_may_come_in_blocks_of_any_size_one_after_another() -> None:
     waiting.clear()
     d_a = torch.zeros_like(a.vectors)
     of_blocks = zip(columns, d_columns.split(sizes, dim=1), strict=True)
-    back = sweep_back(Block(a.vectors.detach(), a.groups), blocks(), terms, (rows, d_rows), of_blocks, d_a, tile=3)
+    back = tiled_logsumexps_backward(
+        Block(a.vectors.detach(), a.groups), blocks(), terms, (rows, d_rows), of_blocks, d_a, tile=3
+    )
     d_b = [next(back)]
     assert waiting == sizes[:1]  # the next block is only asked for when it is its turn
     d_b += back

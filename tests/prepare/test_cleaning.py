@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from multimodal.core.errors import Unreadable
 from multimodal.core.rejects import Reject
-from multimodal.prepare.cleaning import Cleaner, File, as_text, clean_text, is_missing, plain, read_file
+from multimodal.prepare.cleaning import Cleaner, File, as_text, clean_text, is_missing, read_file, to_text
 from multimodal.prepare.columns import Column
 from multimodal.prepare.source import Row
 
@@ -77,7 +77,7 @@ def test_what_is_no_text_has_a_reason(value: Any, reason: str) -> None:
 @given(st.dictionaries(st.text(), st.integers() | st.text(st.characters(exclude_categories=["Cs"]))))
 def test_a_mapping_is_one_text_whatever_the_order_of_its_entries(value: dict[str, Any]) -> None:
     if all(key.isprintable() for key in value):
-        assert plain(value) == plain(dict(reversed(value.items())))
+        assert to_text(value) == to_text(dict(reversed(value.items())))
 
 
 def test_a_file_is_read_from_its_path_its_bytes_or_both(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from multimodal.prepare.column_kinds import describe, glimpse, kind_of
+from multimodal.prepare.column_kinds import describe_columns, kind_of, truncate_value
 from multimodal.prepare.columns import Column
 
 PNG = b"\x89PNG\r\n\x1a\n...."
@@ -40,14 +40,14 @@ PNG = b"\x89PNG\r\n\x1a\n...."
 def test_the_kind_of_values(values: list[Any], kind: str, tmp_path: Path) -> None:
     (tmp_path / "there.mol").touch()
     assert kind_of(values, tmp_path.joinpath) == kind
-    assert kind_of([glimpse(value) for value in values], tmp_path.joinpath) == kind
+    assert kind_of([truncate_value(value) for value in values], tmp_path.joinpath) == kind
 
 
 ROWS = [{"id": "p1", "photo": "a.png", "title": "a cup", "price": 3, "alt": "the cup"}]
 
 
 def test_without_a_choice_pictures_sounds_and_texts_are_modalities(tmp_path: Path) -> None:
-    found = describe(list(ROWS[0]), ROWS, {}, ["title"], tmp_path.joinpath)
+    found = describe_columns(list(ROWS[0]), ROWS, {}, ["title"], tmp_path.joinpath)
     assert found == [
         Column("id", "other", None),
         Column("photo", "image", "image"),
@@ -59,7 +59,7 @@ def test_without_a_choice_pictures_sounds_and_texts_are_modalities(tmp_path: Pat
 
 def test_what_is_chosen_is_the_modality_whatever_it_looks_like(tmp_path: Path) -> None:
     chosen = {"text": ["id", "title"], "graph": "alt", "image": "price"}
-    found = describe(list(ROWS[0]), ROWS, chosen, [], tmp_path.joinpath)
+    found = describe_columns(list(ROWS[0]), ROWS, chosen, [], tmp_path.joinpath)
     assert [(c.kind, c.modality) for c in found] == [
         ("text", "text"),
         ("image", None),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.prepare.columns import Column
-from multimodal.prepare.distinct_values import MISSING, Content
+from multimodal.prepare.distinct_values import MISSING, ContentValues
 from multimodal.prepare.duplicates import common_limit, find_duplicates, find_links
 from multimodal.prepare.splitting import components
 
@@ -65,10 +65,10 @@ def test_duplicates_are_those_that_comparing_with_every_earlier_row_finds(
     assert found.stays[found.of].all()
 
 
-def contents(kinds: dict[str, str], rows: list[tuple[int, ...]], text: str = "label") -> list[Content]:
+def contents(kinds: dict[str, str], rows: list[tuple[int, ...]], text: str = "label") -> list[ContentValues]:
     made = []
     for place, (name, kind) in enumerate(kinds.items()):
-        content = Content(Column(name, kind, kind), 0.8, 4)  # type: ignore[arg-type]
+        content = ContentValues(Column(name, kind, kind), 0.8, 4)  # type: ignore[arg-type]
         for number in range(max(row[place] for row in rows) + 1):
             if kind == "text":
                 content.number(f"{text} {number}")

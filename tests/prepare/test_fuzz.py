@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from multimodal.cli.main import main
 from multimodal.core.errors import MultimodalError
 from multimodal.core.rejects import Reject
-from multimodal.data.tables.open import locate, stream_of
+from multimodal.data.tables.open import locate, stream_rows
 from multimodal.prepare.pipeline import prepare
 from multimodal.prepare.settings import Settings
 from multimodal.prepare.source import Row
@@ -131,7 +131,7 @@ def test_any_table_ends_in_a_whole_result_or_in_one_clear_error(
         assert len(repeated) == outcome.duplicates + outcome.near_duplicates
         if outcome.rows_out:
             source = locate(str(out))
-            assert sum(1 for file in source.files for _ in stream_of(source, file)) == outcome.rows_out
+            assert sum(1 for file in source.files for _ in stream_rows(source, file)) == outcome.rows_out
 
 
 lines_of_cells = st.lists(st.lists(texts, max_size=4).map(",".join), max_size=6)

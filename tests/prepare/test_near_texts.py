@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 
 from multimodal.prepare.near_pairs import near_pairs
 from multimodal.prepare.near_pictures import NearPictures
-from multimodal.prepare.near_texts import NearTexts, folded, rows_of_a_band, shingles
+from multimodal.prepare.near_texts import NearTexts, fold, rows_per_band, shingles
 
 
 def jaccard(a: str, b: str) -> float:
     """Of the sets of 5-character runs, as strings."""
-    one, other = ({t[i : i + 5] for i in range(max(1, len(t) - 4))} for t in (folded(a), folded(b)))
+    one, other = ({t[i : i + 5] for i in range(max(1, len(t) - 4))} for t in (fold(a), fold(b)))
     return len(one & other) / len(one | other)
 
 
 def may_be_near(a: str, b: str) -> bool:
     """If one of them is short: whether they have the same words."""
-    one, other = (Counter(re.findall(r"\w+", folded(t))) for t in (a, b))
-    return one == other or min(len(folded(a)), len(folded(b))) >= 50
+    one, other = (Counter(re.findall(r"\w+", fold(t))) for t in (a, b))
+    return one == other or min(len(fold(a)), len(fold(b))) >= 50
 
 
 def texts_with_edits(seed: int, count: int) -> list[str]:
@@ -108,7 +108,7 @@ def test_examples_of_near_texts(a: str, b: str, same: bool) -> None:
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.99])
 def test_a_pair_at_the_threshold_is_missed_once_in_a_thousand_times(threshold: float) -> None:
-    rows = rows_of_a_band(threshold)
+    rows = rows_per_band(threshold)
     assert rows == 1 or (1 - threshold**rows) ** (128 // rows) <= 0.001
     assert rows == 31 or (1 - threshold ** (rows + 1)) ** (128 // (rows + 1)) > 0.001 or threshold > 0.9
 
@@ -119,7 +119,7 @@ def test_shingles_of_a_long_text_are_as_many_as_it_has() -> None:
 
 
 def test_numbers_are_kept_apart_in_every_script() -> None:
-    assert re.findall(r"\d+", folded("٣ and ３")) == ["٣", "3"]
+    assert re.findall(r"\d+", fold("٣ and ３")) == ["٣", "3"]
 
 
 # -- pictures

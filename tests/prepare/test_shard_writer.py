@@ -17,7 +17,7 @@ from multimodal.core.errors import MultimodalError
 from multimodal.prepare.arrow_types import Stored, StoredType, stored_value
 from multimodal.prepare.cleaning import File
 from multimodal.prepare.columns import Column
-from multimodal.prepare.shard_writer import Shards, file_ending, file_safe
+from multimodal.prepare.shard_writer import ShardWriter, file_safe, file_suffix
 
 COLUMNS = [
     Column("picture", "image", "image"),
@@ -42,7 +42,7 @@ def rows(png: bytes) -> list[dict[str, Any]]:
 
 def write(folder: Path, format: str, png: bytes) -> list[str]:
     folder.mkdir()
-    shards = Shards(folder, format, 2, COLUMNS, STORED)
+    shards = ShardWriter(folder, format, 2, COLUMNS, STORED)
     for number, row in enumerate(rows(png)):
         shards.write("the train/split", number, row)
     shards.write("test", 9, {"title": "four"})
@@ -123,7 +123,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, pictures: Any, format
     ],
 )
 def test_the_ending_of_a_file_is_told_by_its_first_bytes(data: bytes, name: str, kind: str, ending: str) -> None:
-    assert file_ending(File(data, name), kind) == ending
+    assert file_suffix(File(data, name), kind) == ending
 
 
 def test_names_are_safe_in_paths_and_different() -> None:

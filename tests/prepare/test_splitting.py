@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.prepare.splitting import assign, balanced, components, crossing
+from multimodal.prepare.splitting import assign_components, balance_mask, components, count_crossing_rows
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 links_and_groups = st.integers(1, 25).flatmap(
@@ -37,33 +37,33 @@ def test_components_join_what_links_and_groups_join(case: tuple[list[tuple[int, 
 @settings(max_examples=30, deadline=None)
 def test_small_components_are_dealt_close_to_the_shares_and_never_cut(sizes: list[int], seed: int) -> None:
     component = np.repeat(np.arange(len(sizes)), sizes)
-    split = assign(component, SHARES, seed)
-    assert crossing(component, split) == 0
+    split = assign_components(component, SHARES, seed)
+    assert count_crossing_rows(component, split) == 0
     parts = np.bincount(split, minlength=3) / len(split)
     assert np.abs(parts - list(SHARES.values())).max() <= 3 / len(split) + 1e-9
 
 
 def test_the_seed_decides_which_rows_go_where() -> None:
     component = np.arange(100)
-    first, again, other = (assign(component, SHARES, seed) for seed in (0, 0, 1))
+    first, again, other = (assign_components(component, SHARES, seed) for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()
 
 
 def test_no_split_stays_empty_while_another_could_give() -> None:
-    assert np.bincount(assign(np.repeat(np.arange(5), 300), SHARES, 0)).tolist() == [900, 300, 300]
-    assert sorted(assign(np.arange(3), SHARES, 0).tolist()) == [0, 1, 2]
-    assert assign(np.zeros(7, dtype=int), SHARES, 0).tolist() == [0] * 7
-    assert len(assign(np.zeros(0, dtype=int), SHARES, 0)) == 0
+    assert np.bincount(assign_components(np.repeat(np.arange(5), 300), SHARES, 0)).tolist() == [900, 300, 300]
+    assert sorted(assign_components(np.arange(3), SHARES, 0).tolist()) == [0, 1, 2]
+    assert assign_components(np.zeros(7, dtype=int), SHARES, 0).tolist() == [0] * 7
+    assert len(assign_components(np.zeros(0, dtype=int), SHARES, 0)) == 0
 
 
 def test_rows_of_a_component_in_two_splits_are_counted() -> None:
-    assert crossing(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 2
+    assert count_crossing_rows(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 2
 
 
 @given(st.lists(st.integers(-1, 4), max_size=60), st.integers(0, 3))
 def test_balancing_keeps_as_many_rows_of_each_value_as_the_rarest_has(values: list[int], seed: int) -> None:
-    stays = balanced(np.array(values, dtype=np.int32), seed)
+    stays = balance_mask(np.array(values, dtype=np.int32), seed)
     there = [v for v in values if v != -1]
     fewest = min((there.count(v) for v in set(there)), default=0)
     kept = [v for v, stay in zip(values, stays.tolist(), strict=True) if stay]

@@ -18,10 +18,10 @@ from multimodal.core.errors import UsageError
 from multimodal.core.lora import LoRA
 from multimodal.training.activation_checkpointing import recompute_activations
 from multimodal.training.callbacks.averaging import AveragedWeights
-from multimodal.training.callbacks.summary import Summary
+from multimodal.training.callbacks.summary import ModelTable
 from multimodal.training.freezing import Freezing
 from multimodal.training.module import EmbedderModule
-from multimodal.training.parameter_groups import parameter_groups, set_rates
+from multimodal.training.parameter_groups import apply_rate_factors, parameter_groups
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # Lightning's word on what is frozen
 
@@ -120,7 +120,7 @@ def test_what_is_frozen_stays_as_it_is_its_statistics_too_until_its_step(
 
 
 def test_the_summary_tells_what_is_trained_later(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(1, [Summary()], freeze={"a": {0: "all", 2: "none"}})
+    fit(1, [ModelTable()], freeze={"a": {0: "all", 2: "none"}})
     a, b = (line.split() for line in capsys.readouterr().err.splitlines() if " Deep " in line)
     count = sum(p.numel() for p in Deep().parameters())
     assert (a[:-3], b[:-3]) == (
@@ -236,7 +236,7 @@ def test_one_kernel_takes_the_step_unless_the_configuration_says_otherwise() -> 
         (torch.optim.Adagrad(groups(), lr=0.1), None),  # has no kernel on GPUs
         (torch.optim.Rprop(groups(), lr=0.1), None),
     ):
-        set_rates(optimizer)
+        apply_rate_factors(optimizer)
         (group,) = optimizer.param_groups
         assert (group.get("fused"), group["lr"]) == (fused, 0.05), optimizer
 

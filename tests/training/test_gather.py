@@ -18,12 +18,12 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
 from multimodal.core.batch import Batch, MicroBatches, Sample
-from multimodal.core.distributed import divided
+from multimodal.core.distributed import split_over_ranks
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.objectives import InfoNCE, Matryoshka, Objective, Sigmoid, Sum, VICReg, tiles
 from multimodal.objectives.tiles import Block
-from multimodal.training.gather import average_gradients, gather
+from multimodal.training.gather import average_gradients, gather_embeddings
 from multimodal.training.gradient_cache import GradientCache
 
 
@@ -100,8 +100,8 @@ def step(rows: list[int], name: str, micro_batch: int | None) -> Any:
         parts = tuple(collate(rows[start : start + micro_batch]) for start in range(0, len(rows), micro_batch))
         cache = GradientCache(embedder, MicroBatches(parts), 0, contextlib.nullcontext)
         embeddings = cache.embeddings
-    everyone = gather(embeddings, MODALITIES, 4, torch.float64)
-    with divided():
+    everyone = gather_embeddings(embeddings, MODALITIES, 4, torch.float64)
+    with split_over_ranks():
         loss = objective(everyone).total
     loss.backward()
     if cache is not None:
@@ -170,4 +170,4 @@ def test_every_rank_has_the_loss_and_the_gradients_of_the_whole_batch_for_its_sh
 
 def test_alone_a_process_has_its_own_embeddings() -> None:
     embeddings = model("plain")[0].embed(collate([0, 1]))
-    assert gather(embeddings, MODALITIES, 4, torch.float64) is embeddings
+    assert gather_embeddings(embeddings, MODALITIES, 4, torch.float64) is embeddings

@@ -19,7 +19,7 @@ from multimodal.objectives import Classification, InfoNCE, Loss, Objective
 from multimodal.training.callbacks.progress import Progress
 from multimodal.training.callbacks.throughput import Throughput
 from multimodal.training.module import EmbedderModule
-from multimodal.training.training_module import planned_steps, step_seed
+from multimodal.training.training_module import step_seed, total_steps
 
 
 class VectorProcessor(Processor):
@@ -179,4 +179,4 @@ def test_training_lowers_the_loss() -> None:
 def test_a_training_of_unknown_length_is_refused(steps: float) -> None:
     trainer: Any = SimpleNamespace(estimated_stepping_batches=steps)
     with pytest.raises(UsageError, match=r"set trainer\.max_steps"):
-        planned_steps(trainer)
+        total_steps(trainer)

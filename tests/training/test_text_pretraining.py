@@ -16,8 +16,8 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import create
 from multimodal.training.module import EmbedderModule
-from multimodal.training.text_pretraining import WordModule
-from multimodal.training.warm_start import begin_with
+from multimodal.training.text_pretraining import TextPretrainingModule
+from multimodal.training.warm_start import load_initial_encoders
 
 WORDS = ["north", "south", "east", "west", "green", "blue", "red", "grey"]
 TEXT = {"vocab_size": 60, "width": 16, "layers": 1, "heads": 2, "drop": 0.0}
@@ -103,12 +103,12 @@ def test_what_does_not_fit_is_told(texts: Path) -> None:
     pretrain(texts, "MaskedTokens", 2)
     run = str(texts / "run")
     with pytest.raises(UsageError, match=r"begin_with: there is no encoder for 'texts'\. Did you mean 'text'"):
-        begin_with({"text": create("text", "transformer", **TEXT)}, {"texts": run})
+        load_initial_encoders({"text": create("text", "transformer", **TEXT)}, {"texts": run})
     with pytest.raises(UsageError, match=r"does not fit TextTransformer; give both the same settings .*layers\.1"):
-        begin_with({"text": create("text", "transformer", **TEXT | {"layers": 2})}, {"text": run})
+        load_initial_encoders({"text": create("text", "transformer", **TEXT | {"layers": 2})}, {"text": run})
     with pytest.raises(UsageError, match="no modality 'image'"):
-        begin_with({"image": create("image", "cnn", stem="standard")}, {"image": run})
+        load_initial_encoders({"image": create("image", "cnn", stem="standard")}, {"image": run})
     with pytest.raises(UsageError, match="CNN cannot be trained on words alone"):
-        WordModule({"image": create("image", "cnn", stem="standard")})
+        TextPretrainingModule({"image": create("image", "cnn", stem="standard")})
     with pytest.raises(UsageError, match="one encoder of texts"):
-        WordModule({})
+        TextPretrainingModule({})

@@ -15,19 +15,32 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal.media.audio import library as sound_library
-from multimodal.media.audio import read_recording, resampled
+from multimodal.media.audio import import_audio_library, read_recording, resample
 from multimodal_encoders.audio.spectrogram import SpectrogramProcessor
-from multimodal_encoders.hub.huggingface import Source, changed, config_of, described, library, model_of, without_idle
+from multimodal_encoders.hub.huggingface import (
+    ModelSource,
+    config_from_json,
+    config_to_json,
+    drop_unused_parameters,
+    import_library,
+    random_model,
+    with_changes,
+)
 
 Pooling = Literal["own", "mean", "max"]
-LONGEST = 30.0  # seconds, of models that take clips of any length
+DEFAULT_MAX_SECONDS = 30.0  # seconds, of models that take clips of any length
 EXTRACTOR = "preprocessor_config.json"
-MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")  # what pads a clip changes nothing of it
+MODELS_WITH_MASK = (
+    "wav2vec2",
+    "hubert",
+    "wavlm",
+    "unispeech",
+    "unispeech-sat",
+)  # what pads a clip changes nothing of it
 TOWERS = {"clap": "audio_config"}  # models of two modalities, and where their config holds that of sound
 
 
-class FeatureProcessor(Processor):
+class HuggingFaceAudioProcessor(Processor):
     """Recordings -> what a pretrained model's own feature extractor makes of them: the wave, or a log-mel spectrogram.
 
     Raw values: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone, at the
@@ -47,7 +60,7 @@ class FeatureProcessor(Processor):
 
     def __call__(self, value: Any) -> tuple[Tensor, int]:
         """The extractor's values float32, the wave ``(n,)`` or a spectrogram of a fixed size, and how much of it is sound."""
-        wave = resampled(*read_recording(value, self.rate, self.max_seconds), self.rate)[: self._most()]
+        wave = resample(*read_recording(value, self.rate, self.max_seconds), self.rate)[: self._most()]
         if len(wave) < self.shortest:
             wave = np.pad(wave, (0, self.shortest - len(wave)))
         made = self._extractor(wave, sampling_rate=self.rate, return_attention_mask=True, return_tensors="np")
@@ -106,9 +119,9 @@ class HuggingFaceAudio(Encoder):
         preprocess: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        library()
+        import_library()
         for name in ("soundfile", "soxr"):
-            sound_library(name)
+            import_audio_library(name)
         if pooling not in get_args(Pooling):
             raise UsageError(f"HuggingFaceAudio: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
         if max_seconds is not None and max_seconds <= 0:
@@ -116,9 +129,13 @@ class HuggingFaceAudio(Encoder):
         self.pooling = pooling
         made = _audio_model(weights, config, preprocess)
         self.model, self.kind = made.model, made.kind
-        own = getattr(made.extractor, "chunk_length", None) or getattr(made.extractor, "max_length_s", None) or LONGEST
+        own = (
+            getattr(made.extractor, "chunk_length", None)
+            or getattr(made.extractor, "max_length_s", None)
+            or DEFAULT_MAX_SECONDS
+        )
         longest = min(max_seconds or own, own if self.kind.fixed else math.inf)
-        self.processor = FeatureProcessor(made.extractor, float(longest), _shortest(self.model.config))
+        self.processor = HuggingFaceAudioProcessor(made.extractor, float(longest), _min_samples(self.model.config))
         self.settings |= {
             "weights": None,
             "config": made.config,
@@ -139,14 +156,14 @@ class HuggingFaceAudio(Encoder):
 
 
 @dataclass(frozen=True)
-class Kind:
+class AudioFamily:
     """How models of a kind are called: ``features(model, values, lengths, pooling)``, and whether clips have a fixed size."""
 
     features: Callable[..., Tensor]
     fixed: bool
 
 
-def _pooled(frames: Tensor, counts: Tensor, pooling: str) -> Tensor:
+def _pool_frames(frames: Tensor, counts: Tensor, pooling: str) -> Tensor:
     """``frames`` ``(n, t, width)``, of which ``counts`` ``(n,)`` hold sound -> ``(n, width)``."""
     mask = (torch.arange(frames.shape[1], device=frames.device) < counts[:, None])[..., None]
     if pooling == "max":
@@ -154,13 +171,13 @@ def _pooled(frames: Tensor, counts: Tensor, pooling: str) -> Tensor:
     return (frames * mask).sum(dim=1) / counts[:, None]
 
 
-def _of_waves(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+def _wave_features(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     mask = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
     frames = model(input_values=values, attention_mask=mask.long()).last_hidden_state
-    return _pooled(frames, model._get_feat_extract_output_lengths(lengths), pooling)
+    return _pool_frames(frames, model._get_feat_extract_output_lengths(lengths), pooling)
 
 
-def _of_waves_by_length(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+def _wave_features_by_length(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Only clips of one length go together: a group norm is over a clip's whole length, with what pads it."""
     if torch.compiler.is_exporting():
         raise UsageError("its clips run one length after another, as padding would change them")
@@ -173,33 +190,33 @@ def _of_waves_by_length(model: Any, values: Tensor, lengths: Tensor, pooling: st
     return torch.cat(parts)[torch.cat(places).argsort()]
 
 
-def _of_whisper(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+def _whisper_features(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     frames = model(input_features=values).last_hidden_state  # half as many as the spectrogram's
-    return _pooled(frames, (lengths + 1) // 2, pooling)
+    return _pool_frames(frames, (lengths + 1) // 2, pooling)
 
 
-def _of_spectrograms(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+def _spectrogram_features(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     made = model(input_values=values)
-    return made.pooler_output if pooling == "own" else _over_all(made.last_hidden_state, pooling)
+    return made.pooler_output if pooling == "own" else _pool_all_frames(made.last_hidden_state, pooling)
 
 
-def _of_clap(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+def _clap_features(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     # clips are cut at what the model takes; the flag is for the fusion of parts of longer ones
     longer = torch.zeros(values.shape[0], 1, dtype=torch.bool, device=values.device)
     made = model(input_features=values, is_longer=longer)
     if pooling == "own":
         return made.audio_embeds
-    return _over_all(made.last_hidden_state.flatten(2).transpose(1, 2), pooling)
+    return _pool_all_frames(made.last_hidden_state.flatten(2).transpose(1, 2), pooling)
 
 
-def _over_all(frames: Tensor, pooling: str) -> Tensor:
+def _pool_all_frames(frames: Tensor, pooling: str) -> Tensor:
     return frames.amax(dim=1) if pooling == "max" else frames.mean(dim=1)
 
 
 KINDS = {
-    "whisper": Kind(_of_whisper, fixed=True),
-    "audio-spectrogram-transformer": Kind(_of_spectrograms, fixed=True),
-    "clap_audio_model": Kind(_of_clap, fixed=True),
+    "whisper": AudioFamily(_whisper_features, fixed=True),
+    "audio-spectrogram-transformer": AudioFamily(_spectrogram_features, fixed=True),
+    "clap_audio_model": AudioFamily(_clap_features, fixed=True),
 }
 
 
@@ -208,7 +225,7 @@ class AudioModel:
     """A model of transformers, how it is called, its feature extractor, and the settings of both."""
 
     model: nn.Module
-    kind: Kind
+    kind: AudioFamily
     extractor: Any
     config: dict[str, Any]
     preprocess: dict[str, Any]
@@ -217,7 +234,7 @@ class AudioModel:
 def _audio_model(
     weights: str | None, config: str | dict[str, Any] | None, preprocess: dict[str, Any] | None
 ) -> AudioModel:
-    transformers = library()
+    transformers = import_library()
     changes = config if isinstance(config, dict) else None
     named = weights or (config if isinstance(config, str) else None)
     if weights is not None and isinstance(config, str):
@@ -227,24 +244,28 @@ def _audio_model(
             "an audio encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
         )
     if named is None:
-        found = config_of(changes or {})
-        model = model_of(_auto(found), found, _encoder_of)
+        found = config_from_json(changes or {})
+        model = random_model(_auto_class(found), found, _encoder_of)
         return AudioModel(model, _kind(model), _extractor_of(preprocess or {}), changes or {}, preprocess or {})
-    source = Source.of(named, "weights" if weights else "config")
+    source = ModelSource.of(named, "weights" if weights else "config")
     found = source.config()
-    found = changed(getattr(found, TOWERS.get(found.model_type, ""), found), changes or {})
+    found = with_changes(getattr(found, TOWERS.get(found.model_type, ""), found), changes or {})
     for name, of in (("layerdrop", "layerdrop"), ("apply_spec_augment", "mask_time_prob")):
         if hasattr(found, of) and name not in (changes or {}):  # both leave parameters without a gradient, now and then
             setattr(found, name, 0.0 if name == "layerdrop" else False)
-    model = source.model(_auto(found), found, _encoder_of) if weights else model_of(_auto(found), found, _encoder_of)
+    model = (
+        source.model(_auto_class(found), found, _encoder_of)
+        if weights
+        else random_model(_auto_class(found), found, _encoder_of)
+    )
     if preprocess is None:
         extractor = source.load("feature extractor", EXTRACTOR, transformers.AutoFeatureExtractor.from_pretrained)
         preprocess = json.loads(extractor.to_json_string())
-    return AudioModel(model, _kind(model), _extractor_of(preprocess or {}), described(found), preprocess or {})
+    return AudioModel(model, _kind(model), _extractor_of(preprocess or {}), config_to_json(found), preprocess or {})
 
 
-def _auto(config: Any) -> Any:
-    transformers = library()
+def _auto_class(config: Any) -> Any:
+    transformers = import_library()
     return (
         transformers.ClapAudioModelWithProjection if config.model_type == "clap_audio_model" else transformers.AutoModel
     )
@@ -252,10 +273,10 @@ def _auto(config: Any) -> Any:
 
 def _encoder_of(model: Any) -> nn.Module:
     whole = model.config.is_encoder_decoder and hasattr(model, "decoder")
-    return without_idle(model.get_encoder() if whole else model)
+    return drop_unused_parameters(model.get_encoder() if whole else model)
 
 
-def _kind(model: Any) -> Kind:
+def _kind(model: Any) -> AudioFamily:
     config = model.config
     if config.model_type in KINDS:
         return KINDS[config.model_type]
@@ -264,11 +285,11 @@ def _kind(model: Any) -> Kind:
             f"{type(model).__name__} is no encoder of sound that is known: take one of the wave as wav2vec2, HuBERT or WavLM,"
             f" or {', '.join(KINDS)}."
         )
-    masked = config.model_type in MASKED and config.feat_extract_norm != "group"
-    return Kind(_of_waves if masked else _of_waves_by_length, fixed=False)
+    masked = config.model_type in MODELS_WITH_MASK and config.feat_extract_norm != "group"
+    return AudioFamily(_wave_features if masked else _wave_features_by_length, fixed=False)
 
 
-def _shortest(config: Any) -> int:
+def _min_samples(config: Any) -> int:
     """The samples that the convolutions of a model of the wave make one frame of."""
     samples = 1
     layers = zip(getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ()), strict=True)
@@ -278,7 +299,7 @@ def _shortest(config: Any) -> int:
 
 
 def _extractor_of(settings: dict[str, Any]) -> Any:
-    transformers = library()
+    transformers = import_library()
     cls = getattr(transformers, str(settings.get("feature_extractor_type")), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.SequenceFeatureExtractor)):
         raise UsageError(

@@ -14,12 +14,12 @@ from torch.nn import functional
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal.media.audio import RATES, library, read_recording, resampled
+from multimodal.media.audio import SAMPLE_RATE_RANGE, import_audio_library, read_recording, resample
 
-DYNAMIC_RANGE = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
-UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
-EDGE = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
-NOISE_FREEDOM = 4  # degrees of freedom of a band's power: real and imaginary part of some two bins
+DYNAMIC_RANGE_DB = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
+DB_PER_UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
+TRIM_DB = 30.0  # in dB; before and after it, moments softer than the loudest by more are cut
+NOISE_DEGREES_OF_FREEDOM = 4  # degrees of freedom of a band's power: real and imaginary part of some two bins
 
 
 def mel_filters(mels: int, bins: int, rate: int) -> Tensor:
@@ -100,7 +100,7 @@ class SpectrogramProcessor(Processor):
         """``(frames, mels)`` float32."""
         wave, rate = read_recording(value, self.rate, self.max_seconds)
         wave = wave - wave.mean()
-        return self._log_mel(torch.from_numpy(resampled(wave / np.abs(wave).max(), rate, self.rate)))
+        return self._log_mel(torch.from_numpy(resample(wave / np.abs(wave).max(), rate, self.rate)))
 
     def _log_mel(self, wave: Tensor) -> Tensor:
         spectrum = torch.stft(
@@ -114,9 +114,9 @@ class SpectrogramProcessor(Processor):
         )
         decibels = 10 * (spectrum.abs().square().T @ self.filters).clamp(min=1e-10).log10()
         decibels -= decibels.max()
-        sounding = (decibels.amax(dim=1) >= -EDGE).nonzero()
+        sounding = (decibels.amax(dim=1) >= -TRIM_DB).nonzero()
         decibels = decibels[int(sounding[0]) : int(sounding[-1]) + 1]
-        return (decibels.clamp(min=-DYNAMIC_RANGE) + DYNAMIC_RANGE) / UNIT
+        return (decibels.clamp(min=-DYNAMIC_RANGE_DB) + DYNAMIC_RANGE_DB) / DB_PER_UNIT
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         frames = max(round(len(item) * math.exp(rng.uniform(-self.stretch, self.stretch))), 1)
@@ -130,7 +130,7 @@ class SpectrogramProcessor(Processor):
             item = self._with_noise(item, rng)
         angles = torch.pi * torch.arange(1, 4)[:, None] * torch.linspace(0, 1, self.mels)
         factors = torch.from_numpy(rng.uniform(-self.response, self.response, (3, 1))).to(item.dtype)
-        item = (item + (factors * angles.cos()).sum(dim=0) / UNIT).clamp(min=0)
+        item = (item + (factors * angles.cos()).sum(dim=0) / DB_PER_UNIT).clamp(min=0)
         for _ in range(2):
             item[_mask(frames, self.time_mask, rng)] = 0
             item[:, _mask(self.mels, self.band_mask, rng)] = 0
@@ -139,8 +139,10 @@ class SpectrogramProcessor(Processor):
     def _with_noise(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         """Powers add; that of noise varies from window to window as those of a Gaussian process do (chi-squared)."""
         level = 10 ** (rng.uniform(0, self.noise) / 10) - 1  # of the softest that an item tells
-        power = torch.from_numpy(level * rng.chisquare(NOISE_FREEDOM, item.shape) / NOISE_FREEDOM).to(item.dtype)
-        return (10 ** (item * (UNIT / 10)) + power).log10() * (10 / UNIT)
+        power = torch.from_numpy(
+            level * rng.chisquare(NOISE_DEGREES_OF_FREEDOM, item.shape) / NOISE_DEGREES_OF_FREEDOM
+        ).to(item.dtype)
+        return (10 ** (item * (DB_PER_UNIT / 10)) + power).log10() * (10 / DB_PER_UNIT)
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``spectrogram``: ``(n, longest, mels)`` float32, 0 after the end; ``frames``: ``(n,)`` int64."""
@@ -239,11 +241,12 @@ class SpectrogramCNN(Encoder):
     ) -> None:
         super().__init__()
         for name in ("soundfile", "soxr"):
-            library(name)
-        if mels < 8 or channels < 1 or not RATES[0] <= rate <= RATES[1] or min(window, hop, max_seconds) <= 0:
+            import_audio_library(name)
+        low, high = SAMPLE_RATE_RANGE
+        if mels < 8 or channels < 1 or not low <= rate <= high or min(window, hop, max_seconds) <= 0:
             raise UsageError(
                 f"SpectrogramCNN: mels {mels} must be at least 8, channels {channels} at least 1, rate {rate} from"
-                f" {RATES[0]} to {RATES[1]}; window {window}, hop {hop} and max_seconds {max_seconds} positive."
+                f" {low} to {high}; window {window}, hop {hop} and max_seconds {max_seconds} positive."
             )
         if not (
             min(time_mask, band_mask) >= 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Attention = Literal["multihead", "performer"]
 HEADS = 4
-SMALL = 32  # nodes of graphs that are taken together
+SMALL_GRAPH_NODES = 32  # nodes of graphs that are taken together
 EPSILON = 1e-3  # of the performer's kernel
 
 
@@ -43,9 +43,9 @@ class GlobalLayer(nn.Module):
         )
 
     def forward(
-        self, nodes: Tensor, edge_index: Tensor, rooms: Sequence[Room], place: Tensor, **edges: Tensor
+        self, nodes: Tensor, edge_index: Tensor, rooms: Sequence[PaddedGraphs], place: Tensor, **edges: Tensor
     ) -> Tensor:
-        """``nodes`` ``(nodes, width)`` of n graphs, ``rooms`` and ``place`` as ``layout`` makes them -> the same shape."""
+        """``nodes`` ``(nodes, width)`` of n graphs, ``rooms`` and ``place`` as ``pad_graphs`` makes them -> the same shape."""
         gps, drop = self.gps, nn.functional.dropout
         conv, mlp = gps.get_submodule("conv"), gps.mlp
         first, second, last = (gps.get_submodule(name) for name in ("norm1", "norm2", "norm3"))
@@ -63,14 +63,14 @@ class GlobalLayer(nn.Module):
 
 
 @dataclass(frozen=True)
-class Room:
+class PaddedGraphs:
     """Graphs of about one size: ``places`` ``(m, longest)`` int64, the numbers of their nodes; ``there``, where one is."""
 
     places: Tensor
     there: Tensor
 
 
-def layout(places: Tensor, sizes: Tensor, graph: Tensor) -> tuple[list[Room], Tensor]:
+def pad_graphs(places: Tensor, sizes: Tensor, graph: Tensor) -> tuple[list[PaddedGraphs], Tensor]:
     """Room for the nodes of n graphs: one for those up to 32, one for those up to 64, and so on.
 
     Args:
@@ -84,16 +84,16 @@ def layout(places: Tensor, sizes: Tensor, graph: Tensor) -> tuple[list[Room], Te
     longest = places.shape[1]
     steps = torch.arange(longest, device=places.device)
     if torch.compiler.is_exporting():  # a program cannot look at numbers: all lie in one room
-        rooms = [Room(places, steps < sizes[:, None])]
+        rooms = [PaddedGraphs(places, steps < sizes[:, None])]
         begins = longest * torch.arange(sizes.shape[0], device=places.device)
     else:
         rooms, begins, begun = [], torch.empty_like(sizes), 0
-        low, high = 0, SMALL
+        low, high = 0, SMALL_GRAPH_NODES
         while low < longest:
             longest_here = min(high, longest)
             here = ((sizes > low) & (sizes <= high)).nonzero().flatten()
             if len(here):
-                rooms.append(Room(places[here, :longest_here], steps[:longest_here] < sizes[here, None]))
+                rooms.append(PaddedGraphs(places[here, :longest_here], steps[:longest_here] < sizes[here, None]))
                 begins[here] = begun + longest_here * torch.arange(len(here), device=places.device)
                 begun += longest_here * len(here)
             low, high = high, 2 * high

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.graph.graph_files import of_node_link, read_graph
+from multimodal_encoders.graph.graph_files import from_node_link, read_graph
 from multimodal_encoders.graph.message_passing import Conv, GraphNetwork, Pooling
 from multimodal_encoders.graph.structure import StructureProcessor
 
@@ -42,23 +42,23 @@ class GraphProcessor(Processor):
         if isinstance(value, str | Path | bytes):
             value = read_graph(value if isinstance(value, bytes) else Path(value))
         if isinstance(value, Mapping) and "nodes" in value and "x" not in value:
-            value = of_node_link(value, with_edges=self.edge_features > 0)
-        x = _tensor(value, "x", torch.float32)
-        edge_index = _tensor(value, "edge_index", torch.int64)
+            value = from_node_link(value, with_edges=self.edge_features > 0)
+        x = _read_tensor(value, "x", torch.float32)
+        edge_index = _read_tensor(value, "edge_index", torch.int64)
         if x.ndim != 2 or x.shape[1] != self.node_features or not len(x):
-            raise _malformed(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
+            raise malformed_graph(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
         if edge_index.numel() == 0:
             edge_index = edge_index.reshape(2, 0)
         if edge_index.ndim != 2 or len(edge_index) != 2:
-            raise _malformed(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
+            raise malformed_graph(f"the graph's edge_index has shape {tuple(edge_index.shape)}, not (2, edges).")
         if edge_index.numel() and not (int(edge_index.min()) >= 0 and int(edge_index.max()) < len(x)):
-            raise _malformed(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
+            raise malformed_graph(f"the graph's edge_index names nodes outside 0 to {len(x) - 1}.")
         item = {"x": x, "edge_index": edge_index}
         if self.edge_features:
             wanted = (edge_index.shape[1], self.edge_features)
-            edge_attr = _tensor(value, "edge_attr", torch.float32)
+            edge_attr = _read_tensor(value, "edge_attr", torch.float32)
             if tuple(edge_attr.shape) != wanted and (edge_attr.numel() or wanted[0]):
-                raise _malformed(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
+                raise malformed_graph(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
             item["edge_attr"] = edge_attr.reshape(wanted)
         return item
 
@@ -88,25 +88,25 @@ class GraphProcessor(Processor):
         return inputs
 
 
-def _malformed(message: str) -> Unreadable:
+def malformed_graph(message: str) -> Unreadable:
     return Unreadable("malformed graph", message)
 
 
-def _tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
+def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
     values = graph.get(name) if isinstance(graph, Mapping) else getattr(graph, name, None)
     if values is None:
-        raise _malformed(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
+        raise malformed_graph(f"the graph ({type(graph).__name__}) has no {name!r}; give a PyG Data or its entries.")
     try:
         given = torch.as_tensor(values)
         tensor = given.to(dtype)
         if given.is_complex():
             raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise _malformed(f"the graph's {name} is no array of numbers: {error}.") from error
+        raise malformed_graph(f"the graph's {name} is no array of numbers: {error}.") from error
     if not bool(given.isfinite().all() and tensor.isfinite().all()):
-        raise _malformed(f"the graph's {name} holds NaN or infinite values, or some too large.")
+        raise malformed_graph(f"the graph's {name} holds NaN or infinite values, or some too large.")
     if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):
-        raise _malformed(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
+        raise malformed_graph(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")
     return tensor
 
 

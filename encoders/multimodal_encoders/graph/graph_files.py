@@ -14,7 +14,7 @@ from xml.parsers import expat
 from multimodal.core.errors import Unreadable
 
 MAX_FILE_BYTES = 64 * 2**20
-ENDS = ("source", "target")
+ENDPOINTS = ("source", "target")
 
 
 def read_graph(source: Path | bytes) -> Any:
@@ -58,7 +58,7 @@ def _of_graphml(content: bytes, what: str) -> dict[str, Any]:
     import networkx
 
     try:
-        _refuse_entities(content, what)
+        _reject_doctype(content, what)
         graph = networkx.read_graphml(io.BytesIO(content))
     except (expat.ExpatError, SyntaxError, networkx.NetworkXException, ValueError, KeyError, TypeError) as error:
         raise Unreadable("not GraphML", f"{what} is no GraphML that can be read ({error}).") from error
@@ -69,7 +69,7 @@ def _of_graphml(content: bytes, what: str) -> dict[str, Any]:
     }
 
 
-def _refuse_entities(content: bytes, what: str) -> None:
+def _reject_doctype(content: bytes, what: str) -> None:
     """A document type can define entities that grow without bound, or name other files; GraphML needs none."""
 
     def refuse(*_: Any) -> None:
@@ -80,7 +80,7 @@ def _refuse_entities(content: bytes, what: str) -> None:
     parser.Parse(content, True)
 
 
-def of_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]:
+def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]:
     """The node-link form of networkx (``nodes`` with an ``id``, and ``links`` or ``edges`` with ``source`` and ``target``).
 
     Args:
@@ -99,12 +99,12 @@ def of_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]:
         raise _malformed("two nodes of the graph have the same id.")
     ends = []
     for position, link in enumerate(links):
-        names = [_name(link, end, f"edge {position}") for end in ENDS]
+        names = [_name(link, end, f"edge {position}") for end in ENDPOINTS]
         for name in names:
             if name not in numbers:
                 raise _malformed(f"the graph's edge {position} names {name!r}, which is no node.")
         ends.append([numbers[name] for name in names])
-    features = _features(links, "edge_attr", {*ENDS, "key", "id"}, "edge") if with_edges else []
+    features = _features(links, "edge_attr", {*ENDPOINTS, "key", "id"}, "edge") if with_edges else []
     if not graph.get("directed", False):
         back = [edge for edge, (a, b) in enumerate(ends) if a != b]  # a loop is one edge
         features = [*features, *(features[edge] for edge in back if features)]
@@ -140,11 +140,11 @@ def _features(entries: Sequence[Mapping[str, Any]], name: str, names: set[str], 
         lacking = [key for key in numeric if not isinstance(entry.get(key), Real | str | Sequence)]
         if lacking:
             raise _malformed(f"the graph's {what} {position} has no number for {lacking[0]!r}, as others have.")
-        rows.append(_listed(entry[name], what, position) if numeric == [name] else [entry[key] for key in numeric])
+        rows.append(_as_list(entry[name], what, position) if numeric == [name] else [entry[key] for key in numeric])
     return rows
 
 
-def _listed(value: Any, what: str, position: int) -> list[Any]:
+def _as_list(value: Any, what: str, position: int) -> list[Any]:
     if isinstance(value, str):  # GraphML knows no lists
         try:
             value = json.loads(value)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
-from multimodal_encoders.graph.global_attention import HEADS, Attention, GlobalLayer, layout
+from multimodal_encoders.graph.global_attention import HEADS, Attention, GlobalLayer, pad_graphs
 from multimodal_encoders.graph.structure import StructureProcessor
 
 if TYPE_CHECKING:
@@ -70,13 +70,13 @@ class GraphNetwork(Encoder):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers if conv != "gps" else 0))
         self.virtual = nn.ModuleList(_virtual_node(width) for _ in range(layers - 1 if virtual_node else 0))
         self.drop = nn.Dropout(drop)
-        self.pool = pool(pooling, width)
+        self.pool = make_pooling(pooling, width)
         self.norm = nn.LayerNorm(width)
 
     def fit(self, values: Iterable[Any]) -> None:
         super().fit(values)
         if isinstance(self.processor, StructureProcessor) and self.processor.degrees:
-            set_degrees(self, self.processor.degrees)
+            set_pna_degrees(self, self.processor.degrees)
 
     def _readout(
         self,
@@ -94,11 +94,11 @@ class GraphNetwork(Encoder):
         Returns:
             ``(n, width)``, one normalised row a graph.
         """
-        graph = node_graphs(sizes, nodes.shape[0])  # len() would be a constant in an exported program
+        graph = graph_of_node(sizes, nodes.shape[0])  # len() would be a constant in an exported program
         edges = {} if edge_attr is None else {"edge_attr": edge_attr}
         if self.walks is not None and walks is not None:
             nodes = nodes + self.walks(walks)
-        room = None if places is None else layout(places, sizes, graph)
+        room = None if places is None else pad_graphs(places, sizes, graph)
         everywhere = torch.zeros(sizes.shape[0], nodes.shape[1], dtype=nodes.dtype, device=nodes.device)
         for layer, conv in enumerate(self.convs):
             if 0 < layer <= len(self.virtual):
@@ -113,7 +113,7 @@ class GraphNetwork(Encoder):
         return self.norm(self.pool(nodes, graph, dim_size=sizes.shape[0]))
 
 
-def node_graphs(sizes: Tensor, nodes: int) -> Tensor:
+def graph_of_node(sizes: Tensor, nodes: int) -> Tensor:
     """Sizes of n graphs, ``(n,)`` int64, and their sum -> the number of each node's graph, ``(nodes,)`` int64."""
     # a count of the graphs that have ended: unlike repeat_interleave, all formats of exported programs have it
     ended = torch.zeros(nodes + 1, dtype=torch.int64, device=sizes.device)
@@ -144,7 +144,7 @@ def _conv(name: Conv, width: int, edge_width: int | None) -> MessagePassing:
     return geometric.SAGEConv(width, width)
 
 
-def set_degrees(network: nn.Module, degrees: Sequence[int]) -> None:
+def set_pna_degrees(network: nn.Module, degrees: Sequence[int]) -> None:
     """Scale the messages of PNA (Corso et al. 2020, equation 5) by the degrees of the training graphs.
 
     Args:
@@ -160,7 +160,7 @@ def set_degrees(network: nn.Module, degrees: Sequence[int]) -> None:
         scaler.avg_deg_log.data.fill_(known.init_avg_deg_log)
 
 
-def pool(name: Pooling, width: int) -> nn.Module:
+def make_pooling(name: Pooling, width: int) -> nn.Module:
     """The readout: nodes ``(nodes, width)`` and the number of each one's graph -> ``(n, width)``."""
     from torch_geometric.nn import aggr
 

@@ -17,15 +17,15 @@ from multimodal_encoders.graph.message_passing import (
     PNA_AGGREGATORS,
     PNA_SCALERS,
     Pooling,
-    node_graphs,
-    pool,
-    set_degrees,
+    graph_of_node,
+    make_pooling,
+    set_pna_degrees,
 )
 from multimodal_encoders.graph.structure import StructureProcessor
 from multimodal_encoders.hub.weights import load_weights, read_weights
 
 Arch = Literal["GCN", "GraphSAGE", "GIN", "GAT", "PNA", "EdgeCNN"]
-NEEDED = ("in_channels", "hidden_channels", "num_layers")
+REQUIRED = ("in_channels", "hidden_channels", "num_layers")
 
 
 @register("graph", "pyg")
@@ -53,7 +53,7 @@ class PyG(Encoder):
         for what, chosen, known in (("arch", arch, get_args(Arch)), ("pooling", pooling, get_args(Pooling))):
             if chosen not in known:
                 raise UsageError(f"PyG: {what} {chosen!r} is none of {', '.join(known)}.")
-        for name in NEEDED:
+        for name in REQUIRED:
             if not isinstance(config.get(name), int) or config[name] < 1:
                 raise UsageError(f"PyG: config needs {name}, a number from 1 on; got {config.get(name)!r}.")
         counted = arch == "PNA" and "deg" not in config
@@ -66,16 +66,16 @@ class PyG(Encoder):
         graphs = GraphProcessor(config["in_channels"], config.get("edge_dim") or 0)
         self.processor = StructureProcessor(graphs, degrees=True) if counted and weights is None else graphs
         self.width = self.model.out_channels
-        self.pool = pool(pooling, self.width)
+        self.pool = make_pooling(pooling, self.width)
 
     def fit(self, values: Iterable[Any]) -> None:
         super().fit(values)
         if isinstance(self.processor, StructureProcessor):
-            set_degrees(self, self.processor.degrees)
+            set_pna_degrees(self, self.processor.degrees)
 
     def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
-        graph, n = node_graphs(sizes, x.shape[0]), sizes.shape[0]
+        graph, n = graph_of_node(sizes, x.shape[0]), sizes.shape[0]
         nodes = self.model(x, edge_index, edge_attr=edge_attr, batch=graph, batch_size=n)
         return self.pool(nodes, graph, dim_size=n)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 
-COUNTED_GRAPHS = 100_000  # the first of the training split tell the degrees
-DENSE_NODES = 300  # of larger graphs few nodes are met on a walk
+MAX_GRAPHS_FOR_DEGREES = 100_000  # the first of the training split tell the degrees
+MAX_DENSE_NODES = 300  # of larger graphs few nodes are met on a walk
 
 
 class StructureProcessor(Processor):
@@ -38,7 +38,7 @@ class StructureProcessor(Processor):
         if not self.counts_degrees:
             return
         counts = np.zeros(1, dtype=np.int64)
-        for inputs in islice(self._readable(values), COUNTED_GRAPHS):
+        for inputs in islice(self._readable(values), MAX_GRAPHS_FOR_DEGREES):
             of_nodes = np.bincount(inputs["edge_index"][1].numpy(), minlength=int(inputs["sizes"][0]))
             found = np.bincount(of_nodes, minlength=len(counts))
             found[: len(counts)] += counts
@@ -112,7 +112,7 @@ def random_walks(edge_index: np.ndarray, nodes: int, steps: int) -> Tensor:
     source, target = edge_index
     share = 1 / np.maximum(np.bincount(source, minlength=nodes), 1)[source]
     matrix: Any = csr_array((share, (source, target)), shape=(nodes, nodes))
-    if nodes <= DENSE_NODES:
+    if nodes <= MAX_DENSE_NODES:
         matrix = matrix.toarray()
     powers = [matrix]  # the diagonal of a product of two of them needs no product
     for _ in range((steps + 1) // 2 - 1):

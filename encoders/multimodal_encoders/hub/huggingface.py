@@ -19,18 +19,18 @@ import torch
 from torch import nn
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal_encoders.hub.weights import NAMED, unavailable
+from multimodal_encoders.hub.weights import MAX_NAMES_SHOWN, download_error
 
 ADAPTER = "adapter_config.json"
 NUMBER = re.compile(r"\.\d+\.")  # of a layer, in a name of a weight
-PUBLISHED = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
-OTHER_PROGRAMS = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
-NOT_OF_THE_MODEL = (  # in a config: where it comes from, and what is said of heads that the encoder lacks
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
+IGNORED_FILES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
+IGNORED_CONFIG_KEYS = (  # in a config: where it comes from, and what is said of heads that the encoder lacks
     "_name_or_path", "architectures", "auto_map", "transformers_version", "id2label", "label2id", "problem_type",
 )  # fmt: skip
 
 
-def library(name: str = "transformers") -> Any:
+def import_library(name: str = "transformers") -> Any:
     """The library, or a ``UsageError`` that says how to install it."""
     from importlib import import_module
 
@@ -43,7 +43,7 @@ def library(name: str = "transformers") -> Any:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a model comes from.
 
     Args:
@@ -57,7 +57,7 @@ class Source:
     subfolder: str = ""
 
     @classmethod
-    def of(cls, name: str, setting: str, subfolder: str = "") -> Source:
+    def of(cls, name: str, setting: str, subfolder: str = "") -> ModelSource:
         """Of a folder or a published name: that is downloaded into Hugging Face's cache, unless it is there.
 
         Raises:
@@ -66,9 +66,9 @@ class Source:
         """
         if Path(name).is_file():
             raise UsageError(f"{setting}: {name} is a file; name the folder that holds it with config.json beside it.")
-        if not Path(name).is_dir() and not PUBLISHED.fullmatch(name):
+        if not Path(name).is_dir() and not HUB_NAME.fullmatch(name):
             raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
-        source = cls(Path(name) if Path(name).is_dir() else _fetched(name, setting), setting, subfolder)
+        source = cls(Path(name) if Path(name).is_dir() else _download(name, setting), setting, subfolder)
         if source.file(ADAPTER) is not None:  # transformers would put it into the model, with all weights frozen
             raise MultimodalError(
                 f"{setting}: {source.shown} holds an adapter of peft ({ADAPTER}); make it part of the model"
@@ -94,7 +94,7 @@ class Source:
         if self.subfolder:
             settings["subfolder"] = self.subfolder
         try:
-            with quiet():
+            with silence_transformers():
                 return loader(str(self.folder), local_files_only=True, trust_remote_code=False, **settings)
         except Exception as error:  # the library raises whatever its files make it raise
             raise self.error(what, files, error) from error
@@ -130,7 +130,7 @@ class Source:
 
     def config(self) -> Any:
         """The model's config."""
-        return self.load("config", "config.json", library().AutoConfig.from_pretrained)
+        return self.load("config", "config.json", import_library().AutoConfig.from_pretrained)
 
     def model(self, auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
         """A model in float32 with its weights.
@@ -148,7 +148,7 @@ class Source:
             "weights",
             files,
             auto.from_pretrained,
-            config=_prepared(config),
+            config=_prepare_config(config),
             dtype=torch.float32,
             output_loading_info=True,
         )
@@ -158,34 +158,34 @@ class Source:
         own = f"{model.base_model_prefix}."
         faults = {
             "are lacking": {n for n in taken & set(found["missing_keys"]) if not n.endswith("num_batches_tracked")},
-            "are of layers that the config does not have": _of_more_layers(
+            "are of layers that the config does not have": _unexpected_layer_names(
                 {name.removeprefix(own) for name in found["unexpected_keys"]},
                 {name.removeprefix(own) for name in taken},
             ),
         }
         for fault, wrong in faults.items():
             if wrong:
-                shown = ", ".join(sorted(wrong)[:NAMED]) + (", ..." if len(wrong) > NAMED else "")
+                shown = ", ".join(sorted(wrong)[:MAX_NAMES_SHOWN]) + (", ..." if len(wrong) > MAX_NAMES_SHOWN else "")
                 raise self.error("weights", files, ValueError(f"{len(wrong)} {fault}: {shown}"))
         return kept.eval()
 
 
-def _of_more_layers(left: set[str], taken: set[str]) -> set[str]:
+def _unexpected_layer_names(left: set[str], taken: set[str]) -> set[str]:
     """Names of weights that are like those that were taken but for the number of the layer."""
     kinds = {NUMBER.sub(".#.", name) for name in taken}
     return {name for name in left if NUMBER.search(name) and NUMBER.sub(".#.", name) in kinds}
 
 
-def _fetched(name: str, setting: str) -> Path:
+def _download(name: str, setting: str) -> Path:
     """The folder of a published model in Hugging Face's cache."""
-    fetch = library("huggingface_hub").snapshot_download
+    fetch = import_library("huggingface_hub").snapshot_download
     try:
-        folder = Path(fetch(name, ignore_patterns=[*OTHER_PROGRAMS, "pytorch_model*.bin"]))
+        folder = Path(fetch(name, ignore_patterns=[*IGNORED_FILES, "pytorch_model*.bin"]))
         if not any(folder.glob("*.safetensors")):  # of a model of early days
-            folder = Path(fetch(name, ignore_patterns=[*OTHER_PROGRAMS]))
+            folder = Path(fetch(name, ignore_patterns=[*IGNORED_FILES]))
         return folder
     except Exception as error:  # of the network, the hub or the disk
-        raise unavailable(
+        raise download_error(
             f"the files of {name} (no folder of that name is here)",
             error,
             f"Put those of https://huggingface.co/{name}/tree/main (config.json, model.safetensors and the .json and .txt"
@@ -193,7 +193,7 @@ def _fetched(name: str, setting: str) -> Path:
         ) from error
 
 
-def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+def with_changes(config: Any, changes: Mapping[str, Any]) -> Any:
     """A config with some entries changed; a ``UsageError`` if it has no such entry."""
     for name, value in changes.items():
         if not hasattr(config, name):
@@ -203,29 +203,29 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     return config
 
 
-def described(config: Any) -> dict[str, Any]:
-    """A config as JSON values, without what is not the model's; ``model_of`` builds the model again."""
+def config_to_json(config: Any) -> dict[str, Any]:
+    """A config as JSON values, without what is not the model's; ``random_model`` builds the model again."""
     values = json.loads(config.to_json_string(use_diff=False))
-    return {name: value for name, value in values.items() if name not in NOT_OF_THE_MODEL} | {"dtype": "float32"}
+    return {name: value for name, value in values.items() if name not in IGNORED_CONFIG_KEYS} | {"dtype": "float32"}
 
 
-def config_of(values: Mapping[str, Any]) -> Any:
-    """The config that ``described`` wrote; a ``UsageError`` where it is none."""
+def config_from_json(values: Mapping[str, Any]) -> Any:
+    """The config that ``config_to_json`` wrote; a ``UsageError`` where it is none."""
     try:
-        return library().AutoConfig.for_model(**values)
+        return import_library().AutoConfig.for_model(**values)
     except Exception as error:  # each model's config checks its values in its own way
         first = str(error).strip().partition("\n")[0]
         raise UsageError(f"config: {first}; give the entries of a config.json, with its model_type.") from error
 
 
-def model_of(auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
+def random_model(auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
     """A model in float32 with random weights."""
-    with quiet():
-        make = auto._from_config if issubclass(auto, library().PreTrainedModel) else auto.from_config
-        return keep(make(_prepared(config), dtype=torch.float32))
+    with silence_transformers():
+        make = auto._from_config if issubclass(auto, import_library().PreTrainedModel) else auto.from_config
+        return keep(make(_prepare_config(config), dtype=torch.float32))
 
 
-def without_idle(model: Any) -> Any:
+def drop_unused_parameters(model: Any) -> Any:
     """A model without parts of other tasks: parameters that take no part upset distributed training and averaging."""
     idle = ["pooler", "mask_emb"]  # of classification; of XLNet's pretraining
     if not getattr(model.config, "apply_spec_augment", False):
@@ -236,7 +236,7 @@ def without_idle(model: Any) -> Any:
     return model
 
 
-def _prepared(config: Any) -> Any:
+def _prepare_config(config: Any) -> Any:
     if hasattr(config, "use_cache"):
         config.use_cache = False  # of a decoder, for the next token
     config._attn_implementation = None  # the best that every machine has: scaled dot product, where the model can
@@ -244,9 +244,9 @@ def _prepared(config: Any) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Neither progress bars nor reports of heads that are left out; what matters is checked and raised."""
-    logging = library("transformers.utils.logging")
+    logging = import_library("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()

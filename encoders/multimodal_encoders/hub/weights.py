@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from multimodal.core.errors import MultimodalError
 
-NAMED = 3  # weights that differ, in an error
+MAX_NAMES_SHOWN = 3  # weights that differ, in an error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
         if name in weights and weights[name].shape != tensor.shape
     ]
     faults = [
-        f"{len(names)} {fault} ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})"
+        f"{len(names)} {fault} ({', '.join(names[:MAX_NAMES_SHOWN])}{', ...' if len(names) > MAX_NAMES_SHOWN else ''})"
         for fault, names in (("lacking", lacking), ("left over", left), ("of another shape", shapes))
         if names
     ]
@@ -77,7 +77,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     module.load_state_dict(weights)
 
 
-def unavailable(what: str, error: Exception, put: str) -> MultimodalError:
+def download_error(what: str, error: Exception, put: str) -> MultimodalError:
     """The error where weights are not on this machine and cannot be had.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multimodal.core.errors import UsageError, suggest
 
 
-class Variants:
+class Augmentations:
     """Transforms of ``torchvision.transforms.v2``, applied one after another to uint8 pictures.
 
     Args:

@@ -16,13 +16,13 @@ from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
 from multimodal.media.image import check_background, read_picture
-from multimodal_encoders.image.augment import Variants
+from multimodal_encoders.image.augment import Augmentations
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
 
 
-THUMBNAIL = 16  # edge of the pictures of the linear baseline
+THUMBNAIL_EDGE = 16  # edge of the pictures of the linear baseline
 
 
 class ImageProcessor(Processor):
@@ -53,7 +53,7 @@ class ImageProcessor(Processor):
         self.size, self.jitter, self.background = size, jitter, background
         self.channels: Literal[1, 3] = channels
         check_background("CNN", background)
-        self.variants = Variants("CNN", augment, (size, size, channels))
+        self.variants = Augmentations("CNN", augment, (size, size, channels))
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)
@@ -120,7 +120,7 @@ class _Thumbnails:
     background: str
 
     def __call__(self, values: Sequence[Any]) -> np.ndarray:
-        read = ImageProcessor(THUMBNAIL, self.channels, background=self.background)
+        read = ImageProcessor(THUMBNAIL_EDGE, self.channels, background=self.background)
         return np.stack([read(value).numpy().ravel() for value in values]).astype(np.float32) / 255
 
 

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.media.image import check_background, read_picture
-from multimodal_encoders.image.augment import Variants
+from multimodal_encoders.image.augment import Augmentations
 from multimodal_encoders.image.cnn import thumbnails
 
-THINNEST = 100  # edges of a picture differ by at most this factor; of a longer one the middle is taken
+MAX_ASPECT_RATIO = 100  # edges of a picture differ by at most this factor; of a longer one the middle is taken
 
 Fit = Callable[[Image.Image], Image.Image]
 
 
-class PretrainedPictures(Processor):
+class PretrainedImageProcessor(Processor):
     """Pictures of any size -> uint8 tensors, resized and cropped as the library of the weights does it.
 
     Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
@@ -33,7 +33,7 @@ class PretrainedPictures(Processor):
         fit: an RGB picture -> one of ``size``.
         size: ``(height, width)``, in pixels.
         background: colour of the ground, by a name or as ``#rrggbb``.
-        augment: for training, transforms of ``torchvision.transforms.v2``, see ``Variants``.
+        augment: for training, transforms of ``torchvision.transforms.v2``, see ``Augmentations``.
     """
 
     reads_files = True
@@ -50,11 +50,11 @@ class PretrainedPictures(Processor):
         check_background(encoder, background)
         self.preprocess, self.size, self.background = dict(preprocess), size, background
         self._fit = fit
-        self._variants = Variants(encoder, augment, (*size, 3))
+        self._variants = Augmentations(encoder, augment, (*size, 3))
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "RGB", None, self.background)
-        return torch.from_numpy(np.array(self._fit(_not_too_thin(picture))))
+        return torch.from_numpy(np.array(self._fit(_limit_aspect_ratio(picture))))
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         return self._variants(item, rng)
@@ -72,16 +72,16 @@ class PretrainedPictures(Processor):
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
 
 
-def _not_too_thin(picture: Image.Image) -> Image.Image:
+def _limit_aspect_ratio(picture: Image.Image) -> Image.Image:
     """Resized by its shorter edge, a line of a thousand pixels would need gigabytes."""
-    width, height = (min(edge, THINNEST * min(picture.size)) for edge in picture.size)
+    width, height = (min(edge, MAX_ASPECT_RATIO * min(picture.size)) for edge in picture.size)
     if (width, height) == picture.size:
         return picture
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
 
 
-class Normalised(nn.Module):
+class Normalize(nn.Module):
     """``(n, 3, h, w)`` uint8 -> ``(pixels / 255 - mean) / std``, computed in float32."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.hub.weights import load_weights, read_weights, unavailable
-from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalised, PretrainedPictures
+from multimodal_encoders.hub.weights import download_error, load_weights, read_weights
+from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalize, PretrainedImageProcessor
 
 DEFAULT = "default"  # the weights that timm prefers for an architecture
 FOLDER = "a folder with config.json and model.safetensors, as timm's save_for_hf writes it"
@@ -50,22 +50,22 @@ class Timm(Encoder):
         import timm
         from timm.models import get_model_args
 
-        name, described, args, local = _named(arch, weights)
+        name, described, args, local = _resolve_model(arch, weights)
         args |= config or {}
         args.pop("num_classes", None)
         if args.get("in_chans", 3) != 3:
             raise UsageError(f"timm: pictures are RGB, so in_chans is 3; config has {args['in_chans']}.")
         made: dict[str, Any] = {"pretrained_cfg": described, **args}
-        self.net = _created(name, num_classes=0, **made)
+        self.net = _create_model(name, num_classes=0, **made)
         if local is not None:
-            _load(self.net, _whole_of_file(name, local, made), str(local))
+            _load(self.net, _file_weights(name, local, made), str(local))
         elif weights is not None:
-            _load(self.net, _whole_published(name, weights, made), f"{weights} of {name}")
+            _load(self.net, _published_weights(name, weights, made), f"{weights} of {name}")
         self.width = int(getattr(self.net, "head_hidden_size", self.net.num_features))
         data_config, fit = _preprocessing(self.net, args, preprocess or {})
         _, height, width = data_config["input_size"]
-        self.processor = PretrainedPictures("timm", data_config, fit, (height, width), background, augment or ())
-        self.normalised = Normalised(data_config["mean"], data_config["std"])
+        self.processor = PretrainedImageProcessor("timm", data_config, fit, (height, width), background, augment or ())
+        self.normalised = Normalize(data_config["mean"], data_config["std"])
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         rebuilt = json.loads(json.dumps(get_model_args(self.net) | args))
         rebuilt.pop("num_classes", None)
@@ -87,7 +87,7 @@ class Timm(Encoder):
         return features
 
 
-def _named(arch: str | None, weights: str | None) -> tuple[str, Any, dict[str, Any], Path | None]:
+def _resolve_model(arch: str | None, weights: str | None) -> tuple[str, Any, dict[str, Any], Path | None]:
     """Name, pretrained config (or its tag), arguments and local file of the model that settings name."""
     from timm.models import is_model, list_models, split_model_name_tag
     from timm.models._hub import load_model_config_from_path
@@ -149,16 +149,16 @@ def _on_hub(weights: str) -> tuple[str, Any, dict[str, Any], Path | None]:
     try:
         described, name, args = load_model_config_from_hf(repository)
     except Exception as error:  # whatever the hub's client raises
-        raise unavailable(f"the files of {repository}", error, _by_hand(repository, weights)) from error
+        raise download_error(f"the files of {repository}", error, _manual_download_hint(repository, weights)) from error
     return name, described, dict(args or {}), None
 
 
-def _by_hand(repository: str, weights: str) -> str:
+def _manual_download_hint(repository: str, weights: str) -> str:
     put = f"Download the files of https://huggingface.co/{repository} to a folder, and set weights to it, without arch."
     return put if weights.startswith("hf-hub:") else f"There is no folder of that name either. {put}"
 
 
-def _created(name: str, **settings: Any) -> Any:
+def _create_model(name: str, **settings: Any) -> Any:
     import timm
 
     try:
@@ -167,7 +167,7 @@ def _created(name: str, **settings: Any) -> Any:
         raise UsageError(f"timm cannot build {name} with the arguments in config ({error}).") from error
 
 
-def _whole_published(name: str, weights: str, made: Mapping[str, Any]) -> dict[str, Tensor]:
+def _published_weights(name: str, weights: str, made: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights, classifier included: timm checks that all fit where the classifier is as published."""
     import timm
 
@@ -178,10 +178,12 @@ def _whole_published(name: str, weights: str, made: Mapping[str, Any]) -> dict[s
         if isinstance(made["pretrained_cfg"], str):
             described = timm.models.get_pretrained_cfg(f"{name}.{made['pretrained_cfg']}")
         repository = getattr(described, "hf_hub_id", None) or weights.removeprefix("hf-hub:")
-        raise unavailable(f"the weights {weights} of {name}", error, _by_hand(repository, "hf-hub:")) from error
+        raise download_error(
+            f"the weights {weights} of {name}", error, _manual_download_hint(repository, "hf-hub:")
+        ) from error
 
 
-def _whole_of_file(name: str, file: Path, made: Mapping[str, Any]) -> dict[str, Tensor]:
+def _file_weights(name: str, file: Path, made: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights of a file by timm's names, classifier included if it has one; older names are translated by timm."""
     import timm
     from timm.models import clean_state_dict, get_pretrained_cfg

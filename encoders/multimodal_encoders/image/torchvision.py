@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.hub.weights import read_weights, unavailable
-from multimodal_encoders.image.pretrained_preprocessing import Normalised, PretrainedPictures
+from multimodal_encoders.hub.weights import download_error, read_weights
+from multimodal_encoders.image.pretrained_preprocessing import Normalize, PretrainedImageProcessor
 
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # further classifiers, of GoogLeNet and Inception, for training alone
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")  # names in the published files
-NAMED = 3  # weights that differ, in an error
+MAX_NAMES_SHOWN = 3  # weights that differ, in an error
 
 
 @register("image", "torchvision")
@@ -51,7 +51,7 @@ class Torchvision(Encoder):
         augment: list[dict[str, dict[str, Any]]] | None = None,
     ) -> None:
         super().__init__()
-        described = _weights(arch, weights)
+        described = _weights_entry(arch, weights)
         config = dict(config or {})
         self.net = _created(arch, config)
         classifier = _classifier(self.net)
@@ -65,12 +65,14 @@ class Torchvision(Encoder):
         if weights is not None:
             if hasattr(self.net, "transform_input"):  # all that torchvision publishes of these was trained with it
                 self.net.transform_input = config.setdefault("transform_input", True)
-            self._load(*_state(arch, weights, described), classifier)
+            self._load(*_load_state(arch, weights, described), classifier)
         found = _preprocessing(described, getattr(self.net, "image_size", None), preprocess or {})
         crop = found["crop_size"]
         size = (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
-        self.processor = PretrainedPictures("torchvision", found, _Fit.of(found), size, background, augment or ())
-        self.normalised = Normalised(found["mean"], found["std"])
+        self.processor = PretrainedImageProcessor(
+            "torchvision", found, _Preprocess.of(found), size, background, augment or ()
+        )
+        self.normalised = Normalize(found["mean"], found["std"])
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.settings |= {"weights": None, "config": config, "preprocess": found}
 
@@ -89,7 +91,7 @@ class Torchvision(Encoder):
         if wrong:
             raise MultimodalError(
                 f"{what} does not fit {self.settings['arch']}: {len(missing)} weights are lacking and {len(unexpected)} left"
-                f" over ({', '.join(wrong[:NAMED])}). Name its arch."
+                f" over ({', '.join(wrong[:MAX_NAMES_SHOWN])}). Name its arch."
             )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ def _classifier(net: nn.Module) -> str:
     return layers[-1]
 
 
-def _weights(arch: str, weights: str | None) -> Any:
+def _weights_entry(arch: str, weights: str | None) -> Any:
     """The entry of torchvision's table of weights: the one named, the one whose file is given, else the preferred one."""
     from torchvision import models
 
@@ -138,7 +140,7 @@ def _weights(arch: str, weights: str | None) -> Any:
     return next((entry for entry in table if entry.url.rpartition("/")[2] == path.name), table["DEFAULT"])
 
 
-def _state(arch: str, weights: str, described: Any) -> tuple[Mapping[str, Tensor], str]:
+def _load_state(arch: str, weights: str, described: Any) -> tuple[Mapping[str, Tensor], str]:
     path = Path(weights).expanduser()
     if path.is_file():
         return read_weights(path), str(path)
@@ -148,11 +150,11 @@ def _state(arch: str, weights: str, described: Any) -> tuple[Mapping[str, Tensor
     except Exception as error:  # of the network, of the file system, of a file that is cut off
         cached = Path(torch.hub.get_dir(), "checkpoints", described.url.rpartition("/")[2])
         put = f"Download {described.url} to {cached}, or anywhere and set weights to the file's path."
-        raise unavailable(what, error, put) from error
+        raise download_error(what, error, put) from error
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _Preprocess:
     """What torchvision's ``ImageClassification`` does to a picture before it becomes a tensor."""
 
     resize_size: list[int]
@@ -161,7 +163,7 @@ class _Fit:
     antialias: bool | None
 
     @classmethod
-    def of(cls, preprocess: Mapping[str, Any]) -> _Fit:
+    def of(cls, preprocess: Mapping[str, Any]) -> _Preprocess:
         from torchvision.transforms import InterpolationMode
 
         try:

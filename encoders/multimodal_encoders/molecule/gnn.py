@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.graph.message_passing import EdgeConv, GraphNetwork, Pooling, node_graphs
+from multimodal_encoders.graph.message_passing import EdgeConv, GraphNetwork, Pooling, graph_of_node
 from multimodal_encoders.graph.structure import StructureProcessor
 from multimodal_encoders.molecule.smiles import _morgan_generator, morgan_counts, need_rdkit, parse
 
@@ -39,13 +39,13 @@ BOND_COLUMNS = {"order": 5, "stereo": 3}
 DOUBLE, AROMATIC_ORDER, OTHER_ORDER = 1, 3, 4
 ORDERS = np.full(16, OTHER_ORDER, dtype=np.uint8)  # twice the bond's order -> category
 ORDERS[[2, 4, 6, 3]] = [0, DOUBLE, 2, AROMATIC_ORDER]
-SIDES = {"STEREOE": 1, "STEREOTRANS": 1, "STEREOZ": 2, "STEREOCIS": 2}
+BOND_STEREO = {"STEREOE": 1, "STEREOTRANS": 1, "STEREOZ": 2, "STEREOCIS": 2}
 # Adam's steps are of one size, so that the length of a row of counts sets how fast their weights change.
 CATEGORY_SCALE = 0.5  # brings those of a usual molecule to a length of about 4: some sixty of them occur in a set
 FRAGMENT_SCALE = 0.35  # and the fragments to 2: most are rare
 COLUMNS = list(ATOM_COLUMNS)
 RING, AROMATIC, STEREO = (COLUMNS.index(name) for name in ("ring", "aromatic", "stereo"))
-SUMMED = ("hydrogens", "charge")
+SUMMED_COLUMNS = ("hydrogens", "charge")
 NEUTRAL = 4  # the category of charge 0
 TOTALS = 4  # atoms, hydrogens, positive charge, negative charge
 
@@ -92,11 +92,11 @@ class MoleculeProcessor(Processor):
             atoms[ring, RING] = min(len(ring), 8) - 2
         if "@" in value:
             for atom in molecule.GetAtomsMatchingQuery(self._is_centre):
-                atoms[atom.GetIdx(), STEREO] = _centre_kind(atom)
+                atoms[atom.GetIdx(), STEREO] = _stereo_category(atom)
         if "/" in value or "\\" in value:
             for edge in np.flatnonzero(bonds[:, 0] == DOUBLE):
                 a, b = ends[:, edge].tolist()
-                bonds[edge, 1] = SIDES.get(str(molecule.GetBondBetweenAtoms(a, b).GetStereo()), 0)
+                bonds[edge, 1] = BOND_STEREO.get(str(molecule.GetBondBetweenAtoms(a, b).GetStereo()), 0)
         counts = np.zeros(0, dtype=np.uint8)
         if self.bits:
             counts = np.minimum(self._generator.GetCountFingerprintAsNumPy(molecule), 255).astype(np.uint8)
@@ -178,7 +178,7 @@ def _columns(atom: Any) -> bytes:
     return bytes(min(values.get(name, 0), size - 1) for name, size in ATOM_COLUMNS.items())
 
 
-def _centre_kind(atom: Any) -> int:
+def _stereo_category(atom: Any) -> int:
     label = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""
     return {"R": 1, "S": 2}.get(label, 3)
 
@@ -235,7 +235,7 @@ class MoleculeGNN(GraphNetwork):
         self.bonds = _CategoryEmbedding(list(BOND_COLUMNS.values()), width)
         self._set_layers(conv, pooling, width, layers, drop, width, virtual_node, walks)
         categories = self.atoms.size + self.bonds.size + TOTALS
-        self.counts = Counts(categories, bits, count_width, input_drop, count_drop) if bits else None
+        self.counts = CountProjection(categories, bits, count_width, input_drop, count_drop) if bits else None
         self.width = width + count_width if bits else width
 
     def forward(
@@ -252,8 +252,8 @@ class MoleculeGNN(GraphNetwork):
         features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds), walks, places)
         if self.counts is None or counts is None:
             return features
-        graph, n = node_graphs(sizes, atoms.shape[0]), sizes.shape[0]
-        hydrogens, charge = (graph_sums(atoms[:, COLUMNS.index(name)], graph, n) for name in SUMMED)
+        graph, n = graph_of_node(sizes, atoms.shape[0]), sizes.shape[0]
+        hydrogens, charge = (graph_sums(atoms[:, COLUMNS.index(name)], graph, n) for name in SUMMED_COLUMNS)
         charge = charge - NEUTRAL * sizes
         composition = [
             self.atoms.counts(atoms, graph, n),
@@ -292,7 +292,7 @@ def graph_sums(values: Tensor, graph: Tensor, graphs: int) -> Tensor:
     return torch.zeros(graphs, dtype=torch.int64, device=values.device).index_add(0, graph, values.long())
 
 
-class Counts(nn.Module):
+class CountProjection(nn.Module):
     """Counts of categories ``(n, categories)`` and of fragments ``(n, bits)`` -> ``(n, width)``.
 
     Of both the log1p is taken. The categories are standardised (Ioffe and Szegedy 2015), so that a rare one weighs as much

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 MAX_ATOMS = 1000
-MAX_LETTERS = 10_000
+MAX_SMILES_LENGTH = 10_000
 
 
 def parse(smiles: Any) -> Mol:
@@ -27,9 +27,9 @@ def parse(smiles: Any) -> Mol:
 
     if not isinstance(smiles, str):
         raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
-    if len(smiles) > MAX_LETTERS:
+    if len(smiles) > MAX_SMILES_LENGTH:
         raise Unreadable(
-            "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_LETTERS:,} are read."
+            "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_SMILES_LENGTH:,} are read."
         )
     if not smiles.strip():
         raise Unreadable("empty SMILES", f"{smiles!r} has no atom; give a SMILES like 'CCO'.")

@@ -15,7 +15,7 @@ from torch import nn
 
 from multimodal.core.checkpoint_cache import load_once
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal_encoders.hub.weights import load_weights, read_weights, unavailable
+from multimodal_encoders.hub.weights import download_error, load_weights, read_weights
 
 Side = Literal["visual", "text"]
 
@@ -27,7 +27,7 @@ FOLDER = f"a folder with {CONFIG_FILE} and the weights, as open_clip saves it"
 
 
 @dataclass
-class Read:
+class Checkpoint:
     """What a checkpoint holds: its towers that no encoder has taken yet, and the scale and bias of similarities.
 
     These are no part of a tower; under open_clip's names for the first values of a model they stay with the config.
@@ -68,7 +68,7 @@ class Model:
         self.config.update(read.logits)
         return read.towers.pop(side)
 
-    def _read(self) -> Read:
+    def _read(self) -> Checkpoint:
         from open_clip.convert import convert_state_dict
         from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 
@@ -85,7 +85,7 @@ class Model:
         resize_pos_embed(weights, model)
         resize_text_pos_embed(weights, model)
         load_weights(model, weights, f"{self.checkpoint}")
-        return Read(dict(model.items()), logits)
+        return Checkpoint(dict(model.items()), logits)
 
 
 def build(config: Mapping[str, Any], side: Side) -> nn.Module:
@@ -130,14 +130,14 @@ def require_transformers() -> None:
         ) from error
 
 
-def find(arch: str | None, weights: str | None, config: Mapping[str, Any] | str | None) -> Model:
+def resolve_model(arch: str | None, weights: str | None, config: Mapping[str, Any] | str | None) -> Model:
     """The model that settings name.
 
     Raises:
         UsageError: they name none, or one twice.
         MultimodalError: a file is missing or damaged, or what is published cannot be downloaded.
     """
-    model = _found(arch, weights, config)
+    model = _resolve(arch, weights, config)
     hf_model = model.config["text_cfg"].get("hf_model_name")
     if hf_model and HF_CONFIG not in model.config:
         model.config[HF_CONFIG] = _hf_config(hf_model)
@@ -149,10 +149,10 @@ def find(arch: str | None, weights: str | None, config: Mapping[str, Any] | str 
     return model
 
 
-def _found(arch: str | None, weights: str | None, config: Mapping[str, Any] | str | None) -> Model:
+def _resolve(arch: str | None, weights: str | None, config: Mapping[str, Any] | str | None) -> Model:
     path = None if weights is None else Path(weights.removeprefix("local-dir:")).expanduser()
     if path is not None and path.is_dir():
-        _alone(weights, arch, config)
+        _check_folder_alone(weights, arch, config)
         return _in_folder(path)
     if arch is not None and config is not None:
         raise UsageError("open_clip: arch and config both name an architecture; give one of them.")
@@ -178,7 +178,7 @@ def _found(arch: str | None, weights: str | None, config: Mapping[str, Any] | st
     return _published(arch, str(weights), model_cfg)
 
 
-def _alone(weights: str | None, arch: str | None, config: Any) -> None:
+def _check_folder_alone(weights: str | None, arch: str | None, config: Any) -> None:
     if arch is not None or config is not None:
         raise UsageError(f"open_clip: the folder {weights!r} tells its architecture; leave out arch and config.")
 
@@ -256,11 +256,11 @@ def _published(arch: str, tag: str, model_cfg: dict[str, Any]) -> Model:
     try:
         checkpoint = open_clip.download_pretrained(published)
     except Exception as error:  # whatever its ways of downloading raise
-        raise unavailable(f"the weights {tag} of {arch}", error, _by_hand(arch, published)) from error
+        raise download_error(f"the weights {tag} of {arch}", error, _manual_download_hint(arch, published)) from error
     return Model(model_cfg, published, Path(checkpoint))
 
 
-def _by_hand(arch: str, published: Mapping[str, Any]) -> str:
+def _manual_download_hint(arch: str, published: Mapping[str, Any]) -> str:
     """How to bring published weights by hand, with what they were trained with, which their file does not tell."""
     repository, _, file = str(published.get("hf_hub", "")).rpartition("/")
     if repository:
@@ -292,7 +292,7 @@ def _on_hub(weights: str) -> Model:
     except MultimodalError:
         raise
     except Exception as error:  # whatever the hub's client raises
-        raise unavailable(f"the files of {name}", error, put) from error
+        raise download_error(f"the files of {name}", error, put) from error
     return Model(_model_cfg(described, name), described.get("preprocess_cfg", {}), Path(checkpoint), name)
 
 
@@ -305,4 +305,4 @@ def _hf_config(name: str) -> dict[str, Any]:
         return json.loads(AutoConfig.from_pretrained(name, trust_remote_code=False).to_json_string(use_diff=False))
     except Exception as error:  # whatever transformers and the hub's client raise
         put = f"Download https://huggingface.co/{name}/resolve/main/config.json to a folder, and name it as hf_model_name."
-        raise unavailable(f"the settings of the text tower {name}", error, put) from error
+        raise download_error(f"the settings of the text tower {name}", error, put) from error

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.hub.weights import unavailable
-from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalised, PretrainedPictures
-from multimodal_encoders.open_clip.models import HF_CONFIG, Model, find, require_transformers
-from multimodal_encoders.text.pretrained_tokenizer import has_words
+from multimodal_encoders.hub.weights import download_error
+from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalize, PretrainedImageProcessor
+from multimodal_encoders.open_clip.models import HF_CONFIG, Model, require_transformers, resolve_model
+from multimodal_encoders.text.pretrained_tokenizer import has_vocabulary
 from multimodal_encoders.text.raw_text import word_counts
 
 LIBRARY = "open_clip"
@@ -51,13 +51,15 @@ class OpenClipImages(Encoder):
         augment: list[dict[str, dict[str, Any]]] | None = None,
     ) -> None:
         super().__init__()
-        model = find(arch, weights, config)
+        model = resolve_model(arch, weights, config)
         self.visual: Any = model.tower("visual")
         self.width = int(model.config["embed_dim"])
         preprocess_cfg, fit = _preprocessing(model, self.visual.image_size, preprocess or {})
         height, width = preprocess_cfg["size"]
-        self.processor = PretrainedPictures(LIBRARY, preprocess_cfg, fit, (height, width), background, augment or ())
-        self.normalised = Normalised(preprocess_cfg["mean"], preprocess_cfg["std"])
+        self.processor = PretrainedImageProcessor(
+            LIBRARY, preprocess_cfg, fit, (height, width), background, augment or ()
+        )
+        self.normalised = Normalize(preprocess_cfg["mean"], preprocess_cfg["std"])
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.settings |= {"arch": None, "weights": None, "config": model.config, "preprocess": preprocess_cfg}
 
@@ -122,10 +124,10 @@ class OpenClipTexts(Encoder):
         config: dict[str, Any] | str | None = None,
     ) -> None:
         super().__init__()
-        model = find(arch, weights, config)
+        model = resolve_model(arch, weights, config)
         self.text: Any = model.tower("text")
         self.width = int(model.config["embed_dim"])
-        cut, mark = _what_counts(model.config, self.text)
+        cut, mark = _truncation_rule(model.config, self.text)
         self.processor = ClipTokens(model, cut, mark)
         self._causal = cut in ("argmax", "eos")
         named = bool(model.config["text_cfg"].get("hf_tokenizer_name"))
@@ -171,10 +173,10 @@ def _published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in (HF_CONFIG, SAVED_TOKENIZER)}
 
 
-Cut = Literal["argmax", "eos", "padding", "none"]
+Truncation = Literal["argmax", "eos", "padding", "none"]
 
 
-def _what_counts(config: Mapping[str, Any], tower: Any) -> tuple[Cut, int]:
+def _truncation_rule(config: Mapping[str, Any], tower: Any) -> tuple[Truncation, int]:
     """Up to where a text's tokens count, and the number of the token that tells it."""
     if config["text_cfg"].get("hf_model_name"):
         pad = tower.config.pad_token_id
@@ -195,9 +197,9 @@ class ClipTokens(Processor):
         mark: a token's number.
     """
 
-    def __init__(self, model: Model, cut: Cut, mark: int) -> None:
+    def __init__(self, model: Model, cut: Truncation, mark: int) -> None:
         text_cfg = model.config["text_cfg"]
-        self.cut: Cut = cut
+        self.cut: Truncation = cut
         self.mark = mark
         self.context_length = int(text_cfg.get("context_length", 77))
         self._options = dict(text_cfg.get("tokenizer_kwargs") or {})
@@ -233,7 +235,7 @@ class ClipTokens(Processor):
 
         options: dict[str, Any] = self._options | {"trust_remote_code": False}
         made = HFTokenizer(source, self.context_length, tokenizer_mode=self._mode, **options)
-        if not has_words(made.tokenizer):
+        if not has_vocabulary(made.tokenizer):
             raise ValueError(f"{source} holds no tokenizer.json or other files of words")
         return made
 
@@ -248,7 +250,7 @@ class ClipTokens(Processor):
                 f"Download tokenizer.json, tokenizer_config.json and special_tokens_map.json from https://huggingface.co/{published}"
                 " to a folder with the weights and open_clip_config.json, and set weights to it."
             )
-            raise unavailable(f"the files of the tokenizer {source}", error, put) from error
+            raise download_error(f"the files of the tokenizer {source}", error, put) from error
         files = {}
         with TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)

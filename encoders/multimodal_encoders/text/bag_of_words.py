@@ -19,8 +19,8 @@ from multimodal.core.registry import register
 from multimodal_encoders.text.raw_text import word_counts
 
 WORD = re.compile(r"\w\w+")
-INPUT_LENGTH = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
-LONGEST_CHUNK = 200  # letters; what is longer between two spaces is cut
+INPUT_SCALE = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
+MAX_CHUNK_CHARACTERS = 200  # letters; what is longer between two spaces is cut
 
 
 class BagProcessor(Processor):
@@ -56,7 +56,7 @@ class BagProcessor(Processor):
             if not isinstance(text, str):  # the reader skips this row
                 continue
             texts += 1
-            texts_with.update(set().union(*map(terms_of, _chunks(text))))
+            texts_with.update(set().union(*map(terms_of, _split_words(text))))
         common = sorted((-count, term) for term, count in texts_with.items() if count > 1)[: self.vocab_size]
         self._take([term for _, term in common], [-count for count, _ in common], texts)
 
@@ -94,7 +94,7 @@ class BagProcessor(Processor):
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
         if not isinstance(value, str):
             raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
-        chunks = _chunks(value)
+        chunks = _split_words(value)
         if not chunks:
             raise Unreadable("empty text", "the text is empty; give at least one word.")
         return [self._numbers_of(chunk) for chunk in chunks]
@@ -124,8 +124,8 @@ class BagProcessor(Processor):
         return word_counts()
 
 
-def _chunks(text: str) -> list[str]:
-    return [chunk[:LONGEST_CHUNK] for chunk in text.lower().split()]
+def _split_words(text: str) -> list[str]:
+    return [chunk[:MAX_CHUNK_CHARACTERS] for chunk in text.lower().split()]
 
 
 @register("text", "bag")
@@ -168,5 +168,5 @@ class BagOfWords(Encoder):
 
     def forward(self, terms: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
         """``terms`` and ``weights`` ``(t,)`` of n texts, ``sizes`` ``(n,)`` their numbers of terms -> ``(n, width)``."""
-        dropped = INPUT_LENGTH * self.term_drop(weights).to(self.table.weight.dtype)
+        dropped = INPUT_SCALE * self.term_drop(weights).to(self.table.weight.dtype)
         return self.drop(self.norm(self.table(terms, sizes.cumsum(0) - sizes, per_sample_weights=dropped)))

@@ -15,19 +15,24 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.hub.huggingface import (
-    Source,
-    changed,
-    config_of,
-    described,
-    library,
-    model_of,
-    quiet,
-    without_idle,
+    ModelSource,
+    config_from_json,
+    config_to_json,
+    drop_unused_parameters,
+    import_library,
+    random_model,
+    silence_transformers,
+    with_changes,
 )
-from multimodal_encoders.text.pretrained_tokenizer import TokenProcessor, has_words, longest_of
+from multimodal_encoders.text.pretrained_tokenizer import TokenProcessor, has_vocabulary, max_length_of
 
 Pooling = Literal["cls", "mean", "last", "max"]
-THEIRS = {"cls": "cls", "mean": "mean", "last": "lasttoken", "max": "max"}  # names of sentence-transformers
+SENTENCE_TRANSFORMERS_POOLING = {
+    "cls": "cls",
+    "mean": "mean",
+    "last": "lasttoken",
+    "max": "max",
+}  # names of sentence-transformers
 
 
 @register("text", "huggingface", extra="huggingface")
@@ -63,29 +68,33 @@ class HuggingFaceText(Encoder):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """All ``(n, longest)`` int64, the mask 1 where a token is (from the left on), else 0 -> ``(n, width)``."""
-        return pooled(hidden_of(self.model, input_ids, attention_mask, token_type_ids), attention_mask, self.pooling)
+        return pool_tokens(
+            last_hidden_states(self.model, input_ids, attention_mask, token_type_ids), attention_mask, self.pooling
+        )
 
     def parts(self, library: str) -> dict[str, Any] | None:
         processor = self.processor
         if (
             library != "sentence-transformers"
-            or not loads_alone(self.model)
+            or not is_loadable_by_transformers(self.model)
             or not isinstance(processor, TokenProcessor)
         ):
             return None
         from sentence_transformers.sentence_transformer.modules import Pooling as TheirPooling
 
-        pooling: Any = THEIRS[self.pooling]
+        pooling: Any = SENTENCE_TRANSFORMERS_POOLING[self.pooling]
         return {"modules": [transformer_module(self.model, processor), TheirPooling(self.width, pooling)]}
 
 
-def hidden_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+def last_hidden_states(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None
+) -> Tensor:
     """The last layer's vectors of the tokens, ``(n, longest, width)``."""
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     return model(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
 
 
-def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """``hidden`` ``(n, longest, width)``, ``mask`` ``(n, longest)``, 1 from the left on, then 0 -> ``(n, width)``."""
     if pooling == "cls":
         return hidden[:, 0]
@@ -129,7 +138,7 @@ def text_model(
         UsageError: settings that do not fit together or name no model of texts.
         MultimodalError: the source is missing or damaged.
     """
-    transformers = library()
+    transformers = import_library()
     changes = config if isinstance(config, dict) else None
     named = weights or (config if isinstance(config, str) else None)
     if named is None and changes is None:
@@ -139,42 +148,44 @@ def text_model(
     if weights is not None and isinstance(config, str):
         raise UsageError(f"config {config!r} names a second model beside weights {weights!r}; give entries to change.")
     if named is None:
-        found = config_of(changes or {})
-        model = model_of(_auto(found), found, _encoder_of)
-        limit = positions_of(model)
+        found = config_from_json(changes or {})
+        model = random_model(_auto(found), found, _encoder_of)
+        limit = max_positions(model)
         processor = TokenProcessor(max_length or limit or 0, prompt)
         return TextModel(model, _width(model), processor, changes or {})
-    source = Source.of(named, "weights" if weights else "config", subfolder)
-    found = changed(source.config(), changes or {})
-    model = source.model(_auto(found), found, _encoder_of) if weights else model_of(_auto(found), found, _encoder_of)
+    source = ModelSource.of(named, "weights" if weights else "config", subfolder)
+    found = with_changes(source.config(), changes or {})
+    model = (
+        source.model(_auto(found), found, _encoder_of) if weights else random_model(_auto(found), found, _encoder_of)
+    )
     tokenizer = source.load("tokenizer", TOKENIZER, transformers.AutoTokenizer.from_pretrained)
-    if not has_words(tokenizer):
+    if not has_vocabulary(tokenizer):
         raise source.error("tokenizer", TOKENIZER, ValueError("it knows no word, as its files are not there"))
-    largest, rows = max(tokenizer.get_vocab().values()), _embedded(model)
+    largest, rows = max(tokenizer.get_vocab().values()), _embedding_rows(model)
     if rows is not None and largest >= rows:
         said = f"it counts its words up to {largest}, and the model has embeddings for {rows}: it is another model's"
         raise source.error("tokenizer", TOKENIZER, ValueError(said))
     adapt(tokenizer)
-    processor = TokenProcessor(longest_of(tokenizer, positions_of(model), max_length), prompt)
+    processor = TokenProcessor(max_length_of(tokenizer, max_positions(model), max_length), prompt)
     processor.take(tokenizer)
-    return TextModel(model, _width(model), processor, described(found))
+    return TextModel(model, _width(model), processor, config_to_json(found))
 
 
 def _auto(config: Any) -> Any:
     """The class that makes the model; of an encoder and decoder the encoder alone, where there is a class for that."""
-    transformers = library()
+    transformers = import_library()
     alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
     return transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
 
 
 def _encoder_of(model: Any) -> nn.Module:
     whole = model.config.is_encoder_decoder and hasattr(model, "get_decoder") and hasattr(model, "decoder")
-    return without_idle(model.get_encoder() if whole else model)
+    return drop_unused_parameters(model.get_encoder() if whole else model)
 
 
-def loads_alone(model: Any) -> bool:
+def is_loadable_by_transformers(model: Any) -> bool:
     """Whether transformers loads what such a model saves, which it does not of the encoder of BART."""
-    return not model.config.is_encoder_decoder or type(model.config) in library().MODEL_FOR_TEXT_ENCODING_MAPPING
+    return not model.config.is_encoder_decoder or type(model.config) in import_library().MODEL_FOR_TEXT_ENCODING_MAPPING
 
 
 def _width(model: nn.Module) -> int:
@@ -186,12 +197,12 @@ def _width(model: nn.Module) -> int:
     ones = torch.ones(1, 2, dtype=torch.long)
     try:
         with torch.no_grad():
-            return hidden_of(model.eval(), torch.zeros_like(ones), ones, None).shape[-1]
+            return last_hidden_states(model.eval(), torch.zeros_like(ones), ones, None).shape[-1]
     except Exception as error:  # of an image or a decoder that it wants as well
         raise UsageError(f"{name} makes no vectors of texts alone ({error}); take a text encoder.") from error
 
 
-def _embedded(model: Any) -> int | None:
+def _embedding_rows(model: Any) -> int | None:
     """How many words a model has embeddings for; None where it has none of the usual kind."""
     try:
         embeddings = model.get_input_embeddings()
@@ -200,7 +211,7 @@ def _embedded(model: Any) -> int | None:
     return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else None
 
 
-def positions_of(model: Any) -> int | None:
+def max_positions(model: Any) -> int | None:
     """How many tokens a model has positions for; None: any number."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or limit < 1:
@@ -216,7 +227,7 @@ def transformer_module(model: Any, processor: TokenProcessor) -> Any:
     """The same as a module of sentence-transformers, which reads it from a folder."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
-    with quiet(), TemporaryDirectory() as folder:
+    with silence_transformers(), TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         processor.of_transformers().save_pretrained(folder)
         module = Transformer(folder, config_kwargs={"local_files_only": True})

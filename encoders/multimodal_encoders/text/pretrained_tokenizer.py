@@ -12,8 +12,8 @@ from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal_encoders.text.raw_text import read_text, word_counts
 
-ORDINARY = 32  # tokens of an ordinary text
-NO_LIMIT = 10**6  # transformers writes a longest text of 1e30 tokens where none is known
+TYPICAL_TOKENS = 32  # tokens of an ordinary text
+UNLIMITED_TOKENS = 10**6  # transformers writes a longest text of 1e30 tokens where none is known
 
 
 class TokenProcessor(Processor):
@@ -39,7 +39,7 @@ class TokenProcessor(Processor):
         Raises:
             UsageError: it is of Python code alone, and has no form for the library tokenizers.
         """
-        self.load_state(state_of(tokenizer))
+        self.load_state(tokenizer_state(tokenizer))
 
     def state(self) -> dict[str, Any]:
         return self._state
@@ -86,7 +86,7 @@ class TokenProcessor(Processor):
         return np.array(numbers, dtype=np.int32)
 
     def cost(self, item: np.ndarray) -> float:
-        return item.shape[-1] / ORDINARY
+        return item.shape[-1] / TYPICAL_TOKENS
 
     def collate(self, items: Sequence[np.ndarray]) -> Inputs:
         """Padded on the right to the longest.
@@ -140,7 +140,7 @@ class TokenProcessor(Processor):
         )
 
 
-def state_of(tokenizer: Any) -> dict[str, Any]:
+def tokenizer_state(tokenizer: Any) -> dict[str, Any]:
     """What of a tokenizer of transformers its results depend on, as JSON values.
 
     Raises:
@@ -179,14 +179,14 @@ def state_of(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def has_words(tokenizer: Any) -> bool:
+def has_vocabulary(tokenizer: Any) -> bool:
     """Whether a tokenizer of transformers knows more than its special tokens: where its files are not there, an empty one
     is made of the model's type, and every text is unknown to it.
     """
     return bool(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - {"▁"})
 
 
-def longest_of(tokenizer: Any, positions: int | None, asked: int | None) -> int:
+def max_length_of(tokenizer: Any, positions: int | None, asked: int | None) -> int:
     """The tokens of the longest text: those asked for, or the most that tokenizer and model both take.
 
     Args:
@@ -199,7 +199,7 @@ def longest_of(tokenizer: Any, positions: int | None, asked: int | None) -> int:
         if not 1 <= asked <= (positions or asked):
             raise UsageError(f"max_length {asked} must lie between 1 and the {positions} positions of the model.")
         return asked
-    known = [n for n in (tokenizer.model_max_length, positions) if n is not None and n < NO_LIMIT]
+    known = [n for n in (tokenizer.model_max_length, positions) if n is not None and n < UNLIMITED_TOKENS]
     if not known:
         raise UsageError("neither the model nor its tokenizer tells the longest text; set max_length.")
     return int(min(known))

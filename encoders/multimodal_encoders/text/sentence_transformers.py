@@ -12,17 +12,24 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.registry import register
-from multimodal_encoders.hub.huggingface import Source
+from multimodal_encoders.hub.huggingface import ModelSource
 from multimodal_encoders.hub.weights import load_weights, read_weights
-from multimodal_encoders.text.huggingface import THEIRS, hidden_of, loads_alone, pooled, text_model, transformer_module
+from multimodal_encoders.text.huggingface import (
+    SENTENCE_TRANSFORMERS_POOLING,
+    is_loadable_by_transformers,
+    last_hidden_states,
+    pool_tokens,
+    text_model,
+    transformer_module,
+)
 from multimodal_encoders.text.pretrained_tokenizer import TokenProcessor
 
-MODES = {theirs: ours for ours, theirs in THEIRS.items()} | {
+MODES = {theirs: ours for ours, theirs in SENTENCE_TRANSFORMERS_POOLING.items()} | {
     "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "weightedmean": "weightedmean",
 }
 KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")  # in names of settings' files
-OLD_MODES = {  # settings of earlier versions, in the order in which their features follow one another
+LEGACY_POOLING_MODES = {  # settings of earlier versions, in the order in which their features follow one another
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -30,8 +37,8 @@ OLD_MODES = {  # settings of earlier versions, in the order in which their featu
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-SAVED = ("transformer", "modules", "prompts", "default_prompt_name")  # the setting config of a model that was read
-SETTINGS_OF_ITS_OWN = (
+SAVED_KEYS = ("transformer", "modules", "prompts", "default_prompt_name")  # the setting config of a model that was read
+UNSUPPORTED_SETTINGS = (
     "processing_kwargs", "query_length", "document_length", "query_expansion", "processor_kwargs", "tokenizer_args",
     "config_kwargs", "config_args",
 )  # fmt: skip
@@ -61,13 +68,13 @@ class SentenceTransformersText(Encoder):
     ) -> None:
         super().__init__()
         saved = isinstance(config, dict)
-        if saved and (weights or not set(SAVED) <= set(config)):
+        if saved and (weights or not set(SAVED_KEYS) <= set(config)):
             raise UsageError(
                 "SentenceTransformersText: config names a model to take the modules from, without weights."
             )
         if bool(weights) == bool(config):
             raise UsageError("SentenceTransformersText: name either weights, or a config for random ones.")
-        source = None if saved else Source.of(weights or str(config), "weights" if weights else "config")
+        source = None if saved else ModelSource.of(weights or str(config), "weights" if weights else "config")
         found: Mapping[str, Any] = config if saved else read_modules(source) if source else {}
         before = _prompt(found, prompt)
         if source is None:
@@ -99,13 +106,13 @@ class SentenceTransformersText(Encoder):
         modules = [pooling | {"skipped": self.skipped}, *entries]
         self.settings |= {
             "weights": None,
-            "config": {name: found[name] for name in SAVED} | {"transformer": made.config, "modules": modules},
+            "config": {name: found[name] for name in SAVED_KEYS} | {"transformer": made.config, "modules": modules},
             "max_length": made.processor.max_length,
         }
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """All ``(n, longest)`` int64, the mask 1 where a token is (from the left on), else 0 -> ``(n, width)``."""
-        hidden = hidden_of(self.model, input_ids, attention_mask, token_type_ids)[:, self.skipped :]
+        hidden = last_hidden_states(self.model, input_ids, attention_mask, token_type_ids)[:, self.skipped :]
         mask = attention_mask[:, self.skipped :]
         features = torch.cat([_pooled(hidden, mask, mode, self.skipped) for mode in self.modes], dim=1)
         for step in self.steps:
@@ -117,7 +124,7 @@ class SentenceTransformersText(Encoder):
         if (
             library != "sentence-transformers"
             or not isinstance(processor, TokenProcessor)
-            or not loads_alone(self.model)
+            or not is_loadable_by_transformers(self.model)
         ):
             return None
         from sentence_transformers.sentence_transformer import modules as theirs
@@ -127,13 +134,13 @@ class SentenceTransformersText(Encoder):
         pooling = theirs.Pooling(self.hidden_width, modes, include_prompt=not self.skipped)
         made: list[Any] = [transformer_module(self.model, processor), pooling]
         for step, entry in zip(self.steps, config["modules"][1:], strict=True):
-            made.append(_their_step(theirs, step, entry))
+            made.append(_export_step(theirs, step, entry))
         named = {"prompts": {"own": processor.prompt}, "default_prompt_name": "own"} if processor.prompt else {}
         return {"modules": made} | named
 
 
-def read_modules(source: Source) -> dict[str, Any]:
-    """What a model of the library consists of, as JSON values: ``SAVED``.
+def read_modules(source: ModelSource) -> dict[str, Any]:
+    """What a model of the library consists of, as JSON values: ``SAVED_KEYS``.
 
     ``transformer``: where it lies and how it cuts texts. ``modules``: the others in their order, the pooling first.
 
@@ -143,14 +150,16 @@ def read_modules(source: Source) -> dict[str, Any]:
     about = source.json("config_sentence_transformers.json", {})
     kind = about.get("model_type", "SentenceTransformer")
     if source.file("modules.json") is None:
-        raise _refused(source, "it has no modules.json; take the encoder huggingface, which says how to pool")
+        raise _unsupported_model_error(
+            source, "it has no modules.json; take the encoder huggingface, which says how to pool"
+        )
     listed = source.json("modules.json")
     names = [_name(source, entry) for entry in listed]
     if kind != "SentenceTransformer" or names[:2] != ["Transformer", "Pooling"]:
-        raise _refused(
+        raise _unsupported_model_error(
             source, f"it is a {kind} of {', '.join(names)}, which does not begin with Transformer and Pooling"
         )
-    modules = [_described(source, name, _path(source, entry)) for name, entry in zip(names, listed, strict=True)]
+    modules = [_describe_module(source, name, _path(source, entry)) for name, entry in zip(names, listed, strict=True)]
     return {
         "transformer": modules[0],
         "modules": modules[1:],
@@ -159,21 +168,21 @@ def read_modules(source: Source) -> dict[str, Any]:
     }
 
 
-def _name(source: Source, entry: Mapping[str, Any]) -> str:
+def _name(source: ModelSource, entry: Mapping[str, Any]) -> str:
     package, _, name = str(entry.get("type")).rpartition(".")
     if package.partition(".")[0] != "sentence_transformers":
-        raise _refused(source, f"its module {entry.get('type')} is code of its own, which is not run")
+        raise _unsupported_model_error(source, f"its module {entry.get('type')} is code of its own, which is not run")
     return name
 
 
-def _path(source: Source, entry: Mapping[str, Any]) -> str:
+def _path(source: ModelSource, entry: Mapping[str, Any]) -> str:
     path = PurePosixPath(str(entry.get("path", "")))
     if path.is_absolute() or ".." in path.parts:
-        raise _refused(source, f"its module at {path} lies outside of it")
+        raise _unsupported_model_error(source, f"its module at {path} lies outside of it")
     return "" if str(path) == "." else str(path)
 
 
-def _described(source: Source, name: str, path: str) -> dict[str, Any]:
+def _describe_module(source: ModelSource, name: str, path: str) -> dict[str, Any]:
     inside = f"{path}/" if path else ""
     if name == "Transformer":
         file = next((f for f in (f"{inside}sentence_{name}_config.json" for name in KINDS) if source.file(f)), None)
@@ -181,19 +190,21 @@ def _described(source: Source, name: str, path: str) -> dict[str, Any]:
     given = source.json(f"{inside}config.json", {})
     needed = {"Dense": ("in_features", "out_features"), "LayerNorm": ("dimension",)}.get(name, ())
     if lacking := [key for key in needed if key not in given]:
-        raise _refused(source, f"{inside}config.json says nothing of {lacking[0]}")
+        raise _unsupported_model_error(source, f"{inside}config.json says nothing of {lacking[0]}")
     entry: dict[str, Any] = {"type": name, "path": path}
     if name == "Pooling":
-        old = [mode for setting, mode in OLD_MODES.items() if given.get(setting)]
+        old = [mode for setting, mode in LEGACY_POOLING_MODES.items() if given.get(setting)]
         modes = given.get("pooling_mode", old or ["mean"])
         modes = [modes] if isinstance(modes, str) else list(modes)
         if unknown := [mode for mode in modes if mode not in MODES]:
-            raise _refused(source, f"its pooling {unknown[0]} is none of {', '.join(MODES)}")
+            raise _unsupported_model_error(source, f"its pooling {unknown[0]} is none of {', '.join(MODES)}")
         return entry | {"modes": modes, "include_prompt": given.get("include_prompt", True)}
     if name == "Dense":
         names = {given.get("module_input_name"), given.get("module_output_name")} - {None, "sentence_embedding"}
         if given.get("use_residual") or names:
-            raise _refused(source, "its Dense has a residual, or works on something else than the pooled vector")
+            raise _unsupported_model_error(
+                source, "its Dense has a residual, or works on something else than the pooled vector"
+            )
         sizes = {key: given[key] for key in needed} | {"bias": given.get("bias", True)}
         return entry | sizes | {"activation": _activation(source, given)}
     if name == "LayerNorm":
@@ -202,39 +213,41 @@ def _described(source: Source, name: str, path: str) -> dict[str, Any]:
         return entry | {"dropout": given.get("dropout", 0.2)}
     if name == "Normalize" and given.get("module_input_name", "sentence_embedding") == "sentence_embedding":
         return entry
-    raise _refused(source, f"its module {name} is none of {SUPPORTED} over pooled vectors")
+    raise _unsupported_model_error(source, f"its module {name} is none of {SUPPORTED} over pooled vectors")
 
 
-def _transformer(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
+def _transformer(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:
     """Checked settings of the module Transformer: the longest text, and whether it is put in lower case."""
     modalities = given.get(
         "modality_config", {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
     )
     text = modalities.get("text", {})
-    used = [key for key in SETTINGS_OF_ITS_OWN if given.get(key)]
+    used = [key for key in UNSUPPORTED_SETTINGS if given.get(key)]
     if given.get("transformer_task", "feature-extraction") != "feature-extraction":
         used.append("transformer_task")
     if "message" in modalities:
-        raise _refused(source, "it writes texts into a chat template")
+        raise _unsupported_model_error(source, "it writes texts into a chat template")
     if text.get("method") != "forward" or text.get("method_output_name") not in (
         "last_hidden_state",
         ["last_hidden_state"],
     ):
-        raise _refused(source, "its Transformer takes no texts, or pools them by itself")
+        raise _unsupported_model_error(source, "its Transformer takes no texts, or pools them by itself")
     if used:
-        raise _refused(source, f"its Transformer has the setting {used[0]}")
+        raise _unsupported_model_error(source, f"its Transformer has the setting {used[0]}")
     return {"max_length": given.get("max_seq_length"), "lower": bool(given.get("do_lower_case"))}
 
 
-def _activation(source: Source, given: Mapping[str, Any]) -> str:
+def _activation(source: ModelSource, given: Mapping[str, Any]) -> str:
     package, _, name = given.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")
     cls = getattr(nn, name, None)
     if not package.startswith("torch.nn") or not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise _refused(source, f"its Dense has the activation {given.get('activation_function')}, which torch.nn lacks")
+        raise _unsupported_model_error(
+            source, f"its Dense has the activation {given.get('activation_function')}, which torch.nn lacks"
+        )
     return name
 
 
-def _refused(source: Source, why: str) -> MultimodalError:
+def _unsupported_model_error(source: ModelSource, why: str) -> MultimodalError:
     return MultimodalError(f"{source.setting}: {source.shown} is no model that can be taken: {why}.")
 
 
@@ -260,10 +273,10 @@ def _adapt(tokenizer: Any, own: Mapping[str, Any]) -> None:
 
 
 def _pooled(hidden: Tensor, mask: Tensor, mode: str, skipped: int) -> Tensor:
-    """As ``pooled``, in all modes of the library; ``skipped`` tokens stood before."""
+    """As ``pool_tokens``, in all modes of the library; ``skipped`` tokens stood before."""
     ours = MODES[mode]
     if ours not in ("mean_sqrt_len_tokens", "weightedmean"):
-        return pooled(hidden, mask, ours)
+        return pool_tokens(hidden, mask, ours)
     kept = mask[..., None].to(hidden.dtype)
     if ours == "mean_sqrt_len_tokens":
         return (hidden * kept).sum(dim=1) / kept.sum(dim=1).sqrt()
@@ -308,16 +321,16 @@ def _step(entry: Mapping[str, Any], width: int) -> nn.Module:
     return nn.Dropout(entry["dropout"]) if entry["type"] == "Dropout" else _Normalize()
 
 
-def _load(step: nn.Module, source: Source, entry: Mapping[str, Any]) -> None:
+def _load(step: nn.Module, source: ModelSource, entry: Mapping[str, Any]) -> None:
     for name in ("model.safetensors", "pytorch_model.bin"):
         path = source.file(f"{entry['path']}/{name}")
         if path is not None:
             load_weights(step, read_weights(path), f"{source.shown}/{entry['path']}/{name}")
             return
-    raise _refused(source, f"there is no {entry['path']}/model.safetensors")
+    raise _unsupported_model_error(source, f"there is no {entry['path']}/model.safetensors")
 
 
-def _their_step(theirs: Any, step: Any, entry: Mapping[str, Any]) -> Any:
+def _export_step(theirs: Any, step: Any, entry: Mapping[str, Any]) -> Any:
     if entry["type"] == "Dense":
         made = theirs.Dense(
             entry["in_features"], entry["out_features"], entry["bias"], getattr(nn, entry["activation"])()

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.model_folder import WEIGHTS, model_folder, read_description
 
-LONGEST_LINE = 2**20  # bytes
+MAX_LINE_BYTES = 2**20  # bytes
 FIRST_TOKEN = 2  # of a tokenizer of ours; before it are padding and what is unknown
 
 
@@ -55,9 +55,9 @@ def read_word_table(path: Path, limit: int) -> WordTable:
 def _lines(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, list[str]]]:
     """The number of each line that is not empty, and its parts between spaces."""
     number = 0
-    while line := file.readline(LONGEST_LINE):
+    while line := file.readline(MAX_LINE_BYTES):
         number += 1
-        if len(line) == LONGEST_LINE or b"\0" in line:
+        if len(line) == MAX_LINE_BYTES or b"\0" in line:
             raise MultimodalError(
                 f"{path}, line {number} is no line of text. word2vec's binary format is not read: write the vectors as"
                 " text (in gensim: save_word2vec_format(..., binary=False))."

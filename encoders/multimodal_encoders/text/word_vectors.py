@@ -24,8 +24,8 @@ from multimodal_encoders.text.word_vector_files import FIRST_TOKEN, WordTable, r
 
 Pooling = Literal["mean", "sif"]
 UNKNOWN = 0  # the row of texts without a known word
-COMPONENT_TEXTS = 100_000  # the first of the training split
-AT_A_TIME = 4096
+MAX_COMPONENT_TEXTS = 100_000  # the first of the training split
+TEXTS_PER_BLOCK = 4096
 
 
 class WordVectorProcessor(Processor):
@@ -201,13 +201,13 @@ class WordVectors(Encoder):
 
     def fit(self, values: Iterable[Any]) -> None:
         texts: list[Any] = []
-        super().fit(_noted(values, texts))
+        super().fit(_collect_first(values, texts))
         if self.component is None:
             return
         gram = torch.zeros(self.width, self.width, dtype=torch.float64)
         items = iter(_items(self.processor, texts))
         with torch.no_grad():
-            while block := list(islice(items, AT_A_TIME)):
+            while block := list(islice(items, TEXTS_PER_BLOCK)):
                 inputs = {name: t.to(self.component.device) for name, t in self.processor.collate(block).items()}
                 vectors = self._means(**inputs).double().cpu()
                 gram += vectors.T @ vectors
@@ -225,9 +225,9 @@ class WordVectors(Encoder):
         return self.table(words, sizes.cumsum(0) - sizes, per_sample_weights=weights.to(self.table.weight.dtype))
 
 
-def _noted(values: Iterable[Any], texts: list[Any]) -> Iterator[Any]:
+def _collect_first(values: Iterable[Any], texts: list[Any]) -> Iterator[Any]:
     for value in values:
-        if len(texts) < COMPONENT_TEXTS:
+        if len(texts) < MAX_COMPONENT_TEXTS:
             texts.append(value)
         yield value
 

@@ -110,14 +110,14 @@ class VectorProcessor(Processor):
             found = self.vectors.find(str(value))
             if found is None:
                 raise Unreadable("unknown key", f"{value!r} is no key of a vector in {self.file}.")
-            return _checked(found, self.width)
+            return _check_vector(found, self.width)
         if isinstance(value, str | Path | bytes):
-            return _checked(_of_npy(value), self.width)
+            return _check_vector(_load_npy(value), self.width)
         try:
             given = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value)
         except (TypeError, ValueError) as error:
             raise Unreadable("not a vector", f"the value is no list of numbers ({error}).") from error
-        return _checked(given, self.width)
+        return _check_vector(given, self.width)
 
     def examples(self) -> list[Any]:
         return list(np.random.default_rng(0).normal(size=(2, self.width)))
@@ -130,14 +130,14 @@ class VectorProcessor(Processor):
         """The vectors as the encoder gives them."""
         from sklearn.preprocessing import FunctionTransformer
 
-        return FunctionTransformer(_stacked, kw_args={"processor": self})
+        return FunctionTransformer(_stack_vectors, kw_args={"processor": self})
 
 
-def _stacked(values: Sequence[Any], processor: VectorProcessor) -> np.ndarray:
+def _stack_vectors(values: Sequence[Any], processor: VectorProcessor) -> np.ndarray:
     return np.stack([processor(value) for value in values])
 
 
-def _of_npy(value: str | Path | bytes) -> np.ndarray:
+def _load_npy(value: str | Path | bytes) -> np.ndarray:
     what = "the value" if isinstance(value, bytes) else str(value)
     try:
         if isinstance(value, bytes):
@@ -147,15 +147,17 @@ def _of_npy(value: str | Path | bytes) -> np.ndarray:
         hint = " Lists of numbers in a CSV file are text; write the table as JSON Lines." if what.endswith("]") else ""
         raise Unreadable("missing file", f"the vector {what} cannot be read: {error.strerror}.{hint}") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise Unreadable("not a vector", f"{what} is no .npy file of numbers ({_plainly(error)}).") from error
+        raise Unreadable(
+            "not a vector", f"{what} is no .npy file of numbers ({_without_pickle_advice(error)})."
+        ) from error
 
 
-def _plainly(error: Exception) -> str:
+def _without_pickle_advice(error: Exception) -> str:
     """The error's text, without numpy's advice to load what could run anything."""
     return "it is damaged, or holds Python objects" if "pickle" in str(error) else str(error)
 
 
-def _checked(vector: np.ndarray, width: int) -> np.ndarray:
+def _check_vector(vector: np.ndarray, width: int) -> np.ndarray:
     if vector.dtype.kind not in "fiu" and vector.size:
         raise Unreadable("not a vector", f"the value is no list of numbers, but of {vector.dtype}.")
     if vector.shape != (width,):

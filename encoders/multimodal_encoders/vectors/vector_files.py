@@ -27,13 +27,13 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.core.files import default_cache, replace_folder
+from multimodal.core.files import atomic_folder, default_cache
 
 pc: Any = pyarrow.compute  # its functions are made as it is imported
 
 KEY = "key"
 COPIED_VECTORS, COPIED_KEYS = "vectors.npy", "keys.arrow"
-READ_AT_ONCE = 8192  # rows of a Parquet file
+PARQUET_BATCH_ROWS = 8192  # rows of a Parquet file
 
 VectorOf = Callable[[int], np.ndarray]
 
@@ -70,7 +70,7 @@ class VectorFile:
         count, self.width = shape
         if keys is not None and len(keys) != count:
             raise MultimodalError(f"{path} has {count:,} vectors but {len(keys):,} keys; each vector needs one.")
-        self._row_of = _Numbers(count).find if keys is None else _Keys(keys).find
+        self._row_of = _RowNumbers(count).find if keys is None else _Keys(keys).find
 
     def find(self, key: str) -> np.ndarray | None:
         """The vector of a key, ``(width,)`` float32; None if the file has none."""
@@ -100,7 +100,7 @@ class _Keys:
         return self._keys[int(self._order[place])].as_py()
 
 
-class _Numbers:
+class _RowNumbers:
     """The keys "0" to "n - 1"."""
 
     def __init__(self, count: int) -> None:
@@ -111,22 +111,22 @@ class _Numbers:
         return row if row < self._count and str(row) == key else None
 
 
-def _of_npy(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
+def _open_npy(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
     if column is not None:
         raise UsageError(f"precomputed: {path} holds one array, so there is no column {column!r}; leave it out.")
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     if vectors.dtype.kind not in "fiu":
         raise TypeError(f"it holds {vectors.dtype}, no numbers")
-    return vectors.shape, vectors.__getitem__, _beside(path)
+    return vectors.shape, vectors.__getitem__, _keys_from_json(path)
 
 
-def _of_safetensors(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
+def _open_safetensors(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
     file = safe_open(path, framework="pt")
     matrices = {name.removesuffix(".vectors"): name for name in file.keys() if len(_shape(file, name)) == 2}  # noqa: SIM118
-    name = matrices[_chosen(path, column, list(matrices))]
+    name = matrices[_choose_column(path, column, list(matrices))]
     vectors = file.get_slice(name)
     listed = (file.metadata() or {}).get("keys")
-    keys = _beside(path) if listed is None else _key_array(json.loads(listed))
+    keys = _keys_from_json(path) if listed is None else _key_array(json.loads(listed))
     rows = f"{name.removesuffix('.vectors')}.rows"
     if keys is not None and name.endswith(".vectors") and rows in file.keys():  # noqa: SIM118
         keys = keys.take(pa.array(file.get_tensor(rows).numpy()))
@@ -141,7 +141,7 @@ def _shape(file: Any, name: str) -> list[int]:
     return file.get_slice(name).get_shape()
 
 
-def _of_parquet(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
+def _open_parquet(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not parts:
         raise UsageError(f"precomputed: the folder {path} holds no Parquet files.")
@@ -150,13 +150,13 @@ def _of_parquet(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf
              or pa.types.is_large_list(field.type)]  # fmt: skip
     if KEY not in schema.names:
         raise UsageError(f"precomputed: {path} has no column {KEY!r}; it has {', '.join(schema.names)}.")
-    chosen = _chosen(path, column, lists)
-    digest = sha256(json.dumps([str(path.absolute()), chosen, *map(_state, parts)]).encode()).hexdigest()[:32]
+    chosen = _choose_column(path, column, lists)
+    digest = sha256(json.dumps([str(path.absolute()), chosen, *map(_file_state, parts)]).encode()).hexdigest()[:32]
     copy = default_cache() / "vectors" / digest
     copy.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{copy}.lock"):  # of several processes one makes it
         if not copy.exists():
-            with replace_folder(copy, marker=COPIED_VECTORS) as new:
+            with atomic_folder(copy, marker=COPIED_VECTORS) as new:
                 _copy(path, parts, chosen, new)
     with pa.memory_map(str(copy / COPIED_KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all().column(KEY)
@@ -165,7 +165,7 @@ def _of_parquet(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf
     return (len(keys), vectors.shape[1]), vectors.__getitem__, joined
 
 
-def _state(part: Path) -> list[Any]:
+def _file_state(part: Path) -> list[Any]:
     found = part.stat()
     return [part.name, found.st_size, found.st_mtime_ns]
 
@@ -198,7 +198,7 @@ def _copy(path: Path, parts: Sequence[Path], column: str, folder: Path) -> None:
 def _blocks(parts: Sequence[Path], column: str) -> Iterator[tuple[pa.Array, np.ndarray]]:
     for part in parts:
         with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(READ_AT_ONCE, columns=[KEY, column]):
+            for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=[KEY, column]):
                 batch = batch.filter(pc.and_(batch.column(KEY).is_valid(), batch.column(column).is_valid()))
                 if not len(batch):
                     continue
@@ -213,7 +213,7 @@ def _blocks(parts: Sequence[Path], column: str) -> Iterator[tuple[pa.Array, np.n
                 yield batch.column(KEY).cast(pa.large_string()), numbers
 
 
-def _chosen(path: Path, column: str | None, known: list[str]) -> str:
+def _choose_column(path: Path, column: str | None, known: list[str]) -> str:
     if column is None and len(known) == 1:
         return known[0]
     if column not in known:
@@ -222,7 +222,7 @@ def _chosen(path: Path, column: str | None, known: list[str]) -> str:
     return column
 
 
-def _beside(path: Path) -> pa.Array | None:
+def _keys_from_json(path: Path) -> pa.Array | None:
     listed = path.with_suffix(".json")
     return _key_array(json.loads(listed.read_text(encoding="utf-8"))) if listed.is_file() else None
 
@@ -234,7 +234,7 @@ def _key_array(keys: Any) -> pa.Array:
 
 
 READERS: dict[str, Callable[[Path, str | None], tuple[Sequence[int], VectorOf, pa.Array | None]]] = {
-    ".npy": _of_npy,
-    ".safetensors": _of_safetensors,
-    ".parquet": _of_parquet,
+    ".npy": _open_npy,
+    ".safetensors": _open_safetensors,
+    ".parquet": _open_parquet,
 }

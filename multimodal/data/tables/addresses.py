@@ -12,12 +12,12 @@ def is_remote(address: str) -> bool:
     return "://" in address or "::" in address
 
 
-def outermost(address: str) -> str:
+def archive_of(address: str) -> str:
     """The file that a chain begins from, as the archive; of what is no chain, all."""
     return address.rpartition("::")[2]
 
 
-def with_path(address: str, path: str, system: Any) -> str:
+def replace_path(address: str, path: str, system: Any) -> str:
     """The address of another file of the same file system.
 
     Args:
@@ -39,7 +39,7 @@ def with_path(address: str, path: str, system: Any) -> str:
     return f"{protocol}://{path}::{rest}"
 
 
-def below(folder: str, name: str) -> str:
+def join(folder: str, name: str) -> str:
     """The address of a file in a folder: ``zip://shop::a.zip`` and ``red.png`` make ``zip://shop/red.png::a.zip``."""
     first, sign, rest = folder.partition("::")
     return f"{first}{'' if first.endswith('/') else '/'}{name}{sign}{rest}"

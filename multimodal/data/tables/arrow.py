@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.core.table import Table
-from multimodal.data.tables.cells import CELL, FILE, raw, readable
+from multimodal.data.tables.cells import CELL_FIELDS, FILE_FIELDS, decode_or_none, raw_value
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -25,9 +25,11 @@ class ArrowTable(Table):
         self, name: str, data: Dataset, base: str | None = None, metadata_columns: tuple[str, ...] | None = None
     ) -> None:
         self.name, self.base = name, base
-        self._data = undecoded(data) if data._indices is None else undecoded(data).flatten_indices()
+        self._data = without_decoding(data) if data._indices is None else without_decoding(data).flatten_indices()
         self.columns = tuple(data.column_names)
-        self.metadata_columns = describing(data.features) if metadata_columns is None else metadata_columns
+        self.metadata_columns = (
+            default_metadata_columns(data.features) if metadata_columns is None else metadata_columns
+        )
         self._cells: dict[str, Any] = {}
         self._decoders = _decoders(self._data.features)
 
@@ -39,7 +41,7 @@ class ArrowTable(Table):
         return len(self._data)
 
     def value(self, row: int, column: str) -> Any:
-        return raw(self._decoded(column, self._column(column)[row].as_py()))
+        return raw_value(self._decoded(column, self._column(column)[row].as_py()))
 
     def _decoded(self, column: str, cell: Any) -> Any:
         return self._decoders[column](cell) if column in self._decoders else cell
@@ -56,10 +58,10 @@ class ArrowTable(Table):
         import pyarrow as pa
 
         column = self._column(name)
-        if pa.types.is_struct(column.type) and {field.name for field in column.type} == set(CELL):
+        if pa.types.is_struct(column.type) and {field.name for field in column.type} == set(CELL_FIELDS):
             field = column.type.get_field_index("json")  # files name no rows
             texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
-            return [None if text is None else readable(text) for text in texts]
+            return [None if text is None else decode_or_none(text) for text in texts]
         cells = (self._decoded(name, cell) for cell in column.to_pylist())
         return [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
 
@@ -71,8 +73,8 @@ class ArrowTable(Table):
             return super().present(name)
         if pa.types.is_floating(column.type):
             return ~np.isnan(column.to_numpy())  # missing ones become NaN
-        if pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE:
-            found = [np.any([chunk.field(part).is_valid() for part in FILE], axis=0) for chunk in column.chunks]
+        if pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE_FIELDS:
+            found = [np.any([chunk.field(part).is_valid() for part in FILE_FIELDS], axis=0) for chunk in column.chunks]
             inside = np.concatenate(found) if found else np.zeros(0, dtype=bool)
             return inside & column.is_valid().to_numpy(zero_copy_only=False)
         return column.is_valid().to_numpy(zero_copy_only=False)
@@ -83,7 +85,7 @@ def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:
     from datasets.features.features import decode_nested_example
 
     mixed: dict[str, Any] = {c: partial(decode_nested_example, f) for c, f in features.items() if _holds_json(f)}
-    return mixed | {c: partial(name_of, classes) for c, classes in classes_of(features).items()}
+    return mixed | {c: partial(class_name, classes) for c, classes in class_names(features).items()}
 
 
 def _holds_json(feature: Any) -> bool:
@@ -95,19 +97,19 @@ def _holds_json(feature: Any) -> bool:
     return isinstance(feature, Json) or (hasattr(feature, "feature") and _holds_json(feature.feature))
 
 
-def classes_of(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
+def class_names(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """Column -> the names of its classes, for the columns that hold the numbers of classes."""
     from datasets import ClassLabel
 
     return {c: list(f.names) for c, f in (features or {}).items() if isinstance(f, ClassLabel) and f.names}
 
 
-def name_of(classes: Sequence[str], number: int | None) -> str | None:
+def class_name(classes: Sequence[str], number: int | None) -> str | None:
     """The name of a class; None where it is missing: the ``datasets`` library writes -1 for that too."""
     return None if number is None or number < 0 else classes[number]
 
 
-def undecoded(data: Any) -> Any:
+def without_decoding(data: Any) -> Any:
     """A data set, or a stream, whose pictures and sounds stay the files that they are."""
     from datasets import Audio, Image
 
@@ -117,7 +119,7 @@ def undecoded(data: Any) -> Any:
     return data
 
 
-def describing(features: Features) -> tuple[str, ...]:
+def default_metadata_columns(features: Features) -> tuple[str, ...]:
     """The columns whose cells are JSON values for people."""
     from datasets import ClassLabel, Value
 

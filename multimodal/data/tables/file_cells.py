@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import Unreadable
-from multimodal.data.tables.addresses import below, is_remote
+from multimodal.data.tables.addresses import is_remote, join
 
-LARGEST = 256 * 2**20  # bytes of a remote file
+MAX_FILE_BYTES = 256 * 2**20  # bytes of a remote file
 
 
-def resolve(value: Any, base: str | None) -> Any:
+def resolve_file_cell(value: Any, base: str | None) -> Any:
     """What a processor that reads files is given for a cell: a ``Path``, or the bytes of a remote file.
 
     Args:
@@ -25,7 +25,7 @@ def resolve(value: Any, base: str | None) -> Any:
     if not isinstance(value, str):
         return value
     if base is not None and is_remote(base):
-        return _fetched(base, value)
+        return _read_remote(base, value)
     path = Path(base or "") / value
     try:
         there = path.is_file()
@@ -36,17 +36,17 @@ def resolve(value: Any, base: str | None) -> Any:
     return path
 
 
-def _fetched(base: str, value: str) -> bytes:
+def _read_remote(base: str, value: str) -> bytes:
     import fsspec
 
     if is_remote(value) or posixpath.isabs(value) or posixpath.normpath(value).startswith(".."):
         raise Unreadable("path outside the table", f"{value!r} does not lie in the folder of the table, {base}.")
-    url = below(base, value)
+    url = join(base, value)
     try:
         with fsspec.open(url, "rb") as file:
-            data = file.read(LARGEST + 1)  # pyright: ignore[reportAttributeAccessIssue]
+            data = file.read(MAX_FILE_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"the file {url} does not exist.") from error
-    if len(data) > LARGEST:
-        raise Unreadable("too large", f"the file {url} is larger than {LARGEST >> 20} MiB.")
+    if len(data) > MAX_FILE_BYTES:
+        raise Unreadable("too large", f"the file {url} is larger than {MAX_FILE_BYTES >> 20} MiB.")
     return data

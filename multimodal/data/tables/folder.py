@@ -8,10 +8,10 @@ from typing import Any
 
 from multimodal.core.errors import UsageError
 from multimodal.data.tables.arrow import ArrowTable
-from multimodal.data.tables.cells import CELL, encoded, unreadable
+from multimodal.data.tables.cells import CELL_FIELDS, encode_json_cell, unreadable_cell
 
-TEXT = ("txt", "caption")
-OWN = ("key", "name", "folder")  # columns that no file makes
+TEXT_SUFFIXES = ("txt", "caption")
+RESERVED_COLUMNS = ("key", "name", "folder")  # columns that no file makes
 
 
 def folder_of_files(folder: str) -> ArrowTable:
@@ -37,14 +37,14 @@ def folder_of_files(folder: str) -> ArrowTable:
             continue
         key, suffix = posixpath.splitext(relative)
         column = suffix[1:].lower() or "file"
-        if column in OWN:
+        if column in RESERVED_COLUMNS:
             column = f"{column} file"
         if column in rows[key]:
             raise UsageError(
                 f"The folder {folder!r} has two files for the column {column!r} of {key!r}: {relative!r} and one whose suffix"
                 " differs in capitals alone; rename one."
             )
-        rows[key][column] = _text(relative, system.cat_file(path)) if column in TEXT else relative
+        rows[key][column] = _text_cell(relative, system.cat_file(path)) if column in TEXT_SUFFIXES else relative
         suffixes.add(column)
     cells = {
         "key": list(rows),
@@ -53,14 +53,14 @@ def folder_of_files(folder: str) -> ArrowTable:
     }
     cells |= {column: [row.get(column) for row in rows.values()] for column in sorted(suffixes)}
     string = datasets.Value("string")
-    text = {field: datasets.Value("binary") if field == "bytes" else string for field in CELL}
-    types = datasets.Features({column: text if column in TEXT else string for column in cells})
+    text = {field: datasets.Value("binary") if field == "bytes" else string for field in CELL_FIELDS}
+    types = datasets.Features({column: text if column in TEXT_SUFFIXES else string for column in cells})
     return ArrowTable(folder, datasets.Dataset.from_dict(cells, types), folder, tuple(cells))
 
 
-def _text(file: str, content: bytes) -> dict[str, Any]:
+def _text_cell(file: str, content: bytes) -> dict[str, Any]:
     try:
-        found = encoded(content.decode("utf-8"))
+        found = encode_json_cell(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        found = unreadable("not UTF-8", f"the text {file} is not UTF-8 ({error}); save it as that.")
+        found = unreadable_cell("not UTF-8", f"the text {file} is not UTF-8 ({error}); save it as that.")
     return {"json": found, "bytes": None, "path": None}

@@ -9,15 +9,15 @@ import numpy as np
 
 from multimodal.core.table import Table
 
-SIGN = "+"
+JOIN_SIGN = "+"
 
 
-def parts_of(column: str, columns: Iterable[str]) -> tuple[str, ...]:
+def split_joined_name(column: str, columns: Iterable[str]) -> tuple[str, ...]:
     """The columns that a name stands for: a column of that name, else those that it joins."""
-    return (column,) if column in columns else tuple(part.strip() for part in column.split(SIGN))
+    return (column,) if column in columns else tuple(part.strip() for part in column.split(JOIN_SIGN))
 
 
-def joined(cell: Callable[[str], Any], parts: Iterable[str]) -> dict[str, Any] | None:
+def join_cells(cell: Callable[[str], Any], parts: Iterable[str]) -> dict[str, Any] | None:
     """Column -> its value in one row, without the missing ones; None where all are missing."""
     return {part: value for part in parts if (value := cell(part)) is not None} or None
 
@@ -44,7 +44,7 @@ class JoinedColumns(Table):
 
     def value(self, row: int, column: str) -> Any:
         if column in self._joins:
-            return joined(lambda part: self._table.value(row, part), self._joins[column])
+            return join_cells(lambda part: self._table.value(row, part), self._joins[column])
         return self._table.value(row, column)
 
     def column(self, name: str) -> Any:
@@ -56,8 +56,8 @@ class JoinedColumns(Table):
         return self._table.present(name)
 
 
-def with_joined(table: Table, columns: Iterable[str]) -> Table:
+def with_joined_columns(table: Table, columns: Iterable[str]) -> Table:
     """The table, with those of the named columns that join columns of it."""
-    joins = {c: parts for c in columns if len(parts := parts_of(c, table.columns)) > 1}
+    joins = {c: parts for c in columns if len(parts := split_joined_name(c, table.columns)) > 1}
     joins = {c: parts for c, parts in joins.items() if set(parts) <= set(table.columns)}
     return JoinedColumns(table, joins) if joins else table

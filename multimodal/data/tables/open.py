@@ -1,7 +1,7 @@
 """Opening tables by name: what is there, which reader of the ``datasets`` library takes it, and how.
 
 1. a name -> ``locate`` -> ``Source``: the kind of its files, their addresses, the folder that their cells are relative to;
-2. a source -> ``open_table`` -> ``Table`` (mapped from a cache on disk, or in memory), or ``stream_of`` one of its files.
+2. a source -> ``open_table`` -> ``Table`` (mapped from a cache on disk, or in memory), or ``stream_rows`` one of its files.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import default_cache
 from multimodal.core.table import Table
-from multimodal.data.tables.addresses import is_remote, outermost, with_path
-from multimodal.data.tables.arrow import ArrowTable, classes_of, name_of, undecoded
+from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
+from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
 from multimodal.data.tables.folder import folder_of_files
 from multimodal.data.tables.reader_errors import _told
 from multimodal.data.tables.source import READERS, Source, _suffix
@@ -27,9 +27,9 @@ from multimodal.data.tables.webdataset import tar_columns
 
 Access = Literal["mapped", "memory", "streamed"]
 
-PREPARED = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
-READ_AT_ONCE = 256  # rows of a stream
-SIGNS = "*?["  # of patterns
+PREPARED_MARKER = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
+STREAM_BATCH_ROWS = 256  # rows of a stream
+GLOB_CHARACTERS = "*?["  # of patterns
 
 
 def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Access = "mapped") -> Table:
@@ -50,7 +50,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
     if isinstance(table, Table):
         return table
     if not isinstance(table, str):
-        return _from_memory(table)
+        return _open_in_memory(table)
     if table in builtin.TABLES:
         return builtin.load(table)
     import datasets
@@ -60,11 +60,11 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
     with _told(table):
         if table.startswith("hf:"):
             data = datasets.load_dataset(table[3:], cache_dir=_cache(), **(options or {}))
-            return ArrowTable(table, _joined(data))
+            return ArrowTable(table, _concatenate_splits(data))
         files, path = fsspec.url_to_fs(table)
         if files.isdir(path):
-            if _is_saved(files, path):
-                return ArrowTable(table, _joined(datasets.load_from_disk(table)), table)
+            if _is_saved_dataset(files, path):
+                return ArrowTable(table, _concatenate_splits(datasets.load_from_disk(table)), table)
             if not _shards_in(files, path):
                 return folder_of_files(table)
     source = locate(table, options)
@@ -78,17 +78,17 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         return ArrowTable(table, data, source.base, source.metadata_columns)
 
 
-def stream_of(source: Source, file: str) -> Generator[dict[str, Any]]:
+def stream_rows(source: Source, file: str) -> Generator[dict[str, Any]]:
     """The rows of one file of a source, in their order, as they are read."""
     with _told(file):
         try:
-            rows = undecoded(_builder(source, [file]).as_streaming_dataset(split="train"))
+            rows = without_decoding(_builder(source, [file]).as_streaming_dataset(split="train"))
         except StopIteration:  # an empty file has no types
             return
-        classes = classes_of(rows.features)
-        for block in rows.iter(batch_size=READ_AT_ONCE):  # plain iteration would deal the files to torch's workers
+        classes = class_names(rows.features)
+        for block in rows.iter(batch_size=STREAM_BATCH_ROWS):  # plain iteration would deal the files to torch's workers
             columns = list(block)
-            block |= {column: [name_of(classes[column], n) for n in block[column]] for column in classes}
+            block |= {column: [class_name(classes[column], n) for n in block[column]] for column in classes}
             for cells in zip(*block.values(), strict=True):
                 yield dict(zip(columns, cells, strict=True))
 
@@ -115,7 +115,7 @@ def _data_files(files: Sequence[str]) -> Any:
 
     if not any("::" in file for file in files):
         return [escape(file) for file in files]  # "pairs [2].csv" is no pattern
-    known = DataFilesList.from_patterns([escape(outermost(file)) for file in files])
+    known = DataFilesList.from_patterns([escape(archive_of(file)) for file in files])
     return DataFilesDict({"train": DataFilesList(list(files), known.origin_metadata)})
 
 
@@ -127,7 +127,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     """
     import fsspec
 
-    if not is_of_files(table):
+    if not consists_of_files(table):
         raise UsageError(
             f"The table {table!r} does not consist of table files, so it cannot be read from end to end: leave out"
             f" data.access: streamed{_files_of_hub(table)}."
@@ -137,7 +137,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
         if system.isdir(path):
             found, base = _shards_in(system, path), path
         else:
-            is_pattern = any(c in path for c in SIGNS) and not system.isfile(path)
+            is_pattern = any(c in path for c in GLOB_CHARACTERS) and not system.isfile(path)
             found = sorted(str(file) for file in system.glob(path)) if is_pattern else [path]
             found = [file for file in found if system.isfile(file)]
             base = posixpath.dirname(re.split("[*?[]", path)[0] if is_pattern else path)
@@ -145,7 +145,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
         raise UsageError(
             f"There is no table {table!r}: no file or folder of that name."
             f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
-            f" hf:OWNER/NAME as data.table.{_looked_at(table)}"
+            f" hf:OWNER/NAME as data.table.{_searched_path_hint(table)}"
         )
     suffixes = {_suffix(file) for file in found}
     if len(suffixes) > 1:
@@ -156,33 +156,33 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     if suffix not in READERS:
         raise UsageError(f"The table {table!r} ends in none of {', '.join(READERS)}, so its format is not known.")
     reader, settings = READERS[suffix]
-    addresses = tuple(with_path(table, file, system) for file in found)
+    addresses = tuple(replace_path(table, file, system) for file in found)
     if "sep" in (options or {}):  # another name of it
         settings = {key: value for key, value in settings.items() if key != "delimiter"}
     settings = settings | dict(options or {})
     described: tuple[str, ...] | None = None
     with _told(table):
         if reader == "csv" and "features" not in settings:
-            settings = _as_text(addresses, settings)
+            settings = _string_columns(addresses, settings)
         if reader == "webdataset":
-            from multimodal.data.tables.webdataset_reader import features_of
+            from multimodal.data.tables.webdataset_reader import cell_features
 
             columns = tar_columns(addresses)
             described = columns.described
-            settings |= {"features": features_of(columns.names)}
-    return Source(table, reader, settings, addresses, with_path(table, base, system), described)
+            settings |= {"features": cell_features(columns.names)}
+    return Source(table, reader, settings, addresses, replace_path(table, base, system), described)
 
 
 def _files_of_hub(table: str) -> str:
     return f", or name its files, as hf://datasets/{table[3:]}/**/*.parquet" if table.startswith("hf:") else ""
 
 
-def _looked_at(table: str) -> str:
+def _searched_path_hint(table: str) -> str:
     """Where a relative path was looked for."""
     return "" if is_remote(table) or os.path.isabs(table) else f" {os.path.abspath(table)} was looked for."
 
 
-def is_of_files(table: str) -> bool:
+def consists_of_files(table: str) -> bool:
     """Whether a table is one of files that ``locate`` finds: not one that comes with the package, of the hub, or a folder
     that is a table otherwise.
     """
@@ -192,15 +192,15 @@ def is_of_files(table: str) -> bool:
         return False
     with _told(table):
         system, path = fsspec.url_to_fs(table)
-        return not system.isdir(path) or (not _is_saved(system, path) and bool(_shards_in(system, path)))
+        return not system.isdir(path) or (not _is_saved_dataset(system, path) and bool(_shards_in(system, path)))
 
 
-def _is_saved(system: Any, folder: str) -> bool:
+def _is_saved_dataset(system: Any, folder: str) -> bool:
     """Whether the ``datasets`` library saved the folder."""
     return any(system.exists(posixpath.join(folder, name)) for name in ("state.json", "dataset_dict.json"))
 
 
-def _as_text(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that read each cell as the text that it is: "007" stays itself, "NA" too; an empty cell is missing.
 
     Raises:
@@ -224,7 +224,7 @@ def _as_text(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any
     return settings | {"features": Features({column: Value("string") for column in columns})}
 
 
-def _from_memory(table: Any) -> ArrowTable:
+def _open_in_memory(table: Any) -> ArrowTable:
     import datasets
     import pandas as pd
 
@@ -242,7 +242,7 @@ def _from_memory(table: Any) -> ArrowTable:
     return ArrowTable("in memory", table)
 
 
-def _joined(data: Any) -> Any:
+def _concatenate_splits(data: Any) -> Any:
     """A data set; of several splits one, with a column ``split`` that names them."""
     import datasets
 
@@ -261,7 +261,7 @@ def _shards_in(system: Any, folder: str) -> list[str]:
     A ``.json`` file is a table only where nothing else is: beside tables it tells something of them, beside pictures of one.
     """
     files = sorted(str(file) for file in system.ls(folder, detail=False))
-    prepared = any(posixpath.basename(file) == PREPARED for file in files)
+    prepared = any(posixpath.basename(file) == PREPARED_MARKER for file in files)
     kinds = (".parquet", ".tar") if prepared else READERS
     found = [file for file in files if _suffix(file) in kinds and system.isfile(file)]
     tables = [file for file in found if _suffix(file) != ".json"]

@@ -26,14 +26,14 @@ def _told(table: str, source: Source | None = None) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
             raise UsageError(f"data.options for the table {table!r}: {error}") from error
-        raise MultimodalError(_cannot(table, error, source)) from error
+        raise MultimodalError(_reader_error_message(table, error, source)) from error
     except Exception as error:  # readers for many formats raise as many kinds
-        if isinstance(cause := _cause(error), UsageError):
+        if isinstance(cause := _root_cause(error), UsageError):
             raise cause from None
-        raise MultimodalError(_cannot(table, error, source)) from error
+        raise MultimodalError(_reader_error_message(table, error, source)) from error
 
 
-def _cause(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     """What went wrong: the datasets library wraps it."""
     while error.__cause__ is not None and not isinstance(error, MultimodalError):
         error = error.__cause__
@@ -56,10 +56,10 @@ def _broken_line(source: Source | None) -> str:
     return ""
 
 
-def _cannot(table: str, error: BaseException, source: Source | None) -> str:
+def _reader_error_message(table: str, error: BaseException, source: Source | None) -> str:
     from datasets.table import CastError
 
-    error = _cause(error)
+    error = _root_cause(error)
     if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
         return f"The table {table!r} has no rows."
     if isinstance(error, MultimodalError):

@@ -16,7 +16,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from multimodal.core.errors import MultimodalError
 
 t = pa.types
-ALIKE = (  # types whose values are the same in one another
+COMPATIBLE_TYPES = (  # types whose values are the same in one another
     (t.is_floating,),
     (t.is_string, t.is_large_string, t.is_string_view),
     (t.is_binary, t.is_large_binary, t.is_binary_view, t.is_fixed_size_binary),
@@ -44,14 +44,14 @@ def check_types(found: pa.Schema, features: Features | None) -> None:
     """Raise a ``MultimodalError`` if a column that is in both cannot be cast to the features with its values kept."""
     for field in () if features is None else features.arrow_schema:
         place = found.get_field_index(field.name)
-        if place >= 0 and not keeps(found.field(place).type, field.type):
+        if place >= 0 and not preserves_values(found.field(place).type, field.type):
             raise MultimodalError(
                 f"the values of the column {field.name!r} are {field.type} where the table begins and"
                 f" {found.field(place).type} later on; write them alike in all rows and files"
             )
 
 
-def keeps(found: pa.DataType, wanted: pa.DataType) -> bool:
+def preserves_values(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether values of a type stay the same values as those of another."""
     if t.is_dictionary(found):
         found = found.value_type
@@ -60,12 +60,14 @@ def keeps(found: pa.DataType, wanted: pa.DataType) -> bool:
     if t.is_null(found) or t.is_null(wanted):  # to nothing the library casts nothing
         return True
     if t.is_struct(found) and t.is_struct(wanted):
-        return all(keeps(f.type, wanted.field(f.name).type) for f in found if wanted.get_field_index(f.name) >= 0)
+        return all(
+            preserves_values(f.type, wanted.field(f.name).type) for f in found if wanted.get_field_index(f.name) >= 0
+        )
     if any(kind(found) for kind in LISTS) and any(kind(wanted) for kind in LISTS):
-        return keeps(found.value_type, wanted.value_type)
+        return preserves_values(found.value_type, wanted.value_type)
     if t.is_integer(found):
         return t.is_integer(wanted) or t.is_floating(wanted)
-    for kinds in ALIKE:
+    for kinds in COMPATIBLE_TYPES:
         if any(kind(found) for kind in kinds):
             return any(kind(wanted) for kind in kinds)
     return found.id == wanted.id

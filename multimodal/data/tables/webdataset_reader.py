@@ -10,13 +10,13 @@ from datasets.builder import Key
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 from datasets.utils.file_utils import xopen
 
-from multimodal.data.tables.cells import CELL
-from multimodal.data.tables.webdataset import ADDRESS, KEY, cells_of, members_of, samples_in
+from multimodal.data.tables.cells import CELL_FIELDS
+from multimodal.data.tables.webdataset import ADDRESS, KEY, cells_of, group_members, read_members
 
 
-def features_of(columns: Sequence[str]) -> Features:
+def cell_features(columns: Sequence[str]) -> Features:
     """The types of the columns: a cell is JSON or a file."""
-    cell = {field: Value("binary" if field == "bytes" else "string") for field in CELL}
+    cell = {field: Value("binary" if field == "bytes" else "string") for field in CELL_FIELDS}
     return Features({name: Value("string") if name in (KEY, ADDRESS) else cell for name in columns})
 
 
@@ -37,5 +37,5 @@ class TarReader(WebDataset):
         columns = list(self.info.features or {})
         for tar, (file, address) in enumerate(zip(files, addresses, strict=True)):
             with xopen(file, "rb", block_size=0) as stream:  # from one end to the other
-                for number, (key, members) in enumerate(samples_in(members_of(address, stream))):  # pyright: ignore
+                for number, (key, members) in enumerate(group_members(read_members(address, stream))):  # pyright: ignore
                     yield Key(tar, number), cells_of(key, members, columns) | {ADDRESS: address}

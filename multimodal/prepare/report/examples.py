@@ -13,17 +13,17 @@ from PIL import Image
 
 from multimodal.core.errors import Unreadable
 from multimodal.media.image import on_white, open_picture
-from multimodal.prepare.cleaning import File, plain
-from multimodal.prepare.first_pass import Reading
+from multimodal.prepare.cleaning import File, to_text
+from multimodal.prepare.first_pass import FirstPass
 from multimodal.prepare.plan import Plan
 
-EDGE = 112  # pixels
-LETTERS = 280
-NEAR, LINKED, COMMON = 16, 8, 12  # how many are shown
+THUMBNAIL_EDGE = 112  # pixels
+MAX_TEXT_CHARACTERS = 280
+MAX_NEAR, MAX_LINKED, MAX_COMMON = 16, 8, 12  # how many are shown
 
 
 @dataclass(frozen=True)
-class Shown:
+class DisplayValue:
     """A value to show: a text, or a picture as a ``data:`` URL."""
 
     text: str = ""
@@ -40,31 +40,31 @@ class Examples:
         common: (common value, a row that holds it).
     """
 
-    def __init__(self, reading: Reading, plan: Plan) -> None:
+    def __init__(self, reading: FirstPass, plan: Plan) -> None:
         self._reading = reading
         left_out = np.flatnonzero(plan.duplicates.near)
-        self.near = [(r, int(plan.duplicates.of[r])) for r in _spread(left_out, NEAR).tolist()]
+        self.near = [(r, int(plan.duplicates.of[r])) for r in _evenly_spaced(left_out, MAX_NEAR).tolist()]
         near_pairs = plan.links.pairs[plan.links.near]
         together = near_pairs[plan.split[near_pairs[:, 0]] == plan.split[near_pairs[:, 1]]]
-        self.linked = [(a, b) for a, b in _spread(together, LINKED).tolist()]
-        self.apart = [(a, b) for a, b in _spread(plan.crossing_pairs, LINKED).tolist()]
+        self.linked = [(a, b) for a, b in _evenly_spaced(together, MAX_LINKED).tolist()]
+        self.apart = [(a, b) for a, b in _evenly_spaced(plan.crossing_pairs, MAX_LINKED).tolist()]
         rows = {content.column.name: content.rows for content in reading.contents}
         stays = plan.stays
         self.common = [
             (value, int(np.flatnonzero(stays & (rows[value.column] == value.number))[0]))
-            for value in plan.links.common[:COMMON]
+            for value in plan.links.common[:MAX_COMMON]
         ]
         pairs = [*self.near, *self.linked, *self.apart]
         self._wanted = {row for pair in pairs for row in pair} | {row for _, row in self.common}
-        self._seen: dict[int, dict[str, Shown]] = {}
+        self._seen: dict[int, dict[str, DisplayValue]] = {}
 
     def see(self, row: int, clean: Mapping[str, Any]) -> None:
         """Keep the row, by its number among the accepted ones, if it is to be shown."""
         if row in self._wanted:
             contents = [c.column for c in self._reading.contents if c.column.name in clean]
-            self._seen[row] = {c.name: _shown(clean[c.name], c.kind) for c in contents}
+            self._seen[row] = {c.name: _display_value(clean[c.name], c.kind) for c in contents}
 
-    def row(self, row: int) -> Mapping[str, Shown]:
+    def row(self, row: int) -> Mapping[str, DisplayValue]:
         """Content column -> what to show of that row."""
         return self._seen[row]
 
@@ -73,22 +73,22 @@ class Examples:
         return self._reading.numbers[row]
 
 
-def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+def _evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the rows, evenly from first to last."""
     places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
     return rows[places]
 
 
-def _shown(value: Any, kind: str) -> Shown:
+def _display_value(value: Any, kind: str) -> DisplayValue:
     if kind == "image" and isinstance(value, File):
         try:
-            return Shown(value.name, thumbnail(value.data))
+            return DisplayValue(value.name, thumbnail(value.data))
         except Unreadable:  # changed since it was read; the shards hold it as it is
-            return Shown(value.name)
+            return DisplayValue(value.name)
     if isinstance(value, File):
-        return Shown(f"{value.name or 'file'} ({len(value.data):,} bytes)")
-    text = plain(value)
-    return Shown(text if len(text) <= LETTERS else text[:LETTERS] + "…")
+        return DisplayValue(f"{value.name or 'file'} ({len(value.data):,} bytes)")
+    text = to_text(value)
+    return DisplayValue(text if len(text) <= MAX_TEXT_CHARACTERS else text[:MAX_TEXT_CHARACTERS] + "…")
 
 
 def thumbnail(data: bytes) -> str:
@@ -98,7 +98,7 @@ def thumbnail(data: bytes) -> str:
         Unreadable: it is no picture.
     """
     picture = on_white(open_picture(data))
-    picture.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+    picture.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

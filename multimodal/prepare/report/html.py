@@ -7,13 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from multimodal.prepare.first_pass import Reading
+from multimodal.prepare.first_pass import FirstPass
 from multimodal.prepare.outcome import Outcome
 from multimodal.prepare.plan import Plan
-from multimodal.prepare.report.examples import Examples, Shown
-from multimodal.prepare.report.statistics import STEPS, Statistics
+from multimodal.prepare.report.examples import DisplayValue, Examples
+from multimodal.prepare.report.statistics import BINS_PER_OCTAVE, Statistics
 
-BARS = 30  # of a category chart
+MAX_BARS = 30  # of a category chart
 STYLE = """
 :root { --ink: #1c2733; --soft: #5b6b7b; --line: #dde4ea; --bar: #2171b5; --pale: #c6dbef; --warn: #b45309; }
 * { box-sizing: border-box; }
@@ -42,19 +42,19 @@ svg text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); }
 
 
 def write_report(
-    path: Path, reading: Reading, plan: Plan, statistics: Statistics, examples: Examples, outcome: Outcome
+    path: Path, reading: FirstPass, plan: Plan, statistics: Statistics, examples: Examples, outcome: Outcome
 ) -> None:
     """Write the report: rows in and out and why, splits, warnings, coverage, histograms, near duplicates side by side."""
     sections = [
         _cards(outcome),
         _warnings(outcome),
-        _whereabouts(outcome),
+        _row_fates(outcome),
         _splits(reading, plan, outcome),
         _columns(statistics),
         _coverage(statistics),
         _histograms(statistics),
         _near_duplicates(reading, examples, outcome),
-        _linked(examples, plan),
+        _linked_rows(examples, plan),
         _settings(reading),
     ]
     title = f"{reading.source.name}: prepared"
@@ -119,14 +119,14 @@ def _bars(bars: Sequence[tuple[str, int]]) -> str:
     return f'<svg viewBox="0 0 560 {22 * len(bars) + 4}" role="img">\n{"".join(lines)}</svg>\n'
 
 
-def _columns_chart(bins: Mapping[int, int], unit: str) -> str:
+def _histogram(bins: Mapping[int, int], unit: str) -> str:
     """A histogram of lengths over a logarithmic axis, as SVG; its bins are those of ``Statistics``."""
     low, high = min(bins), max(bins) + 1
     width, most = 500 / (high - low), max(bins.values())
     parts = []
     for b, count in sorted(bins.items()):
         height = max(1.5, 130 * count / most)
-        edges = f"{2 ** (b / STEPS):,.0f} to {2 ** ((b + 1) / STEPS):,.0f} {unit}: {count:,}"
+        edges = f"{2 ** (b / BINS_PER_OCTAVE):,.0f} to {2 ** ((b + 1) / BINS_PER_OCTAVE):,.0f} {unit}: {count:,}"
         parts.append(
             f'<rect x="{30 + (b - low) * width:.1f}" y="{150 - height:.1f}" width="{max(1.0, width - 1.5):.1f}"'
             f' height="{height:.1f}" fill="#2171b5"><title>{edges}</title></rect>\n'
@@ -134,7 +134,7 @@ def _columns_chart(bins: Mapping[int, int], unit: str) -> str:
     step = max(1, (high - low) // 5)
     for b in range(low, high + 1, step):
         parts.append(
-            f'<text x="{30 + (b - low) * width:.1f}" y="168" text-anchor="middle">{2 ** (b / STEPS):,.0f}</text>\n'
+            f'<text x="{30 + (b - low) * width:.1f}" y="168" text-anchor="middle">{2 ** (b / BINS_PER_OCTAVE):,.0f}</text>\n'
         )
     parts.append('<line x1="30" y1="150.5" x2="530" y2="150.5" stroke="#5b6b7b"/>\n')
     parts.append(f'<text x="280" y="188" text-anchor="middle">{_text(unit)} (highest bar: {most:,} rows)</text>\n')
@@ -163,7 +163,7 @@ def _warnings(outcome: Outcome) -> str:
     return _section("Warnings", f"<ul>\n{items}</ul>\n", kind="warn")
 
 
-def _whereabouts(outcome: Outcome) -> str:
+def _row_fates(outcome: Outcome) -> str:
     bars = [(f"out: {name}", rows) for name, rows in outcome.splits.items()]
     bars += [("duplicates", outcome.duplicates), ("near duplicates", outcome.near_duplicates)]
     bars += [(f"left out: {reason}", rows) for reason, rows in outcome.reasons.items()]
@@ -171,7 +171,7 @@ def _whereabouts(outcome: Outcome) -> str:
     return _section("Where the rows went", _paragraph(said), _bars(bars))
 
 
-def _splits(reading: Reading, plan: Plan, outcome: Outcome) -> str:
+def _splits(reading: FirstPass, plan: Plan, outcome: Outcome) -> str:
     shares = reading.settings.shares if reading.settings.split is None else {}
     stays, rows = plan.stays, []
     for place, (name, count) in enumerate(outcome.splits.items()):
@@ -213,9 +213,9 @@ def _histograms(statistics: Statistics) -> str:
     for name, bins in statistics.lengths.items():
         if bins:
             unit = "bytes" if kinds[name].is_file else "characters"
-            charts.append(f"<div><h3>{_text(name)}: {unit}</h3>\n{_columns_chart(bins, unit)}</div>\n")
+            charts.append(f"<div><h3>{_text(name)}: {unit}</h3>\n{_histogram(bins, unit)}</div>\n")
     for name, counts in statistics.categories.items():
-        bars = counts.most_common(BARS)
+        bars = counts.most_common(MAX_BARS)
         rest = len(counts) - len(bars)
         more = _paragraph(f"and {rest:,} values more") if rest else ""
         charts.append(f"<div><h3>{_text(name)}: rows of each value</h3>\n{_bars(bars)}{more}</div>\n")
@@ -231,7 +231,7 @@ def _row(examples: Examples, row: int, said: str) -> str:
     return f'<div class="row"><small>row {examples.number(row):,}, {_text(said)}</small>\n{cells}</div>\n'
 
 
-def _shown(value: Shown) -> str:
+def _shown(value: DisplayValue) -> str:
     picture = f'<img src="{value.picture}" alt="{_text(value.text)}">' if value.picture else ""
     return f"{picture}{_text(value.text)}"
 
@@ -240,7 +240,7 @@ def _pairs(examples: Examples, pairs: Sequence[tuple[int, int]], left: str, righ
     return "".join(f'<div class="pair">\n{_row(examples, a, left)}{_row(examples, b, right)}</div>\n' for a, b in pairs)
 
 
-def _near_duplicates(reading: Reading, examples: Examples, outcome: Outcome) -> str:
+def _near_duplicates(reading: FirstPass, examples: Examples, outcome: Outcome) -> str:
     settings = reading.settings
     said = (
         f"Texts are near at a Jaccard similarity of {settings.near:g} between their 5-character shingles if they hold the same"
@@ -257,7 +257,7 @@ def _near_duplicates(reading: Reading, examples: Examples, outcome: Outcome) -> 
     )
 
 
-def _linked(examples: Examples, plan: Plan) -> str:
+def _linked_rows(examples: Examples, plan: Plan) -> str:
     parts = []
     if examples.linked:
         parts.append("<h3>Alike in part of their content: both stay, in one split</h3>\n")
@@ -283,6 +283,6 @@ def _linked(examples: Examples, plan: Plan) -> str:
     return _section("Rows that hang together", *parts) if parts else ""
 
 
-def _settings(reading: Reading) -> str:
+def _settings(reading: FirstPass) -> str:
     rows: list[tuple[str, Any]] = [(name, str(value)) for name, value in reading.settings.to_json().items()]
     return _section("Settings", _table(("setting", "value"), rows))

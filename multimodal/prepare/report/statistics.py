@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multimodal.prepare.cleaning import File, plain
+from multimodal.prepare.cleaning import File, to_text
 from multimodal.prepare.columns import Column
 
-VALUES = 1000  # different values of a category that are counted
-STEPS = 4  # bins for each doubling of a length
+MAX_CATEGORIES = 1000  # different values of a category that are counted
+BINS_PER_OCTAVE = 4  # bins for each doubling of a length
 
 
 class Statistics:
@@ -48,10 +48,12 @@ class Statistics:
         for name, bins in self.lengths.items():
             if name in clean:
                 value = clean[name]
-                bins[math.floor(STEPS * math.log2(len(value.data if isinstance(value, File) else value)))] += 1
+                bins[
+                    math.floor(BINS_PER_OCTAVE * math.log2(len(value.data if isinstance(value, File) else value)))
+                ] += 1
         for name, counts in self.categories.items():
-            value = plain(clean[name])[:100] if name in clean else "(missing)"
-            if value in counts or len(counts) < VALUES:
+            value = to_text(clean[name])[:100] if name in clean else "(missing)"
+            if value in counts or len(counts) < MAX_CATEGORIES:
                 counts[value] += 1
             else:
                 counts["(others)"] += 1

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from multimodal.core.errors import shown
-from multimodal.prepare.first_pass import SPLIT, Reading
+from multimodal.prepare.first_pass import SPLIT, FirstPass
 from multimodal.prepare.outcome import Outcome
 from multimodal.prepare.plan import Plan
 from multimodal.prepare.report.statistics import Statistics
 
-RARE = 10  # times rarer than the most frequent value
-MUCH = 0.5  # of the rows
-FEW = 0.01
-NEARLY = 0.95  # of a column's values
-OFF = 0.02  # of the rows, between a split's share and its rows
+RARE_FACTOR = 10  # times rarer than the most frequent value
+MAJORITY = 0.5  # of the rows
+NOTABLE_SHARE = 0.01
+MOSTLY_NUMERIC = 0.95  # of a column's values
+SPLIT_TOLERANCE = 0.02  # of the rows, between a split's share and its rows
 
 
-def warnings_of(reading: Reading, plan: Plan, statistics: Statistics, outcome: Outcome) -> list[str]:
+def make_warnings(reading: FirstPass, plan: Plan, statistics: Statistics, outcome: Outcome) -> list[str]:
     """The warnings, each one sentence or two."""
     if not outcome.rows_out:
         return ["No row is left."]
@@ -33,15 +33,15 @@ def warnings_of(reading: Reading, plan: Plan, statistics: Statistics, outcome: O
     return [warning for part in parts for warning in part]
 
 
-def _left_out(reading: Reading, outcome: Outcome) -> Iterator[str]:
-    if len(reading.contents) == 1 and outcome.near_duplicates > FEW * outcome.rows_in:
+def _left_out(reading: FirstPass, outcome: Outcome) -> Iterator[str]:
+    if len(reading.contents) == 1 and outcome.near_duplicates > NOTABLE_SHARE * outcome.rows_in:
         yield (
             f"{outcome.near_duplicates:,} rows were left out as near duplicates by {reading.contents[0].column.name!r}"
             " alone: look at them below. Name further columns by --columns, or ask for more by --near, if they differ."
         )
 
 
-def _splits(reading: Reading, plan: Plan, outcome: Outcome) -> Iterator[str]:
+def _splits(reading: FirstPass, plan: Plan, outcome: Outcome) -> Iterator[str]:
     if plan.crossing_rows:
         yield (
             f"Leakage: {plan.crossing_rows:,} rows share a group, or content that is equal or near, with rows of another"
@@ -58,9 +58,9 @@ def _splits(reading: Reading, plan: Plan, outcome: Outcome) -> Iterator[str]:
             got = outcome.splits[name] / outcome.rows_out
             if not outcome.splits[name]:
                 yield f"The split {name!r} got no row."
-            elif abs(got - share) > OFF:
+            elif abs(got - share) > SPLIT_TOLERANCE:
                 yield f"The split {name!r} got {got:.1%} of the rows, not {share:.1%}: what hangs together stays so."
-    if outcome.balanced_out > MUCH * (outcome.balanced_out + outcome.rows_out):
+    if outcome.balanced_out > MAJORITY * (outcome.balanced_out + outcome.rows_out):
         yield (
             f"Balancing over {reading.settings.balance!r} left out {outcome.balanced_out:,} rows, for its rarest value is"
             " rare."
@@ -90,13 +90,13 @@ def _values(plan: Plan) -> Iterator[str]:
             )
 
 
-def _columns(reading: Reading, statistics: Statistics) -> Iterator[str]:
+def _columns(reading: FirstPass, statistics: Statistics) -> Iterator[str]:
     for column in statistics.columns:
         present = statistics.present[column.name]
-        if column.modality and present < MUCH * statistics.rows:
+        if column.modality and present < MAJORITY * statistics.rows:
             yield f"{column.name}: {1 - present / statistics.rows:.0%} of the rows have no value."
     for name, texts in reading.texts.items():
-        if texts.other is not None and texts.numbers >= NEARLY * texts.count:
+        if texts.other is not None and texts.numbers >= MOSTLY_NUMERIC * texts.count:
             yield (
                 f"{name}: nearly all of its {texts.count:,} values are numbers, but {shown(texts.other[0])!r} in row"
                 f" {texts.other[1]} is none."
@@ -105,9 +105,9 @@ def _columns(reading: Reading, statistics: Statistics) -> Iterator[str]:
         if len(counts) < 2 or name in (SPLIT, reading.settings.split):
             continue
         (most, top), (least, low) = counts.most_common()[0], counts.most_common()[-1]
-        if top > MUCH * statistics.rows and len(counts) > 2:
+        if top > MAJORITY * statistics.rows and len(counts) > 2:
             yield f"{name}: {most!r} alone has {top / statistics.rows:.0%} of the rows."
-        elif top >= RARE * low:
+        elif top >= RARE_FACTOR * low:
             yield f"{name}: {most!r} has {top:,} rows, {least!r} {low:,}; --balance {name} would even that out."
 
 

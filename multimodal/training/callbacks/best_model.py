@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from multimodal.core.run_folder import RUN_MODEL
-from multimodal.training.fsdp import is_sharded, whole
+from multimodal.training.fsdp import is_sharded, unsharded_copy
 from multimodal.training.training_module import TrainingModule
 
 Mode = Literal["max", "min"]
@@ -36,7 +36,7 @@ class SaveBestModel(Callback):
             return
         self.best = float(value)
         assert isinstance(pl_module, TrainingModule)
-        embedder = whole(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
+        embedder = unsharded_copy(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
         if trainer.is_global_zero:
             embedder.save_pretrained(self.folder / RUN_MODEL)
 

@@ -12,7 +12,7 @@ from multimodal.training.callbacks.best_model import Mode, SaveBestModel
 from multimodal.training.callbacks.free_memory import FreeMemory
 from multimodal.training.callbacks.interrupt import StopOnInterrupt
 from multimodal.training.callbacks.progress import Progress
-from multimodal.training.callbacks.summary import Summary
+from multimodal.training.callbacks.summary import ModelTable
 from multimodal.training.callbacks.throughput import Throughput
 
 
@@ -32,7 +32,7 @@ def default_callbacks(
     """
     checkpoints = run / CHECKPOINTS
     return [
-        Summary(),
+        ModelTable(),
         report,
         Throughput(),
         FreeMemory(),

@@ -7,9 +7,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from multimodal.training.heap import Heap
+from multimodal.training.heap import HeapTrimmer
 
-GROWTH = 1 << 30  # bytes; at a quarter of it a step took a sixth longer
+HEAP_GROWTH_BYTES = 1 << 30  # bytes; at a quarter of it a step took a sixth longer
 
 
 class FreeMemory(Callback):
@@ -19,7 +19,7 @@ class FreeMemory(Callback):
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._heap = Heap(GROWTH)
+        self._heap = HeapTrimmer(HEAP_GROWTH_BYTES)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         self._heap.piece_done()

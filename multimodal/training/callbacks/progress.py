@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import RichProgressBar
 
-from multimodal.training.training_module import planned_steps
+from multimodal.training.training_module import total_steps
 
 
 class Progress(RichProgressBar):
@@ -19,7 +19,7 @@ class Progress(RichProgressBar):
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return {"step": f"{trainer.global_step}/{planned_steps(trainer)}"} | metrics
+        return {"step": f"{trainer.global_step}/{total_steps(trainer)}"} | metrics
 
     def _initialize_train_progress_bar_id(self) -> None:
         """Begin the bar of an epoch that is resumed in the middle; Lightning's own is as long as the steps that are left."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from multimodal.training.training_module import TrainingModule
 
 
-class Summary(Callback):
+class ModelTable(Callback):
     """Prints what is trained: each modality's encoder with its parameters, before the first step."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,16 +10,16 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from torch import Tensor
 
-from multimodal.objectives.text_pretraining import WordLoss
+from multimodal.objectives.text_pretraining import TextLoss
 
-MONITOR = "val/loss"
+MONITORED_METRIC = "val/loss"
 
 
-class WordMonitor(Callback):
+class TextLossMonitor(Callback):
     """Logs and prints the mean validation loss of all predictions, and the means of its parts."""
 
     def __init__(self) -> None:
-        self._losses: list[WordLoss] = []
+        self._losses: list[TextLoss] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._losses = []
@@ -35,7 +35,7 @@ class WordMonitor(Callback):
         if trainer.sanity_checking or not count:
             return
 
-        def mean(of: Callable[[WordLoss], Tensor]) -> float:
+        def mean(of: Callable[[TextLoss], Tensor]) -> float:
             return sum(float(of(loss)) * loss.count for loss in losses) / count
 
         found = {"loss": mean(lambda loss: loss.total)}

@@ -10,9 +10,9 @@ import pytest
 
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.table import Table
-from multimodal.data.tables.addresses import below
-from multimodal.data.tables.file_cells import resolve
-from multimodal.data.tables.open import locate, open_table, stream_of
+from multimodal.data.tables.addresses import join
+from multimodal.data.tables.file_cells import resolve_file_cell
+from multimodal.data.tables.open import locate, open_table, stream_rows
 
 pytestmark = [
     pytest.mark.usefixtures("own_cache"),
@@ -37,12 +37,12 @@ def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -
         table = open_table(address)
         assert rows_of(table)[1]["id"] == last[0]
     assert table.base == f"zip://shop::{archive}"
-    assert resolve(table.value(0, "photo"), table.base) == b"a picture"
+    assert resolve_file_cell(table.value(0, "photo"), table.base) == b"a picture"
     for outside in ("../lines/1.jsonl", f"zip://lines/1.jsonl::{archive}", "a::b"):
         with pytest.raises(Unreadable, match="does not lie in the folder"):
-            resolve(outside, table.base)
+            resolve_file_cell(outside, table.base)
     source = locate(address)
-    assert list(stream_of(source, source.files[0])) == rows_of(table)
+    assert list(stream_rows(source, source.files[0])) == rows_of(table)
     for several in ("lines/*.jsonl", "lines"):
         assert rows_of(open_table(f"zip://{several}::{archive}")) == [{"n": 1}, {"n": 2}]
     (tmp_path / "pairs.csv").write_text("n\n1\n")
@@ -62,4 +62,4 @@ def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -
     ],
 )
 def test_a_file_of_a_folder_has_its_address(folder: str, name: str, address: str) -> None:
-    assert below(folder, name) == address
+    assert join(folder, name) == address

@@ -8,30 +8,30 @@ import fsspec
 import pytest
 
 from multimodal.core.errors import Unreadable
-from multimodal.data.tables.file_cells import resolve
+from multimodal.data.tables.file_cells import resolve_file_cell
 
 
 def test_paths_are_relative_to_the_table_s_folder(tmp_path: Path) -> None:
     (tmp_path / "a b.png").write_bytes(b"1")
-    assert resolve("a b.png", str(tmp_path)) == tmp_path / "a b.png"
-    assert resolve(str(tmp_path / "a b.png"), "elsewhere") == tmp_path / "a b.png"
-    assert resolve(b"bytes", str(tmp_path)) == b"bytes"
+    assert resolve_file_cell("a b.png", str(tmp_path)) == tmp_path / "a b.png"
+    assert resolve_file_cell(str(tmp_path / "a b.png"), "elsewhere") == tmp_path / "a b.png"
+    assert resolve_file_cell(b"bytes", str(tmp_path)) == b"bytes"
 
 
 @pytest.mark.parametrize("value", ["nope.png", "", ".", "x" * 5000, "a\0b"])
 def test_what_is_no_file_is_a_missing_file(tmp_path: Path, value: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        resolve(value, str(tmp_path))
+        resolve_file_cell(value, str(tmp_path))
     assert caught.value.reason == "missing file"
 
 
 def test_files_of_a_remote_table_come_as_bytes_from_its_folder_alone() -> None:
     with fsspec.open("memory://things/pictures/a.png", "wb") as file:
         file.write(b"png")  # pyright: ignore[reportAttributeAccessIssue]
-    assert resolve("pictures/a.png", "memory://things") == b"png"
+    assert resolve_file_cell("pictures/a.png", "memory://things") == b"png"
     with pytest.raises(Unreadable, match=r"things/b\.png does not exist"):
-        resolve("b.png", "memory://things")
+        resolve_file_cell("b.png", "memory://things")
     for outside in ("/etc/passwd", "../secret", "a/../../secret", "file:///etc/passwd", "http://host/x"):
         with pytest.raises(Unreadable) as caught:
-            resolve(outside, "memory://things")
+            resolve_file_cell(outside, "memory://things")
         assert caught.value.reason == "path outside the table"

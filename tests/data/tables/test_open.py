@@ -23,7 +23,7 @@ from PIL import Image
 
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.table import Table
-from multimodal.data.tables.open import locate, open_table, stream_of
+from multimodal.data.tables.open import locate, open_table, stream_rows
 
 ROWS = [
     {"id": "007", "title": "a “red” cup, large", "photo": "photos/cup.png"},
@@ -142,7 +142,7 @@ def test_classes_are_their_names(tmp_path: Path) -> None:
         assert rows.column("kind") == ["jug", "cup", None, None]
         assert [row["kind"] for row in cells(rows)] == ["jug", "cup", None, None]
         assert rows.present("kind").tolist() == [True, True, False, False]
-    assert [row["kind"] for row in stream_of(source, source.files[0])] == ["jug", "cup", None, None]
+    assert [row["kind"] for row in stream_rows(source, source.files[0])] == ["jug", "cup", None, None]
 
 
 def test_a_line_that_is_no_json_is_told_with_its_number(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_values_of_several_types_in_one_column_are_what_stands_in_the_file(tmp_p
     assert [{c: table.value(n, c) for c in table.columns} for n in range(3)] == rows
     assert list(table.column("a")) == [1, "z", None]
     assert table.present("a").tolist() == [True, True, False]
-    assert list(stream_of(locate(str(file)), str(file))) == rows
+    assert list(stream_rows(locate(str(file)), str(file))) == rows
 
 
 @pytest.mark.parametrize("late", [{"a": "z", "b": "late"}, {"a": "z", "n": "no null"}])
@@ -283,7 +283,7 @@ def test_fields_beyond_the_header_are_an_error_and_move_no_column(tmp_path: Path
     with pytest.raises(MultimodalError, match=r"long\.csv.*fields"):
         open_table(str(file))
     with pytest.raises(MultimodalError, match=r"long\.csv.*fields"):
-        list(stream_of(locate(str(file)), str(file)))
+        list(stream_rows(locate(str(file)), str(file)))
     file.write_text("a,b\n1,2,\n4,5,\n")
     assert list(open_table(str(file)).column("a")) == ["1", "4"]
 
@@ -369,7 +369,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> 
         assert cells(open_table(str(tmp_path / name))) == [{"name": name}]
         assert open_table(str(tmp_path / name)).base == str(tmp_path)
         source = locate(str(tmp_path / name))
-        assert [row["name"] for file in source.files for row in stream_of(source, file)] == [name]
+        assert [row["name"] for file in source.files for row in stream_rows(source, file)] == [name]
     assert len(open_table(f"{tmp_path}/pairs [[]*.csv")) == 2
     assert open_table(f"{tmp_path}/pair? [[]1].csv").base == str(tmp_path)
 

@@ -12,7 +12,7 @@ import pytest
 
 from multimodal.core.errors import MultimodalError
 from multimodal.data.tables.open import open_table
-from multimodal.data.tables.typed_readers import keeps
+from multimodal.data.tables.typed_readers import preserves_values
 
 pytestmark = [
     pytest.mark.usefixtures("own_cache"),
@@ -55,7 +55,7 @@ def test_values_of_a_later_file_are_not_made_others(tmp_path: Path, first: Any, 
     ],
 )  # fmt: skip
 def test_what_keeps_its_values_is_cast(found: Any, wanted: Any) -> None:
-    assert keeps(found, wanted)
+    assert preserves_values(found, wanted)
 
 
 def test_texts_that_are_not_utf_8_are_told_as_the_table_is_opened(tmp_path: Path) -> None:

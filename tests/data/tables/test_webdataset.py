@@ -29,11 +29,11 @@ from multimodal.cli.main import main
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.table import Table
 from multimodal.data.tables import webdataset as shards
-from multimodal.data.tables.cells import decoded, encoded, raw, unreadable
-from multimodal.data.tables.open import locate, open_table, stream_of
+from multimodal.data.tables.cells import decode_json_cell, encode_json_cell, raw_value, unreadable_cell
+from multimodal.data.tables.open import locate, open_table, stream_rows
 from multimodal.prepare.arrow_types import StoredType
 from multimodal.prepare.columns import Column
-from multimodal.prepare.shard_writer import Shards
+from multimodal.prepare.shard_writer import ShardWriter
 
 ROWS = 12
 
@@ -80,9 +80,9 @@ def cells(table: Table, *columns: str) -> list[list[Any]]:
 def streamed(name: str, column: str) -> list[Any]:
     source, found = locate(name), []
     for file in source.files:
-        for row in stream_of(source, file):
+        for row in stream_rows(source, file):
             try:
-                found.append(raw(row[column]))
+                found.append(raw_value(row[column]))
             except Unreadable as error:
                 found.append(error.reason)
     return found
@@ -204,9 +204,9 @@ JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | 
 
 @given(JSON)
 def test_values_of_any_type_come_back(value: Any) -> None:
-    assert decoded(encoded(value)) == value
+    assert decode_json_cell(encode_json_cell(value)) == value
     with pytest.raises(Unreadable, match="why") as refusal:
-        decoded(unreadable("reason", f"why {value!r}"))
+        decode_json_cell(unreadable_cell("reason", f"why {value!r}"))
     assert refusal.value.reason == "reason"
 
 
@@ -389,7 +389,7 @@ def test_whatever_a_table_holds_comes_back_from_our_tars(tmp_path_factory: pytes
                 found.add(value)
         stored[name] = found.stored
     folder = tmp_path_factory.mktemp("ours")
-    shards = Shards(folder, "webdataset", 2, columns, stored)
+    shards = ShardWriter(folder, "webdataset", 2, columns, stored)
     for row in range(rows):
         shards.write("train", row, {name: table[name][row] for name in table if table[name][row] is not None})
     shards.close()
@@ -405,7 +405,10 @@ def test_the_datasets_library_reads_our_tars(shop: Path, capsys: pytest.CaptureF
     (shop / "things.csv").write_text("\n".join(line for line in lines if ",," not in f"{line},") + "\n")
     for file in sorted(prepared(shop, "webdataset").glob("*.tar")):
         theirs = list(datasets.load_dataset("webdataset", data_files=str(file), split="train", streaming=True))
-        ours = [{column: raw(cell) for column, cell in row.items()} for row in stream_of(locate(str(file)), str(file))]
+        ours = [
+            {column: raw_value(cell) for column, cell in row.items()}
+            for row in stream_rows(locate(str(file)), str(file))
+        ]
         assert [row["__key__"] for row in theirs] == [row["__key__"] for row in ours]
         assert [row["title.txt"] for row in theirs] == [row["title"] for row in ours]
         assert [row["json"]["price"] for row in theirs] == [row["price"] for row in ours]

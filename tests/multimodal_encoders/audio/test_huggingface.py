@@ -24,7 +24,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
-from multimodal.core.layers import layers
+from multimodal.core.layers import parameter_names_by_depth
 from multimodal.export.folder import export
 
 RATE = 16_000
@@ -205,7 +205,7 @@ def test_what_is_no_sound_is_refused(value: Any, reason: str, tmp_path: Path) ->
 
 def test_the_layers_are_found_and_long_clips_cost_more(tmp_path: Path) -> None:
     encoder = HuggingFaceAudio(made(tmp_path, "wav2vec2 group"))
-    depths = [{".".join(name.split(".")[:4]) for name in names} for names in layers(encoder)]
+    depths = [{".".join(name.split(".")[:4]) for name in names} for names in parameter_names_by_depth(encoder)]
     assert {"model.encoder.layers.0"} in depths
     assert {"model.encoder.layers.1"} <= depths[-1] | depths[-2]
     assert encoder.processor.cost(encoder.processor(CLIPS[1])) == 9001 / RATE

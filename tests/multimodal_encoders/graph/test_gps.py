@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multimodal_encoders.graph.global_attention import Room, layout
+from multimodal_encoders.graph.global_attention import PaddedGraphs, pad_graphs
 from multimodal_encoders.graph.gnn import GNN
 from multimodal_encoders.graph.gps import GPS
 from multimodal_encoders.graph.message_passing import GraphNetwork
-from multimodal_encoders.graph.structure import DENSE_NODES, StructureProcessor, random_walks
+from multimodal_encoders.graph.structure import MAX_DENSE_NODES, StructureProcessor, random_walks
 from multimodal_encoders.molecule.gnn import MoleculeGNN
 from torch import Tensor
 from torch_geometric.data import Data
@@ -25,7 +25,7 @@ from torch_geometric.utils import degree
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.core.layers import layers
+from multimodal.core.layers import parameter_names_by_depth
 from multimodal.core.lora import LoRA
 from multimodal.training.activation_checkpointing import recompute_activations
 
@@ -90,7 +90,7 @@ def test_walks_come_back_by_the_powers_of_the_transition_matrix(graph: Graph, st
 
 def test_walks_in_a_large_graph_are_those_of_its_parts() -> None:
     small = graph(6, 12)["edge_index"].numpy()
-    copies = DENSE_NODES // 6 + 1
+    copies = MAX_DENSE_NODES // 6 + 1
     large = np.concatenate([small + 6 * copy for copy in range(copies)], axis=1)
     alone = random_walks(small, 6, 5)
     torch.testing.assert_close(random_walks(large, 6 * copies, 5), alone.repeat(copies, 1))
@@ -209,7 +209,7 @@ def test_every_node_has_its_place_beside_those_of_its_graph(sizes: list[int]) ->
     counts = torch.tensor(sizes)
     graph = torch.repeat_interleave(torch.arange(len(sizes)), counts)
     within = torch.minimum(torch.arange(max(sizes)), counts[:, None] - 1)
-    rooms, place = layout((counts.cumsum(0) - counts)[:, None] + within, counts, graph)
+    rooms, place = pad_graphs((counts.cumsum(0) - counts)[:, None] + within, counts, graph)
     flat = torch.cat([room.places.flatten() for room in rooms])
     assert torch.equal(flat[place], torch.arange(sum(sizes)))
     assert torch.equal(torch.cat([room.there.flatten() for room in rooms]).nonzero().flatten(), place.sort().values)
@@ -224,7 +224,7 @@ def test_far_nodes_are_seen_and_walks_tell_rings_from_lines() -> None:
     moved = apart | {"x": torch.cat([torch.zeros(3, NODE), torch.ones(1, NODE)])}
     encoder = gps(layers=1, walks=0)
     inputs = [encoder.processor.collate([encoder.processor(some)]) for some in (apart, moved)]
-    room, place = Room(torch.arange(4)[None], torch.ones(1, 4, dtype=torch.bool)), torch.arange(4)
+    room, place = PaddedGraphs(torch.arange(4)[None], torch.ones(1, 4, dtype=torch.bool)), torch.arange(4)
     before, after = (
         encoder.convs[0](encoder.nodes(i["x"]), i["edge_index"], [room], place, edge_attr=i["edge_attr"])
         for i in inputs
@@ -260,7 +260,7 @@ def test_a_saved_model_is_the_same(make: Any, tmp_path: Path) -> None:
 
 
 def test_layers_are_found_from_the_input_to_the_output() -> None:
-    tops = [{".".join(name.split(".")[:2]) for name in names} for names in layers(gps())]
+    tops = [{".".join(name.split(".")[:2]) for name in names} for names in parameter_names_by_depth(gps())]
     assert tops[0] == {"nodes.0", "nodes.2", "walks.weight", "walks.bias"}
     assert tops[1] == {"convs.0"}
     assert "convs.1" in tops[2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from multimodal_encoders.hub.weights import load_weights, read_weights, unavailable
+from multimodal_encoders.hub.weights import download_error, load_weights, read_weights
 from safetensors.torch import save_file
 from torch import nn
 
@@ -85,7 +85,7 @@ def test_all_weights_must_fit() -> None:
 
 
 def test_what_cannot_be_downloaded_is_said_with_what_to_do() -> None:
-    error = unavailable("the weights A of net", OSError("no route\nmore"), "Put x to y.")
+    error = download_error("the weights A of net", OSError("no route\nmore"), "Put x to y.")
     assert str(error) == (
         "The weights A of net are not on this machine and could not be downloaded (no route). Put x to y."
     )

@@ -7,15 +7,15 @@ import io
 import numpy as np
 import pytest
 import torch
-from multimodal_encoders.image.pretrained_preprocessing import Normalised, PretrainedPictures
+from multimodal_encoders.image.pretrained_preprocessing import Normalize, PretrainedImageProcessor
 from PIL import Image
 from small_clips import colours, file_of
 
 from multimodal.core.errors import Unreadable
 
 
-def processor(*augment: dict[str, dict[str, float]]) -> PretrainedPictures:
-    return PretrainedPictures("some", {"a": 1}, lambda picture: picture.resize((6, 4)), (4, 6), "red", augment)
+def processor(*augment: dict[str, dict[str, float]]) -> PretrainedImageProcessor:
+    return PretrainedImageProcessor("some", {"a": 1}, lambda picture: picture.resize((6, 4)), (4, 6), "red", augment)
 
 
 def test_pictures_are_bytes_with_the_channels_last_in_memory() -> None:
@@ -64,7 +64,7 @@ def test_what_is_no_picture_is_refused() -> None:
 def test_normalisation_is_computed_in_float32(dtype: torch.dtype) -> None:
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
     before = pixels.clone()
-    found = Normalised([0.1, 0.2, 0.3], [0.5, 0.6, 0.7])(pixels, dtype)
+    found = Normalize([0.1, 0.2, 0.3], [0.5, 0.6, 0.7])(pixels, dtype)
     mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in ([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]))
     expected = (pixels.double() / 255 - mean) / std
     torch.testing.assert_close(found, expected.to(dtype), atol=1e-6 if dtype == torch.float32 else 0, rtol=1e-2)

@@ -203,8 +203,8 @@ def test_maps_in_place_of_a_vector_are_refused() -> None:
 
 
 def test_their_layers_are_found() -> None:
-    assert len(layers.layers(Timm("test_vit"))) == len(Timm("test_vit").net.blocks) + 1
-    assert [names[0].rpartition(".conv")[0] for names in layers.layers(Timm("resnet18"))] == [
+    assert len(layers.parameter_names_by_depth(Timm("test_vit"))) == len(Timm("test_vit").net.blocks) + 1
+    assert [names[0].rpartition(".conv")[0] for names in layers.parameter_names_by_depth(Timm("resnet18"))] == [
         "net",
         *(f"net.layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
     ]

@@ -171,7 +171,7 @@ def test_published_weights_bring_their_preprocessing(arch: str, weights: str, mo
 
     monkeypatch.setattr(torchvision, "_created", lambda arch, config: model("resnet18"))
     monkeypatch.setattr(Torchvision, "_load", lambda *rest: None)
-    monkeypatch.setattr(torchvision, "_state", lambda *rest: ({}, ""))
+    monkeypatch.setattr(torchvision, "_load_state", lambda *rest: ({}, ""))
     encoder = Torchvision(arch, weights)
     theirs = models.get_model_weights(arch)[weights].transforms()  # pyright: ignore[reportIndexIssue]
     assert repr(preset(encoder)) == repr(theirs)
@@ -202,7 +202,7 @@ def test_older_names_in_published_files_are_known(tmp_path: Path) -> None:
     assert encoder.settings["preprocess"]["crop_size"] == 64
     theirs = made.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in encoder.net.state_dict().items())
-    assert len(layers.layers(encoder)) == 13
+    assert len(layers.parameter_names_by_depth(encoder)) == 13
 
 
 def test_the_file_of_published_weights_is_known_by_its_name(tmp_path: Path) -> None:

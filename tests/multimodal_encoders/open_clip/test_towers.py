@@ -12,7 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from multimodal_encoders.open_clip.models import build, find
+from multimodal_encoders.open_clip.models import build, resolve_model
 from multimodal_encoders.open_clip.towers import OpenClipImages, OpenClipTexts
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -256,7 +256,7 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
     reads: list[Path] = []
     read = open_clip_models.read_weights
     monkeypatch.setattr(open_clip_models, "read_weights", lambda path: reads.append(path) or read(path))
-    checkpoint_cache.forget()
+    checkpoint_cache.clear()
     folder = str(clips("vit"))
     monkeypatch.chdir(Path(folder).parent)
     one, _, two = (
@@ -266,7 +266,7 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
     )
     assert len(reads) == 2  # a second encoder of the same tower is another one
     assert one.visual is not two.visual
-    checkpoint_cache.forget()
+    checkpoint_cache.clear()
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_what_is_no_text_is_refused(kind: str, value: Any, reason: str, clips: A
 
 def test_their_layers_are_found_from_the_input_to_the_projection(clips: Any) -> None:
     for encoder in (OpenClipImages(weights=str(clips("vit"))), OpenClipTexts(weights=str(clips("vit")))):
-        found = layers.layers(encoder)
+        found = layers.parameter_names_by_depth(encoder)
         assert len(found) == 3
         assert any("positional_embedding" in name for name in found[0])
         assert "proj" in found[-1][-1]
@@ -364,7 +364,7 @@ def test_every_architecture_has_the_weights_that_open_clip_gives_it(monkeypatch:
         cls: Any = (open_clip.CoCa if coca else open_clip.CustomTextCLIP) if custom else open_clip.CLIP
         with torch.device("meta"):
             theirs = {name: tensor.shape for name, tensor in cls(**config).state_dict().items()}
-            model = find(arch, None, None)
+            model = resolve_model(arch, None, None)
             ours = {
                 f"{side}.{name}": tensor.shape
                 for side in ("visual", "text")

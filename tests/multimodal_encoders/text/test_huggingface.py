@@ -23,7 +23,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, 
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
-from multimodal.core.layers import layers
+from multimodal.core.layers import parameter_names_by_depth
 from multimodal.export.folder import export
 from multimodal.training.activation_checkpointing import recompute_activations
 
@@ -303,7 +303,10 @@ def test_entries_of_the_config_can_be_changed(bert: Path) -> None:
 
 
 def test_the_layers_are_found_from_the_embeddings_on(bert: Path) -> None:
-    depths = [{".".join(name.split(".")[:4]) for name in names} for names in layers(HuggingFaceText(str(bert)))]
+    depths = [
+        {".".join(name.split(".")[:4]) for name in names}
+        for names in parameter_names_by_depth(HuggingFaceText(str(bert)))
+    ]
     assert depths[1:] == [{"model.encoder.layer.0"}, {"model.encoder.layer.1"}]
     assert all(name.startswith("model.embeddings") for name in depths[0])
 

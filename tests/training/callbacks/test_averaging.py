@@ -54,7 +54,7 @@ def test_the_average_is_validated_and_exported_and_training_goes_on_from_the_wei
     Recorder.validated.clear()
     settings = yaml.safe_load(small_config.read_text())
     settings["trainer"]["callbacks"] = [
-        {"class_path": "multimodal.training.callbacks.averaging.AveragedWeights", "init_args": {"decay": 0.6}},
+        {"class_path": "multimodal.training.AveragedWeights", "init_args": {"decay": 0.6}},
         {"class_path": f"{__name__}.Recorder"},
     ]
     config = tmp_path / "averaged.yaml"
