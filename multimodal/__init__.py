@@ -1,55 +1,12 @@
 """multimodal: one vector space for every form a thing comes in.
 
-The names below are imported when they are first used, so that ``import multimodal`` costs nothing.
+The public names are listed in ``__init__.pyi``. Each is imported when it is first used, so that ``import multimodal`` takes
+no time.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+__version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from multimodal.core.batch import Batch, Sample
-    from multimodal.core.embedder import Embedder
-    from multimodal.core.embeddings import Embeddings
-    from multimodal.core.encoder import Encoder, Inputs, Processor
-    from multimodal.core.errors import MultimodalError, Unreadable, UsageError
-    from multimodal.core.registry import register
-    from multimodal.search.index import Index
-
-__version__ = "0.1.0"  # as in pyproject.toml
-
-_HOMES = {
-    "Batch": "multimodal.core.batch",
-    "Embedder": "multimodal.core.embedder",
-    "Embeddings": "multimodal.core.embeddings",
-    "Encoder": "multimodal.core.encoder",
-    "Index": "multimodal.search.index",
-    "Inputs": "multimodal.core.encoder",
-    "MultimodalError": "multimodal.core.errors",
-    "Processor": "multimodal.core.encoder",
-    "Sample": "multimodal.core.batch",
-    "Unreadable": "multimodal.core.errors",
-    "UsageError": "multimodal.core.errors",
-    "register": "multimodal.core.registry",
-}
-__all__ = [
-    "Batch",
-    "Embedder",
-    "Embeddings",
-    "Encoder",
-    "Index",
-    "Inputs",
-    "MultimodalError",
-    "Processor",
-    "Sample",
-    "Unreadable",
-    "UsageError",
-    "register",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'multimodal' has no attribute {name!r}")
+__getattr__, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["__version__", *_names]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.options import folder, parser
@@ -23,28 +22,20 @@ def run(command: str, arguments: list[str]) -> None:
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
 
-    from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import reserve_one_core
-    from multimodal.core.progress import progress
-    from multimodal.data.run_data import load_run_data
     from multimodal.search.embed import embed_table
+    from multimodal.search.embedding_folder import read_manifest
 
     reserve_one_core()
-    embedder = Embedder.from_pretrained(options.run)
-    data = load_run_data(Path(options.run), options.table, given)
-    samples = data.samples
-    rows = samples.rows(options.split)
     start = time.perf_counter()
-    with progress("Embedding", len(rows)) as advance:
-        rejects = embed_table(
-            embedder, samples, rows, options.out, advance, max_rejects=data.max_rejects, option="--max_rejects"
-        )
+    rejects = embed_table(options.run, options.table, out=options.out, split=options.split, **given)
+    rows = read_manifest(options.out).rows
     seconds = time.perf_counter() - start
-    rate = len(rows) / seconds
+    rate = rows / seconds
     if options.json:
-        counts = {"rows": len(rows), "rejects": len(rejects), "out": str(options.out)}
+        counts = {"rows": rows, "rejects": len(rejects), "out": str(options.out)}
         print(json.dumps(counts | {"seconds": seconds, "rows_per_second": rate}))
     else:
-        print(f"{len(rows) - len(rejects):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
+        print(f"{rows - len(rejects):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
     if len(rejects):
         print(rejects.summary(), file=sys.stderr)

@@ -25,16 +25,12 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
-    from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import reserve_one_core
-    from multimodal.core.progress import progress
-    from multimodal.export.folder import export
+    from multimodal.export.folder import export_model
 
     reserve_one_core()
-    embedder = Embedder.from_pretrained(options.run, options.modality or None)
     out = options.out or Path(options.run) / options.to
-    with progress("Exporting", len(embedder.modalities)) as advance:
-        exported = export(embedder, options.to, out, options.modality, advance)
+    exported = export_model(options.run, options.to, out, options.modality)
     if options.json:
         print(json.dumps({"to": options.to, "out": str(out), "modalities": exported.to_json()}))
         return

@@ -38,6 +38,6 @@ def run(command: str, arguments: list[str]) -> None:
         checkpoint = CHECKPOINT.get(command, "the checkpoint to use; `best` (the default) or `last`: the run's")
         print(HELP.format(command=command, what=DESCRIPTIONS[command], checkpoint=checkpoint))
         return
-    from multimodal.cli.lightning import train
+    from multimodal.experiment.lightning_cli import train
 
     train(command, arguments)

@@ -55,10 +55,7 @@ def run(command: str, arguments: list[str]) -> None:
     add_data_options(p)
     options, given = parse_with_data(p, arguments)
 
-    from multimodal.core.progress import progress
-    from multimodal.prepare.pipeline import prepare
-    from multimodal.prepare.settings import Settings
-    from multimodal.prepare.source import open_source
+    from multimodal.prepare.table import prepare_table
 
     data = data_settings(options.table, given)
     chosen: dict[str, Any] = {key: data[key] for key in DATA_OPTIONS if data.get(key) is not None}
@@ -69,8 +66,7 @@ def run(command: str, arguments: list[str]) -> None:
         chosen["shares"] = dict(options.shares)
     if options.encoders is not None:
         chosen["encoders"] = dict(options.encoders)
-    settings = Settings(**chosen)
-    outcome = prepare(open_source(data["table"], data.get("options"), options.files), settings, options.out, progress)
+    outcome = prepare_table(data["table"], options.out, options=data.get("options"), files=options.files, **chosen)
     if options.json:
         print(json.dumps(outcome.to_json() | {"out": str(options.out)}, indent=1))
         return

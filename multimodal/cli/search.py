@@ -36,17 +36,17 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError(f"give one query, by --text, --image, --graph or --MODALITY; got {given}.")
     ((modality, value),) = queries
 
-    from multimodal.search.query import search
+    from multimodal.search.query import search_index
 
     try:
-        hits = search(options.run, options.index, options.k, options.target, **{modality: value})
+        hits = search_index(options.run, options.index, options.k, options.target, **{modality: value})
     except MultimodalError as error:
         cause = error.__cause__
         if not isinstance(cause, Unreadable) or cause.reason != "wrong type":  # what is typed here is a text
             raise
         raise MultimodalError(f"--{modality} {value}: {cause} Give JSON, like '{JSON_EXAMPLE}'.") from error
     if options.json:
-        print(json.dumps({"query": {modality: value}, "hits": [vars(hit) for hit in hits]}, indent=1))
+        print(json.dumps({"query": {modality: value}, "hits": [hit.to_json() for hit in hits]}, indent=1))
         return
     for hit in hits:
         print(f"{hit.score:6.3f}  {_format_hit(hit.metadata, hit.key)}  [{hit.modality} {hit.key}]")

@@ -80,6 +80,17 @@ class Embedder(nn.Module):
             add_lora(self.encoder(modality), adaptation, modality)
         self._adopted_fingerprint: tuple[str, str] | None = None
 
+    def _repr_html_(self) -> str:
+        """A table of the modalities, for a notebook."""
+        cells = [
+            (m, type(self.encoder(m)).__name__, f"{sum(p.numel() for p in self.encoder(m).parameters()):,}",
+             f"{self.encoder(m).width} &rarr; {self.dim}")
+            for m in self.modalities
+        ]  # fmt: skip
+        head = "".join(f"<th>{name}</th>" for name in ("modality", "encoder", "parameters", "features"))
+        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
     @property
     def modalities(self) -> list[str]:
         return list(self._modalities)

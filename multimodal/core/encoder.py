@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from multimodal.core.batch_norm import use_running_stats_for_single_values
+from multimodal.core.recording import record_arguments
 
 Inputs = dict[str, Tensor]
 
@@ -86,12 +85,21 @@ class Encoder(nn.Module, ABC):
 
     width: int
     processor: Processor
-    settings: dict[str, Any]
+    init_args: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What builds it again: the constructor's arguments, those that named files replaced by what these held."""
+        return vars(self).setdefault("_settings", dict(self.init_args))
+
+    @settings.setter
+    def settings(self, settings: dict[str, Any]) -> None:
+        vars(self)["_settings"] = settings
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = _record_settings(cls.__init__)
+            cls.__init__ = record_arguments(cls.__init__, use_running_stats_for_single_values)
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -111,26 +119,3 @@ class Encoder(nn.Module, ABC):
         arguments of ``SentenceTransformer`` such as ``prompts``.
         """
         return None
-
-
-def _record_settings(init: Any) -> Any:
-    signature = inspect.signature(init)
-    kinds = {p.kind: p.name for p in signature.parameters.values()}
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        raise TypeError(f"{init.__qualname__}: an encoder's settings have names; it can take no *arguments.")
-    more = kinds.get(inspect.Parameter.VAR_KEYWORD, "")  # the name of **settings
-
-    @functools.wraps(init)
-    def recording_init(self: Encoder, *args: Any, **kwargs: Any) -> None:
-        outermost = not hasattr(self, "settings")
-        if outermost:  # its arguments are the ones to call again
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            settings = {name: v for name, v in bound.arguments.items() if name != "self"}
-            settings |= settings.pop(more, {})
-            object.__setattr__(self, "settings", settings)  # nn.Module's own needs its constructor to have run
-        init(self, *args, **kwargs)
-        if outermost:
-            use_running_stats_for_single_values(self)
-
-    return recording_init

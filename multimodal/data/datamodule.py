@@ -18,6 +18,7 @@ from multimodal.core.distributed import check_equal_over_ranks
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import default_cache
+from multimodal.core.recording import Recorded
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
 from multimodal.data.frozen_features import load_or_compute_features
@@ -30,7 +31,7 @@ from multimodal.data.tables.open import Access, locate
 from multimodal.data.trained_model import TrainedModel
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(Recorded, pl.LightningDataModule):
     """Batches for the modalities of the trainer's module.
 
     The processors are the module's; those that learn from data (a tokenizer) are fitted on the training split when

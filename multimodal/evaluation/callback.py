@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -25,6 +25,9 @@ class RetrievalMonitor(Callback):
     The mean of recall@1 over all ordered pairs is logged as ``val/recall@1``: the measure that chooses the best model. Of
     several processes each takes the whole split; the means of what they found are logged, so that all choose alike.
     """
+
+    monitor = MONITORED_METRIC
+    mode: Literal["max", "min"] = "max"
 
     def __init__(self) -> None:
         self._parts: list[Embeddings] = []

@@ -100,8 +100,8 @@ class Report:
 
 
 def evaluate(
-    run: str | Path,
-    data: str | None = None,
+    run: str | Path | Embedder,
+    data: Any = None,
     *,
     split: str | list[str] | None = None,
     pool: str | list[str] | None = None,
@@ -112,8 +112,9 @@ def evaluate(
     """Measure retrieval between all ordered pairs of modalities.
 
     Args:
-        run: a run's folder, or that of an exported model.
-        data: a configuration with a ``data:`` section, or a table's name. None: the run's data.
+        run: a run's folder, that of an exported model, or an embedder.
+        data: a configuration with a ``data:`` section, a table's name, or in Python a ``DataModule``, ``Samples`` or a table
+            in memory. None: the run's data.
         split: the queries' split. None: the data's test split.
         pool: the split that is searched, or "all". None: ``split``.
         baseline: "linear" also fits and measures a linear model on the training split, for the modalities that have
@@ -125,8 +126,9 @@ def evaluate(
         MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
         UsageError: there is no such split.
     """
-    embedder = Embedder.from_pretrained(run)
-    of_run = load_run_data(Path(run), data, settings)
+    folder = None if isinstance(run, Embedder) else Path(run)
+    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run)
+    of_run = load_run_data(folder, data, settings)
     samples = of_run.samples
     split = split or of_run.test_split
     rows = samples.rows(split)
@@ -158,7 +160,7 @@ def evaluate(
     if len(rejects):
         notes.append(rejects.summary())
     report = Report(
-        run=str(run),
+        run="embedder" if folder is None else str(run),
         split=split,
         pool=pool or split,
         seed=of_run.seed,

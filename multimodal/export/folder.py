@@ -16,6 +16,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.encoder_description import describe_encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import atomic_folder
+from multimodal.core.progress import progress
 from multimodal.export.open_clip import save_open_clip
 from multimodal.export.programs import save_onnx, save_torch_export
 from multimodal.export.sentence_transformers import save_sentence_transformers
@@ -44,6 +45,32 @@ class Exported:
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         return {m: {"file": file, "max_difference": self.differences[m]} for m, file in self.files.items()}
+
+
+def export_model(
+    run: str | Path | Embedder, to: Format, out: str | Path | None = None, modalities: Sequence[str] = ()
+) -> Exported:
+    """Write the encoders, with their heads, for other programs, as ``multimodal export`` does.
+
+    What was written is loaded again and must give the same vectors to 1e-4.
+
+    Args:
+        run: a run's folder, that of an exported model, or an embedder on the CPU.
+        to: "onnx", "torch-export", "open_clip" or "sentence-transformers".
+        out: the folder to write; an export there is replaced. None: ``to`` in the run's folder.
+        modalities: those to export. None named: all that the format can hold.
+
+    Raises:
+        UsageError: an unknown format or modality, or an embedder without ``out``.
+        MultimodalError: an encoder cannot be exported to the format, or gives other vectors there.
+    """
+    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run, list(modalities) or None)
+    if out is None:
+        if isinstance(run, Embedder):
+            raise UsageError("export_model of an embedder needs a folder: out=...")
+        out = Path(run) / to
+    with progress("Exporting", len(embedder.modalities)) as advance:
+        return export(embedder, to, Path(out), modalities, advance)
 
 
 def export(

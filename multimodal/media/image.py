@@ -168,3 +168,17 @@ def _flatten_on(picture: Image.Image, background: str) -> Image.Image:
     ground = Image.new("RGBA", picture.size, background)
     ground.alpha_composite(picture.convert("RGBA"))
     return ground.convert("RGB")
+
+
+def picture_file(value: Any) -> bytes:
+    """A PNG file of a picture.
+
+    Args:
+        value: as in ``decode_image``.
+
+    Raises:
+        Unreadable: as ``decode_image``.
+    """
+    buffer = io.BytesIO()
+    on_white(decode_image(value)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
+from multimodal.core.recording import Recorded
 from multimodal.objectives.pairs import Pairs
 
 
@@ -22,7 +23,7 @@ class Loss:
     parts: dict[str, Tensor]
 
 
-class Objective(nn.Module, ABC):
+class Objective(Recorded, nn.Module, ABC):
     """Embeddings -> ``Loss``. Parameters of an objective (a temperature) are trained with the model.
 
     The total is a function of the vectors alone, whoever computed them, and has a gradient with respect to each of

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multimodal.core.errors import UsageError
+from multimodal.core.recording import Recorded
 
 PAD, UNKNOWN = 0, 1  # what stands for no word
 NEGATIVE_POWER = 0.75  # the power of the frequencies that negatives are drawn by (Mikolov et al. 2013b, section 2.2)
@@ -49,7 +50,7 @@ class TextLoss:
     parts: dict[str, Tensor]
 
 
-class TextObjective(nn.Module, ABC):
+class TextObjective(Recorded, nn.Module, ABC):
     """Tokens of a batch of texts -> ``TextLoss``. Random choices come from torch's generator.
 
     ``attach`` is called once, before training, and makes the parameters; ``counts`` ``(vocabulary,)`` float32 are then

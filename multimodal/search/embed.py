@@ -22,8 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
+
+BATCH_SIZE = 256  # rows that are embedded at a time; it changes the speed, never a result
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
@@ -32,13 +35,44 @@ if TYPE_CHECKING:
 
 
 def embed_table(
+    run: str | Path | Embedder, table: Any = None, *, out: str | Path, split: str = "all", **settings: Any
+) -> Rejects:
+    """Embed a table into a folder, as ``multimodal embed`` does; a second call continues what was stopped.
+
+    Args:
+        run: a run's folder, that of an exported model, or an embedder.
+        table: a table's name, a configuration, or in Python a ``DataModule``, ``Samples`` or a table in memory. None: the
+            run's table.
+        out: the folder of embeddings; see ``embedding_folder`` for what it holds.
+        split: the split to embed, or "all".
+        **settings: keys of ``data:`` that replace those found (``columns``, ``key``, ``group``, ``max_rejects``, ...).
+
+    Returns:
+        The rows that cannot be read; they are left out and listed in ``rejects.jsonl``.
+
+    Raises:
+        MultimodalError: the model or table cannot be read, ``out`` holds something else, or too many rows cannot be read.
+    """
+    from multimodal.core.embedder import Embedder
+    from multimodal.data.run_data import load_run_data
+
+    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run)
+    data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
+    rows = data.samples.rows(split)
+    with progress("Embedding", len(rows)) as advance:
+        return embed_samples(
+            embedder, data.samples, rows, Path(out), advance, max_rejects=data.max_rejects, option="--max_rejects"
+        )
+
+
+def embed_samples(
     embedder: Embedder,
     samples: Samples,
     rows: np.ndarray,
     out: Path,
     advance: Callable[[int], object] | None = None,
     part_rows: int = PART_ROWS,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     max_rejects: float = 0.01,
     option: str = "max_rejects",
 ) -> Rejects:
@@ -83,6 +117,32 @@ def embed_table(
         elif advance is not None:
             advance(len(of_part))
     return rejects
+
+
+def embed_in_memory(
+    embedder: Embedder, samples: Samples, rows: np.ndarray, max_rejects: float
+) -> tuple[pa.Table, list[str]]:
+    """Rows of a table as one part of embeddings, and the modalities that it has.
+
+    Args:
+        embedder: its modalities that the table has are embedded.
+        samples: the table.
+        rows: ``(r,)`` row numbers.
+        max_rejects: the fraction of the table's rows that may be unreadable.
+
+    Raises:
+        MultimodalError: the table has none of the model's modalities, or too many rows cannot be read.
+    """
+    from multimodal.data.loaders import ordered_loader
+
+    modalities = [m for m in embedder.modalities if m in samples.modalities]
+    if not modalities:
+        raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
+    processors = {m: embedder.processors[m] for m in modalities}
+    rejects = Rejects(max_rejects, len(samples), key_of=samples.key_of, option="max_rejects")
+    loader = ordered_loader(samples.keyed_by_number(), rows, processors, BATCH_SIZE, rejects)
+    with progress("Embedding", len(rows)) as advance:
+        return _part_table(embedder.embed_all(loader, advance), samples, modalities, embedder.dim), modalities
 
 
 def _part_table(embeddings: Embeddings, samples: Samples, modalities: Sequence[str], dim: int) -> pa.Table:

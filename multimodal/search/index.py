@@ -7,9 +7,9 @@ and ``items.parquet`` (``key``, ``group``, ``modality`` and ``metadata`` of each
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,11 @@ from multimodal.core.files import atomic_folder
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
 from multimodal.search.engines.exact import ExactEngine
+from multimodal.search.hits import Hit, Hits
+
+if TYPE_CHECKING:
+    from multimodal.core.embedder import Embedder
+    from multimodal.search.pictures import Pictures
 
 DESCRIPTION = "index.json"
 VECTORS = "vectors.npy"
@@ -28,33 +33,46 @@ FORMAT = 1
 CANDIDATES = 4  # vectors that are looked at for each hit, as several may be of one group
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One thing found. ``score`` is the cosine, in [-1, 1]."""
-
-    key: str
-    modality: str
-    score: float
-    metadata: dict[str, Any]
-
-
 class Index:
-    """Exact search by cosine over all vectors.
+    """Searchable vectors of a table's rows, with their keys and metadata.
 
-    A group (a thing with several vectors: its pictures, its name) is found once, by its best vector.
+    Search is exact, by cosine. A group (rows that match one another: pictures of one thing, its name) is found once, by its
+    best vector.
 
     Args:
         vectors: ``(n, dim)`` float32 of unit length.
-        items: n rows with the columns ``key``, ``group``, ``modality`` and ``metadata`` (JSON).
+        items: n rows with the columns ``key``, ``group``, ``modality`` and ``metadata`` (JSON), all strings.
         fingerprint: of the model that made the vectors.
+        data: how the table that the vectors are of was opened (``Samples.settings``); None: not known.
+        embedder: the model, for queries that are raw values.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = {"key": ["a", "b"], "group": ["a", "b"], "modality": ["text"] * 2, "metadata": ['{}'] * 2}
+        >>> index = Index(np.eye(2, dtype=np.float32), pa.table(rows), "f" * 64)
+        >>> index.search(np.array([[0.6, 0.8]]), k=1)[0][0].key
+        'b'
     """
 
-    def __init__(self, vectors: np.ndarray, items: pa.Table, fingerprint: str) -> None:
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        items: pa.Table,
+        fingerprint: str,
+        data: Mapping[str, Any] | None = None,
+        embedder: Embedder | None = None,
+    ) -> None:
         self.vectors, self.items, self.fingerprint = vectors, items, fingerprint
+        self.data, self.embedder = data, embedder
         self.engine: Engine = ExactEngine(vectors)
         modality = items["modality"].combine_chunks().dictionary_encode()
         self._modality, self.modalities = modality.indices.to_numpy(), modality.dictionary.to_pylist()
         self._group = items["group"].combine_chunks().dictionary_encode().indices.to_numpy()
+        self._pictures: Pictures | None = None
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{m} {int((self._modality == n).sum()):,}" for n, m in enumerate(self.modalities))
+        return f"Index of {len(self):,} vectors ({counts or 'empty'}), {self.dim} wide"
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -63,17 +81,40 @@ class Index:
     def dim(self) -> int:
         return self.vectors.shape[1]
 
-    def search(self, vectors: np.ndarray, k: int = 10, target: str | None = None) -> list[list[Hit]]:
-        """The k nearest groups of each query, the nearest first; fewer if there are no more.
+    @overload
+    def search(self, vectors: np.ndarray, k: int = 10, target: str | None = None) -> list[Hits]: ...
+
+    @overload
+    def search(self, *, k: int = 10, target: str | None = None, **query: Any) -> Hits: ...
+
+    def search(
+        self, vectors: np.ndarray | None = None, k: int = 10, target: str | None = None, **query: Any
+    ) -> list[Hits] | Hits:
+        """Find the k nearest groups of each query, the nearest first; fewer if there are no more.
 
         Args:
             vectors: ``(q, dim)`` queries of unit length.
-            k: how many hits a query gets, at least 1.
+            k: the number of hits for each query, at least 1.
             target: search the vectors of this modality alone. None: of all.
+            **query: instead of vectors, one value of one modality: ``text="a red cup"``, ``image="cup.png"``. The index must
+                know its model, see ``open``.
+
+        Returns:
+            The hits of each query; of a value, its hits.
 
         Raises:
-            UsageError: k, the width of the vectors or the modality do not fit.
+            UsageError: k, the width of the vectors or the modality do not fit, or the index does not know its model.
         """
+        if (vectors is None) == (not query):
+            raise UsageError("search takes either vectors or one value, like search(text='a red cup').")
+        if vectors is None:
+            if self.embedder is None:
+                raise UsageError("This index does not know its model: open it by Index.open(folder, model=RUN).")
+            one = {modality: [value] for modality, value in query.items()}
+            return self._search(self.embedder.encode(256, "float32", **one), k, target)[0]
+        return self._search(vectors, k, target)
+
+    def _search(self, vectors: np.ndarray, k: int, target: str | None) -> list[Hits]:
         vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise UsageError(f"The queries have shape {vectors.shape}, the index takes (q, {self.dim}).")
@@ -93,7 +134,7 @@ class Index:
                 count *= CANDIDATES  # too few groups among them
                 found = self.engine.nearest(query[None], count, among)[0]
             rows, scores = found
-            hits.append([self._hit(int(rows[i]), float(scores[i])) for i in best[:k]])
+            hits.append(Hits(self._hit(int(rows[i]), float(scores[i])) for i in best[:k]))
         return hits
 
     def _best_of_groups(self, rows: np.ndarray) -> np.ndarray:
@@ -102,39 +143,115 @@ class Index:
 
     def _hit(self, row: int, score: float) -> Hit:
         item = self.items.slice(row, 1).to_pylist()[0]
-        return Hit(item["key"], item["modality"], score, json.loads(item["metadata"]))
+        metadata, key = json.loads(item["metadata"]), item["key"]
+        return Hit(key, item["modality"], score, metadata, None if self._pictures is None else self._pictures.of(key))
+
+    def with_pictures(self, table: Any = None) -> Index:
+        """The same index, whose hits carry the pictures of their rows, for a notebook.
+
+        Args:
+            table: the ``Samples`` that were embedded. None: the table is opened again as it was for embedding.
+
+        Raises:
+            UsageError: the index does not know its table, or the table has no modality whose encoder reads pictures.
+        """
+        from multimodal.search.pictures import Pictures
+
+        other = self._like(self.vectors, self.items)
+        other._pictures = Pictures.of_index(self.data, table)
+        return other
+
+    def filter(self, modality: str | None = None, **metadata: Any) -> Index:
+        """The part of the index whose rows have given values.
+
+        Args:
+            modality: keep the vectors of this modality.
+            **metadata: column -> its value, or a list of values of which a row must have one.
+
+        Raises:
+            UsageError: no row has such a column.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if modality is not None:
+            if modality not in self.modalities:
+                raise UsageError(f"The index holds no {modality!r} vectors.{suggest(modality, self.modalities)}")
+            keep &= self._modality == self.modalities.index(modality)
+        if metadata:
+            rows = [json.loads(text) for text in self.items["metadata"].to_pylist()]
+            known = {name for row in rows for name in row}
+            for name, wanted in metadata.items():
+                if name not in known:
+                    raise UsageError(f"No row of the index has {name!r}.{suggest(name, sorted(known))}")
+                values = wanted if isinstance(wanted, list | tuple | set) else [wanted]
+                keep &= np.array([row.get(name) in values for row in rows], dtype=bool)
+        chosen = np.flatnonzero(keep)
+        return self._like(self.vectors[chosen], self.items.take(chosen))
+
+    def _like(self, vectors: np.ndarray, items: pa.Table) -> Index:
+        other = Index(vectors, items, self.fingerprint, self.data, self.embedder)
+        other._pictures = self._pictures
+        return other
+
+    @classmethod
+    def from_table(cls, embedder: Embedder, table: Any, *, split: str = "all", **settings: Any) -> Index:
+        """Embed a table and index it, in memory.
+
+        Args:
+            embedder: the model.
+            table: a table's name, or in Python a ``DataModule``, ``Samples`` or a table in memory.
+            split: the split to index, or "all".
+            **settings: keys of ``data:``: ``columns={"image": "picture"}``, ``key``, ``group``, ... A ``DataModule`` has them.
+
+        Raises:
+            MultimodalError: the table cannot be read, or too many of its rows.
+            UsageError: a table comes without ``columns``.
+        """
+        from multimodal.data.run_data import load_run_data
+        from multimodal.search.embed import embed_in_memory
+
+        if isinstance(table, str) and "columns" not in settings:
+            raise UsageError("from_table needs columns, like columns={'image': 'picture', 'text': 'title'}.")
+        data = load_run_data(None, table, settings)
+        part, modalities = embed_in_memory(embedder, data.samples, data.samples.rows(split), data.max_rejects)
+        vectors, items = _flattened([part], modalities, embedder.dim)
+        return cls(vectors, items, embedder.fingerprint, data.samples.settings, embedder)
 
     @classmethod
     def build(cls, embeddings: str | Path, out: str | Path) -> Index:
-        """Make the index of a folder of embeddings at ``out``, in the place of what is there.
+        """Make the index of a folder of embeddings at ``out``; an index that is there is replaced.
 
         Raises:
             MultimodalError: the embeddings are missing or incomplete.
         """
         embeddings, out = Path(embeddings), Path(out)
         manifest = read_manifest(embeddings)
-        vectors, items = [np.zeros((0, manifest.dim), np.float32)], [_ITEMS.empty_table()]
-        for part in read_parts(embeddings):
-            for modality in manifest.modalities:
-                present = part.filter(part[modality].is_valid())
-                flat = present[modality].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-                vectors.append(flat.astype(np.float32).reshape(-1, manifest.dim))
-                named = present.select(["key", "group", "metadata"])
-                items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
-        all_vectors = np.concatenate(vectors)
-        description = {"format": FORMAT, "fingerprint": manifest.fingerprint, "count": len(all_vectors)}
-        with atomic_folder(out, marker=DESCRIPTION) as new:
-            np.save(new / VECTORS, all_vectors)
-            pq.write_table(pa.concat_tables(items), new / ITEMS)
-            (new / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        vectors, items = _flattened(read_parts(embeddings), manifest.modalities, manifest.dim)
+        cls(vectors, items, manifest.fingerprint, manifest.data).save(out)
         return cls.open(out)
 
-    @classmethod
-    def open(cls, folder: str | Path) -> Index:
-        """Open the index in a folder; the vectors are memory-mapped.
+    def save(self, folder: str | Path) -> None:
+        """Write the index to a folder; an index that is there is replaced.
 
         Raises:
-            MultimodalError: there is none, or it is damaged.
+            MultimodalError: the folder holds something else.
+        """
+        description = {"format": FORMAT, "fingerprint": self.fingerprint, "count": len(self), "data": self.data}
+        with atomic_folder(Path(folder), marker=DESCRIPTION) as new:
+            np.save(new / VECTORS, self.vectors)
+            pq.write_table(self.items, new / ITEMS)
+            (new / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: str | Path, model: str | Path | Embedder | None = None) -> Index:
+        """Open the index in a folder; the vectors are memory-mapped.
+
+        Args:
+            folder: the index's folder.
+            model: the run, exported model or embedder that made the vectors, for queries that are raw values. None: only
+                vectors can be searched for.
+
+        Raises:
+            MultimodalError: there is none, it is damaged, or its vectors are of another model.
         """
         folder = Path(folder)
         if not (folder / DESCRIPTION).is_file():
@@ -153,9 +270,15 @@ class Index:
                 raise ValueError("its files differ in length")
             if vectors.ndim != 2 or vectors.dtype != np.float32 or items.schema.names != _ITEMS.names:
                 raise ValueError("its files are not those that `multimodal index` writes")
-            return cls(vectors, items, description["fingerprint"])
+            index = cls(vectors, items, description["fingerprint"], description.get("data"))
         except (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise MultimodalError(f"The index {folder} is damaged ({error}); build it anew.") from error
+            raise MultimodalError(f"The index {folder} is damaged ({error}); build it again.") from error
+        if model is not None:
+            from multimodal.core.embedder import Embedder
+
+            index.embedder = model if isinstance(model, Embedder) else Embedder.from_pretrained(model)
+            index.check_model(index.embedder.fingerprint)
+        return index
 
     def check_model(self, fingerprint: str) -> None:
         """Raise a ``MultimodalError`` unless the vectors come from the model with this fingerprint."""
@@ -167,3 +290,16 @@ class Index:
 
 
 _ITEMS = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata", "modality")])
+
+
+def _flattened(parts: Iterable[pa.Table], modalities: Sequence[str], dim: int) -> tuple[np.ndarray, pa.Table]:
+    """Parts of embeddings as ``(n, dim)`` vectors and n rows that say what each is of."""
+    vectors, items = [np.zeros((0, dim), np.float32)], [_ITEMS.empty_table()]
+    for part in parts:
+        for modality in modalities:
+            present = part.filter(part[modality].is_valid())
+            flat = present[modality].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors.append(flat.astype(np.float32).reshape(-1, dim))
+            named = present.select(["key", "group", "metadata"])
+            items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
+    return np.concatenate(vectors), pa.concat_tables(items)

@@ -7,10 +7,11 @@ from typing import Any
 
 from multimodal.core.errors import UsageError
 from multimodal.core.model_folder import read_description
-from multimodal.search.index import Hit, Index
+from multimodal.search.hits import Hits
+from multimodal.search.index import Index
 
 
-def search(run: str | Path, index: str | Path, k: int = 10, target: str | None = None, **query: Any) -> list[Hit]:
+def search_index(run: str | Path, index: str | Path, k: int = 10, target: str | None = None, **query: Any) -> Hits:
     """The things in an index that are nearest to a value of any modality of the model.
 
     Args:

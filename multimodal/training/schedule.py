@@ -6,9 +6,10 @@ import math
 from abc import ABC, abstractmethod
 
 from multimodal.core.errors import UsageError
+from multimodal.core.recording import Recorded
 
 
-class Schedule(ABC):
+class Schedule(Recorded, ABC):
     """The factor of the learning rate at each step."""
 
     @abstractmethod

@@ -15,6 +15,7 @@ from multimodal.core.batch import Batch, MicroBatches, stable_hash
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.recording import Recorded
 from multimodal.training.fsdp import gradient_norm
 from multimodal.training.parameter_groups import apply_rate_factors, parameter_groups
 from multimodal.training.schedule import Schedule, WarmupCosine
@@ -24,7 +25,7 @@ MAX_KEYS_SHOWN = 10
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
 
-class TrainingModule(pl.LightningModule):
+class TrainingModule(Recorded, pl.LightningModule):
     """An embedder in training.
 
     Random numbers of a training step (dropout) depend on ``seed`` and the step's number alone, so that a run that was

@@ -12,7 +12,7 @@ import yaml
 from multimodal.core.embedder import Embedder
 from multimodal.core.registry import create
 from multimodal.data.run_data import load_run_data
-from multimodal.search.embed import embed_table
+from multimodal.search.embed import embed_samples
 from multimodal.search.index import Index
 
 DATA = {
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embeddings(run: Path) -> Path:
     """Of the validation split."""
     samples = load_run_data(run).samples
-    embed_table(Embedder.from_pretrained(run), samples, samples.rows("validation"), run / "embeddings")
+    embed_samples(Embedder.from_pretrained(run), samples, samples.rows("validation"), run / "embeddings")
     return run / "embeddings"
 
 

@@ -20,7 +20,7 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.registry import create
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
-from multimodal.search.embed import embed_table
+from multimodal.search.embed import embed_samples
 from multimodal.search.embedding_folder import MANIFEST, Manifest, read_manifest, read_parts
 from multimodal.search.index import Index
 
@@ -77,7 +77,7 @@ def embedder() -> Embedder:
 
 def embed(embedder: Embedder, out: Path, rows: np.ndarray = ROWS, **options: Any) -> None:
     settings: dict[str, Any] = {"samples": samples_of(), "part_rows": 4, "batch_size": 2} | options
-    embed_table(embedder, rows=rows, out=out, **settings)
+    embed_samples(embedder, rows=rows, out=out, **settings)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -235,7 +235,7 @@ def test_a_row_that_cannot_be_read_is_left_out_and_the_others_keep_their_names(
     embedder: Embedder, tmp_path: Path
 ) -> None:
     broken = samples_of(cells=CELLS | {"title": [TITLES[0], "", *TITLES[2:]]})
-    rejects = embed_table(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
+    rejects = embed_samples(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
     assert len(rejects) == 1
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
     assert [row["key"] for row in made] == [f"s-{row}" for row in range(11) if row != 1]
@@ -254,7 +254,7 @@ def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
         {"text": ["name", "words"]},
         key="sku",
     )
-    embed_table(embedder, samples, np.arange(3), tmp_path / "out")
+    embed_samples(embedder, samples, np.arange(3), tmp_path / "out")
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
     assert [row["key"] for row in made] == ["a", "a", "b", "c"]
     expected = embedder.encode(256, text=["tea cup", "mug", "jug"])

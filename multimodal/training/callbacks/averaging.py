@@ -11,9 +11,10 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from multimodal.core.errors import UsageError
+from multimodal.core.recording import Recorded
 
 
-class AveragedWeights(WeightAveraging):
+class AveragedWeights(WeightAveraging, Recorded):
     r"""Lightning's weight averaging with an exponential moving average that warms up.
 
     After update n the average is :math:`d_n a + (1 - d_n) w` with

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 
@@ -16,20 +17,27 @@ from multimodal.training.callbacks.summary import ModelTable
 from multimodal.training.callbacks.throughput import Throughput
 
 
+class ValidationReport(Protocol):
+    """A callback that measures the validation split and logs the metric that chooses the best model."""
+
+    monitor: str
+    mode: Mode
+
+
 def default_callbacks(
-    run: Path, report: Callback, monitor: str, mode: Mode, own: Sequence[Callback] = (), progress_bar: bool = True
+    run: Path, report: ValidationReport, own: Sequence[Callback] = (), progress_bar: bool = True
 ) -> list[Callback]:
-    """What watches a run and writes its folder: summary, validation report, logs, best model, checkpoints, Ctrl-C.
+    """What watches a run and writes its folder: model table, validation report, logs, best model, checkpoints, Ctrl-C.
 
     Args:
         run: the run's folder.
-        report: measures the validation split and logs ``monitor``.
-        monitor: the metric that chooses the best model.
-        mode: whether its highest ("max") or lowest ("min") value is the best.
+        report: a callback that measures the validation split.
         own: the user's callbacks. They come after those that look at the weights, as an average may take the place of the
             weights, and before the checkpoints.
         progress_bar: whether training shows one.
     """
+    assert isinstance(report, Callback)
+    monitor, mode = report.monitor, report.mode
     checkpoints = run / CHECKPOINTS
     return [
         ModelTable(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -17,6 +17,9 @@ MONITORED_METRIC = "val/loss"
 
 class TextLossMonitor(Callback):
     """Logs and prints the mean validation loss of all predictions, and the means of its parts."""
+
+    monitor = MONITORED_METRIC
+    mode: Literal["max", "min"] = "min"
 
     def __init__(self) -> None:
         self._losses: list[TextLoss] = []

@@ -25,7 +25,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
-from multimodal.search.embed import embed_table
+from multimodal.search.embed import embed_samples
 
 KEYS = ["fox", "dog", "Ωmega", "fox ", "7"]
 VECTORS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -136,7 +136,7 @@ def test_what_embed_writes_is_read(tmp_path: Path) -> None:
     embedder = Embedder(encoders, 4)
     embedder.fit_processors({"text": [f"title {row % 3}" for row in range(6)]})
     samples = Samples.of(Shop(), {"text": "title", "image": "vector"}, key="name")
-    embed_table(embedder.eval(), samples, np.arange(6), tmp_path / "out", part_rows=4)
+    embed_samples(embedder.eval(), samples, np.arange(6), tmp_path / "out", part_rows=4)
     with pytest.raises(UsageError, match=r"name the vectors by `column`.*image, text"):
         VectorFile(tmp_path / "out", None)
     images, texts = (VectorFile(tmp_path / "out", modality) for modality in ("image", "text"))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import sys
-import warnings
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -19,50 +15,72 @@ from jsonargparse import get_loader, set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from yaml import MarkedYAMLError, YAMLError
 
-from multimodal.cli import class_paths
-from multimodal.cli.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.core.hardware import fast_precision, reserve_one_core
-from multimodal.core.layers import parameter_names_by_depth
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.hardware import reserve_one_core
 from multimodal.core.model_folder import save_tensors
-from multimodal.core.run_folder import CHECKPOINTS, LAST, LOGS, PREDICTIONS, RUN_CONFIG
+from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
 from multimodal.data.datamodule import DataModule
-from multimodal.evaluation.callback import MONITORED_METRIC, RetrievalMonitor
-from multimodal.training.callbacks.best_model import Mode
+from multimodal.evaluation.callback import RetrievalMonitor
+from multimodal.experiment import class_paths
+from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
+from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
+from multimodal.experiment.trainer_settings import explain_misconfiguration, run_loggers, trainer_defaults
+from multimodal.experiment.unused_settings import warn_of_unused_settings
+from multimodal.experiment.write_config import write_config
 from multimodal.training.callbacks.defaults import default_callbacks
-from multimodal.training.callbacks.text_loss import MONITORED_METRIC as LOSS
 from multimodal.training.callbacks.text_loss import TextLossMonitor
 from multimodal.training.module import EmbedderModule
 from multimodal.training.text_pretraining import TextPretrainingModule
+from multimodal.training.training_module import TrainingModule
 
 
 def train(command: str, arguments: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test``, ``predict`` or ``pretrain`` with command-line arguments."""
     reserve_one_core()
-    _silence_libraries()
     load_yaml = get_loader("yaml")
     set_loader("yaml", lambda stream: class_paths.resolve_names_in_config(load_yaml(stream)), (YAMLError,))
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
-    line, module = (PretrainCLI, TextPretrainingModule) if command == "pretrain" else (TrainCLI, EmbedderModule)
-    line(
-        module,
+    cli_class = PretrainCLI if command == "pretrain" else TrainCLI
+    subcommand = "fit" if command == "pretrain" else command
+    with quiet_libraries():
+        _build(cli_class, [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+
+
+def objects_of(cli_class: type[TrainCLI], config: dict[str, Any]) -> TrainCLI:
+    """The command line with ``model``, ``datamodule`` and ``trainer`` made from a configuration; nothing is run."""
+    with quiet_libraries():
+        return _build(cli_class, config, run=False)
+
+
+def completed(cli_class: type[TrainCLI], config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with every key, those that it leaves out with their defaults; nothing is made or seeded."""
+
+    class WithoutObjects(cli_class):
+        def _set_seed(self) -> None: ...
+
+        def instantiate_classes(self) -> None: ...
+
+    with quiet_libraries():
+        cli = _build(WithoutObjects, class_paths.resolve_names_in_config(config), run=False)
+    return yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+
+
+def _build(cli_class: type[TrainCLI], args: Any, run: bool) -> TrainCLI:
+    return cli_class(
+        cli_class.module,
         DataModule,
         parser_class=Parser,
         save_config_callback=SaveConfig,
         save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
-        trainer_defaults={
-            "precision": fast_precision(),
-            "log_every_n_steps": 10,
-            "use_distributed_sampler": False,  # our samplers divide the batches themselves
-            "enable_model_summary": False,  # ours tells more in fewer lines
-        },
+        trainer_class=QuietTrainer,
+        trainer_defaults=trainer_defaults(),
         auto_configure_optimizers=False,
-        args=["fit" if command == "pretrain" else command, *class_paths.resolve_names_in_arguments(arguments)],
+        args=args,
+        run=run,
     )
 
 
@@ -101,12 +119,17 @@ class Parser(LightningArgumentParser):
 
 
 class TrainCLI(LightningCLI):
-    """What is minimised by default, what is told of validation, and which of its measures chooses the best model."""
+    """Trains an ``EmbedderModule``.
 
+    Attributes:
+        module: the Lightning module's class.
+        objective: the class path of the default objective.
+        report: what measures validation and chooses the best model.
+    """
+
+    module: type[TrainingModule] = EmbedderModule
     objective = "multimodal.objectives.InfoNCE"
-    report: type[Callback] = RetrievalMonitor
-    monitor: str = MONITORED_METRIC
-    mode: Mode = "max"
+    report: type[RetrievalMonitor] | type[TextLossMonitor] = RetrievalMonitor
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, default="run", help="The run's folder: checkpoints, logs, the model.")
@@ -126,18 +149,21 @@ class TrainCLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)  # Lightning's own warns of arguments that are not sys.argv's
+        # Lightning's own warns of arguments that are not sys.argv's
+        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
 
     @property
     def settings(self) -> Any:
-        """The configuration of the command that was called."""
-        return self.config[str(self.subcommand)]
+        """The configuration, of the command that was called if there is one."""
+        return self.config if self.subcommand is None else self.config[self.subcommand]
 
     @property
     def run_folder(self) -> Path:
         return Path(self.settings.run)
 
     def before_instantiate_classes(self) -> None:
+        if self.subcommand is None:
+            return
         config = self.settings
         config.weights_only = True  # no pickle is loaded
         checkpoints = self.run_folder / CHECKPOINTS
@@ -157,40 +183,17 @@ class TrainCLI(LightningCLI):
             raise MultimodalError(f"The checkpoint {config.ckpt_path} does not exist.")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        logger = self._get(self.config_init, "trainer")["logger"]
-        if logger in (None, True):
-            csv = CSVLogger(self.run_folder, name=LOGS)
-            kwargs["logger"] = [csv, TensorBoardLogger(self.run_folder, name=LOGS, version=csv.version)]
+        if self._get(self.config_init, "trainer")["logger"] in (None, True):
+            kwargs["logger"] = run_loggers(self.run_folder)
         try:
             return super().instantiate_trainer(**kwargs)
         except MisconfigurationException as error:
-            raise UsageError(self._misconfigured(str(error))) from error
-
-    def _misconfigured(self, message: str) -> str:
-        if not re.search("No supported gpu backend|can not run on your system", message):
-            return message
-        wanted = self._get(self.config_init, "trainer")["accelerator"]
-        return f"trainer.accelerator {wanted}: no such device was found here; use --trainer.accelerator auto or cpu."
+            wanted = self._get(self.config_init, "trainer")["accelerator"]
+            raise UsageError(explain_misconfiguration(str(error), wanted)) from error
 
     def before_fit(self) -> None:
-        """Tell of settings that do nothing here, but may where a configuration is shared with other models."""
-        if not isinstance(self.model, EmbedderModule) or not self.trainer.is_global_zero:
-            return
-        modalities = self.model.embedder.modalities
-        for modality in self.model.layer_decay:
-            if len(parameter_names_by_depth(self.model.embedder.encoder(modality))) == 1:
-                print(
-                    f"Warning: layer_decay.{modality} has nothing to decay over, as no row of like blocks was found in its"
-                    " encoder; all of it learns at one rate.",
-                    file=sys.stderr,
-                )
-        for modality in self.datamodule.schema.columns:
-            if modality not in modalities:
-                print(
-                    f"Warning: data.columns names {modality!r}, for which the model has no encoder; it is not used."
-                    f"{suggest(modality, modalities)}",
-                    file=sys.stderr,
-                )
+        if self.trainer.is_global_zero:
+            warn_of_unused_settings(self.model, self.datamodule)
 
     def after_predict(self) -> None:
         """Lightning keeps the predictions in memory; write them where the run is."""
@@ -206,40 +209,22 @@ class TrainCLI(LightningCLI):
         named = config["callbacks"] or []
         own = named if isinstance(named, list) else [named]
         bar = config["enable_progress_bar"] is not False
-        config["callbacks"] = default_callbacks(self.run_folder, self.report(), self.monitor, self.mode, own, bar)
+        config["callbacks"] = default_callbacks(self.run_folder, self.report(), own, bar)
         return super()._instantiate_trainer(config, callbacks)
 
 
 class PretrainCLI(TrainCLI):
+    """Trains a ``TextPretrainingModule``."""
+
+    module = TextPretrainingModule
     objective = "multimodal.objectives.MaskedTokens"
     report = TextLossMonitor
-    monitor = LOSS
-    mode = "min"
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the run's configuration."""
+    """Writes the configuration that was parsed."""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
             config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-            text = yaml.safe_dump(class_paths.name_encoders(config), sort_keys=False, allow_unicode=True)
-            (folder / RUN_CONFIG).write_text(text, encoding="utf-8")
-
-
-def _silence_libraries() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips and advertisements come as INFO
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
-    for message in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*in eval mode at the start of training.*",  # frozen encoders
-        ".*custom batch sampler.*for prediction.*",
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*_get_pg_default_device.*|Multiple backends are registered.*",  # torch's own calls, as a checkpoint is read
-        ".*Checkpoint directory .* exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
+            write_config(Path(trainer.default_root_dir), config)

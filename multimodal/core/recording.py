@@ -1,0 +1,62 @@
+"""Constructor arguments, kept by the object that was made with them, so that it can be written as a configuration."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+class Recorded:
+    """Base of classes whose objects keep the arguments of their constructor.
+
+    Attributes:
+        init_args: name -> argument, defaults included.
+
+    Example:
+        >>> class Ramp(Recorded):
+        ...     def __init__(self, start: float, end: float = 0.0) -> None:
+        ...         self.slope = end - start
+        >>> Ramp(1.0).init_args
+        {'start': 1.0, 'end': 0.0}
+    """
+
+    init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = record_arguments(cls.__init__)
+
+
+def record_arguments(init: Any, after: Callable[[Any], None] | None = None) -> Any:
+    """Wrap a constructor so that it keeps its arguments as ``init_args``.
+
+    Args:
+        init: an ``__init__``. Of a subclass's and its base's, the arguments of the subclass's are kept.
+        after: called with the object when the outermost constructor is done.
+
+    Raises:
+        TypeError: it takes ``*args``, which have no names.
+    """
+    signature = inspect.signature(init)
+    kinds = {p.kind: p.name for p in signature.parameters.values()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        raise TypeError(f"{init.__qualname__}: arguments that are recorded need names; it cannot take *arguments.")
+    more = kinds.get(inspect.Parameter.VAR_KEYWORD, "")  # the name of **settings
+
+    @functools.wraps(init)
+    def recording_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        outermost = not hasattr(self, "init_args")
+        if outermost:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = {name: value for name, value in bound.arguments.items() if name != "self"}
+            arguments |= arguments.pop(more, {})
+            object.__setattr__(self, "init_args", arguments)  # nn.Module's own needs its constructor to have run
+        init(self, *args, **kwargs)
+        if outermost and after is not None:
+            after(self)
+
+    return recording_init

@@ -1,0 +1,53 @@
+"""Training from Python: three objects and a call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError
+from multimodal.core.hardware import reserve_one_core
+from multimodal.core.run_folder import CHECKPOINTS, LAST
+from multimodal.data.datamodule import DataModule
+from multimodal.experiment.quiet import quiet_libraries
+from multimodal.experiment.trainer import make_trainer
+from multimodal.experiment.unused_settings import warn_of_unused_settings
+from multimodal.training.callbacks.text_loss import TextLossMonitor
+from multimodal.training.text_pretraining import TextPretrainingModule
+from multimodal.training.training_module import TrainingModule
+
+
+def fit(
+    model: TrainingModule, data: DataModule, run: str | Path = "run", *, resume: bool = False, **trainer: Any
+) -> Embedder:
+    """Train a model, as ``multimodal fit`` does, and return the best one of its validations.
+
+    The run's folder gets the configuration, checkpoints, logs and the best model. Torch is limited to all cores but one,
+    unless ``OMP_NUM_THREADS`` is set. For a trainer of your own, see ``make_trainer``.
+
+    Args:
+        model: an ``EmbedderModule``, or a ``TextPretrainingModule``.
+        data: its data.
+        run: the run's folder.
+        resume: continue from the run's last checkpoint, if there is one.
+        **trainer: settings of Lightning's ``Trainer``: ``max_steps``, ``max_epochs``, ``precision``, ``callbacks``, ...
+
+    Returns:
+        The model of the best validation, in evaluation mode.
+
+    Raises:
+        MultimodalError: the folder holds a run already, or too many rows cannot be read.
+        UsageError: the settings do not fit the data or one another.
+    """
+    run = Path(run)
+    last = run / CHECKPOINTS / LAST
+    if (run / CHECKPOINTS).exists() and not resume:
+        raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
+    reserve_one_core()
+    with quiet_libraries():
+        report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None
+        chosen = make_trainer(run, report=report, **trainer)
+        warn_of_unused_settings(model, data)
+        chosen.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    return Embedder.from_pretrained(run)

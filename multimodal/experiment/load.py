@@ -1,0 +1,67 @@
+"""Configuration -> objects: the model, data module and trainer that a YAML file describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import yaml
+
+from multimodal.core.errors import MultimodalError
+from multimodal.core.run_folder import RUN_CONFIG
+from multimodal.data.datamodule import DataModule
+from multimodal.experiment.class_paths import resolve_names_in_config
+from multimodal.experiment.lightning_cli import PretrainCLI, TrainCLI, objects_of
+
+
+class Experiment(NamedTuple):
+    """What a configuration makes: ``model, data, trainer = load_config(path)``.
+
+    Attributes:
+        model: an ``EmbedderModule``, or for text pre-training a ``TextPretrainingModule``.
+        data: the data module.
+        trainer: ``trainer.fit(model, datamodule=data)`` trains as ``multimodal fit`` does.
+    """
+
+    model: Any
+    data: DataModule
+    trainer: pl.Trainer
+
+
+def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """Make the three objects that a configuration file describes, with the weights of its seed.
+
+    Args:
+        path: a YAML file like ``configs/glyphs.yaml``, or a run's folder.
+        changes: nested settings that replace those of the file: ``{"run": "runs/b", "trainer": {"max_steps": 100}}``.
+
+    Raises:
+        MultimodalError: the file cannot be read.
+        UsageError: a setting is unknown or has a wrong value; the message says which and what would be right.
+    """
+    config = _merged(_read(Path(path)), changes or {})
+    objective = str((config.get("model") or {}).get("objective") or "")
+    pretraining = any(name in objective for name in ("MaskedTokens", "SkipGram", "CBOW"))
+    cli = objects_of(PretrainCLI if pretraining else TrainCLI, config)
+    return Experiment(cli.model, cli.datamodule, cli.trainer)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    path = path / RUN_CONFIG if path.is_dir() else path
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise MultimodalError(f"The configuration {path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise MultimodalError(f"The configuration {path} is not a mapping of settings.")
+    return {key: value for key, value in config.items() if key not in ("ckpt_path", "weights_only")}
+
+
+def _merged(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(config)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return resolve_names_in_config(merged)

@@ -1,0 +1,66 @@
+"""Silence what libraries print while they work as intended: tips, advertisements, warnings that are meant for us."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+
+LOGGERS = ("lightning.pytorch", "lightning.fabric")  # tips and advertisements come as INFO
+MESSAGES = (
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*in eval mode at the start of training.*",  # frozen encoders
+    ".*custom batch sampler.*for prediction.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*_get_pg_default_device.*|Multiple backends are registered.*",  # torch's own calls, as a checkpoint is read
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*torch.jit.script.* is deprecated.*",  # torchvision and torch-geometric compile as they are imported
+)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Within the block, known messages of libraries are not shown; afterwards everything is as it was."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in MESSAGES:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class QuietTrainer(pl.Trainer):
+    """Lightning's Trainer, without the messages of libraries that are not meant for its user.
+
+    Example:
+        >>> QuietTrainer(accelerator="cpu", logger=False, enable_checkpointing=False).max_epochs is None
+        True
+    """
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        with quiet_libraries():
+            super().fit(*args, **kwargs)
+
+    def validate(self, *args: Any, **kwargs: Any) -> Any:
+        with quiet_libraries():
+            return super().validate(*args, **kwargs)
+
+    def test(self, *args: Any, **kwargs: Any) -> Any:
+        with quiet_libraries():
+            return super().test(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        with quiet_libraries():
+            return super().predict(*args, **kwargs)

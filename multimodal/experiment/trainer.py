@@ -1,0 +1,56 @@
+"""Lightning's Trainer as every run here uses it, made from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+
+from multimodal.core.errors import UsageError
+from multimodal.evaluation.callback import RetrievalMonitor
+from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
+from multimodal.experiment.save_objects import SaveObjects
+from multimodal.experiment.trainer_settings import explain_misconfiguration, run_loggers, trainer_defaults
+from multimodal.training.callbacks.defaults import ValidationReport, default_callbacks
+
+
+def make_trainer(
+    run: str | Path = "run",
+    *,
+    report: ValidationReport | None = None,
+    callbacks: Sequence[Callback] | Callback | None = None,
+    **settings: Any,
+) -> pl.Trainer:
+    """Make a Lightning Trainer that writes a run's folder: checkpoints, logs, configuration and the best model.
+
+    Args:
+        run: the run's folder.
+        report: the callback that measures validation and chooses the best model. None: retrieval between all pairs of
+            modalities.
+        callbacks: callbacks of your own.
+        **settings: those of Lightning's ``Trainer`` (``max_steps``, ``precision``, ``devices``, ...).
+
+    Returns:
+        A trainer for ``trainer.fit(model, datamodule=data)``.
+
+    Raises:
+        UsageError: the settings do not fit this machine or one another.
+
+    Example:
+        >>> make_trainer("runs/pairs", max_steps=500, accelerator="cpu").max_steps
+        500
+    """
+    run = Path(run)
+    own = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    bar = settings.get("enable_progress_bar") is not False
+    standard = default_callbacks(run, report or RetrievalMonitor(), own, bar)
+    chosen: dict[str, Any] = trainer_defaults() | {"logger": run_loggers(run)} | settings | {"default_root_dir": run}
+    try:
+        with quiet_libraries():
+            return QuietTrainer(callbacks=[*standard, SaveObjects({"callbacks": own or None} | settings)], **chosen)
+    except MisconfigurationException as error:
+        raise UsageError(explain_misconfiguration(str(error), settings.get("accelerator", "auto"))) from error

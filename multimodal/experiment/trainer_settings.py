@@ -1,0 +1,35 @@
+"""The settings in which a run's trainer differs from Lightning's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from multimodal.core.hardware import fast_precision
+from multimodal.core.run_folder import LOGS
+
+
+def trainer_defaults() -> dict[str, Any]:
+    """The settings in which a run's trainer differs from Lightning's own."""
+    return {
+        "precision": fast_precision(),
+        "log_every_n_steps": 10,
+        "use_distributed_sampler": False,  # our samplers divide the batches themselves
+        "enable_model_summary": False,  # ours says more in fewer lines
+    }
+
+
+def run_loggers(run: Path) -> list[Logger]:
+    """Loggers that write ``logs/version_N`` in a run's folder: metrics.csv and TensorBoard's events."""
+    csv = CSVLogger(run, name=LOGS)
+    return [csv, TensorBoardLogger(run, name=LOGS, version=csv.version)]
+
+
+def explain_misconfiguration(message: str, accelerator: Any) -> str:
+    """What Lightning's message about a trainer's settings means for the user."""
+    if not re.search("No supported gpu backend|can not run on your system", message):
+        return message
+    return f"trainer.accelerator {accelerator}: no such device was found here; use --trainer.accelerator auto or cpu."

@@ -1,0 +1,41 @@
+"""``prepare`` for a table by its name, from Python and from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.progress import progress
+from multimodal.prepare.outcome import Outcome
+from multimodal.prepare.pipeline import prepare
+from multimodal.prepare.settings import Settings
+from multimodal.prepare.source import open_source
+
+
+def prepare_table(
+    table: str,
+    out: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    files: str | Path | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Clean a table, remove duplicates, split it without leakage and write it as shards with a report.
+
+    Args:
+        table: a file, pattern, folder or address; see ``open_table``.
+        out: the folder to write; one that an earlier call made is replaced.
+        options: settings of the table's reader.
+        files: a folder whose files the table may name too, not only those of its own folder.
+        **settings: those of ``prepare.settings.Settings`` (``columns``, ``group``, ``shares``, ``near``, ``encoders``, ...).
+
+    Returns:
+        Counts of what became of the rows, and warnings.
+
+    Raises:
+        MultimodalError: the table has no rows, too many cannot be used, or it changed meanwhile.
+        UsageError: a setting is out of its range, or names a column that the table does not have.
+    """
+    source = open_source(table, options, None if files is None else Path(files))
+    return prepare(source, Settings(**settings), Path(out), progress)

@@ -1,0 +1,145 @@
+"""Training from Python is the training of the command line, to the bit."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch.optim import AdamW
+
+import multimodal as mm
+from multimodal.cli.main import main
+from multimodal.objectives import InfoNCE
+from multimodal.training import AveragedWeights
+
+TEXT = {"width": 16, "layers": 1, "heads": 2, "vocab_size": 100, "drop": 0.1}
+SETTINGS: dict[str, Any] = {"val_check_interval": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+def three_objects(table: Path) -> tuple[mm.EmbedderModule, mm.DataModule]:
+    """What tests/experiment/conftest.py's configuration describes, made by a program."""
+    mm.seed_everything(3)
+    data = mm.DataModule(
+        str(table), {"text": "name", "words": "words"}, split="split", test="validation", batch_size=10
+    )
+    model = mm.EmbedderModule(
+        {"text": mm.create("text", "transformer", **TEXT), "words": mm.create("text", "bag")},
+        dim=8,
+        objective=InfoNCE(smoothing=0.1),
+        optimizer=partial(AdamW, lr=0.01),
+        freeze={"text": {0: "none"}},
+        seed=3,
+    )
+    return model, data
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert {path.name for path in a.iterdir()} == {path.name for path in b.iterdir()}
+    torch.testing.assert_close(weights(a), weights(b), rtol=0, atol=0)
+    ours, theirs = (yaml.safe_load((run / "config.yaml").read_text()) for run in (a, b))
+    for config in (ours, theirs):
+        config.pop("run")
+    assert {key: ours[key] for key in ("seed_everything", "data", "model", "trainer")} == {
+        key: theirs[key] for key in ("seed_everything", "data", "model", "trainer")
+    }
+
+
+def test_python_and_the_command_line_leave_the_same_run(table: Path, config_file: Path, tmp_path: Path) -> None:
+    assert main(["fit", "--config", str(config_file), "--run", str(tmp_path / "cli")]) == 0
+    model, data = three_objects(table)
+    embedder = mm.fit(model, data, tmp_path / "python", max_steps=6, callbacks=[AveragedWeights(decay=0.9)], **SETTINGS)
+    assert_same_run(tmp_path / "cli", tmp_path / "python")
+    assert (tmp_path / "python" / "config.yaml").read_text().count("transformer") == 1  # by its registered name
+    np.testing.assert_array_equal(
+        embedder.encode(text=["thing 7"]), mm.Embedder.from_pretrained(tmp_path / "cli").encode(text=["thing 7"])
+    )
+
+
+def test_a_configuration_loads_into_the_objects_that_train_the_same(config_file: Path, tmp_path: Path) -> None:
+    assert main(["fit", "--config", str(config_file), "--run", str(tmp_path / "cli")]) == 0
+    loaded = mm.load_config(config_file, {"run": str(tmp_path / "loaded")})
+    loaded.trainer.fit(loaded.model, datamodule=loaded.data)
+    torch.testing.assert_close(weights(tmp_path / "cli"), weights(tmp_path / "loaded"), rtol=0, atol=0)
+
+
+def test_a_run_s_configuration_loads_again(table: Path, tmp_path: Path) -> None:
+    model, data = three_objects(table)
+    mm.fit(model, data, tmp_path / "first", max_steps=2, **SETTINGS)
+    model, data, trainer = mm.load_config(tmp_path / "first", {"run": str(tmp_path / "second")})
+    trainer.fit(model, datamodule=data)
+    torch.testing.assert_close(weights(tmp_path / "first"), weights(tmp_path / "second"), rtol=0, atol=0)
+
+
+def test_a_run_is_not_overwritten_and_resumes_to_the_bit(table: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    mm.fit(*three_objects(table), whole, max_steps=6, **SETTINGS)
+    mm.fit(*three_objects(table), parts, max_steps=6, limit_val_batches=1, **SETTINGS)
+    with pytest.raises(mm.MultimodalError, match="holds a run already. Resume it with resume=True"):
+        mm.fit(*three_objects(table), parts, max_steps=6, **SETTINGS)
+    short = mm.make_trainer(tmp_path / "cut", max_steps=6, **SETTINGS)
+    model, data = three_objects(table)
+
+    class StopAtFour(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 4:
+                raise KeyboardInterrupt
+
+    short.callbacks.append(StopAtFour())  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        short.fit(model, datamodule=data)
+    mm.fit(*three_objects(table), tmp_path / "cut", resume=True, max_steps=6, **SETTINGS)
+    last = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, tmp_path / "cut")
+    ]
+    torch.testing.assert_close(*last, rtol=0, atol=0)
+
+
+def test_a_trainer_of_your_own_trains_the_module_on_the_data(table: Path, tmp_path: Path) -> None:
+    model, data = three_objects(table)
+    trainer = pl.Trainer(
+        max_steps=4,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+    )
+    before = {name: p.detach().clone() for name, p in model.embedder.named_parameters()}
+    trainer.fit(model, datamodule=data)
+    assert trainer.global_step == 4
+    assert any(not torch.equal(p, before[name]) for name, p in model.embedder.named_parameters())
+    assert model.embedder.encode(text="thing 3").shape == (8,)
+
+
+def test_what_a_program_made_is_named_in_the_configuration(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = three_objects(table)
+    rows = [{"name": f"thing {n}", "words": f"number {n}"} for n in range(60)]
+    data = mm.DataModule(rows, {"text": "name", "words": "words"}, batch_size=10)
+
+    class Mine(pl.Callback):
+        pass
+
+    mm.fit(model, data, tmp_path / "run", max_steps=2, callbacks=[Mine()], **SETTINGS)
+    text = (tmp_path / "run" / "config.yaml").read_text()
+    assert "# Made by a program, so not in this file: data.table (list)." in text
+    assert "trainer.callbacks[0] (Mine)" in capsys.readouterr().err
+    with pytest.raises(mm.UsageError, match="a table in memory"):
+        mm.evaluate(tmp_path / "run")
+    assert mm.evaluate(tmp_path / "run", data, split="validation").pairs["text->words"].queries > 0
