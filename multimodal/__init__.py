@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multimodal.core.registry import register
     from multimodal.search.index import Index
 
-__version__ = "0.1.0"  # as in pyproject.toml
+__version__ = "0.1.0"  # the one place for it: packaging and CITATION.cff go by this line
 
 _HOMES = {
     "Batch": "multimodal.core.batch",
