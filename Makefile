@@ -1,10 +1,11 @@
-# make demo: train, evaluate and search on real data.   make test: all that CI runs.
+# make demo: train, evaluate and search on real data.   make test: all that CI runs.   make docs: the site, in site/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/glyphs
+BUILD_DOCS := $(BIN)/zensical build --strict --clean  # to site/; a broken link or an unknown name is an error
 
-.PHONY: demo test test-slow env benchmark
+.PHONY: demo test test-slow docs env benchmark
 
 env: $(VENV)/current
 
@@ -30,7 +31,11 @@ test: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BUILD_DOCS)
 	$(BIN)/python -m pytest
+
+docs: env
+	$(BUILD_DOCS)
 
 test-slow: env
 	$(BIN)/python -m pytest -m slow

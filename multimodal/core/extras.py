@@ -1,15 +1,37 @@
-"""The optional parts of the packages that announce encoders, and whether they are installed."""
+"""Extras: the optional dependencies of this package and of packages that announce encoders, and what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from multimodal.core.errors import UsageError
 from multimodal.core.registry import ENTRY_POINTS, Registration
+
+
+def require(extra: str, task: str, *libraries: str) -> None:
+    """Check that the libraries of one of our extras can be imported, before work begins that needs them.
+
+    Args:
+        extra: the extra of ``multimodal`` that installs them, such as ``"prepare"``.
+        task: what needs them, as the error message's subject: ``"Preparing a table"``.
+        libraries: the names to import.
+
+    Raises:
+        UsageError: one cannot be imported; the message names it and the command that installs it.
+    """
+    for library in libraries:
+        try:
+            import_module(library)
+        except ImportError as error:
+            raise UsageError(
+                f"{task} needs the library {library} ({error}): pip install 'multimodal[{extra}]'."
+            ) from error
 
 
 @dataclass(frozen=True)

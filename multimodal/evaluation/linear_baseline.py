@@ -20,6 +20,7 @@ from multimodal.core.batch import stable_hash
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.extras import require
 from multimodal.evaluation.retrieval import Retrieval, ranks, retrieval
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of which the held-out part of the training rows chooses
@@ -170,7 +171,11 @@ def linear_retrieval(
         candidates: the rows to search in; None: the queries' own.
         processors, components, seed: as ``fit_linear`` takes them.
         left_out: called with one line on each pair that too few rows have.
+
+    Raises:
+        UsageError: scikit-learn, which the extra ``baseline`` installs, is missing.
     """
+    require("baseline", "The linear baseline", "sklearn")
     able = [m for m in train.values if m in queries.values and processors[m].linear_features() is not None]
     table: dict[str, Retrieval] = {}
     for pair in combinations(able, 2):

@@ -12,6 +12,7 @@ import numpy as np
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError
+from multimodal.core.extras import require
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
@@ -124,8 +125,10 @@ def evaluate(
 
     Raises:
         MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
-        UsageError: there is no such split.
+        UsageError: there is no such split, or scikit-learn, which the extra ``baseline`` installs, is missing.
     """
+    if baseline is not None:
+        require("baseline", "The linear baseline", "sklearn")
     folder = None if isinstance(run, Embedder) else Path(run)
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run)
     of_run = load_run_data(folder, data, settings)

@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.extras import require
 from multimodal.core.files import atomic_folder
 from multimodal.core.rejects import Reject
 from multimodal.data.tables.open import PREPARED_MARKER
@@ -51,8 +52,10 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
     Raises:
         MultimodalError: the table has no rows, too many cannot be used (they are told in a file beside ``out``), or it
             changed between the two readings.
-        UsageError: a setting names a column that is not there, or no column holds a modality.
+        UsageError: a setting names a column that is not there, no column holds a modality, or a library of the extra
+            ``prepare`` is not installed.
     """
+    require("prepare", "Preparing a table", "datasketch", "imagehash")
     reading = FirstPass(source, settings)
     with atomic_folder(out, PREPARED_MARKER) as new:
         with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:

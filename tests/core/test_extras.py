@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import PackageNotFoundError, PathDistribution, version
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from multimodal.core import extras
 from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UsageError
 from multimodal.core.registry import Registration
 
 
@@ -47,3 +49,12 @@ def test_an_encoder_without_an_extra_or_a_package_needs_nothing(package: type[En
     assert extras.extra_of(Registration("smell", "nose", package, None)) is None
     package.__module__ = "my_own"
     assert extras.extra_of(Registration("smell", "nose", package, "smells")) is None
+
+
+def test_a_missing_library_is_an_error_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    extras.require("prepare", "Preparing a table", "imagehash", "datasketch")
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(
+        UsageError, match=r"^Preparing a table needs the library datasketch .*multimodal\[prepare\]'\.$"
+    ):
+        extras.require("prepare", "Preparing a table", "imagehash", "datasketch")
