@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 SHOWN = 200  # characters of a value
@@ -51,3 +52,17 @@ def shown(value: Any) -> str:
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def check_names(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a ``UsageError`` with the close matches if a keyword argument is unknown.
+
+    Args:
+        call: the function's name, for the error.
+        given: the names of the arguments.
+        known: the names that it takes.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{call}() takes no argument {name!r}.{suggest(name, known)}")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, UsageError, check_names
 from multimodal.core.run_folder import RUN_CONFIG
 from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
@@ -53,6 +53,8 @@ def load_run_data(run: Path | None, data: Any = None, changes: Mapping[str, Any]
         MultimodalError: a configuration is missing or damaged; the message says which.
         UsageError: a table in memory comes without ``columns``.
     """
+    schema = inspect.signature(Schema.from_settings).parameters
+    check_names("data", changes or (), {"options", "access", "train", "test", "max_rejects", *schema})
     if isinstance(data, Samples):
         return RunData(data, "train", "test", 0.01, None)
     if hasattr(data, "train_split") and hasattr(data, "samples"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
-from multimodal.core.errors import UsageError
+from multimodal.core.errors import UsageError, check_names
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
 from multimodal.experiment.save_objects import SaveObjects
@@ -44,6 +45,7 @@ def make_trainer(
         >>> make_trainer("runs/pairs", max_steps=500, accelerator="cpu").max_steps
         500
     """
+    check_names("make_trainer", settings, inspect.signature(pl.Trainer).parameters)
     run = Path(run)
     own = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     bar = settings.get("enable_progress_bar") is not False

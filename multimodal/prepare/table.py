@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.errors import check_names
 from multimodal.core.progress import progress
 from multimodal.prepare.outcome import Outcome
 from multimodal.prepare.pipeline import prepare
@@ -37,5 +39,6 @@ def prepare_table(
         MultimodalError: the table has no rows, too many cannot be used, or it changed meanwhile.
         UsageError: a setting is out of its range, or names a column that the table does not have.
     """
+    check_names("prepare_table", settings, (field.name for field in fields(Settings)))
     source = open_source(table, options, None if files is None else Path(files))
     return prepare(source, Settings(**settings), Path(out), progress)

@@ -85,7 +85,7 @@ def test_a_run_is_not_overwritten_and_resumes_to_the_bit(table: Path, tmp_path: 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     mm.fit(*three_objects(table), whole, max_steps=6, **SETTINGS)
     mm.fit(*three_objects(table), parts, max_steps=6, limit_val_batches=1, **SETTINGS)
-    with pytest.raises(mm.MultimodalError, match="holds a run already. Resume it with resume=True"):
+    with pytest.raises(mm.MultimodalError, match=r"holds a run already\. Resume it with resume=True"):
         mm.fit(*three_objects(table), parts, max_steps=6, **SETTINGS)
     short = mm.make_trainer(tmp_path / "cut", max_steps=6, **SETTINGS)
     model, data = three_objects(table)
@@ -143,3 +143,13 @@ def test_what_a_program_made_is_named_in_the_configuration(
     with pytest.raises(mm.UsageError, match="a table in memory"):
         mm.evaluate(tmp_path / "run")
     assert mm.evaluate(tmp_path / "run", data, split="validation").pairs["text->words"].queries > 0
+
+
+def test_a_misspelled_argument_is_reported_with_the_right_one(table: Path, tmp_path: Path) -> None:
+    model, data = three_objects(table)
+    with pytest.raises(mm.UsageError, match=r"takes no argument 'max_step'\. Did you mean 'max_steps'"):
+        mm.fit(model, data, tmp_path / "run", max_step=3)
+    with pytest.raises(mm.UsageError, match=r"takes no argument 'colums'\. Did you mean 'columns'"):
+        mm.evaluate(model.embedder, [{"name": "a"}], colums={"text": "name"})
+    with pytest.raises(mm.UsageError, match=r"takes no argument 'nearr'\. Did you mean 'near'"):
+        mm.prepare_table(str(table), tmp_path / "out", nearr=0.5)
