@@ -9,7 +9,7 @@ BUILD_DOCS := $(BIN)/zensical build --strict --clean  # to site/; a broken link 
 
 env: $(VENV)/current
 
-# Made anew only when the pins or the project's dependencies change.
+# Made again only when the pins or the project's dependencies change.
 $(VENV)/current: pins.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -17,7 +17,7 @@ $(VENV)/current: pins.txt pyproject.toml
 	touch $@
 
 demo: env
-	$(BIN)/multimodal fit --config configs/glyphs.yaml --run $(RUN) --ckpt_path last  # goes on where it was stopped
+	$(BIN)/multimodal fit --config configs/glyphs.yaml --run $(RUN) --ckpt_path last  # continues if it was stopped
 	$(BIN)/multimodal evaluate $(RUN) --split unseen_characters
 	$(BIN)/multimodal embed $(RUN) --split unseen_characters --out $(RUN)/embeddings
 	$(BIN)/multimodal index $(RUN)/embeddings --out $(RUN)/index

@@ -16,12 +16,12 @@ COLUMNS = "--columns."
 
 def _fraction(text: str) -> float:
     try:
-        part = float(text)
+        fraction = float(text)
     except ValueError:
-        part = -1.0
-    if not 0 <= part <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part of the rows, from 0 to 1")
-    return part
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction between 0 and 1")
+    return fraction
 
 
 HELP: dict[str, dict[str, Any]] = {
@@ -29,9 +29,9 @@ HELP: dict[str, dict[str, Any]] = {
     "group": {"metavar": "COLUMN", "help": "the column whose equal values belong together"},
     "split": {"metavar": "COLUMN", "help": "the column that names each row's split"},
     "max_rejects": {
-        "metavar": "PART",
+        "metavar": "FRACTION",
         "type": _fraction,
-        "help": "the part of the rows that may be unreadable (default: 0.01)",
+        "help": "the fraction of the rows that may be unreadable (default: 0.01)",
     },
     "options": {
         "metavar": "YAML",
@@ -54,10 +54,18 @@ def add_data_options(parser: argparse.ArgumentParser, keys: Sequence[str] = tupl
 def parse_with_data(
     parser: argparse.ArgumentParser, arguments: Sequence[str], keys: Sequence[str] = tuple(HELP)
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """The parsed options, and the keys of ``data:`` that were given, ``columns`` as modality -> column or columns.
+    """Parse a command's arguments.
+
+    Args:
+        parser: with the options of ``add_data_options``.
+        arguments: the command line, without the command.
+        keys: the keys of ``data:`` that the command takes as options.
+
+    Returns:
+        The parsed options, and the keys of ``data:`` that were given; ``columns`` is modality -> column or columns.
 
     Raises:
-        UsageError: an option is unknown, or lacks its value.
+        UsageError: an option is unknown, or its value is missing.
     """
     columns, rest = _split_column_options(arguments)
     options = parser.parse_args(rest)
@@ -89,16 +97,16 @@ def _split_column_options(arguments: Sequence[str]) -> tuple[dict[str, str | lis
     """The ``--columns.MODALITY COLUMN`` and ``--columns.MODALITY=COLUMN`` among the arguments, and the other arguments."""
     found: dict[str, list[str]] = {}
     rest: list[str] = []
-    left = iter(arguments)
-    for argument in left:
+    remaining = iter(arguments)
+    for argument in remaining:
         name, has_value, value = argument.partition("=")
         if not name.startswith(COLUMNS):
             rest.append(argument)
             continue
         modality = name.removeprefix(COLUMNS)
-        column = value if has_value else next(left, None)
+        column = value if has_value else next(remaining, None)
         if not modality.isidentifier():
-            raise UsageError(f"{name}: {modality!r} is no name of a modality; write --columns.image picture.")
+            raise UsageError(f"{name}: {modality!r} is not the name of a modality; write --columns.image picture.")
         if not column or (column.startswith("--") and not has_value):
             raise UsageError(f"{name} takes the name of a column, as in --columns.image picture.")
         found.setdefault(modality, []).append(column)

@@ -19,7 +19,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--name", help="only those of one name")
     p.add_argument(
         "--settings",
-        help="the number of weights and the width of one encoder with these settings (YAML), as '{arch: ViT-B-32}';"
+        help="the number of parameters and the width of one encoder with these settings (YAML), as '{arch: ViT-B-32}';"
         " published weights of an arch are not downloaded for it",
     )
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -28,10 +28,10 @@ def run(command: str, arguments: list[str]) -> None:
     from multimodal.core.errors import UsageError, suggest
     from multimodal.core.registry import registrations
 
-    everything = registrations()
+    all_registrations = registrations()
     found = registrations(options.modality)
     if not found:
-        modalities = sorted({r.modality for r in everything})
+        modalities = sorted({r.modality for r in all_registrations})
         raise UsageError(f"No encoder is registered for {options.modality!r}.{suggest(options.modality, modalities)}")
     if options.name:
         known = sorted({r.name for r in found})
@@ -39,11 +39,11 @@ def run(command: str, arguments: list[str]) -> None:
         if not found:
             raise UsageError(f"No encoder is registered as {options.name!r}.{suggest(options.name, known)}")
     settings = None if options.settings is None else _parse_settings(options.settings, found)
-    told = [_describe(r, settings) for r in found]
+    descriptions = [_describe(r, settings) for r in found]
     if options.json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(descriptions, indent=1))
         return
-    for entry in told:
+    for entry in descriptions:
         print(_format_line(entry))
         for name, default in entry["parameters"].items():
             print(f"    {name} = {json.dumps(default)}")
@@ -54,7 +54,7 @@ def _parse_settings(text: str, found: list[Registration]) -> dict[str, Any]:
 
     if len(found) > 1:
         names = ", ".join(f"{r.modality} {r.name}" for r in found)
-        raise UsageError(f"--settings are those of one encoder; name it by --modality and --name (of {names}).")
+        raise UsageError(f"--settings are for one encoder; name it by --modality and --name (of {names}).")
     try:
         return yaml_settings(text, "{arch: ViT-B-32}")
     except ArgumentTypeError as error:
@@ -79,7 +79,7 @@ def _describe(registration: Registration, settings: dict[str, Any] | None) -> di
 
 
 def _size_with_settings(registration: Registration, settings: dict[str, Any]) -> dict[str, int | None]:
-    """The number of weights and the width of the encoder with settings, built without published weights."""
+    """The number of parameters and the width of the encoder with settings, built without published weights."""
     import torch
 
     from multimodal.core.registry import create
@@ -90,13 +90,13 @@ def _size_with_settings(registration: Registration, settings: dict[str, Any]) ->
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of weights that are copied nowhere
             encoder = create(registration.modality, registration.name, **settings)
-    except Exception:  # settings are wrong, which the next line tells, or a constructor looks at numbers
+    except Exception:  # settings are wrong, which the next line reports, or a constructor looks at numbers
         encoder = create(registration.modality, registration.name, **settings)
     return {"weights": sum(p.numel() for p in encoder.parameters()), "width": encoder.width}
 
 
 def _default_size(registration: Registration) -> dict[str, int | None]:
-    """The number of weights and the width of the encoder with its defaults; None where these do not tell.
+    """The number of parameters and the width of the encoder with its defaults; None where they depend on settings.
 
     It is built on torch's meta device, where weights take no memory and no time.
     """
@@ -115,9 +115,9 @@ def _default_size(registration: Registration) -> dict[str, int | None]:
 
 
 def _format_line(entry: dict[str, Any]) -> str:
-    size = "weights and width depend on its settings: --settings tells"
+    size = "size and width depend on its settings: see --settings"
     if entry["weights"] is not None:
-        size = f"{entry['weights']:,} weights, {entry['width']} features"
+        size = f"{entry['weights']:,} parameters, {entry['width']} features"
     needs = ""
     if entry["missing"]:
         needs = f"; needs {', '.join(entry['missing'])}, not installed: {entry['install']}"

@@ -10,7 +10,7 @@ from multimodal.cli.options import folder, parser
 FORMATS = ("onnx", "torch-export", "open_clip", "sentence-transformers")
 DESCRIPTION = """\
 Write the encoders, with their heads, for other programs. What was written is loaded again and must make the same vectors
-to 1e-4; export.json beside it says what the inputs are and how raw values become them.
+to 1e-4; export.json in the folder says what the inputs are and how raw values become them.
 
 onnx and torch-export take every modality, one file each. open_clip takes a pair of towers of open_clip without heads,
 sentence-transformers a text encoder of Hugging Face."""

@@ -78,19 +78,19 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "`multimodal COMMAND --help` tells more. `multimodal --version` prints the version.",
+            "`multimodal COMMAND --help` says more. `multimodal --version` prints the version.",
         ]
     )
 
 
 def _stdout_closed() -> bool:
-    """Whether what takes standard output has ended; then the rest of it goes nowhere."""
+    """Whether the reader of standard output has ended; the rest of the output is then discarded."""
     try:
         output = sys.stdout.fileno()
         watch = select.poll()
-    except (AttributeError, OSError):  # it is no file, or the system has no poll
+    except (AttributeError, OSError):  # it is not a file, or the system has no poll
         return False
-    watch.register(output, 0)  # errors are told without being asked for
+    watch.register(output, 0)  # errors are reported without being asked for
     if not watch.poll(0):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)
@@ -103,7 +103,7 @@ def _fail(program: str, error: BaseException) -> int:
     elif isinstance(error, MultimodalError):
         # one from a data worker comes with that process's traceback, which ends with it
         message = str(error).rpartition(f"{type(error).__name__}: ")[2]
-    else:  # a defect of ours, or of what we stand on
+    else:  # a defect of ours, or of a library
         message = f"{type(error).__name__}: {error} (--debug shows where)"
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return 2 if isinstance(error, UsageError) else 1

@@ -17,14 +17,14 @@ class _Parser(argparse.ArgumentParser):
 def folder(text: str) -> Path:
     """The type of an option that names a folder to write to."""
     path = Path(text)
-    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise argparse.ArgumentTypeError(f"{there} is a file, not a folder")
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise argparse.ArgumentTypeError(f"{existing} is a file, not a folder")
     return path
 
 
 def yaml_settings(text: str, example: str) -> dict[str, Any]:
-    """The settings that an option writes as YAML; ``example`` shows how, in the error."""
+    """Parse the settings that an option gives as YAML; the error shows ``example``."""
     import yaml
 
     try:
@@ -32,7 +32,7 @@ def yaml_settings(text: str, example: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} are no settings; write them as '{example}'")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mapping of settings; write it as '{example}'")
     return settings
 
 

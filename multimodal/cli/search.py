@@ -9,7 +9,7 @@ import textwrap
 from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
-MAX_LINE_CHARACTERS = 90  # characters of what tells of a row
+MAX_LINE_CHARACTERS = 90  # of the columns that are shown for a row without a name
 JSON_EXAMPLE = '{"category": "mugs"}'
 OWN_OPTIONS = ("--target", "--json", "--help")
 
@@ -27,7 +27,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
     p.add_argument("-k", type=int, default=10, help="how many hits (default: 10)")
-    p.add_argument("--target", metavar="MODALITY", help="find things by this modality alone, e.g. image")
+    p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
     p.add_argument("--json", action="store_true", help="print JSON")
     queries, rest = _split_queries(arguments)
     options = p.parse_args(rest)
@@ -55,13 +55,13 @@ def run(command: str, arguments: list[str]) -> None:
 def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """The ``--MODALITY VALUE`` and ``--MODALITY=VALUE`` among the arguments, and the other arguments."""
     queries, rest = [], []
-    left = iter(arguments)
-    for argument in left:
+    remaining = iter(arguments)
+    for argument in remaining:
         name, has_value, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or f"--{name}" in OWN_OPTIONS:
             rest.append(argument)
             continue
-        queried = value if has_value else next(left, None)
+        queried = value if has_value else next(remaining, None)
         if queried is None or (queried.startswith("--") and not has_value):
             raise UsageError(f"{argument} takes a value; one that begins with -- is written {argument}=VALUE.")
         queries.append((name, queried))
@@ -69,7 +69,7 @@ def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[st
 
 
 def _format_hit(metadata: dict[str, object], key: str) -> str:
-    """A line for people: the character, if the hit is one and the terminal can show it, then the name.
+    """A line for the terminal: the character, if the hit is one and the terminal can show it, then the name.
 
     A row without a name is shown by what its columns say.
     """

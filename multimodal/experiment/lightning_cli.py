@@ -72,8 +72,8 @@ def _build(cli_class: type[TrainCLI], args: Any, run: bool) -> TrainCLI:
     return cli_class(
         cli_class.module,
         DataModule,
-        parser_class=Parser,
-        save_config_callback=SaveConfig,
+        parser_class=_Parser,
+        save_config_callback=_SaveConfig,
         save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
         trainer_class=QuietTrainer,
@@ -84,30 +84,32 @@ def _build(cli_class: type[TrainCLI], args: Any, run: bool) -> TrainCLI:
     )
 
 
-class Parser(LightningArgumentParser):
-    """Errors are raised, to be told in one line; options may not be abbreviated."""
+class _Parser(LightningArgumentParser):
+    """Raises errors, which are reported in one line; options may not be abbreviated."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
-        self._of: type | None = None
+        self._target_class: type | None = None
 
     def add_class_arguments(self, theclass: type, *args: Any, **kwargs: Any) -> Any:
-        self._of = theclass  # whose settings it parses, where it is a class's own parser
+        self._target_class = theclass  # whose settings it parses, where it is a class's own parser
         return super().add_class_arguments(theclass, *args, **kwargs)
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().parse_path(cfg_path, *args, **kwargs)
         except Exception as error:
-            fault = next((cause for cause in error_chain(error) if isinstance(cause, MarkedYAMLError)), None)
-            if fault is None or fault.problem_mark is None:
+            yaml_error = next((cause for cause in error_chain(error) if isinstance(cause, MarkedYAMLError)), None)
+            if yaml_error is None or yaml_error.problem_mark is None:
                 raise
-            place = f"line {fault.problem_mark.line + 1}, column {fault.problem_mark.column + 1}"
-            raise UsageError(f"{cfg_path}, {place}: this is no YAML: {fault.problem}.") from error
+            where = f"line {yaml_error.problem_mark.line + 1}, column {yaml_error.problem_mark.column + 1}"
+            raise UsageError(f"{cfg_path}, {where}: this is not YAML: {yaml_error.problem}.") from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
-            raise SettingError(explain_setting_error(self._of, list(self.get_defaults().keys()), message)) from ex
+            raise SettingError(
+                explain_setting_error(self._target_class, list(self.get_defaults().keys()), message)
+            ) from ex
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
         options = list(chain.from_iterable(parser.get_defaults().keys() for parser in self._with_subcommands()))
         close = get_close_matches(unknown[1] or unknown[2], options, n=1) if unknown else []
@@ -125,6 +127,10 @@ class TrainCLI(LightningCLI):
         module: the Lightning module's class.
         objective: the class path of the default objective.
         report: what measures validation and chooses the best model.
+
+    Example:
+        >>> TrainCLI.module.__name__, PretrainCLI.module.__name__
+        ('EmbedderModule', 'TextPretrainingModule')
     """
 
     module: type[TrainingModule] = EmbedderModule
@@ -214,14 +220,19 @@ class TrainCLI(LightningCLI):
 
 
 class PretrainCLI(TrainCLI):
-    """Trains a ``TextPretrainingModule``."""
+    """Trains a ``TextPretrainingModule``.
+
+    Example:
+        >>> PretrainCLI.objective
+        'multimodal.objectives.MaskedTokens'
+    """
 
     module = TextPretrainingModule
     objective = "multimodal.objectives.MaskedTokens"
     report = TextLossMonitor
 
 
-class SaveConfig(SaveConfigCallback):
+class _SaveConfig(SaveConfigCallback):
     """Writes the configuration that was parsed."""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -1,9 +1,9 @@
-"""What the parser of configurations says of a wrong setting, in our words.
+"""Short explanations of wrong settings, from what the parser of configurations says.
 
-1. Each class that a configuration names (an objective, an encoder, an optimizer) has a parser of its own. What is wrong
-   with one of its settings is a ``SettingError``, as that parser alone knows the class.
-2. The parsers around it tell in long words that the value as a whole fits none of its types. ``explain`` finds the
-   ``SettingError`` among the causes, and puts what else they say in short words.
+1. Each class that a configuration names (an objective, an encoder, an optimizer) has its own parser, which alone knows the
+   class. It raises a ``SettingError`` for a wrong setting.
+2. The parsers around it report at length that the value as a whole fits none of its types. ``explain`` finds the
+   ``SettingError`` among the causes, and shortens other messages.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ class SettingError(argparse.ArgumentError):
 
 
 def explain_setting_error(cls: type | None, settings: list[str], message: str) -> str:
-    """What is wrong with a setting of a class, from what its parser says."""
+    """What is wrong with a setting of a class.
+
+    Args:
+        cls: the class; None: not known.
+        settings: the names of its settings.
+        message: of its parser.
+    """
     unknown = re.match(r"Option '([\w.]+)' is not accepted|unrecognized arguments: --([\w.]+)", message)
     if unknown is None or cls is None:
         return _shorten(message)
@@ -43,7 +49,7 @@ def explain_setting_error(cls: type | None, settings: list[str], message: str) -
 
 
 def explain(message: str, error: Exception | None) -> str:
-    """What is wrong with a configuration, from what its parser says and the error that led to it."""
+    """What is wrong with a configuration, from its parser's message and the error that caused it."""
     inner = [cause for cause in error_chain(error) if isinstance(cause, SettingError)]
     if not inner:
         return _shorten(message)
@@ -52,7 +58,7 @@ def explain(message: str, error: Exception | None) -> str:
 
 
 def error_chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what led to it, what led to that, ..."""
+    """The error, its cause, the cause of that, ..."""
     while error is not None:
         yield error
         error = error.__cause__
@@ -65,20 +71,20 @@ def _shorten(message: str) -> str:
         return f"{', '.join(names)}: not set. Give a configuration by --config FILE; options like --data.table set single keys."
     wrong = re.match(r'Parser key "([\w.]+)"', message)
     values = re.findall(r"(?:Got value|Given value|import path string): (.*)", message)
-    told = _explain_value(wrong[1], values[-1], message) if wrong and values else None
-    return told or f"{message.removesuffix('.')}."
+    explanation = _explain_value(wrong[1], values[-1], message) if wrong and values else None
+    return explanation or f"{message.removesuffix('.')}."
 
 
 def _explain_value(key: str, value: str, message: str) -> str | None:
-    told = _explain_missing_parent(key, value) or _explain_unknown_class(key, value, message)
-    if told is None and (expected := _expected_types(message)):
+    explanation = _explain_missing_parent(key, value) or _explain_unknown_class(key, value, message)
+    if explanation is None and (expected := _expected_types(message)):
         nested = re.fullmatch(r"NestedArg\(key='.*?', val='?(.*?)'?\)", value)
-        told = f"{key} must be {expected}, not {nested[1] if nested else value!r}."
-    return told
+        explanation = f"{key} must be {expected}, not {nested[1] if nested else value!r}."
+    return explanation
 
 
 def _explain_missing_parent(key: str, value: str) -> str | None:
-    """That a setting is of something that is not there, as single keys cannot make it."""
+    """Explain that a key is set of an object that is not set itself, which single keys cannot make."""
     nested = re.fullmatch(r"NestedArg\(key='(\w+)\.([\w.]+)', val='?(.*?)'?\)", value)
     if nested is None:
         return None
@@ -87,7 +93,7 @@ def _explain_missing_parent(key: str, value: str) -> str | None:
 
 
 def _explain_unknown_class(key: str, value: str, message: str) -> str | None:
-    """That a name is none of the classes that a key takes, if it takes classes; with the names of ours."""
+    """Explain that a name is not a class that the key takes, if it takes classes; lists the names of ours."""
     subtypes = re.search(r"Subtypes: \[(.*)\]", message)
     bases = [_import_class(path) for path in re.findall(r"<class '([\w.]+\.\w+)'>", subtypes[1] if subtypes else "")]
     names = sorted({cls.__name__ for base in bases if base is not None for cls in _concrete_subclasses(base)})
@@ -112,10 +118,10 @@ def _concrete_subclasses(base: type) -> Iterator[type]:
 
 
 def _expected_types(message: str) -> str:
-    """The types and values that a message lists, as people say them; nothing if it lists none that we know."""
+    """The types and values that a message lists, in plain words; empty if it lists none that are known."""
     choices = [choice for found in re.findall(r"typing\.Literal\[(.*?)\]", message) for choice in found.split(", ")]
-    told = message.partition("Given value type:")[0]
-    types = [TYPE_NAMES[name] for name in re.findall(r"<class '(\w+)'>", told) if name in TYPE_NAMES]
+    listed = message.partition("Given value type:")[0]
+    types = [TYPE_NAMES[name] for name in re.findall(r"<class '(\w+)'>", listed) if name in TYPE_NAMES]
     if choices:
         return f"one of {', '.join(dict.fromkeys(choice.strip(chr(39)) for choice in choices))}"
     return " or ".join(dict.fromkeys(types))

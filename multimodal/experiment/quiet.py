@@ -50,17 +50,21 @@ class QuietTrainer(pl.Trainer):
     """
 
     def fit(self, *args: Any, **kwargs: Any) -> None:
+        """Train, see Lightning's ``Trainer.fit``."""
         with quiet_libraries():
             super().fit(*args, **kwargs)
 
     def validate(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the validation split, see ``Trainer.validate``."""
         with quiet_libraries():
             return super().validate(*args, **kwargs)
 
     def test(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the test split, see ``Trainer.test``."""
         with quiet_libraries():
             return super().test(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Embed all samples, see ``Trainer.predict``."""
         with quiet_libraries():
             return super().predict(*args, **kwargs)

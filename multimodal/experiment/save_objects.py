@@ -24,6 +24,10 @@ class SaveObjects(Callback):
 
     Args:
         settings: the trainer's, as they were given.
+
+    Example:
+        >>> SaveObjects({"max_steps": 500}).settings
+        {'max_steps': 500}
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

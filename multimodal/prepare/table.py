@@ -40,5 +40,6 @@ def prepare_table(
         UsageError: a setting is out of its range, or names a column that the table does not have.
     """
     check_names("prepare_table", settings, (field.name for field in fields(Settings)))
+    chosen = Settings(**settings)
     source = open_source(table, options, None if files is None else Path(files))
-    return prepare(source, Settings(**settings), Path(out), progress)
+    return prepare(source, chosen, Path(out), progress)

@@ -256,7 +256,7 @@ class Index:
         folder = Path(folder)
         if not (folder / DESCRIPTION).is_file():
             raise MultimodalError(
-                f"{folder} is no index: {DESCRIPTION} is not there. Build one with `multimodal index`."
+                f"{folder} is not an index: {DESCRIPTION} is not there. Build one with `multimodal index`."
             )
         try:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))

@@ -64,30 +64,30 @@ def test_encoders_of_one_modality_are_those_alone(called: Called) -> None:
     assert {e["modality"] for e in json.loads(called("encoders", "--json", "--modality", "graph"))} == {"graph"}
 
 
-def test_encoders_are_told_to_people_with_their_parameters(called: Called) -> None:
+def test_encoders_are_listed_with_their_parameters(called: Called) -> None:
     lines = called("encoders", "--modality", "image").splitlines()
     assert [line for line in lines if line.startswith("image cnn: A residual network")]
     assert '    arch = "resnet18"' in lines
     assert "    drop = 0.0" in lines
 
 
-def test_encoders_of_one_name_tell_their_size(called: Called) -> None:
+def test_encoders_of_one_name_show_their_size(called: Called) -> None:
     (bag,) = json.loads(called("encoders", "--json", "--modality", "text", "--name", "bag"))
     built = BagOfWords()
     assert (bag["weights"], bag["width"]) == (sum(p.numel() for p in built.parameters()), built.width)
     assert (bag["extra"], bag["install"], bag["missing"]) == (None, None, [])
     shown = called("encoders", "--modality", "text", "--name", "bag").splitlines()
-    assert shown[1] == "    (10,240,512 weights, 256 features)"
+    assert shown[1] == "    (10,240,512 parameters, 256 features)"
     assert {e["modality"] for e in json.loads(called("encoders", "--json", "--name", "precomputed"))} > {
         "image",
         "audio",
     }
 
 
-def test_the_size_of_an_encoder_that_needs_a_file_is_not_told(called: Called) -> None:
+def test_the_size_of_an_encoder_that_needs_a_file_is_not_shown(called: Called) -> None:
     (entry,) = json.loads(called("encoders", "--json", "--name", "word_vectors"))
     assert (entry["weights"], entry["width"]) == (None, None)
-    assert "(weights and width depend on its settings: --settings tells)" in called(
+    assert "(size and width depend on its settings: see --settings)" in called(
         "encoders", "--name", "word_vectors"
     )
 
@@ -108,10 +108,10 @@ def test_the_size_of_an_encoder_with_settings(called: Called, name: str, setting
     (entry,) = json.loads(called(*asked, "--json"))
     built = create(modality, short, **settings | ({"weights": None} if "arch" in settings else {}))
     assert (entry["weights"], entry["width"]) == (sum(p.numel() for p in built.parameters()), built.width)
-    assert f"({entry['weights']:,} weights, {built.width} features" in called(*asked)
+    assert f"({entry['weights']:,} parameters, {built.width} features" in called(*asked)
 
 
-def test_an_extra_that_is_not_installed_is_told_with_its_command(
+def test_an_extra_that_is_not_installed_is_reported_with_its_command(
     called: Called, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     info = tmp_path / "multimodal-0.1.0.dist-info"  # whatever metadata this checkout was installed with
@@ -124,10 +124,10 @@ def test_an_extra_that_is_not_installed_is_told_with_its_command(
     assert (entry["extra"], entry["install"], entry["missing"]) == ("molecules", install, [])
     assert "features; needs [molecules], installed)" in called("encoders", "--name", "molecule")
 
-    def lacking(name: str) -> Any:
+    def missing(name: str) -> Any:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(extras, "distribution", lacking)
+    monkeypatch.setattr(extras, "distribution", missing)
     (entry,) = json.loads(called("encoders", "--json", "--name", "molecule"))
     assert (entry["install"], entry["missing"]) == (install, ["rdkit"])
     assert f"; needs rdkit, not installed: {install})" in called("encoders", "--name", "molecule")
@@ -270,7 +270,7 @@ def test_evaluate_refuses_data_that_share_fewer_than_two_modalities_with_the_mod
 # -- embed and index
 
 
-def test_embed_writes_the_vectors_of_a_split_and_tells_how_fast(
+def test_embed_writes_the_vectors_of_a_split_and_reports_the_speed(
     called: Called, run: Path, tmp_path: Path, validation: dict[str, Any]
 ) -> None:
     arguments = ("embed", run, "--split", "validation", "--out", tmp_path / "out", "--json")
@@ -295,7 +295,7 @@ def test_embed_takes_a_configuration_for_the_table(called: Called, run: Path, tm
     assert pq.read_schema(tmp_path / "out" / "part-00000.parquet").names == ["key", "group", "metadata", "text"]
 
 
-def test_index_tells_what_it_holds(called: Called, embeddings: Path, tmp_path: Path) -> None:
+def test_index_reports_what_it_holds(called: Called, embeddings: Path, tmp_path: Path) -> None:
     document = json.loads(called("index", embeddings, "--out", tmp_path / "index", "--json"))
     assert (document["out"], document["vectors"], document["dim"]) == (str(tmp_path / "index"), 660, 16)
     assert sorted(document["modalities"]) == ["graph", "image", "text"]
@@ -323,7 +323,7 @@ def test_search_finds_what_comparing_with_every_vector_finds(
         assert (hit["metadata"]["font"], hit["metadata"]["character"]) == (font, chr(int(code_point, 16)))
 
 
-def test_a_search_for_a_row_that_is_no_json_is_told_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_for_a_row_that_is_not_json_is_asked_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     embedder = Embedder({"tabular": create("tabular", "mlp"), "text": create("text", "bag")}, dim=8)
     embedder.fit_processors({"tabular": [{"category": "mugs"}, {"category": "rugs"}], "text": ["red mug", "rug"]})
     embedder.save_pretrained(tmp_path / "model")

@@ -46,7 +46,7 @@ def test_the_options_given_are_the_keys_of_data(arguments: str, data: dict[str, 
 def test_options_that_cannot_be_are_refused(words: list[str]) -> None:
     p = parser("prepare", "A command.")
     add_data_options(p)
-    with pytest.raises(UsageError, match=r"is no part of the rows|write them as|is not YAML"):
+    with pytest.raises(UsageError, match=r"is not a fraction|write it as|is not YAML"):
         parse_with_data(p, words)
 
 
@@ -72,7 +72,7 @@ def test_options_change_what_a_configuration_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["data: [", "data: 3", "model: {}", "data: {columns: {text: t}}", "\x00"])
-def test_a_configuration_without_a_table_is_told(tmp_path: Path, content: str) -> None:
+def test_a_configuration_without_a_table_is_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.yaml").write_text(content)
     with pytest.raises(MultimodalError, match=r"The configuration .*c\.yaml"):
         data_settings(str(tmp_path / "c.yaml"), {})

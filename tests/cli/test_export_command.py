@@ -11,7 +11,7 @@ from multimodal.cli.export import FORMATS
 from multimodal.cli.main import main
 
 
-def test_a_run_is_exported_beside_itself_and_again(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_exported_into_its_own_folder_and_again(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["export", str(run), "--to", "torch-export", "--modality", "text", "--modality", "graph", "--json"]
     for _ in range(2):
         assert main(command) == 0
@@ -25,7 +25,7 @@ def test_a_run_is_exported_beside_itself_and_again(run: Path, capfd: pytest.Capt
     assert sorted(p.name for p in (run / "torch-export").iterdir()) == ["export.json", "graph.pt2", "text.pt2"]
 
 
-def test_people_are_told_where_it_is(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_folder_is_printed(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--to", "onnx", "--modality", "text", "--out", str(tmp_path / "out")]) == 0
     printed, reported = capfd.readouterr()
     assert reported == ""  # the exporter's own report
@@ -41,7 +41,7 @@ def test_people_are_told_where_it_is(run: Path, tmp_path: Path, capfd: pytest.Ca
         (["--to", "onnx", "--modality", "sound"], 2, "no modality 'sound'"),
     ],
 )
-def test_wrong_usage_is_told(
+def test_wrong_usage_is_reported(
     options: list[str], code: int, said: str, run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run), *options]) == code

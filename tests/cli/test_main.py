@@ -98,7 +98,7 @@ def test_the_names_that_the_package_offers_are_there() -> None:
     import multimodal
 
     assert [name for name in multimodal.__all__ if not hasattr(multimodal, name)] == []
-    with pytest.raises(AttributeError, match="no attribute 'Embeder'"):
+    with pytest.raises(AttributeError, match="attribute Embeder"):
         _ = multimodal.Embeder  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -132,7 +132,7 @@ FAILURES = [
     ("encoders --modality imag", 2, "for 'imag'. Did you mean 'image'?"),
     ("encoders --settings x", 2, "name it by --modality and --name (of audio huggingface,"),
     ("encoders --modality text --name bag --settings [", 2, "--settings '[' is not YAML"),
-    ("encoders --modality text --name bag --settings 3", 2, "write them as '{arch: ViT-B-32}'"),
+    ("encoders --modality text --name bag --settings 3", 2, "write it as '{arch: ViT-B-32}'"),
     ("encoders --modality text --name bag --settings widht:", 2, "no parameter 'widht'. Did you mean 'width'?"),
     ("encoders --modality graph --name molecul", 2, "as 'molecul'. Did you mean 'molecule'?"),
     ("evaluate {run} --split tests", 2, "no split 'tests'"),
@@ -151,7 +151,7 @@ FAILURES = [
     ("index {embeddings} --out {tmp}/thesis", 1, "thesis is not empty and holds no index.json"),
     ("search {tmp}/half {index} --text a", 1, "half is a run without a model"),
     ("search {tmp}/nowhere {index} --text a", 1, "nowhere does not exist"),
-    ("search {run} {tmp}/nowhere --text a", 1, "nowhere is no index"),
+    ("search {run} {tmp}/nowhere --text a", 1, "nowhere is not an index"),
     ("search {run} {tmp}/damaged --text a", 1, "damaged is damaged"),
     ("search {run} {tmp}/others --text a", 1, "made by another model (000000000000)"),
     ("search {run} {index} --sound a.wav", 2, "no modality 'sound'"),
@@ -206,7 +206,7 @@ WRONG_USAGE = [  # found by the parser
     ("prepare x --out y --format csv", "csv"),
     ("prepare x --out y --columns.text", "--columns.text takes the name of a column"),
     ("prepare x --out y --columns.text --json", "--columns.text takes the name of a column"),
-    ("prepare x --out y --columns.a-b c", "'a-b' is no name of a modality"),
+    ("prepare x --out y --columns.a-b c", "'a-b' is not the name of a modality"),
     ("prepare nowhere.csv --out y --near 7", "near is 7.0"),
     ("prepare nowhere.csv --out y", "no table 'nowhere.csv'"),
     ("evaluate", "RUN"),
@@ -228,7 +228,7 @@ WRONG_USAGE = [  # found by the parser
 
 
 @pytest.mark.parametrize(("arguments", "said"), WRONG_USAGE)
-def test_wrong_usage_is_told_on_standard_error_with_exit_code_2(
+def test_wrong_usage_is_reported_on_standard_error_with_exit_code_2(
     arguments: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments.split()) == 2
@@ -283,7 +283,7 @@ def test_any_error_of_a_command_is_one_line_and_debug_shows_its_traceback(
     assert printed.err.endswith(f"multimodal encoders: {said}\n")
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_that_nobody_reads_to_its_end_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     errors = io.StringIO()
@@ -300,7 +300,7 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(monkeypatch: pytest.Mon
     assert errors.getvalue() == ""
 
 
-def test_a_working_folder_that_was_removed_is_no_traceback(
+def test_a_working_folder_that_was_removed_is_not_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gone").mkdir()

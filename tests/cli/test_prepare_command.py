@@ -66,7 +66,7 @@ def test_the_result_is_one_json_document(table: Path, tmp_path: Path, capsys: py
     assert {key: document[key] for key in document if key != "out"}.items() <= written.items()
     rows = [row for path in out.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     assert sorted(row["kind"] for row in rows) == ["a"] * 10 + ["b"] * 10
-    assert all(len(row["sku"]) == 3 for row in rows)  # "007" stays itself
+    assert all(len(row["sku"]) == 3 for row in rows)  # "007" is kept as a text
     assert (out / "report.html").is_file()
 
 
@@ -78,15 +78,15 @@ def test_a_line_for_people(table: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert all(warning.startswith("warning: ") for warning in err.splitlines())
 
 
-def test_the_line_tells_why_rows_were_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_says_why_rows_were_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kinds = ["a"] * 20 + ["b"] * 5 + [""] * 2
     lines = [{"title": title, "kind": kind} for title, kind in zip(words(27), kinds, strict=True)]
     lines += [{"title": {"no": "text"}, "kind": "a"}, {"title": "", "kind": ""}]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
     arguments = ("--columns.text", "title", "--balance", "kind", "--max_rejects", 0.5)
     _, printed, _ = run(capsys, tmp_path / "t.jsonl", "--out", tmp_path / "out", *arguments)
-    told = "19 left out (15 to balance, 2 without a value to balance by, 1 empty, 1 unreadable)"
-    assert told in printed
+    summary = "19 left out (15 to balance, 2 without a value to balance by, 1 empty, 1 unreadable)"
+    assert summary in printed
 
 
 def test_what_is_written_is_a_table_again(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

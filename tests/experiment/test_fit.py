@@ -1,4 +1,4 @@
-"""Training from Python is the training of the command line, to the bit."""
+"""Training from Python is the training of the command line, bit for bit."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_run_s_configuration_loads_again(table: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(weights(tmp_path / "first"), weights(tmp_path / "second"), rtol=0, atol=0)
 
 
-def test_a_run_is_not_overwritten_and_resumes_to_the_bit(table: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_and_resumes_bit_for_bit(table: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     mm.fit(*three_objects(table), whole, max_steps=6, **SETTINGS)
     mm.fit(*three_objects(table), parts, max_steps=6, limit_val_batches=1, **SETTINGS)

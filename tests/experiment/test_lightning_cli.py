@@ -128,17 +128,17 @@ def test_an_error_is_one_line_and_leaves_no_run(
     assert not (no_run / "checkpoints").exists()
 
 
-def test_a_call_without_a_configuration_is_told_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_call_without_a_configuration_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("multimodal fit: model.encoders, data.table, data.columns: not set. Give a configuration by")
 
 
-def test_a_file_that_is_no_yaml_is_named_with_the_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_yaml_is_named_with_the_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text("data: {table: x\nmodel:\n  dim: 3\n")
     assert main(["fit", "--config", str(tmp_path / "bad.yaml")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path / 'bad.yaml'}, line 2, column 6: this is no YAML: " in line
+    assert f"{tmp_path / 'bad.yaml'}, line 2, column 6: this is not YAML: " in line
 
 
 def test_a_class_of_the_user_s_own_that_is_not_there_is_named(
@@ -184,4 +184,4 @@ def test_an_epoch_that_is_resumed_in_the_middle_shows_its_own_length_and_speed(
     speeds = [
         float(row["train/samples_per_second"] or 100) for row in csv.DictReader(logs[-1].read_text().splitlines())
     ]
-    assert min(speeds) > 1  # the time since the machine was started is none of the step's
+    assert min(speeds) > 1  # the time since the machine was started is not part of the step's
