@@ -192,7 +192,7 @@ def _columns(row: Any) -> Mapping[str, Any]:
         with suppress(ValueError, RecursionError):
             row = json.loads(row)
     if not isinstance(row, Mapping):
-        raise Unreadable("wrong type", f"a {type(row).__name__} is no row; give a mapping from columns to values.")
+        raise Unreadable("wrong type", f"a {type(row).__name__} is not a row; give a mapping from columns to values.")
     return row
 
 
@@ -207,7 +207,7 @@ def _check_spelling(row: Mapping[str, Any], known: Sequence[str]) -> None:
         if close:
             raise Unreadable(
                 "unknown column",
-                f"{column!r} is no column of training. Did you mean {lacking[close[0]]!r}, which the row lacks?",
+                f"{column!r} is not a column of training. Did you mean {lacking[close[0]]!r}, which the row lacks?",
             )
 
 
@@ -282,7 +282,7 @@ def _float(column: str, cell: Any) -> float:
     except OverflowError as error:
         raise Unreadable("number too large", f"column {column!r} holds {shown(cell)}; give one below 1e308.") from error
     except (TypeError, ValueError) as error:
-        raise Unreadable("no number", f"column {column!r} is numeric, but {cell!r} is no number.") from error
+        raise Unreadable("no number", f"column {column!r} is numeric, but {cell!r} is not a number.") from error
     if math.isinf(number):
         raise Unreadable("infinite number", f"column {column!r} is infinite; give a finite number or none.")
     return number

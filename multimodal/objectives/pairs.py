@@ -161,7 +161,7 @@ def _parse_name(name: str, owner: str) -> tuple[str, str]:
     a, _, b = name.partition("-")
     if not all(part == ANY or part.isidentifier() for part in (a, b)) or (a == b != ANY):
         raise UsageError(
-            f"{owner}: {name!r} is no pair of two modalities; write one like 'text-image', or 'image-*' for all that "
+            f"{owner}: {name!r} is not a pair of two modalities; write one like 'text-image', or 'image-*' for all that "
             "the image is in."
         )
     return a, b

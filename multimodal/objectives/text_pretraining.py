@@ -71,7 +71,7 @@ class TextObjective(Recorded, nn.Module, ABC):
 
     @property
     def frequencies(self) -> Tensor:
-        """The share of each token among the words of the training texts, ``(vocabulary,)``; 0 for what is no word."""
+        """The share of each token among the words of the training texts, ``(vocabulary,)``; 0 for what is not a word."""
         words = self.counts.clone()
         words[[PAD, UNKNOWN]] = 0
         return words / words.sum().clamp(min=1)
@@ -128,7 +128,7 @@ class _WordVectors(TextObjective):
         centre, context = window_pairs(there, reach)
         inputs, targets = self._predictions(encoder, words.flatten(), centre, context)
         drawn = self._drawn(len(targets))
-        counted = drawn != targets[:, None]  # the right answer is no negative
+        counted = drawn != targets[:, None]  # the right answer is not a negative
         u, k = self.contexts(targets), self.contexts(drawn)
         losses = negative_sampling(_to_float32(inputs), _to_float32(u), _to_float32(k), counted)
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """The batch of all processes, as each of them sees it.
 
 Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch; the ranks divide the
-tiles of its scores among them (``objectives.sharing``). Only the rank's own
+tiles of its scores among them (``core.distributed``). Only the rank's own
 vectors carry a graph; their gradient is multiplied by the number of ranks, as the parameters' gradients are averaged over
 the ranks afterwards (by DDP or FSDP). So loss and gradients are those of one process with the whole batch: with L the
 loss of all rows, ``mean_r(W dL/dv_r dv_r/dp) = sum_r dL/dv_r dv_r/dp = dL/dp``. No gradient has to be sent.
@@ -19,7 +19,7 @@ from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
 from multimodal.core.batch import Batch, MicroBatches
-from multimodal.core.distributed import _gathered_uneven
+from multimodal.core.distributed import gather_uneven
 from multimodal.core.embeddings import Embeddings
 
 
@@ -41,7 +41,7 @@ def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: in
     device = embeddings.groups.device
 
     def of_all(own: Tensor | None, lengths: list[int], like: Tensor) -> list[Tensor]:
-        return _gathered_uneven(like if own is None else own, lengths)
+        return gather_uneven(like if own is None else own, lengths)
 
     vectors: dict[str, Tensor] = {}
     numbers: dict[str, Tensor] = {}
@@ -65,7 +65,7 @@ def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: in
         none = torch.full_like(embeddings.groups, -1)
         of_ranks = of_all(embeddings.negative_of, rows, none)
         negative_of = torch.cat([r + offset * (r >= 0) for r, offset in zip(of_ranks, offsets, strict=True)])
-    groups = torch.cat(_gathered_uneven(embeddings.groups, rows))
+    groups = torch.cat(gather_uneven(embeddings.groups, rows))
     return Embeddings(vectors, numbers, groups, targets=targets, negative_of=negative_of)
 
 

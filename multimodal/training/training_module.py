@@ -71,7 +71,7 @@ class TrainingModule(Recorded, pl.LightningModule):
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def log_loss(self, total: Tensor, parts: Mapping[str, Tensor], batch: Batch | MicroBatches) -> None:
-        """Log a loss and its parts; stop before the step is taken if it is no number."""
+        """Log a loss and its parts; stop before the step is taken if it is not a number."""
         if not total.isfinite():
             keys = ", ".join(batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(batch) > MAX_KEYS_SHOWN else "")
             raise MultimodalError(

@@ -178,7 +178,7 @@ def test_a_batch_size_below_one_is_refused(make_embedder: Make, batch_size: int)
 
 
 def test_a_value_that_cannot_be_read_is_named_by_its_place(make_embedder: Make) -> None:
-    with pytest.raises(MultimodalError, match=r"text value 3: int is no text"):
+    with pytest.raises(MultimodalError, match=r"text value 3: int is not a text"):
         make_embedder("text").encode(2, text=["fox", "dog", "fox", 4])
 
 

@@ -102,7 +102,7 @@ def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
         if given.is_complex():
             raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise malformed_graph(f"the graph's {name} is no array of numbers: {error}.") from error
+        raise malformed_graph(f"the graph's {name} is not an array of numbers: {error}.") from error
     if not bool(given.isfinite().all() and tensor.isfinite().all()):
         raise malformed_graph(f"the graph's {name} holds NaN or infinite values, or some too large.")
     if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):

@@ -104,7 +104,7 @@ def _resolve_model(arch: str | None, weights: str | None) -> tuple[str, Any, dic
             return _on_hub(weights)
         file = next((path / name for name in SAVED if (path / name).is_file()), None)
         if file is None or not (path / "config.json").is_file():
-            raise MultimodalError(f"{path} is no model of timm: give {FOLDER}.")
+            raise MultimodalError(f"{path} is not a model of timm: give {FOLDER}.")
         try:
             described, name, args = load_model_config_from_path(path)
         except (ValueError, KeyError, TypeError) as error:

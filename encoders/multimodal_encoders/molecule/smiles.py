@@ -20,13 +20,13 @@ def parse(smiles: Any) -> Mol:
     """A SMILES string -> RDKit's molecule, without a word on standard error.
 
     Raises:
-        Unreadable: it is no string, is empty or too long, or no molecule.
+        Unreadable: it is not a string, is empty or too long, or no molecule.
     """
     from rdkit import rdBase
     from rdkit.Chem import MolFromSmiles
 
     if not isinstance(smiles, str):
-        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
+        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is not SMILES; give a string like 'CCO'.")
     if len(smiles) > MAX_SMILES_LENGTH:
         raise Unreadable(
             "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_SMILES_LENGTH:,} are read."
@@ -39,7 +39,7 @@ def parse(smiles: Any) -> Mol:
     except UnicodeEncodeError:  # half of a character, which no UTF-8 has
         molecule = None
     if molecule is None:
-        raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
+        raise Unreadable("invalid SMILES", f"{smiles!r} is not valid SMILES; RDKit cannot read it.")
     atoms = molecule.GetNumAtoms()
     if atoms > MAX_ATOMS:
         raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")

@@ -174,7 +174,7 @@ def _resolve(arch: str | None, weights: str | None, config: Mapping[str, Any] | 
     if path.is_file():
         return Model(model_cfg, preprocess, path)
     if arch is None:
-        raise UsageError(f"open_clip: weights {weights!r} is no file; with a config of your own, name a checkpoint.")
+        raise UsageError(f"open_clip: weights {weights!r} is not a file; with a config of your own, name a checkpoint.")
     return _published(arch, str(weights), model_cfg)
 
 
@@ -206,7 +206,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{file} cannot be read as a configuration of open_clip ({error}); name {FOLDER}."
         ) from error
     if not isinstance(found, dict):
-        raise MultimodalError(f"{file} is no configuration of open_clip: it holds no keys.")
+        raise MultimodalError(f"{file} is not a configuration of open_clip: it holds no keys.")
     return found if "model_cfg" in found else {"model_cfg": found}
 
 

@@ -273,13 +273,13 @@ class ClipTokens(Processor):
     def __call__(self, value: Any) -> Tensor:
         """The text's tokens as far as they count."""
         if not isinstance(value, str):
-            raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("wrong type", f"{type(value).__name__} is not a text; give a string.")
         if not value.strip():
             raise Unreadable("empty text", "the text is empty; give at least one word.")
         try:
             value.encode()
         except UnicodeEncodeError as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
         assert self._tokenize is not None
         (tokens,) = self._tokenize([value])
         if self.cut == "argmax":

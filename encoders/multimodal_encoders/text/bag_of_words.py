@@ -93,7 +93,7 @@ class BagProcessor(Processor):
         if not self._texts:
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
         if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
         chunks = _split_words(value)
         if not chunks:
             raise Unreadable("empty text", "the text is empty; give at least one word.")

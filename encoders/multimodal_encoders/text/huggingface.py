@@ -189,11 +189,11 @@ def is_loadable_by_transformers(model: Any) -> bool:
 
 
 def _width(model: nn.Module) -> int:
-    """The width of the last layer's vectors; a ``UsageError`` if it is no model of texts that may be padded."""
+    """The width of the last layer's vectors; a ``UsageError`` if it is not a model of texts that may be padded."""
     name = type(model).__name__
     taken = inspect.signature(model.forward).parameters
     if "input_ids" not in taken or "attention_mask" not in taken:
-        raise UsageError(f"{name} is no text encoder: it does not take input_ids with an attention_mask.")
+        raise UsageError(f"{name} is not a text encoder: it does not take input_ids with an attention_mask.")
     ones = torch.ones(1, 2, dtype=torch.long)
     try:
         with torch.no_grad():

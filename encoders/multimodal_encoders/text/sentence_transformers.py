@@ -248,7 +248,7 @@ def _activation(source: ModelSource, given: Mapping[str, Any]) -> str:
 
 
 def _unsupported_model_error(source: ModelSource, why: str) -> MultimodalError:
-    return MultimodalError(f"{source.setting}: {source.shown} is no model that can be taken: {why}.")
+    return MultimodalError(f"{source.setting}: {source.shown} is not a model that can be taken: {why}.")
 
 
 def _prompt(found: Mapping[str, Any], name: str | None) -> str:

@@ -59,7 +59,7 @@ def _lines(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, li
         number += 1
         if len(line) == MAX_LINE_BYTES or b"\0" in line:
             raise MultimodalError(
-                f"{path}, line {number} is no line of text. word2vec's binary format is not read: write the vectors as"
+                f"{path}, line {number} is not a line of text. word2vec's binary format is not read: write the vectors as"
                 " text (in gensim: save_word2vec_format(..., binary=False))."
             )
         # some words of published tables are cut within a character

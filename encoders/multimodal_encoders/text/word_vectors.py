@@ -116,13 +116,13 @@ class WordVectorProcessor(Processor):
 
     def _split(self, value: Any) -> Iterator[str]:
         if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
         if not value.strip():
             raise Unreadable("empty text", "the text is empty; give at least one word.")
         try:
             pieces = self._splitter.pre_tokenize_str(unicodedata.normalize("NFC", value))
         except (TypeError, UnicodeEncodeError) as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
         return (word for word, _ in pieces)
 
     def examples(self) -> list[Any]:

@@ -109,14 +109,14 @@ class VectorProcessor(Processor):
         if self.file is not None and isinstance(value, str | int):
             found = self.vectors.find(str(value))
             if found is None:
-                raise Unreadable("unknown key", f"{value!r} is no key of a vector in {self.file}.")
+                raise Unreadable("unknown key", f"{value!r} is not a key of a vector in {self.file}.")
             return _check_vector(found, self.width)
         if isinstance(value, str | Path | bytes):
             return _check_vector(_load_npy(value), self.width)
         try:
             given = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value)
         except (TypeError, ValueError) as error:
-            raise Unreadable("not a vector", f"the value is no list of numbers ({error}).") from error
+            raise Unreadable("not a vector", f"the value is not a list of numbers ({error}).") from error
         return _check_vector(given, self.width)
 
     def examples(self) -> list[Any]:
@@ -159,7 +159,7 @@ def _without_pickle_advice(error: Exception) -> str:
 
 def _check_vector(vector: np.ndarray, width: int) -> np.ndarray:
     if vector.dtype.kind not in "fiu" and vector.size:
-        raise Unreadable("not a vector", f"the value is no list of numbers, but of {vector.dtype}.")
+        raise Unreadable("not a vector", f"the value is not a list of numbers, but of {vector.dtype}.")
     if vector.shape != (width,):
         raise Unreadable("wrong width", f"the vector has shape {vector.shape}, not ({width},).")
     with np.errstate(over="ignore"):

@@ -229,7 +229,7 @@ def _keys_from_json(path: Path) -> pa.Array | None:
 
 def _key_array(keys: Any) -> pa.Array:
     if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
-        raise ValueError("its keys are no JSON list of strings")
+        raise ValueError("its keys are not a JSON list of strings")
     return pa.array(map(str, keys), pa.large_string(), size=len(keys))
 
 

@@ -237,7 +237,7 @@ def test_the_extractor_s_settings_may_be_given(tmp_path: Path) -> None:
     plain = HuggingFaceAudio(folder, preprocess=own | {"do_normalize": False})
     np.testing.assert_allclose(plain.processor(CLIPS[0])[0].numpy(), CLIPS[0].astype(np.float32), atol=1e-7)
     assert json.loads(json.dumps(plain.settings))["preprocess"]["do_normalize"] is False
-    with pytest.raises(UsageError, match="feature_extractor_type 'Pipeline' is no extractor of sound"):
+    with pytest.raises(UsageError, match="feature_extractor_type 'Pipeline' is not an extractor of sound"):
         HuggingFaceAudio(folder, preprocess={"feature_extractor_type": "Pipeline"})
 
 
@@ -257,4 +257,4 @@ def test_wrong_settings_and_sources_are_told(tmp_path: Path) -> None:
     assert "the feature extractor in the folder" in wrong(weights=folder)
     config = transformers.AutoConfig.for_model("vit", hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     AutoModel.from_config(config).save_pretrained(made(tmp_path / "vit", "ast"))
-    assert "ViTModel is no encoder of sound that is known" in wrong(weights=str(tmp_path / "vit"))
+    assert "ViTModel is not an encoder of sound that is known" in wrong(weights=str(tmp_path / "vit"))
