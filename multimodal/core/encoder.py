@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from multimodal.core.layers import let_single_rows_pass
+from multimodal.core.strided_convolutions import avoid_damaging_convolutions
 
 Inputs = dict[str, Tensor]
 
@@ -132,5 +133,6 @@ def _recording(init: Any) -> Any:
         init(self, *args, **kwargs)
         if outermost:
             let_single_rows_pass(self)
+            avoid_damaging_convolutions(self)
 
     return recording_init
