@@ -2,8 +2,8 @@
 
 1. Every rank has the vectors of all ranks and computes the same loss, but only the tiles of its own share of the rows, with the
    columns of every rank: of n x m scores, each of W ranks computes n m / W, forward and backward.
-2. Collective calls combine the partial results: log-sum-exps of the columns, sums, gradients. Their size is ``O((n + m) d)``, that
-   of the vectors; scores are never sent.
+2. Collective calls combine the partial results: log-sum-exps of the columns, sums, gradients. Their size is
+   ``O((n + m) d)``, that of the vectors; scores are never sent.
 3. Afterwards every rank has the loss and the gradients of the full batch, as if it had computed all tiles, whatever the
    number of its rows and the modalities that are missing.
 """

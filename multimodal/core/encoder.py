@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from multimodal.core.batch_norm import use_running_stats_for_single_values
 from multimodal.core.recording import record_arguments
+from multimodal.core.strided_convolutions import avoid_damaging_convolutions
 
 Inputs = dict[str, Tensor]
 
@@ -74,7 +75,7 @@ class Processor(ABC):
         return []
 
     def linear_features(self) -> Any | None:
-        """Return a scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; None if there is none."""
+        """Return a scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; or None."""
         return None
 
     def state(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class Encoder(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = record_arguments(cls.__init__, use_running_stats_for_single_values)
+            cls.__init__ = record_arguments(cls.__init__, _adapt)
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -150,3 +151,9 @@ class Encoder(nn.Module, ABC):
         arguments of ``SentenceTransformer`` such as ``prompts``.
         """
         return None
+
+
+def _adapt(encoder: Encoder) -> None:
+    """What every encoder gets when it is built."""
+    use_running_stats_for_single_values(encoder)
+    avoid_damaging_convolutions(encoder)

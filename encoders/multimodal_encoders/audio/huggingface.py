@@ -282,7 +282,7 @@ def _kind(model: Any) -> AudioFamily:
         return KINDS[config.model_type]
     if not hasattr(model, "_get_feat_extract_output_lengths"):
         raise UsageError(
-            f"{type(model).__name__} is not an encoder of sound that is known: take one of the wave as wav2vec2, HuBERT or WavLM,"
+            f"{type(model).__name__} is not a known encoder of sound: take one of the wave as wav2vec2, HuBERT or WavLM,"
             f" or {', '.join(KINDS)}."
         )
     masked = config.model_type in MODELS_WITH_MASK and config.feat_extract_norm != "group"
@@ -303,7 +303,7 @@ def _extractor_of(settings: dict[str, Any]) -> Any:
     cls = getattr(transformers, str(settings.get("feature_extractor_type")), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.SequenceFeatureExtractor)):
         raise UsageError(
-            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not an extractor of sound; give the"
+            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not one of sound; give the"
             f" contents of a {EXTRACTOR}."
         )
     return cls.from_dict(settings)
