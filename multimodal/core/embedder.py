@@ -182,10 +182,6 @@ class Embedder(nn.Module):
         Raises:
             UsageError: not exactly one modality, or an unknown one.
             MultimodalError: a value cannot be read; the message says which.
-
-        Example:
-            >>> embedder.encode(text=["black heart suit", "rightwards arrow"]).shape  # doctest: +SKIP
-            (2, 256)
         """
         if len(values) != 1:
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")

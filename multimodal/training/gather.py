@@ -1,4 +1,4 @@
-"""The batch of all processes, as each of them sees it.
+"""Gather the batch of all processes on each of them.
 
 Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch; the ranks divide the
 tiles of its scores among them (``core.distributed``). Only the rank's own
@@ -24,7 +24,9 @@ from multimodal.core.embeddings import Embeddings
 
 
 def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: torch.dtype) -> Embeddings:
-    """The embeddings of all ranks, in the order of the ranks, without keys. Ranks may have different numbers of rows, or none.
+    """Gather the embeddings of all ranks, in the order of the ranks, without keys.
+
+    Ranks may have different numbers of rows, or none.
 
     Args:
         embeddings: this rank's.
@@ -102,9 +104,9 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace the gradients by their means over the ranks, one that no rank has by none.
+    """Replace the gradients by their means over the ranks; a gradient that no rank has is left out.
 
-    For steps of several backward passes, in which DDP does not do it, and for what FSDP leaves whole.
+    For steps of several backward passes, in which DDP does not do it, and for parameters that FSDP does not divide.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
@@ -120,7 +122,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def pad_to_most_parts(batch: MicroBatches) -> MicroBatches:
-    """The batch with empty parts at its end, so that every rank has as many."""
+    """Append empty micro-batches until every rank has the same number, as FSDP's collective calls require."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return batch
     counts: list[Any] = [None] * dist.get_world_size()
