@@ -165,7 +165,7 @@ def seen(batch: Batch) -> tuple[Any, ...]:
 
 @given(st.data())
 @settings(deadline=None, max_examples=40)
-def test_a_loader_resumed_at_any_batch_goes_on_as_one_that_was_not_stopped(data: st.DataObject) -> None:
+def test_a_loader_resumed_at_any_batch_continues_as_one_that_was_not_stopped(data: st.DataObject) -> None:
     batch_size = data.draw(st.integers(1, 4), "batch size")
     groups = data.draw(
         st.lists(st.integers(0, 12), min_size=6, max_size=30).filter(lambda g: len(set(g)) >= batch_size)
@@ -187,7 +187,7 @@ def test_a_loader_resumed_at_any_batch_goes_on_as_one_that_was_not_stopped(data:
     assert parts == whole
 
 
-def test_a_loader_resumed_with_workers_goes_on_as_one_without() -> None:
+def test_a_loader_resumed_with_workers_continues_as_one_without() -> None:
     """The workers have read ahead of the batch that was the last to be handed out."""
     groups = [row // 2 for row in range(40)]
     whole = [seen(batch) for batch in itertools.islice(stream(training_loader(groups, 2)), 17)]

@@ -119,7 +119,7 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("table", [5, None, ["glyphs"]])
-def test_a_table_that_is_no_name_is_refused(tmp_path: Path, table: Any) -> None:
+def test_a_table_setting_that_is_not_a_name_is_rejected(tmp_path: Path, table: Any) -> None:
     write(tmp_path / "config.yaml", {"data": DATA | {"table": table}})
     with pytest.raises(UsageError, match=rf"The table {re.escape(repr(table))} is no name"):
         load_run_data(tmp_path)

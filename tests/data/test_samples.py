@@ -133,7 +133,9 @@ def test_splits_hold_their_rows_in_ascending_order(names: list[str]) -> None:
     st.sampled_from([None, {"train": 0.9, "test": 0.1}, {"a": 0.2, "b": 0.3, "c": 0.5}]),
     st.integers(0, 3),
 )
-def test_without_a_split_column_groups_are_dealt(groups: list[Any], shares: dict[str, float] | None, seed: int) -> None:
+def test_without_a_split_column_groups_are_assigned(
+    groups: list[Any], shares: dict[str, float] | None, seed: int
+) -> None:
     cells = {"title": groups, "product": groups}
     dealt = samples_of(cells, {"text": "title"}, group="product", split=shares, split_seed=seed)
     names = set(shares or ("train", "validation", "test"))
@@ -149,7 +151,7 @@ def test_without_a_split_column_groups_are_dealt(groups: list[Any], shares: dict
             assert list(alone.splits) == [of[row]]
 
 
-def test_the_shares_of_dealt_splits_are_met() -> None:
+def test_the_shares_of_assigned_splits_are_met() -> None:
     many = samples_of({"title": list(range(20_000))}, {"text": "title"}, split={"train": 0.7, "test": 0.3})
     assert len(many.rows("test")) / 20_000 == pytest.approx(0.3, abs=0.015)
     other = samples_of(
@@ -160,7 +162,7 @@ def test_the_shares_of_dealt_splits_are_met() -> None:
 
 
 @pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.5, "test": -0.5}])
-def test_shares_that_are_no_shares_are_refused(shares: dict[str, float]) -> None:
+def test_invalid_shares_are_rejected(shares: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r"split: the shares .* must be positive and add up to 1"):
         samples_of(CELLS, COLUMNS, split=shares)
 
@@ -274,7 +276,7 @@ def test_processors_learn_from_all_columns(worded: Samples) -> None:
     assert list(worded.values("text", np.arange(3))) == ["cup", "mug", "jug", "pot"]
 
 
-def test_a_settings_error_while_reading_is_no_reject(worded: Samples) -> None:
+def test_a_settings_error_while_reading_is_raised(worded: Samples) -> None:
     class Wrong(Words):
         def __call__(self, value: Any) -> str:
             raise UsageError("the extra is missing.")
@@ -303,7 +305,7 @@ def test_targets_are_numbers_lists_or_the_numbers_of_classes() -> None:
     assert samples.classes == {"kind": {"a": 0, "b": 1}}
 
 
-def test_a_few_words_among_numbers_are_no_classes_and_gaps_in_a_list_are_unknown() -> None:
+def test_a_few_words_among_numbers_are_not_classes_and_gaps_in_a_list_are_unknown() -> None:
     prices = [str(n / 4) for n in range(39)]
     known = {"title": ["cup"] * 41, "price": [*prices, "n/a", None], "marks": [[1, None]] * 41}
     samples = samples_of(known, {"text": "title"}, targets={"price": "price", "marks": "marks"})
@@ -322,7 +324,7 @@ def test_a_few_words_among_numbers_are_no_classes_and_gaps_in_a_list_are_unknown
     assert of_two.classes == {"price": {"1": 0, "2": 1, "dear": 2}}
 
 
-def test_rows_whose_group_is_no_number_are_alone() -> None:
+def test_rows_whose_group_is_not_a_number_are_alone() -> None:
     rows = [{"title": "cup", "product": value} for value in (1.0, math.nan, math.nan, 1.0)]
     samples = Samples.of(rows, {"text": "title"}, group="product")
     assert samples.group_numbers.tolist() == [0, 1, 2, 0]

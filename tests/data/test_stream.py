@@ -127,7 +127,7 @@ def test_epochs_differ_and_shuffle_across_files(tmp_path: Path) -> None:
 
 @given(st.integers(0, 12))
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_stream_resumed_at_any_batch_goes_on_as_one_that_was_not_stopped(tmp_path: Path, at: int) -> None:
+def test_a_stream_resumed_at_any_batch_continues_as_one_that_was_not_stopped(tmp_path: Path, at: int) -> None:
     stream = stream_of(tmp_path / "s", [9, 4, 10])  # six batches an epoch
 
     def endless(loader: StreamLoader) -> Iterator[Batch]:
@@ -162,7 +162,7 @@ def test_only_the_rows_of_the_splits_are_read(tmp_path: Path) -> None:
     assert sorted(int(key) for batch in read(loader_of(a)) for key in batch.keys) == [0, 2, 4, 6, 8, 10, 12]
 
 
-def test_dealt_splits_are_those_of_the_same_table_by_rows(tmp_path: Path) -> None:
+def test_assigned_splits_are_those_of_the_same_table_by_rows(tmp_path: Path) -> None:
     shares = {"train": 0.5, "test": 0.5}
     stream = stream_of(tmp_path / "s", [30, 30], splits=("test",), group="n", split=shares)
     streamed = {int(key) for batch in read(loader_of(stream)) for key in batch.keys}
@@ -190,12 +190,12 @@ def test_processors_learn_from_the_beginning_of_the_stream(tmp_path: Path) -> No
     assert list(stream_of(tmp_path / "s", [2, 3]).values("number", PROCESSORS["number"])) == [0, 1, 2, 3, 4]
 
 
-def test_a_column_that_is_not_there_is_told_before_training(tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_reported_before_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"key: .* has no column 'm'\. Known: n, part"):
         stream_of(tmp_path / "s", [2], key="m").check()
 
 
-def test_a_file_without_the_column_of_splits_is_told(tmp_path: Path) -> None:
+def test_a_file_without_the_column_of_splits_is_reported(tmp_path: Path) -> None:
     stream = stream_of(tmp_path / "s", [4, 4], ("a",), split="part")
     assert len(list(stream.rows())) == 4
     (tmp_path / "s" / "001.jsonl").write_text('{"n": 4}\n')
@@ -220,13 +220,13 @@ def test_names_of_classes_are_refused_in_a_stream(tmp_path: Path) -> None:
         stream_of(tmp_path / "s", [4], targets={"kind": "part"}).check()
 
 
-def test_a_split_without_rows_is_told_at_the_first_epoch(tmp_path: Path) -> None:
+def test_a_split_without_rows_is_reported_at_the_first_epoch(tmp_path: Path) -> None:
     stream = stream_of(tmp_path / "s", [4, 4], ("c",), split="part")
     with pytest.raises(UsageError, match=r"too few of its rows are in the split 'c'\."):
         list(loader_of(stream))
 
 
-def test_rows_of_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_rows_of_files_of_one_name_are_distinguished(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
@@ -235,7 +235,7 @@ def test_rows_of_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert len({row.name for row in stream.rows()}) == 4
 
 
-def test_splits_of_a_stream_are_not_dealt_by_row_numbers(tmp_path: Path) -> None:
+def test_splits_of_a_stream_are_not_assigned_by_row_numbers(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"n": 1}\n')
     settings: dict[str, Any] = {"table": str(tmp_path / "p.jsonl"), "columns": {"number": "n"}, "access": "streamed"}
     with pytest.raises(UsageError, match=r"name data\.split, a column of the table, or data\.group"):

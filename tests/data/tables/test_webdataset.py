@@ -1,4 +1,4 @@
-"""Tar shards: what a sample's files say, whoever wrote them, and what of them cannot be read."""
+"""Tar shards of any writer are read, and unreadable values and files are reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from multimodal.prepare.shard_writer import ShardWriter
 
 ROWS = 12
 
-# the datasets library leaves files open that it cannot read
+# the datasets library does not close files that it cannot read
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file")
 
 
@@ -66,7 +66,7 @@ def png(colour: str | int) -> bytes:
 
 
 def cell(table: Table, row: int, column: str) -> Any:
-    """The value, or the reason why there is none."""
+    """The value, or the reason why it cannot be read."""
     try:
         return table.value(row, column)
     except Unreadable as error:
@@ -88,7 +88,7 @@ def streamed(name: str, column: str) -> list[Any]:
     return found
 
 
-def test_there_is_a_column_for_each_suffix_and_each_key_of_the_json_and_samples_may_lack_any(tmp_path: Path) -> None:
+def test_suffixes_and_json_keys_are_columns_and_may_be_missing(tmp_path: Path) -> None:
     shard(tmp_path / "a-0.tar", {"x.png": png("red"), "y.txt": b"why", "y.json": b'{"n": 3, "png": 1}'})
     shard(tmp_path / "a-1.tar", {"z.PNG": png("blue"), "z.txt": "zéd".encode(), "z.cls": b"4", "z.json": b'{"n": "4"}'})
     table = open_table(f"{tmp_path}/a-*.tar")
@@ -105,7 +105,7 @@ def test_there_is_a_column_for_each_suffix_and_each_key_of_the_json_and_samples_
         assert streamed(f"{tmp_path}/a-*.tar", column) == cells(table, column)[0]
 
 
-def test_the_last_ending_is_no_part_of_a_column_unless_two_files_would_be_one(tmp_path: Path) -> None:
+def test_the_last_ending_is_not_part_of_a_column_unless_two_files_would_be_one(tmp_path: Path) -> None:
     first = {"1.photo.png": b"a", "1.seg.png": b"b", "1.seg.txt": b"c", "1.a%2Eb.wav": b"d"}
     shard(tmp_path / "a.tar", {**first, "2.photo.jpg": b"e", "2.seg.png": b"f"})
     table = open_table(str(tmp_path / "a.tar"))
@@ -113,8 +113,8 @@ def test_the_last_ending_is_no_part_of_a_column_unless_two_files_would_be_one(tm
     assert cells(table, "photo", "seg.png", "seg.txt", "a.b") == [[b"a", b"e"], [b"b", b"f"], ["c", None], [b"d", None]]
 
 
-def test_a_file_that_cannot_be_read_costs_its_value_alone(tmp_path: Path) -> None:
-    long = {f"{n:04}.txt": b"." for n in range(2_001)}  # so that what follows is not seen beforehand
+def test_an_unreadable_file_makes_only_its_value_unreadable(tmp_path: Path) -> None:
+    long = {f"{n:04}.txt": b"." for n in range(2_001)}  # so that the next members are not sampled
     odd = [("a.txt", b"\xff"), ("a.n.cls", b"x"), ("b.json", b'{"n": '), ("b.txt", b"b")]
     odd += [("c.t.txt", b"1"), ("c.t.text", b"2"), ("d.json", b"[1]"), ("e.unseen.png", b"")]
     first = [("0.txt", b"0"), ("0.json", b'{"n": 1, "t": null}')]
@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_read_costs_its_value_alone(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "LARGEST_FILE", 2**20)
+    monkeypatch.setattr(shards, "MAX_FILE_BYTES", 2**20)
     shard(tmp_path / "a.tar", {"a.png": b"1" * 2**20, "a.txt": b"a", "b.png": b"1" * (2**20 + 1), "b.txt": b"b"})
     table = open_table(str(tmp_path / "a.tar"))
     assert [cell(table, row, "txt") for row in range(2)] == ["a", "b"]
@@ -149,35 +149,35 @@ def test_pickled_files_are_left_out(tmp_path: Path) -> None:
         (3, 1_024),  # after it, where a header or the mark of the end must be
         (3, 1_124),  # in the header of the second one
         (3, 3_072),  # after the last one
-        (2_001, 1_024),  # behind the files that are looked at beforehand
+        (2_001, 1_024),  # after the sampled members
     ],
 )
 @pytest.mark.parametrize("access", ["memory", "streamed"])
-def test_a_tar_that_breaks_off_is_named(tmp_path: Path, access: Any, before: int, length: int) -> None:
+def test_a_truncated_tar_is_named(tmp_path: Path, access: Any, before: int, length: int) -> None:
     shard(tmp_path / "a-0.tar", {f"{n:04}.txt": b"." for n in range(before)})
     path = shard(tmp_path / "a-1.tar", {f"{n}.txt": b"t" * 500 for n in range(3)})
     path.write_bytes(path.read_bytes()[:length])
     tars = f"{tmp_path}/a-*.tar"
-    with pytest.raises(UsageError, match=r"a-1\.tar is no tar, or not all of it is there"):
+    with pytest.raises(UsageError, match=r"a-1\.tar is not a tar, or it is truncated"):
         _ = streamed(tars, "txt") if access == "streamed" else open_table(tars, access=access)
 
 
-def test_what_is_no_tar_is_named_and_a_damaged_header_does_not_end_one(tmp_path: Path) -> None:
+def test_invalid_tars_and_damaged_headers_are_reported(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {f"{n}.txt": b"t" * 500 for n in range(3)})
     whole = path.read_bytes()
     for damaged in (b"", b"no tar" * 200, whole[:1_024] + b"?" * 512 + whole[1_536:]):
         path.write_bytes(damaged)
-        with pytest.raises(UsageError, match=r"a\.tar is no tar"):
+        with pytest.raises(UsageError, match=r"a\.tar is not a tar"):
             open_table(str(path))
 
 
-def test_packed_tars_are_read_and_told_where_they_break_off(tmp_path: Path) -> None:
+def test_compressed_tars_are_read_and_truncation_is_reported(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {f"{n}.txt": np.random.default_rng(n).bytes(900).hex().encode() for n in range(9)})
     packed = gzip.compress(path.read_bytes())
     (tmp_path / "a.tar.gz").write_bytes(packed)
     assert cells(open_table(f"{tmp_path}/a.tar.gz"), "txt") == cells(open_table(f"{tmp_path}/a.tar"), "txt")
     (tmp_path / "b.tar.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(UsageError, match=r"b\.tar\.gz is no tar"):
+    with pytest.raises(UsageError, match=r"b\.tar\.gz is not a tar"):
         open_table(f"{tmp_path}/b.tar.gz")
 
 
@@ -193,7 +193,7 @@ def test_tars_at_any_address_are_read(tmp_path: Path) -> None:
     assert cells(table, "__url__") == [addresses] == [streamed("memory://bucket/a-*.tar", "__url__")]
 
 
-def test_more_columns_than_anybody_can_mean_are_refused(tmp_path: Path) -> None:
+def test_too_many_columns_are_rejected(tmp_path: Path) -> None:
     shard(tmp_path / "a.tar", {f"{n}.json": json.dumps({f"key {n}": n}).encode() for n in range(1_001)})
     with pytest.raises(UsageError, match=r"1,001 columns"):
         open_table(str(tmp_path / "a.tar"))
@@ -203,7 +203,7 @@ JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | 
 
 
 @given(JSON)
-def test_values_of_any_type_come_back(value: Any) -> None:
+def test_values_of_any_type_are_decoded_unchanged(value: Any) -> None:
     assert decode_json_cell(encode_json_cell(value)) == value
     with pytest.raises(Unreadable, match="why") as refusal:
         decode_json_cell(unreadable_cell("reason", f"why {value!r}"))
@@ -223,7 +223,7 @@ MEMBERS = st.lists(
 
 @given(MEMBERS)
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_a_tar_holds_its_rows_are_read(tmp_path: Path, members: list[tuple[str, bytes]]) -> None:
+def test_the_rows_of_any_tar_are_read(tmp_path: Path, members: list[tuple[str, bytes]]) -> None:
     path = str(shard(tmp_path / "odd.tar", members))
     files = [name.rpartition("/")[2] for name, _ in members]
     if not any(file.partition(".")[0] and file.partition(".")[2] and file[:2] != "__" for file in files):
@@ -237,7 +237,7 @@ def test_whatever_a_tar_holds_its_rows_are_read(tmp_path: Path, members: list[tu
         assert table.present(column).tolist() == [value is not None for value in found] or column == "n"
 
 
-# -- there and back
+# -- written by prepare and read again
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_a_prepared_table_is_trained_on(
     assert not rejects.exists() or not rejects.read_text()
 
 
-def test_sounds_and_what_goes_along_are_the_same_in_either_format(
+def test_audio_and_other_columns_are_the_same_in_either_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = []
@@ -352,16 +352,16 @@ def test_sounds_and_what_goes_along_are_the_same_in_either_format(
     parquet, tars = tables
     assert {*rows[0], "split"} <= {*parquet.columns}
     for column in parquet.columns:
-        [found], [wanted] = cells(tars, column), cells(parquet, column)
+        [found], [expected] = cells(tars, column), cells(parquet, column)
         if column == "day":  # JSON has no dates
-            wanted = [None if value is None else str(value) for value in wanted]
-        assert found == wanted
+            expected = [None if value is None else str(value) for value in expected]
+        assert found == expected
         assert (column in rows[0] and None in found) == (column in rows[0] and column != "id")
 
 
 LETTERS = st.text("ab.%/_ é", min_size=1, max_size=4)
 COLUMN_NAMES = LETTERS | st.sampled_from(["json", "txt", "cls", "pkl", "a.txt", "__key__", "__class__", "A"])
-SAME_KIND = [
+SAME_TYPE = [
     st.text(max_size=4),
     st.integers(-(2**63), 2**63 - 1),
     st.floats(allow_nan=False),
@@ -373,12 +373,12 @@ SAME_KIND = [
 
 @given(st.data())
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_a_table_holds_comes_back_from_our_tars(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+def test_any_table_is_read_unchanged_from_our_tars(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     rows = data.draw(st.integers(1, 4))
     table: dict[str, list[Any]] = {}
     columns, stored = [], {}
     for name in data.draw(st.lists(COLUMN_NAMES, min_size=1, max_size=5, unique=True)):
-        kind = SAME_KIND[0] if name == "__key__" else data.draw(st.sampled_from(SAME_KIND))
+        kind = SAME_TYPE[0] if name == "__key__" else data.draw(st.sampled_from(SAME_TYPE))
         present = kind if name == "__key__" else kind | st.none()
         table[name] = data.draw(st.lists(present, min_size=rows, max_size=rows))
         is_text = all(isinstance(value, str) for value in table[name] if value is not None) and data.draw(st.booleans())
