@@ -262,7 +262,7 @@ def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
             return [math.nan if v is None else float(v) for v in value]
         return float(value)
     except (TypeError, ValueError) as error:
-        raise Unreadable("no number", f"{value!r} is not a number, but other values of the target are.") from error
+        raise Unreadable("not a number", f"{value!r} is not a number, but other values of the target are.") from error
 
 
 def _listed(named: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

@@ -316,7 +316,7 @@ def test_a_few_words_among_numbers_are_not_classes_and_gaps_in_a_list_are_unknow
     assert items[0].targets["price"] == 0.75
     np.testing.assert_array_equal(items[0].targets["marks"], [1.0, np.nan])
     assert isinstance(items[1], Reject)
-    assert (items[1].reason, items[1].value) == ("no number", "n/a")
+    assert (items[1].reason, items[1].value) == ("not a number", "n/a")
     assert isinstance(items[2], Sample)
     assert "price" not in items[2].targets
     of_two = samples_of(

@@ -148,7 +148,7 @@ def _cell(key: str, suffix: str, content: bytes | None) -> dict[str, Any]:
         if last_suffix in INTEGER_SUFFIXES:
             return _json_cell(encode_json_cell(int(content)))
     except ValueError as error:
-        reason = "not UTF-8" if last_suffix in TEXT_SUFFIXES else "no number"
+        reason = "not UTF-8" if last_suffix in TEXT_SUFFIXES else "not a number"
         return _json_cell(unreadable_cell(reason, f"{key}.{suffix} cannot be read ({error})."))
     return {"json": None, "bytes": content, "path": _utf8_safe(f"{posixpath.basename(key)}.{suffix}")}
 

@@ -123,7 +123,7 @@ def test_an_unreadable_file_makes_only_its_value_unreadable(tmp_path: Path) -> N
     assert len(table) == 1 + 2_001 + 5
     rows = range(2_002, len(table))
     assert [cell(table, row, "txt") for row in rows] == ["not UTF-8", "b", None, None, None]
-    assert [cell(table, row, "n") for row in rows] == ["no number", "not JSON", None, None, None]
+    assert [cell(table, row, "n") for row in rows] == ["not a number", "not JSON", None, None, None]
     assert [cell(table, row, "t") for row in rows] == [None, "not JSON", "two files of one column", None, None]
     assert table.column("n")[-6:] == [None] * 6
 
