@@ -63,13 +63,14 @@ class Collate:
 
     def __call__(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch | MicroBatches:
         if self.micro_batch is None:
-            batch = self._batch(rows)
+            batch = self.batch(rows)
         else:
             starts = range(0, len(rows), self.micro_batch)
-            batch = MicroBatches(tuple(self._batch(rows[start : start + self.micro_batch]) for start in starts))
+            batch = MicroBatches(tuple(self.batch(rows[start : start + self.micro_batch]) for start in starts))
         return batch if get_worker_info() is None else batch.in_one_block()
 
-    def _batch(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
+    def batch(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
+        """Collate the samples and rejects of rows to one batch."""
         samples = [sample for row in rows for sample in row if isinstance(sample, Sample)]
         rejects = tuple(reject for row in rows for reject in row if isinstance(reject, Reject))
         return replace(Batch.collate(samples, self.processors), rejects=rejects)

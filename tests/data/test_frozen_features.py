@@ -166,12 +166,12 @@ def test_processes_divide_the_parts(tmp_path: Path, small_parts: None) -> None:
     encoders[1].load_state_dict(encoders[0].state_dict())
     one, other = encoders
 
-    def share_of(encoder: Counting, number: int) -> FeatureProcessor:
+    def compute_parts_of_rank(encoder: Counting, number: int) -> FeatureProcessor:
         where = ("number", ROWS, tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {})
         return load_or_compute_features(encoder, samples_of(), *where, rank_and_world_size=(number, 2))
 
-    share_of(one, 0)
-    made = share_of(other, 1)
+    compute_parts_of_rank(one, 0)
+    processor = compute_parts_of_rank(other, 1)
     assert [encoder.seen for encoder in encoders] == [3 + 1, 4]  # row 5 has no number, row 13 cannot be read
     assert len(list(tmp_path.iterdir())) == 1
-    torch.testing.assert_close(made.item_of_row(9, "n"), one.linear(torch.tensor([9.0])).detach())
+    torch.testing.assert_close(processor.item_of_row(9, "n"), one.linear(torch.tensor([9.0])).detach())

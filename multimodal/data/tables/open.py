@@ -166,7 +166,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     suffixes = {format_suffix(file) for file in files}
     if len(suffixes) > 1:
         raise UsageError(
-            f"{table} holds several kinds of tables ({', '.join(sorted(suffixes))}); name one, as a pattern."
+            f"{table} contains several table formats ({', '.join(sorted(suffixes))}); select one with a pattern."
         )
     (suffix,) = suffixes
     if suffix not in READERS:

@@ -326,7 +326,7 @@ def test_an_unknown_table_is_rejected_with_suggestions(tmp_path: Path) -> None:
         open_table(str(tmp_path / "table.xls"))
     write(tmp_path / "a.csv")
     write(tmp_path / "b.jsonl")
-    with pytest.raises(UsageError, match=r"several kinds of tables \(\.csv, \.jsonl\)"):
+    with pytest.raises(UsageError, match=r"several table formats \(\.csv, \.jsonl\)"):
         open_table(str(tmp_path))
     with pytest.raises(MultimodalError, match="no-such-protocol"):
         open_table("no-such-protocol://x/y.csv")

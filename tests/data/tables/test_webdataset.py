@@ -164,8 +164,8 @@ def test_a_truncated_tar_is_named(tmp_path: Path, access: Any, before: int, leng
 
 def test_invalid_tars_and_damaged_headers_are_reported(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {f"{n}.txt": b"t" * 500 for n in range(3)})
-    whole = path.read_bytes()
-    for damaged in (b"", b"no tar" * 200, whole[:1_024] + b"?" * 512 + whole[1_536:]):
+    intact = path.read_bytes()
+    for damaged in (b"", b"no tar" * 200, intact[:1_024] + b"?" * 512 + intact[1_536:]):
         path.write_bytes(damaged)
         with pytest.raises(UsageError, match=r"a\.tar is not a tar"):
             open_table(str(path))
