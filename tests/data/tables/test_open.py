@@ -98,10 +98,7 @@ def test_missing_numbers_are_missing_by_row_and_by_column(tmp_path: Path) -> Non
 def test_files_of_a_csv_table_have_the_same_columns(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a\n1\n")
     (tmp_path / "2.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(
-        UsageError,
-        match=r"2\.csv has the columns a, b, but .*1\.csv has a: all files of a table must have the same columns",
-    ):
+    with pytest.raises(UsageError, match=r"2\.csv has the columns a, b, but .*1\.csv has a: all files of a table must"):
         open_table(str(tmp_path))
 
 
