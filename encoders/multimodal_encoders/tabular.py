@@ -282,7 +282,7 @@ def _float(column: str, cell: Any) -> float:
     except OverflowError as error:
         raise Unreadable("number too large", f"column {column!r} holds {shown(cell)}; give one below 1e308.") from error
     except (TypeError, ValueError) as error:
-        raise Unreadable("no number", f"column {column!r} is numeric, but {cell!r} is not a number.") from error
+        raise Unreadable("not a number", f"column {column!r} is numeric, but {cell!r} is not a number.") from error
     if math.isinf(number):
         raise Unreadable("infinite number", f"column {column!r} is infinite; give a finite number or none.")
     return number

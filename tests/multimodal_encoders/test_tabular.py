@@ -172,8 +172,8 @@ def test_unlearned_columns_are_told_with_how_to_learn_them() -> None:
         ({}, "empty row", "give one at least of price, size, colour, sold"),
         ({"price": None, "colour": " "}, "empty row", "the row has no value"),
         ({"prise": 3}, "no known column", "Did you mean 'price'"),
-        ({"price": "cheap"}, "no number", "column 'price' is numeric, but 'cheap' is not a number"),
-        ({"price": {}}, "no number", "column 'price' is numeric"),
+        ({"price": "cheap"}, "not a number", "column 'price' is numeric, but 'cheap' is not a number"),
+        ({"price": {}}, "not a number", "column 'price' is numeric"),
         ({"price": math.inf}, "infinite number", "column 'price' is infinite"),
         ({"size": [1.0]}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
         ({"size": 3}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
@@ -324,7 +324,7 @@ def test_few_words_among_many_numbers_are_told_and_cannot_be_read() -> None:
         reader.fit(rows)
     assert list(reader.state()["numeric"]) == ["price"]
     assert list(reader.state()["categorical"]) == ["code"]
-    assert refusal(reader, rows[-1]).reason == "no number"
+    assert refusal(reader, rows[-1]).reason == "not a number"
 
 
 def test_the_text_of_a_json_object_is_a_row() -> None:
