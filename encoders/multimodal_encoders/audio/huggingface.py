@@ -123,7 +123,7 @@ class HuggingFaceAudio(Encoder):
         for name in ("soundfile", "soxr"):
             import_audio_library(name)
         if pooling not in get_args(Pooling):
-            raise UsageError(f"HuggingFaceAudio: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"HuggingFaceAudio: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         if max_seconds is not None and max_seconds <= 0:
             raise UsageError(f"HuggingFaceAudio: max_seconds {max_seconds} must be positive.")
         self.pooling = pooling
@@ -238,7 +238,7 @@ def _audio_model(
     changes = config if isinstance(config, dict) else None
     named = weights or (config if isinstance(config, str) else None)
     if weights is not None and isinstance(config, str):
-        raise UsageError(f"config {config!r} names a second model beside weights {weights!r}; give entries to change.")
+        raise UsageError(f"config {config!r} names a second model with weights {weights!r}; give entries to change.")
     if named is None and (changes is None or preprocess is None):
         raise UsageError(
             "an audio encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."

@@ -61,9 +61,9 @@ class SpectrogramProcessor(Processor):
         warp: for training, the largest random change of scale and shift of the bands, as a part of them all: as another
             voice has (vocal tract length perturbation, Jaitly and Hinton 2013, on the mel scale).
         response: for training, another microphone's: each of three cosines over the bands (of a half, one and one and a
-            half periods) is added with a random factor of up to so many dB.
-        noise: for training, noise of a random level is added, of up to so many dB above L - 60, under the same response.
-        time_mask, band_mask: for training, the largest part of the frames and of the bands that each of two masks
+            half periods) is added with a random factor of up to this many dB.
+        noise: for training, noise of a random level is added, of up to this many dB above L - 60, under the same response.
+        time_mask, band_mask: for training, the largest fraction of the frames and of the bands that each of two masks
             silences (SpecAugment, Park et al. 2019).
     """
 
@@ -138,7 +138,7 @@ class SpectrogramProcessor(Processor):
 
     def _with_noise(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         """Powers add; that of noise varies from window to window as those of a Gaussian process do (chi-squared)."""
-        level = 10 ** (rng.uniform(0, self.noise) / 10) - 1  # of the softest that an item tells
+        level = 10 ** (rng.uniform(0, self.noise) / 10) - 1  # of the softest that an item represents
         power = torch.from_numpy(
             level * rng.chisquare(NOISE_DEGREES_OF_FREEDOM, item.shape) / NOISE_DEGREES_OF_FREEDOM
         ).to(item.dtype)
@@ -208,7 +208,7 @@ class SpectrogramCNN(Encoder):
     change them.
 
     Args:
-        rate: recordings are brought to so many samples a second; what sounds above half of it is lost.
+        rate: samples per second that recordings are resampled to; frequencies above half of it are lost.
         mels: number of frequency bands.
         window: length of the spectrogram's windows, in seconds.
         hop: from one window to the next, in seconds.
@@ -217,10 +217,10 @@ class SpectrogramCNN(Encoder):
         drop: dropout of the features.
         stretch: in training, random change of tempo, up to this natural logarithm of the factor.
         warp: in training, random scale and shift of the bands up to this part of them, as between voices.
-        response: in training, a random response of the microphone, of three components of up to so many dB.
-        noise: in training, noise is added, of up to so many dB above what is 60 dB softer than the loudest.
-        time_mask: in training, two stretches of up to this part of the frames are silenced.
-        band_mask: in training, two ranges of up to this part of the bands are silenced.
+        response: in training, a random response of the microphone, of three components of up to this many dB.
+        noise: in training, noise is added, of up to this many dB above what is 60 dB softer than the loudest.
+        time_mask: in training, two stretches of up to this fraction of the frames are silenced.
+        band_mask: in training, two ranges of up to this fraction of the bands are silenced.
     """
 
     def __init__(

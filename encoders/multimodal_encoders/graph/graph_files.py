@@ -137,9 +137,9 @@ def _features(entries: Sequence[Mapping[str, Any]], name: str, names: set[str], 
         numeric = [name]
     rows = []
     for position, entry in enumerate(entries):
-        lacking = [key for key in numeric if not isinstance(entry.get(key), Real | str | Sequence)]
-        if lacking:
-            raise _malformed(f"the graph's {what} {position} has no number for {lacking[0]!r}, as others have.")
+        missing = [key for key in numeric if not isinstance(entry.get(key), Real | str | Sequence)]
+        if missing:
+            raise _malformed(f"the graph's {what} {position} has no number for {missing[0]!r}, as others have.")
         rows.append(_as_list(entry[name], what, position) if numeric == [name] else [entry[key] for key in numeric])
     return rows
 

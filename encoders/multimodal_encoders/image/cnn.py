@@ -34,7 +34,7 @@ class ImageProcessor(Processor):
     Args:
         size: edge of the square, in pixels.
         channels: 1 for grey, 3 for RGB.
-        jitter: for training, the largest random shift (as a part of the edge) and change of scale; 0 for none.
+        jitter: for training, the largest random shift (as a fraction of the edge) and change of scale; 0 for none.
         background: colour of the ground, by a name or as ``#rrggbb``.
         augment: for training, transforms of ``torchvision.transforms.v2`` as ``{name: {setting: value}}``, applied one
             after another to the ``(channels, size, size)`` uint8 picture, whose shape and type they must keep.
@@ -159,7 +159,7 @@ class CNN(Encoder):
             raise UsageError(f"CNN: stem is small or standard and channels 1 or 3, got {stem!r} and {channels!r}.")
         known = models.list_models(module=models, include="*resne[tx]*")
         if arch not in known:
-            raise UsageError(f"CNN: arch {arch!r} is none of torchvision's residual networks: {', '.join(known)}.")
+            raise UsageError(f"CNN: arch {arch!r} is not one of torchvision's residual networks: {', '.join(known)}.")
         self.processor = ImageProcessor(size, channels, jitter, background, augment or ())
         self.net = cast("ResNet", models.get_model(arch, weights=None))
         self.width = self.net.fc.in_features

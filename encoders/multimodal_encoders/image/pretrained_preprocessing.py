@@ -1,4 +1,4 @@
-"""Pictures for pretrained encoders: fitted as the weights' own library does it, normalised beside the weights."""
+"""Preprocessing of pretrained image encoders: resized by the weights' own library, normalised in the model."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _resolve_model(arch: str | None, weights: str | None) -> tuple[str, Any, dic
     if path is not None and path.is_file():
         return name, tag or None, {}, path
     if path is not None and path.is_dir():
-        raise UsageError(f"timm: the folder {weights!r} tells its architecture; leave out arch.")
+        raise UsageError(f"timm: the folder {weights!r} names its architecture; leave out arch.")
     if weights not in (None, DEFAULT):
         tag = _tag(name, str(weights))
     return name, tag or None, {}, None
@@ -144,7 +144,7 @@ def _on_hub(weights: str) -> tuple[str, Any, dict[str, Any], Path | None]:
     repository = weights.removeprefix("hf-hub:")
     if repository.count("/") != 1 or repository.startswith(("/", ".", "~")):
         raise UsageError(
-            f"timm: there is no folder {weights!r}; give {FOLDER}, hf-hub:owner/name, or arch beside weights."
+            f"timm: there is no folder {weights!r}; give {FOLDER}, hf-hub:owner/name, or arch with weights."
         )
     try:
         described, name, args = load_model_config_from_hf(repository)

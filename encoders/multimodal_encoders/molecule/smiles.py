@@ -17,10 +17,10 @@ MAX_SMILES_LENGTH = 10_000
 
 
 def parse(smiles: Any) -> Mol:
-    """A SMILES string -> RDKit's molecule, without a word on standard error.
+    """Parse a SMILES string into RDKit's molecule, without messages on standard error.
 
     Raises:
-        Unreadable: it is not a string, is empty or too long, or no molecule.
+        Unreadable: it is not a string, empty, too long, or not valid.
     """
     from rdkit import rdBase
     from rdkit.Chem import MolFromSmiles
@@ -52,7 +52,8 @@ def _morgan_generator(bits: int, radius: int) -> Any:
     return GetMorganGenerator(radius=radius, fpSize=bits)
 
 
-def need_rdkit() -> None:
+def require_rdkit() -> None:
+    """Raise a ``UsageError`` that says how to install RDKit if it is missing."""
     try:
         import rdkit  # noqa: F401
     except ImportError as error:
@@ -62,10 +63,10 @@ def need_rdkit() -> None:
 
 
 def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
-    """A scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
+    """Return a scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
     from sklearn.preprocessing import FunctionTransformer
 
-    need_rdkit()
+    require_rdkit()
     return FunctionTransformer(_log_counts, kw_args={"bits": bits, "radius": radius})
 
 

@@ -35,7 +35,7 @@ class BagProcessor(Processor):
     Args:
         vocab_size: so many terms at most are kept, those in the most texts; terms of a single text are left out.
         shortest, longest: of the letter groups; longest 0: words only.
-        word_drop: for training, the probability that a word is left out (one always stays).
+        word_drop: for training, the probability that a word is left out (one is always kept).
     """
 
     def __init__(self, vocab_size: int, shortest: int, longest: int, word_drop: float) -> None:
@@ -136,7 +136,7 @@ class BagOfWords(Encoder):
     seen. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
 
     Args:
-        vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most so many.
+        vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most this many.
         width: of the embeddings and of the features.
         shortest: of the letter groups, in characters.
         longest: of the letter groups; 0: words only.

@@ -46,7 +46,7 @@ class HuggingFaceText(Encoder):
     Args:
         weights: a published name or a folder; null: random weights.
         pooling: of the last layer's vectors: that of the first token (cls) or of the last, the mean, or the largest values.
-        max_length: longer texts are cut after so many tokens; null: after as many as the model takes.
+        max_length: longer texts are cut after this many tokens; null: after as many as the model takes.
         config: entries of the model's config to change, as ``{hidden_dropout_prob: 0.2}``; without weights a published name
             or a folder to take the architecture and the tokenizer from.
     """
@@ -60,7 +60,7 @@ class HuggingFaceText(Encoder):
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
-            raise UsageError(f"HuggingFaceText: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"HuggingFaceText: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         self.pooling = pooling
         made = text_model(weights, config, max_length)
         self.model, self.width, self.processor = made.model, made.width, made.processor
@@ -131,7 +131,7 @@ def text_model(
 
     Args:
         subfolder: of the source, where its files lie.
-        prompt: stands before each text.
+        prompt: precedes each text.
         adapt: called with the source's tokenizer before it is taken.
 
     Raises:
@@ -146,7 +146,7 @@ def text_model(
             "a text encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
         )
     if weights is not None and isinstance(config, str):
-        raise UsageError(f"config {config!r} names a second model beside weights {weights!r}; give entries to change.")
+        raise UsageError(f"config {config!r} names a second model with weights {weights!r}; give entries to change.")
     if named is None:
         found = config_from_json(changes or {})
         model = random_model(_auto(found), found, _encoder_of)

@@ -24,8 +24,8 @@ class TokenProcessor(Processor):
     the mask that is the same to a model as padding on the left.
 
     Args:
-        max_length: longer texts are cut after so many tokens.
-        prompt: stands before each text.
+        max_length: longer texts are cut after this many tokens.
+        prompt: precedes each text.
     """
 
     def __init__(self, max_length: int, prompt: str = "") -> None:

@@ -54,7 +54,7 @@ class SentenceTransformersText(Encoder):
 
     Args:
         weights: a published name or a folder; null: random weights.
-        max_length: longer texts are cut after so many tokens; null: as the model has it.
+        max_length: longer texts are cut after this many tokens; null: as the model has it.
         prompt: the name of one of the model's prompts, such as query; null: its default, which mostly is none.
         config: without weights, a published name or a folder to take the modules from.
     """
@@ -213,7 +213,7 @@ def _describe_module(source: ModelSource, name: str, path: str) -> dict[str, Any
         return entry | {"dropout": given.get("dropout", 0.2)}
     if name == "Normalize" and given.get("module_input_name", "sentence_embedding") == "sentence_embedding":
         return entry
-    raise _unsupported_model_error(source, f"its module {name} is none of {SUPPORTED} over pooled vectors")
+    raise _unsupported_model_error(source, f"its module {name} is not one of {SUPPORTED} over pooled vectors")
 
 
 def _transformer(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,9 +29,9 @@ class SubwordProcessor(Processor):
     visible character.
 
     Args:
-        vocab_size: at most so many sub-words are learned.
-        max_length: longer texts are cut after so many sub-words.
-        word_drop: for training, the probability that a word is left out (one always stays).
+        vocab_size: at most this many sub-words are learned.
+        max_length: longer texts are cut after this many sub-words.
+        word_drop: for training, the probability that a word is left out (one is always kept).
         word_split: for training, the probability that a sub-word falls into the two it was merged from, and so on.
     """
 
@@ -132,7 +132,7 @@ class TextTransformer(Encoder):
     """A transformer encoder over sub-words (Vaswani et al. 2017, pre-norm), mean-pooled over the text.
 
     Args:
-        vocab_size: rows of the token table; the tokenizer, fitted on the training split, learns at most so many.
+        vocab_size: rows of the token table; the tokenizer, fitted on the training split, learns at most this many.
         width: width of the tokens and of the features.
         layers: number of layers.
         heads: attention heads in each.

@@ -173,7 +173,7 @@ class WordVectors(Encoder):
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
-            raise UsageError(f"WordVectors: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"WordVectors: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         if vocab_size < 1 or not 0 < smoothing < math.inf:
             raise UsageError(
                 f"WordVectors: vocab_size {vocab_size} and smoothing {smoothing} must be above 0 and finite."

@@ -199,7 +199,7 @@ class Precomputed(Encoder):
     ) -> None:
         super().__init__()
         if scale not in get_args(Scale):
-            raise UsageError(f"Precomputed: scale {scale!r} is none of {', '.join(get_args(Scale))}.")
+            raise UsageError(f"Precomputed: scale {scale!r} is not one of {', '.join(get_args(Scale))}.")
         if file is None and (width is None or column is not None):
             raise UsageError("Precomputed: set width, the numbers of a vector; or file, and perhaps its column.")
         if width is None:
