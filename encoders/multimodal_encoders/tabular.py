@@ -38,15 +38,15 @@ class _NumericColumn:
 
 
 class TabularProcessor(Processor):
-    """Rows of numbers and categories -> standardised numbers and rows of a table of embeddings.
+    """Turns rows of numbers and categories into standardised numbers and rows of a table of embeddings.
 
     Raw values: mappings from columns to a number, a string, a boolean, a list of numbers, or nothing (None, NaN, an
     empty string); or such a mapping as the text of a JSON object. ``fit`` learns the columns: one that holds nothing but
     numbers (also as text, as in CSV files), or lists of numbers of one length, is numeric, each other one categorical.
     In a numeric column "N/A", "nan", "-" and the like are missing; a few other words among many numbers (5 %) leave it
-    numeric, with a warning, and their rows cannot be read. Numbers are brought to mean 0 and standard deviation 1 over
-    the training split. Of a categorical column every value of the training split has a row of its own in the table, and
-    so have "missing" and "unknown". Columns that ``fit`` did not see are ignored, unless one is spelled nearly like a
+    numeric, with a warning, and their rows cannot be read. Numbers are scaled to mean 0 and standard deviation 1 over
+    the training split. Every value of a categorical column in the training split has its own row in the table, and so have
+    "missing" and "unknown". Columns that ``fit`` did not see are ignored, unless one is spelled nearly like a
     column that is missing in the row.
 
     Args:
@@ -55,6 +55,12 @@ class TabularProcessor(Processor):
         numeric: columns that are numeric whatever they hold.
         categorical: columns that are categorical whatever they hold, such as codes.
         cell_drop: for training, the probability that a number is hidden as missing, a category as unknown.
+
+    Example:
+        >>> processor = TabularProcessor(numbers=4, categories=16)
+        >>> processor.fit([{"price": 1.0, "colour": "red"}, {"price": 3.0, "colour": "blue"}])
+        >>> sorted(processor.collate([processor({"price": 2.0})]))
+        ['categories', 'missing', 'numbers']
     """
 
     def __init__(
@@ -321,6 +327,12 @@ class TabularMLP(Encoder):
         layers: number of residual blocks.
         drop: dropout in the blocks.
         cell_drop: in training, the probability that a cell is hidden, so that missing and unknown ones are learned too.
+
+    Example:
+        >>> encoder = TabularMLP(width=8)
+        >>> encoder.fit([{"price": 1.0, "colour": "red"}, {"price": 3.0, "colour": "blue"}])
+        >>> encoder.eval()(**encoder.processor.collate([encoder.processor({"price": 2.0})])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(

@@ -224,7 +224,7 @@ def test_rows_that_cannot_be_read_count_against_the_table_as_in_training(
     assert main([*command, "--max_rejects", "0"]) == 1
     error = capsys.readouterr().err
     assert "The first: row 99 ('b'), column 'title': " in error
-    assert error.endswith("--max_rejects allows a larger part.\n")
+    assert error.endswith("--max_rejects allows a larger fraction.\n")
 
 
 def test_embed_counts_rejects_against_the_table_too(

@@ -41,7 +41,7 @@ TOWERS = {"clap": "audio_config"}  # models of two modalities, and where their c
 
 
 class HuggingFaceAudioProcessor(Processor):
-    """Recordings -> what a pretrained model's own feature extractor makes of them: the wave, or a log-mel spectrogram.
+    """Turns recordings into the input of a pretrained model by its own feature extractor: the wave, or a log-mel spectrogram.
 
     Raw values: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone, at the
     rate of the model. Channels are averaged, the rate is changed by soxr, and what comes after ``max_seconds`` is cut.
@@ -49,7 +49,13 @@ class HuggingFaceAudioProcessor(Processor):
     Args:
         extractor: of transformers.
         max_seconds: longer recordings are cut.
-        shortest: samples; shorter waves are filled up with silence.
+        shortest: in samples; shorter waves are padded with silence.
+
+    Example:
+        >>> from transformers import Wav2Vec2FeatureExtractor
+        >>> processor = HuggingFaceAudioProcessor(Wav2Vec2FeatureExtractor(), max_seconds=1.0, shortest=400)
+        >>> processor.collate([processor(np.sin(np.arange(800)))])["values"].shape
+        torch.Size([1, 800])
     """
 
     reads_files = True
@@ -108,6 +114,12 @@ class HuggingFaceAudio(Encoder):
         config: entries of the model's config to change; without weights a published name or a folder to take the
             architecture and the feature extractor from.
         preprocess: the feature extractor's settings; null: the model's own.
+
+    Example:
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> config = {"model_type": "wav2vec2", "conv_dim": [8], "conv_kernel": [10], "conv_stride": [5], **sizes}
+        >>> HuggingFaceAudio(config=config, preprocess={"feature_extractor_type": "Wav2Vec2FeatureExtractor"}).width
+        16
     """
 
     def __init__(
@@ -222,7 +234,15 @@ KINDS = {
 
 @dataclass(frozen=True)
 class AudioModel:
-    """A model of transformers, how it is called, its feature extractor, and the settings of both."""
+    """A model of transformers with its feature extractor.
+
+    Args:
+        model: the model.
+        kind: how it is called.
+        extractor: its feature extractor.
+        config: the model's settings.
+        preprocess: the extractor's settings.
+    """
 
     model: nn.Module
     kind: AudioFamily

@@ -24,7 +24,7 @@ SAVED = ("model.safetensors", "pytorch_model.bin")  # the weights in such a fold
 
 @register("image", "timm")
 class Timm(Encoder):
-    """Any picture encoder of timm, without its classifier: the features that fed it.
+    """Any image encoder of timm, without its classifier.
 
     Args:
         arch: timm's name: resnet50, vit_small_patch16_224, convnext_tiny, ..., perhaps with a tag (resnet50.a1_in1k).
@@ -35,6 +35,12 @@ class Timm(Encoder):
             mean, std, crop_pct, crop_mode (center, squash, border).
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
+
+    Example:
+        >>> import numpy as np
+        >>> encoder = Timm("test_resnet")  # a tiny architecture of timm, with random weights
+        >>> encoder.processor(np.zeros((20, 30, 3), np.uint8)).shape, encoder.width
+        (torch.Size([160, 160, 3]), 96)
     """
 
     def __init__(

@@ -29,7 +29,7 @@ MAX_NAMES_SHOWN = 3  # weights that differ, in an error
 
 @register("image", "torchvision")
 class Torchvision(Encoder):
-    """Any classification model of torchvision, without its classifier: the features that fed it.
+    """Any classification model of torchvision, without its classifier.
 
     Args:
         arch: torchvision's name: resnet50, efficientnet_b0, vit_b_16, swin_t, convnext_tiny, ...
@@ -39,6 +39,11 @@ class Torchvision(Encoder):
             (nearest, bilinear, bicubic), antialias.
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
+
+    Example:
+        >>> encoder = Torchvision("squeezenet1_1")  # random weights
+        >>> encoder.width
+        512
     """
 
     def __init__(

@@ -49,6 +49,18 @@ class HuggingFaceText(Encoder):
         max_length: longer texts are cut after this many tokens; null: after as many as the model takes.
         config: entries of the model's config to change, as ``{hidden_dropout_prob: 0.2}``; without weights a published name
             or a folder to take the architecture and the tokenizer from.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cup": 2}, "[UNK]"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+        >>> _ = tokenizer.save_pretrained("bert")
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> BertModel(BertConfig(vocab_size=3, **sizes)).save_pretrained("bert")
+        >>> encoder = HuggingFaceText("bert")
+        >>> encoder(**encoder.processor.collate([encoder.processor("cup")])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -89,13 +101,26 @@ class HuggingFaceText(Encoder):
 def last_hidden_states(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None
 ) -> Tensor:
-    """The last layer's vectors of the tokens, ``(n, longest, width)``."""
+    """Compute the last layer's vectors of the tokens, ``(n, longest, width)``.
+
+    Args:
+        model: of transformers.
+        input_ids: ``(n, longest)`` int64.
+        attention_mask: ``(n, longest)``, 1 for tokens, 0 for padding.
+        token_type_ids: ``(n, longest)`` int64, for models that need them.
+    """
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     return model(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
 
 
 def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """``hidden`` ``(n, longest, width)``, ``mask`` ``(n, longest)``, 1 from the left on, then 0 -> ``(n, width)``."""
+    """Pool the vectors of the tokens to ``(n, width)``.
+
+    Args:
+        hidden: ``(n, longest, width)``.
+        mask: ``(n, longest)``, 1 from the left on, then 0.
+        pooling: "cls", "last", "max" or "mean".
+    """
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "last":
@@ -111,7 +136,14 @@ TOKENIZER = "tokenizer.json, or vocab.txt and the like with tokenizer_config.jso
 
 @dataclass(frozen=True)
 class TextModel:
-    """A model of transformers with its processor, and the config that it is rebuilt from."""
+    """A model of transformers with its processor.
+
+    Args:
+        model: the model.
+        width: of its vectors.
+        processor: its tokenizer.
+        config: the settings that rebuild it.
+    """
 
     model: nn.Module
     width: int
@@ -127,12 +159,15 @@ def text_model(
     prompt: str = "",
     adapt: Callable[[Any], None] = lambda tokenizer: None,
 ) -> TextModel:
-    """The model that the settings of ``HuggingFaceText`` describe.
+    """Make the model that the settings of ``HuggingFaceText`` describe.
 
     Args:
-        subfolder: of the source, where its files lie.
+        weights: a published name or a folder; None: random weights.
+        config: changes, or a name or folder of the architecture.
+        max_length: the longest text, in tokens; None: what the model takes.
+        subfolder: the folder of its files, in the source.
         prompt: precedes each text.
-        adapt: called with the source's tokenizer before it is taken.
+        adapt: called with the source's tokenizer before it is used.
 
     Raises:
         UsageError: settings that do not fit together or name no model of texts.
@@ -224,7 +259,7 @@ def max_positions(model: Any) -> int | None:
 
 
 def transformer_module(model: Any, processor: TokenProcessor) -> Any:
-    """The same as a module of sentence-transformers, which reads it from a folder."""
+    """Convert the model to a module of sentence-transformers, which reads it from a folder."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
     with silence_transformers(), TemporaryDirectory() as folder:

@@ -21,16 +21,21 @@ Scale = Literal["length", "standard", "none"]
 
 
 class VectorProcessor(Processor):
-    """Raw value -> vector of one width.
+    """Reads vectors of one width.
 
     Raw values: a list, array or tensor of numbers; the bytes of an ``.npy`` file; and, with a file of vectors, a key in it,
     or else the path of an ``.npy`` file.
 
     Args:
-        width: numbers of a vector.
+        width: the number of components.
         file: the file of vectors; None: there are no keys.
         column: of the file.
         scale: see ``Precomputed``.
+
+    Example:
+        >>> processor = VectorProcessor(width=2, file=None, column=None, scale="none")
+        >>> processor.collate([processor([1.0, 2.0])])["numbers"].tolist()
+        [[1.0, 2.0]]
     """
 
     def __init__(self, width: int, file: str | None, column: str | None, scale: Scale) -> None:
@@ -178,16 +183,21 @@ def _check_vector(vector: np.ndarray, width: int) -> np.ndarray:
 class Precomputed(Encoder):
     """Vectors that another system made, as features; it has no weights.
 
-    A saved model takes vectors as they stand anywhere; keys need the file at the same path.
+    A saved model takes vectors anywhere; keys need the file at the same path.
 
     Args:
-        width: numbers of a vector; null: as many as those in ``file`` have.
+        width: the number of components; null: that of ``file``.
         file: vectors by key (.npy, .safetensors, .parquet, or a folder that ``multimodal embed`` wrote); the table's cells
             are then keys. null: they are vectors, or paths of .npy files.
         column: which tensor or column of the file; null: the only one.
-        scale: "length" brings every vector to the length of the root of its width, so that its numbers are about 1 and
-            its direction stays; "standard" brings each place to mean 0 and deviation 1 over the training split; "none"
-            leaves the numbers as they are.
+        scale: "length" scales every vector to the square root of its width, so that its components are about 1 and its
+            direction is kept; "standard" scales each component to mean 0 and deviation 1 over the training split; "none"
+            leaves the components unchanged.
+
+    Example:
+        >>> encoder = Precomputed(width=2, scale="none")
+        >>> encoder(**encoder.processor.collate([encoder.processor([1.0, 2.0])])).tolist()
+        [[1.0, 2.0]]
     """
 
     def __init__(
@@ -201,7 +211,7 @@ class Precomputed(Encoder):
         if scale not in get_args(Scale):
             raise UsageError(f"Precomputed: scale {scale!r} is not one of {', '.join(get_args(Scale))}.")
         if file is None and (width is None or column is not None):
-            raise UsageError("Precomputed: set width, the numbers of a vector; or file, and perhaps its column.")
+            raise UsageError("Precomputed: set width, the number of components; or file, and perhaps its column.")
         if width is None:
             width = VectorFile(Path(file or ""), column).width
         if width < 1:
