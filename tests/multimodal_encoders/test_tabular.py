@@ -179,7 +179,7 @@ def test_unlearned_columns_are_told_with_how_to_learn_them() -> None:
         ({"size": 3}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
         ({"price": 10**5000}, "number too large", "column 'price' holds <whole number of 16610 bits>"),
         ({"price": 3, "color": "red"}, "unknown column", "'color' is not a column of training. Did you mean 'colour'"),
-        ({"Price": 3, "colour": "red"}, "unknown column", "Did you mean 'price', which the row lacks"),
+        ({"Price": 3, "colour": "red"}, "unknown column", "Did you mean 'price', which is missing in the row"),
     ],
 )
 def test_what_is_no_row_is_refused_with_its_reason(value: Any, reason: str, said: str) -> None:
@@ -320,7 +320,7 @@ def test_few_words_among_many_numbers_are_told_and_cannot_be_read() -> None:
     rows = [{"price": str(number), "code": str(number)} for number in range(95)]
     rows += [{"price": "call us" if number else "3", "code": "x1"} for number in range(6)]
     reader = TabularProcessor(4, 200)
-    with pytest.warns(UserWarning, match="'price' is taken as numeric.* 5 are none, such as 'call us'"):
+    with pytest.warns(UserWarning, match="'price' is taken as numeric.* 5 are not, such as 'call us'"):
         reader.fit(rows)
     assert list(reader.state()["numeric"]) == ["price"]
     assert list(reader.state()["categorical"]) == ["code"]

@@ -194,7 +194,7 @@ def test_wrong_settings_and_sources_are_told(tmp_path: Path) -> None:
         return str(caught.value)
 
     folder = made(tmp_path / "wave", "wav2vec2 group")
-    assert "pooling 'sum' is none of own, mean, max" in wrong(weights=folder, pooling="sum")
+    assert "pooling 'sum' is not one of own, mean, max" in wrong(weights=folder, pooling="sum")
     assert "max_seconds -1 must be positive" in wrong(weights=folder, max_seconds=-1)
     assert "needs weights, or a config for random ones" in wrong(config={"model_type": "wav2vec2"})
     assert "names a second model" in wrong(weights=folder, config=folder)

@@ -304,8 +304,8 @@ def test_edge_features_are_optional_for_attention() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        pytest.param({"conv": "ginn"}, r"conv 'ginn' is none of gin, gine, gat, gcn, sage, pna", id="conv unknown"),
-        pytest.param({"pooling": "average"}, r"pooling 'average' is none of .*mean", id="pooling unknown"),
+        pytest.param({"conv": "ginn"}, r"conv 'ginn' is not one of gin, gine, gat, gcn, sage, pna", id="conv unknown"),
+        pytest.param({"pooling": "average"}, r"pooling 'average' is not one of .*mean", id="pooling unknown"),
         pytest.param({"edge_features": 0}, r"gine needs edge_features, got 0", id="gine without edge features"),
         pytest.param({"edge_features": -1}, r"gine needs edge_features, got -1", id="edge features negative"),
         pytest.param({"conv": "gat", "width": 10}, r"multiple of its 4 heads, got 10", id="width no multiple of heads"),

@@ -242,8 +242,8 @@ def test_gradients_come_to_every_weight(make: Any) -> None:
     encoder = make().train()
     inputs = encoder.processor.collate([encoder.processor(some) for some in SEVERAL])
     (encoder(**inputs) * torch.randn(len(SEVERAL), encoder.width)).sum().backward()
-    lacking = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert not lacking
+    without_gradient = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without_gradient
 
 
 @every_encoder
@@ -311,10 +311,10 @@ def test_molecules_are_read_in_the_same_ways(settings: dict[str, Any], tmp_path:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"attention": "full"}, "attention 'full' is none of multihead, performer"),
+        ({"attention": "full"}, "attention 'full' is not one of multihead, performer"),
         ({"width": 10}, "gps needs a width that is a multiple of its 4 heads, got 10"),
         ({"walks": -1}, "walks -1 and edge_features 3 must be at least 0"),
-        ({"pooling": "last"}, "GPS: pooling 'last' is none of sum"),
+        ({"pooling": "last"}, "GPS: pooling 'last' is not one of sum"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
@@ -327,5 +327,5 @@ def test_layers_that_need_degrees_or_places_are_told_of() -> None:
         GNN("pna", width=8, layers=1).processor(SEVERAL[0])
     with pytest.raises(UsageError, match="no graph to learn the degrees"):
         GNN("pna", width=8, layers=1).fit([])
-    with pytest.raises(UsageError, match="conv 'gps' is none of gin"):
+    with pytest.raises(UsageError, match="conv 'gps' is not one of gin"):
         GNN("gps", width=8, layers=1)  # pyright: ignore[reportArgumentType]

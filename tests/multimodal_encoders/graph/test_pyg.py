@@ -114,8 +114,8 @@ def test_an_untrained_pna_learns_the_degrees(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"arch": "GINE"}, "arch 'GINE' is none of GCN, GraphSAGE, GIN, GAT, PNA, EdgeCNN"),
-        ({"pooling": "last"}, "pooling 'last' is none of sum"),
+        ({"arch": "GINE"}, "arch 'GINE' is not one of GCN, GraphSAGE, GIN, GAT, PNA, EdgeCNN"),
+        ({"pooling": "last"}, "pooling 'last' is not one of sum"),
         ({"config": {}}, "config needs in_channels, a number from 1 on; got None"),
         ({"config": SIZES | {"in_channels": -1}}, "config needs in_channels, a number from 1 on; got -1"),
         ({"config": SIZES | {"hiden": 3}}, "models.GIN does not take this config: .*hiden"),
@@ -130,7 +130,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
 
 def test_weights_of_another_network_are_told_by_name(tmp_path: Path) -> None:
     save_file(trained("GIN", {}).state_dict(), tmp_path / "gin.safetensors")
-    with pytest.raises(MultimodalError, match=r"gin\.safetensors does not fit the GCN .* lacking .*left over"):
+    with pytest.raises(MultimodalError, match=r"gin\.safetensors does not fit the GCN .* missing .*unexpected"):
         PyG("GCN", SIZES, str(tmp_path / "gin.safetensors"))
     with pytest.raises(MultimodalError, match=r"of another shape .*\(8, 3\) instead of \(16, 3\)"):
         PyG("GIN", SIZES | {"hidden_channels": 16}, str(tmp_path / "gin.safetensors"))

@@ -78,7 +78,7 @@ def test_all_weights_must_fit() -> None:
     wrong = {"weight": torch.ones(2, 4), "scale": torch.ones(2)}
     with pytest.raises(
         MultimodalError,
-        match=r"w.pth does not fit the Linear .*: 1 lacking \(bias\); 1 left over \(scale\); "
+        match=r"w.pth does not fit the Linear .*: 1 missing \(bias\); 1 unexpected \(scale\); "
         r"1 of another shape \(weight \(2, 4\) instead of \(2, 3\)\)",
     ):
         load_weights(layer, wrong, "w.pth")

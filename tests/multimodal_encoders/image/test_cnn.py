@@ -244,7 +244,7 @@ def test_features_drop_out_in_training_only() -> None:
 
 @pytest.mark.parametrize("arch", ["resnet", "densenet121", "ResNet18", ""])
 def test_a_network_that_is_no_residual_one_is_refused_with_those_there_are(arch: str) -> None:
-    with pytest.raises(UsageError, match=rf"arch '{arch}' is none of .*resnet18, .*wide_resnet50_2"):
+    with pytest.raises(UsageError, match=rf"arch '{arch}' is not one of .*resnet18, .*wide_resnet50_2"):
         CNN(arch)
 
 

@@ -166,7 +166,7 @@ def test_what_cannot_be_downloaded_is_said_with_its_address(monkeypatch: pytest.
         ({"arch": "resnt50"}, r"no arch 'resnt50'. Did you mean 'resnet50'"),
         ({"arch": "resnet18", "weights": "a9"}, r"'a9' is neither a file here nor .* resnet18 \(.*a1_in1k"),
         ({"arch": "resnet18", "weights": "x/y.pth"}, r"'x/y.pth' is neither a file here"),
-        ({"arch": "resnet18", "weights": "."}, "the folder '.' tells its architecture; leave out arch"),
+        ({"arch": "resnet18", "weights": "."}, "the folder '.' names its architecture; leave out arch"),
         ({"weights": "some/where/else"}, "there is no folder 'some/where/else'; give a folder with config.json"),
         ({"arch": "test_resnet", "config": {"depth": 3}}, "timm cannot build test_resnet .*depth"),
         ({"arch": "test_resnet", "preprocess": {"size": 3}}, "preprocess has no setting 'size'; it has input_size"),

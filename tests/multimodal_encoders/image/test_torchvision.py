@@ -257,7 +257,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(model("resnet18").state_dict(), file)
     with pytest.raises(
-        MultimodalError, match=r"weights.safetensors does not fit resnet34: \d+ weights are lacking and 0"
+        MultimodalError, match=r"weights.safetensors does not fit resnet34: \d+ weights are missing and 0"
     ):
         Torchvision("resnet34", str(file))
     with pytest.raises(MultimodalError, match=r"weights.safetensors does not fit resnet50: .*size mismatch"):

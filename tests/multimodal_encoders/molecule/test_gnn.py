@@ -267,8 +267,8 @@ def test_a_missing_rdkit_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"conv": "gin"}, "conv 'gin' is none of gine, gat"),
-        ({"pooling": "average"}, "pooling 'average' is none of"),
+        ({"conv": "gin"}, "conv 'gin' is not one of gine, gat"),
+        ({"pooling": "average"}, "pooling 'average' is not one of"),
         ({"conv": "gat", "width": 10}, "multiple of its 4 heads"),
         ({"bits": -1}, "bits -1, radius 2 and walks 0 must be at least 0"),
     ],

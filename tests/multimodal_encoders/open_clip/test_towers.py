@@ -278,7 +278,7 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
         ({"arch": "ViT-B-32", "weights": "laion"}, r"'laion' is neither a file .* published for ViT-B-32 \(openai, "),
         ({"weights": "nowhere/else/clip.pt"}, "no file or folder 'nowhere/else/clip.pt'; give a folder with"),
         ({"config": VIT, "weights": "nowhere.pt"}, "'nowhere.pt' is not a file"),
-        ({"config": {"embed_dim": 3}}, "config describes no model; it lacks vision_cfg, text_cfg"),
+        ({"config": {"embed_dim": 3}}, "config does not describe a model; vision_cfg, text_cfg is missing"),
         ({"config": VIT | {"vision_cfg": VISION | {"depth": 3}}}, "cannot build the visual tower .*depth"),
         ({"config": VIT, "preprocess": {"crop": 3}}, "preprocess has no setting 'crop'; it has size, mean"),
         ({"config": VIT, "preprocess": {"size": 48}}, "takes pictures of 32 x 32; preprocess.size must be that"),
@@ -324,12 +324,12 @@ def test_folders_and_weights_that_do_not_fit_are_refused(clips: Any, tmp_path: P
     with pytest.raises(MultimodalError, match=r"open_clip_config.json cannot be read"):
         OpenClipImages(weights=str(tmp_path))
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": VIT}))
-    with pytest.raises(MultimodalError, match="has no weights beside its open_clip_config"):
+    with pytest.raises(MultimodalError, match="has no weights next to its open_clip_config"):
         OpenClipImages(weights=str(tmp_path))
-    with pytest.raises(UsageError, match="tells its architecture; leave out arch"):
+    with pytest.raises(UsageError, match="names its architecture; leave out arch"):
         OpenClipImages("ViT-B-32", str(clips("vit")))
     checkpoint = str(clips("vit") / "open_clip_model.safetensors")
-    with pytest.raises(MultimodalError, match=r"open_clip_model.safetensors does not fit .* left over"):
+    with pytest.raises(MultimodalError, match=r"open_clip_model.safetensors does not fit .* unexpected"):
         OpenClipImages(weights=checkpoint, config=VIT | {"vision_cfg": VISION | {"layers": 1}})
 
 

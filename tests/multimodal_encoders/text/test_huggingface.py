@@ -138,7 +138,7 @@ def test_the_longest_text_is_the_model_s_the_tokenizer_s_or_the_user_s(tmp_path:
                 HuggingFaceText(str(folder), max_length=99)
     tokenizer(tmp_path / "endless", model_max_length=endless)
     model(tmp_path / "endless", "t5")
-    with pytest.raises(UsageError, match="neither the model nor its tokenizer tells the longest text; set max_length"):
+    with pytest.raises(UsageError, match="neither the model nor its tokenizer says how long a text may be; set max_length"):
         HuggingFaceText(str(tmp_path / "endless"))
 
 
@@ -200,7 +200,7 @@ def test_a_text_of_which_the_tokenizer_leaves_nothing_is_refused(tmp_path: Path)
 # weights
 
 
-def test_heads_and_poolers_are_left_out_and_lacking_weights_are_told(tmp_path: Path) -> None:
+def test_heads_and_poolers_are_left_out_and_missing_weights_are_reported(tmp_path: Path) -> None:
     tokenizer(tmp_path)
     sizes: dict[str, int] = {
         "hidden_size": 16,
@@ -216,7 +216,7 @@ def test_heads_and_poolers_are_left_out_and_lacking_weights_are_told(tmp_path: P
     headless = BertModel(BertConfig(vocab_size=300, **sizes))  # pyright: ignore[reportArgumentType]
     state = {name: t for name, t in headless.state_dict().items() if "layer.0.attention.self" not in name}
     headless.save_pretrained(tmp_path, state_dict=state)
-    with pytest.raises(MultimodalError, match=r"weights: the weights in the folder .* \(6 are lacking: encoder"):
+    with pytest.raises(MultimodalError, match=r"weights: the weights in the folder .* \(6 are missing: encoder"):
         HuggingFaceText(str(tmp_path))
 
 
@@ -390,9 +390,9 @@ def test_python_objects_in_weights_are_refused_without_advice_to_load_them(tmp_p
 
 
 def test_wrong_settings_are_told(tmp_path: Path, bert: Path) -> None:
-    assert "pooling 'sum' is none of cls, mean, last, max" in wrong(weights=str(bert), pooling="sum")
+    assert "pooling 'sum' is not one of cls, mean, last, max" in wrong(weights=str(bert), pooling="sum")
     assert "needs weights, or a config for random ones" in wrong()
-    assert "names a second model beside weights" in wrong(weights=str(bert), config="other")
+    assert "names a second model with weights" in wrong(weights=str(bert), config="other")
     assert "give the entries of a config.json, with its model_type" in wrong(config={"hidden_size": 8})
     tokenizer(tmp_path)
     model(tmp_path, "vit", image_size=8, patch_size=4)

@@ -245,7 +245,7 @@ def changed(folder: Path, file: str, **entries: Any) -> None:
         ("sentence_bert_config.json", {"query_length": 8}, "the setting query_length"),
         ("sentence_bert_config.json", {"modality_config": {"text": {}, "message": {}}}, "into a chat template"),
         ("sentence_bert_config.json", {"modality_config": {"image": {}}}, "takes no texts, or pools them"),
-        ("1_Pooling/config.json", {"pooling_mode": "sum"}, "its pooling sum is none of cls"),
+        ("1_Pooling/config.json", {"pooling_mode": "sum"}, "its pooling sum is not one of cls"),
         ("2_Dense/config.json", {"use_residual": True}, "its Dense has a residual"),
         ("2_Dense/config.json", {"activation_function": "own.Own"}, "its Dense has the activation own.Own"),
         ("2_Dense/config.json", {"in_features": 3}, "a Dense of 3 features follows 16"),

@@ -235,7 +235,7 @@ def test_the_vectors_learn(path: Path) -> None:
     [
         ({}, "set weights, a file of word vectors or the folder"),
         ({"weights": "no/such.txt"}, "there is no file or folder no/such.txt; put word vectors"),
-        ({"width": 3, "pooling": "max"}, "pooling 'max' is none of mean, sif"),
+        ({"width": 3, "pooling": "max"}, "pooling 'max' is not one of mean, sif"),
         ({"width": 3, "vocab_size": 0}, "vocab_size 0 and smoothing 0.001 must be above 0"),
         ({"width": 3, "smoothing": float("inf")}, "smoothing inf must be above 0 and finite"),
         ({"width": 3, "smoothing": 0.0}, "smoothing 0.0 must be above 0"),

@@ -204,7 +204,7 @@ def test_a_file_of_something_else_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"), [('["a"]', "5 vectors but 1 keys"), ('{"a": 1}', "no JSON list"), ("[", "Expec")]
+    ("keys", "said"), [('["a"]', "5 vectors but 1 keys"), ('{"a": 1}', "not a JSON list"), ("[", "Expec")]
 )
 def test_keys_that_do_not_fit_are_refused(keys: str, said: str, tmp_path: Path) -> None:
     path = as_npy(tmp_path)
@@ -353,10 +353,10 @@ def test_it_is_registered_for_every_kind_of_thing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({}, "set width, the numbers of a vector; or file"),
+        ({}, "set width, the number of components; or file"),
         ({"width": 2, "column": "v"}, "set width"),
         ({"width": 0}, "width must be at least 1, got 0"),
-        ({"width": 2, "scale": "unit"}, "scale 'unit' is none of length, standard, none"),
+        ({"width": 2, "scale": "unit"}, "scale 'unit' is not one of length, standard, none"),
         ({"file": "no/such.npy"}, "no/such.npy does not exist"),
     ],
 )
