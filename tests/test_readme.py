@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The code and commands of the README work as printed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in re.findall(r"^(?:\$ )?(multimodal .*)$", joined, re.MULTILINE)]
 
 
-def test_the_example_encoder_trains_and_is_loaded_again(
+def test_the_example_encoder_trains_and_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (example,) = [block for block in blocks("python") if "mm.register" in block]
