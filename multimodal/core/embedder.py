@@ -182,6 +182,13 @@ class Embedder(nn.Module):
         Raises:
             UsageError: not exactly one modality, or an unknown one.
             MultimodalError: a value cannot be read; the message says which.
+
+        Example:
+            >>> from multimodal import create
+            >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
+            >>> embedder.fit_processors({"text": ["a red cup"]})
+            >>> embedder.encode(text=["a red cup", "a blue mug"]).shape, embedder.encode(text="a red cup").shape
+            ((2, 8), (8,))
         """
         if len(values) != 1:
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
