@@ -1,4 +1,4 @@
-"""Tests run in one process with one thread: importing torch twice costs more than the tests."""
+"""Settings and fixtures of all tests. They run in one process with one thread: importing torch takes longer than a test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from multimodal.datasets.glyphs import Glyphs
 
 
 def pytest_collection_finish() -> None:
-    """Lightning collects garbage at the end of each run, which looks through all that the imports have left."""
+    """Keep garbage collection, which Lightning starts after each run, from scanning all imported modules."""
     gc.freeze()
 
 
@@ -35,10 +35,11 @@ def _seeded() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _forks_may_go_backward() -> None:
-    """At the first gradient, autograd starts its threads for the devices it knows; an export makes it know one.
+def _forks_may_compute_gradients() -> None:
+    """Compute a gradient before the first export, so that forked processes can compute gradients.
 
-    With such threads no forked process may go backward, so the first gradient has to come before the first export.
+    At the first gradient, autograd starts threads for the devices that it knows, and an export adds a device. With such
+    threads, no forked process may run a backward pass.
     """
     import torch
 
@@ -46,7 +47,7 @@ def _forks_may_go_backward() -> None:
 
 
 class FewGlyphs(Table):
-    """Some rows of the glyphs: 70 characters to train on in two fonts, 20 to validate on, 20 to test with."""
+    """Some rows of the glyphs: 70 characters in two fonts for training, 20 for validation, 20 for testing."""
 
     name = "few_glyphs"
     columns = Glyphs.columns
@@ -55,15 +56,15 @@ class FewGlyphs(Table):
     def __init__(self) -> None:
         self._all = Glyphs()
         self._rows: list[tuple[int, str]] = []
-        letters = [
+        rows = [
             row
             for row in range(len(self._all))
             if self._all.value(row, "font") in ("DejaVuSans", "DejaVuSans-Bold")
             and 0x41 <= ord(self._all.value(row, "character")) < 0x180
         ]
-        characters = sorted({self._all.value(row, "character") for row in letters})
+        characters = sorted({self._all.value(row, "character") for row in rows})
         split = {c: "train" if i < 70 else "validation" if i < 90 else "test" for i, c in enumerate(characters[:110])}
-        for row in letters:
+        for row in rows:
             character, font = self._all.value(row, "character"), self._all.value(row, "font")
             if character in split and (split[character] == "train" or font == "DejaVuSans"):
                 self._rows.append((row, split[character]))
@@ -84,7 +85,7 @@ def small_glyphs(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def small_config(tmp_path: Path, small_glyphs: str) -> Path:
-    """A configuration of three small encoders: ten steps, four an epoch, validation every five."""
+    """A configuration of three small encoders: ten steps, four per epoch, validation every five."""
     path = tmp_path / "small.yaml"
     path.write_text(
         yaml.safe_dump(
@@ -100,7 +101,7 @@ def small_config(tmp_path: Path, small_glyphs: str) -> Path:
                 "model": {
                     "dim": 16,
                     "encoders": {
-                        "image": {  # a residual network of 0.4 million weights, as checkpoints are written to disk
+                        "image": {  # a residual network of 0.4 million parameters, to keep checkpoints small
                             "class_path": "timm",
                             "init_args": {"arch": "test_resnet", "preprocess": {"input_size": [3, 48, 48]}},
                         },

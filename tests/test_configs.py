@@ -1,4 +1,4 @@
-"""The configurations that ship: all run unchanged, and reach what the documentation says of them."""
+"""The shipped configurations: all run unchanged, and reach the figures in the documentation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SMALL_CLIP: dict[str, Any] = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
     "text_cfg": {"width": 16, "heads": 2, "layers": 1},
 }
-LARGER = ("glyphs_full",)  # than another one that is like it
-OF_TEXTS_ALONE = ("mlm", "word2vec")  # for `multimodal pretrain`
+LARGER = ("glyphs_full",)  # a larger variant of another one
+PRETRAINING = ("mlm", "word2vec")  # for `multimodal pretrain`
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
@@ -32,37 +32,37 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
     [pytest.param(c, marks=[pytest.mark.slow] if c.stem in LARGER else []) for c in CONFIGS],
     ids=lambda path: path.stem,
 )
-def test_a_configuration_trains_a_step_unchanged(config: Path, tmp_path: Path) -> None:
+def test_every_configuration_trains_a_step_unchanged(config: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(config.read_text())
-    assert settings["data"]["table"] in TABLES  # needs neither a download nor a file of anyone's
+    assert settings["data"]["table"] in TABLES  # a built-in table needs neither a download nor the user's files
     config = with_a_small_clip(config, settings, tmp_path)
-    command = "pretrain" if config.stem in OF_TEXTS_ALONE else "fit"
+    command = "pretrain" if config.stem in PRETRAINING else "fit"
     short = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     assert main([command, "--config", str(config), "--run", str(tmp_path / "run"), *short]) == 0
 
 
 def with_a_small_clip(config: Path, settings: Any, folder: Path) -> Path:
-    """The configuration, with a model of open_clip made on the spot in place of a published one."""
+    """The configuration, with a small new model of open_clip instead of a published one."""
     encoders = (encoder.get("init_args", {}) for encoder in settings["model"].get("encoders", {}).values())
-    published = [given for given in encoders if str(given.get("weights")).startswith("hf-hub:")]
+    published = [arguments for arguments in encoders if str(arguments.get("weights")).startswith("hf-hub:")]
     if not published:
         return config
     clip = folder / "clip"
     clip.mkdir()
     (clip / "open_clip_config.json").write_text(json.dumps({"model_cfg": SMALL_CLIP}))
     save_file(open_clip.CLIP(**SMALL_CLIP).state_dict(), clip / "open_clip_model.safetensors")
-    for given in published:
-        given["weights"] = str(clip)
+    for arguments in published:
+        arguments["weights"] = str(clip)
     settings["model"]["dim"] = SMALL_CLIP["embed_dim"]
     (folder / config.name).write_text(yaml.safe_dump(settings))
     return folder / config.name
 
 
 def real(table: str) -> tuple[str, str]:
-    """The option that names a table of real data in place of a sample; skips the test where there is none."""
+    """The option that replaces a sample by a table of real data; skips the test if the file is missing."""
     path = SHARED / table
     if not path.is_file():
-        pytest.skip(f"{path} is absent")
+        pytest.skip(f"{path} does not exist")
     return "--data.table", str(path)
 
 
@@ -80,7 +80,7 @@ def trained(name: str, run: Path, *options: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "at_1", "at_5"), [("glyphs", 0.50, 0.75), ("glyphs_full", 0.65, 0.82)])
-def test_characters_never_seen_are_found_by_their_names(
+def test_unseen_characters_are_retrieved_by_their_names(
     name: str, at_1: float, at_5: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained(name, tmp_path)
@@ -90,7 +90,7 @@ def test_characters_never_seen_are_found_by_their_names(
 
 
 @pytest.mark.slow
-def test_emoji_are_found_by_their_words_five_times_as_often_as_by_chance(
+def test_emoji_are_retrieved_by_their_names_five_times_as_often_as_by_chance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = measured(capsys, trained("emoji", tmp_path, *real("emoji/emoji.csv")))["pairs"]["text->image"]
@@ -99,7 +99,7 @@ def test_emoji_are_found_by_their_words_five_times_as_often_as_by_chance(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["test", "all"])
-def test_molecules_are_found_by_a_quarter_better_than_by_the_linear_baseline(
+def test_molecules_are_retrieved_25_percent_better_than_by_the_linear_baseline(
     pool: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path_factory.getbasetemp() / "molecules"  # trained once for both
@@ -112,7 +112,7 @@ def test_molecules_are_found_by_a_quarter_better_than_by_the_linear_baseline(
 
 
 @pytest.mark.slow
-def test_digits_of_speakers_never_heard_are_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_digits_of_unseen_speakers_are_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     accuracy = []
     table = real("spoken_digits/digits.csv")
     for held_out in SPEAKERS:

@@ -1,4 +1,4 @@
-"""Every page of docs/ works as it stands there: its files, its Python, its commands, in a folder of their own."""
+"""The files, Python code and commands of every page of docs/ work as printed, in a new folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if "\n```" in pag
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The modules that a page writes, and the encoders that they register, are forgotten after it."""
+def _restore_modules_and_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Remove the modules that a page writes, and the encoders that they register, after it."""
     registry.registrations()
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -32,7 +32,7 @@ def _as_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MULTIMODAL_CACHE", os.environ.get("MULTIMODAL_CACHE") or str(Path.home() / ".cache/multimodal"))
     blocks = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -41,7 +41,7 @@ def test_the_page_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if name:
             Path(name).write_text(content, encoding="utf-8")
     for language, name, content in blocks:
-        if language == "python" and not name:  # one with a name is imported by what follows it
+        if language == "python" and not name:  # a named block is a module that later blocks import
             exec(compile(content, f"{page.name}", "exec"), {})
         elif language == "yaml" and not name:
             assert yaml.safe_load(content)

@@ -1,6 +1,6 @@
-"""Every relative link of every Markdown file leads to a file, and its anchor to a heading, as GitHub shows them.
+"""Every relative link of every Markdown file leads to a file, and its anchor to a heading, as on GitHub.
 
-The site's own build checks the pages of docs/ once more; this also covers README.md and its like, which it does not hold.
+The build of the site also checks the pages of docs/; this test covers README.md and other files outside the site too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REFERENCE = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_tex
 
 
 def prose(text: str) -> str:
-    """A page without its code, in which brackets are no links and # no headings."""
+    """A page without its code, where brackets are not links and # is not a heading."""
     return re.sub(r"`[^`\n]*`", "`code`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
@@ -33,33 +33,33 @@ def links(text: str) -> list[str]:
 
 def anchors(text: str) -> set[str]:
     """The anchors of a page's headings by GitHub's rule: lower case, no punctuation, hyphens for spaces."""
-    found: set[str] = set()
+    slugs: set[str] = set()
     outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     for heading in re.findall(r"^#+ +(.*?) *#*$", outside, re.MULTILINE):
         slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        number = next(n for n in range(len(found) + 1) if (f"{slug}-{n}" if n else slug) not in found)
-        found.add(f"{slug}-{number}" if number else slug)
-    return found
+        number = next(n for n in range(len(slugs) + 1) if (f"{slug}-{n}" if n else slug) not in slugs)
+        slugs.add(f"{slug}-{number}" if number else slug)
+    return slugs
 
 
 def broken(page: Path) -> list[str]:
-    wrong = []
+    errors = []
     for target in links(page.read_text(encoding="utf-8")):
-        place, _, anchor = target.partition("#")
-        file = (page.parent / unquote(place)).resolve() if place else page
+        path, _, anchor = target.partition("#")
+        file = (page.parent / unquote(path)).resolve() if path else page
         if not file.is_relative_to(ROOT) or not file.exists():
-            wrong.append(f"{target}: no such file")
+            errors.append(f"{target}: no such file")
         elif anchor and anchor not in anchors(file.read_text(encoding="utf-8")):
-            wrong.append(f"{target}: no such heading")
-    return wrong
+            errors.append(f"{target}: no such heading")
+    return errors
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_the_links_of_a_page_resolve(page: Path) -> None:
     assert broken(page) == []
 
 
-def test_a_broken_link_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_links_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs" / "page.md"
     text = "# A `b`, c!\n[1](page.md#a-b-c) [2](#a) [3](gone.md) `[4](x)` [5](https://x.org/y)\n```\n# d\n[6](z)\n```\n"
     monkeypatch.setattr(Path, "read_text", lambda self, encoding=None: text)
@@ -67,7 +67,7 @@ def test_a_broken_link_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert broken(page) == ["#a: no such heading", "gone.md: no such file"]
 
 
-def test_the_site_leads_to_every_page() -> None:
+def test_the_menu_of_the_site_has_every_page() -> None:
     in_menu = {file for entry in SITE["nav"] for file in entry.values()}
     assert in_menu == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
 

@@ -1,7 +1,7 @@
-"""The examples in docstrings work as they are printed there, so that readers can trust them.
+"""The examples in docstrings print what they show.
 
-Every module with a ``>>>`` in a docstring is a test. Examples see the module's own names, as doctest has it; ``...`` stands
-for anything, white space is not compared, numpy and torch print four digits, and files are written to a new folder. A
+Every module with a ``>>>`` in a docstring is a test. Examples can use the module's names, as usual in doctest. ``...``
+matches anything, white space is not compared, numpy and torch print four digits, and the working folder is a new one. A
 module whose class is registered with an extra that is not installed is skipped.
 """
 
@@ -31,7 +31,7 @@ class Finder(doctest.DocTestFinder):
 
 
 def docstrings(path: Path) -> Iterator[str]:
-    """Those of a file's module, classes and functions that hold an example; read without importing it."""
+    """The docstrings with an example in a file, which is read without importing it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node) or ""
@@ -40,7 +40,7 @@ def docstrings(path: Path) -> Iterator[str]:
 
 
 def module_name(path: Path) -> str:
-    """The dotted name of a file: its packages are the folders above it that hold an ``__init__.py``."""
+    """The dotted name of a file; its packages are the folders above it that contain an ``__init__.py``."""
     parts = [] if path.stem == "__init__" else [path.stem]
     folder = path.parent
     while (folder / "__init__.py").is_file():
@@ -54,8 +54,8 @@ def modules_with_examples() -> list[Path]:
     return [path for path in paths if any(docstrings(path))]
 
 
-def missing_of_extras(name: str) -> list[str]:
-    """The libraries that encoders of a module need and that are not installed."""
+def missing_libraries(name: str) -> list[str]:
+    """The libraries that the encoders of a module need and that are not installed."""
     from multimodal.core.extras import extra_of
     from multimodal.core.registry import registrations
 
@@ -64,17 +64,17 @@ def missing_of_extras(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", modules_with_examples(), ids=module_name)
-def test_the_examples_print_what_they_say(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_print_what_they_show(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = module_name(path)
-    if missing := missing_of_extras(name):
+    if missing := missing_libraries(name):
         pytest.skip(f"{', '.join(missing)} not installed")
     monkeypatch.chdir(tmp_path)
     module = import_module(name)
-    found = [test for test in Finder().find(module, name) if test.examples]
+    tests = [test for test in Finder().find(module, name) if test.examples]
     reports: list[str] = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
     with np.printoptions(precision=4, suppress=True):
-        for test in found:
+        for test in tests:
             runner.run(test, out=reports.append)
     assert not reports, "".join(reports)
     written = sum(len(doctest.DocTestParser().get_examples(text)) for text in docstrings(path))

@@ -1,4 +1,4 @@
-"""Models, runs and configurations of version 0.1 keep working; fixtures/v0_1/README.md says what they are."""
+"""Models, runs and configurations of version 0.1 keep working; fixtures/v0_1/README.md describes them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from multimodal.cli.main import main
 
 FIXTURES = Path(__file__).parent / "fixtures" / "v0_1"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
-# Checkpoints hold the path where they were written, and Lightning says that they have moved.
+# Checkpoints contain the path where they were written; Lightning warns that they have moved.
 MOVED = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the fixtures as the working directory: the paths in them are relative."""
+    """Make a copy of the fixtures the working directory, as the paths in them are relative."""
     folder = tmp_path / "v0_1"
     shutil.copytree(FIXTURES, folder)
     monkeypatch.chdir(folder)
@@ -33,13 +33,13 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def old_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fixtures themselves as the working directory, for what only reads."""
+    """Make the fixtures the working directory, for tests that only read."""
     monkeypatch.chdir(FIXTURES)
 
 
 @pytest.mark.usefixtures("old_files")
 @pytest.mark.parametrize("model", ["exported", "pretrained", "trained"])
-def test_a_saved_model_encodes_as_it_did(model: str) -> None:
+def test_a_saved_model_computes_the_recorded_vectors(model: str) -> None:
     embedder = Embedder.from_pretrained(model)
     recorded = EXPECTED["vectors"][model]
     assert embedder.modalities == list(recorded)
@@ -50,7 +50,7 @@ def test_a_saved_model_encodes_as_it_did(model: str) -> None:
 
 @pytest.mark.usefixtures("old_files")
 @pytest.mark.parametrize("modality", ["title", "audio"])
-def test_a_part_of_a_saved_model_encodes_as_it_did(modality: str) -> None:
+def test_one_modality_of_a_saved_model_computes_the_recorded_vectors(modality: str) -> None:
     entry = EXPECTED["vectors"]["exported"][modality]
     part = Embedder.from_pretrained("exported", modalities=[modality])
     np.testing.assert_allclose(part.encode(**{modality: entry["values"]}), np.array(entry["vectors"]), atol=1e-5)
@@ -58,16 +58,18 @@ def test_a_part_of_a_saved_model_encodes_as_it_did(modality: str) -> None:
 
 @pytest.mark.usefixtures("old_files")
 @pytest.mark.parametrize("recorded", EXPECTED["printed"], ids=lambda recorded: " ".join(recorded["command"][:4]))
-def test_evaluate_and_search_print_what_they_did(recorded: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_and_search_print_the_recorded_output(
+    recorded: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*recorded["command"], "--debug"]) == 0
     assert_close(json.loads(capsys.readouterr().out), recorded["output"])
 
 
 @pytest.mark.usefixtures("old_files")
-def test_an_index_opens_and_is_that_of_the_model() -> None:
+def test_an_index_opens_and_matches_its_model() -> None:
     index, embedder = Index.open("index"), Embedder.from_pretrained("trained")
     assert (len(index), index.dim, index.modalities) == (200, 8, ["image", "graph", "text", "words"])
-    assert index.fingerprint == embedder.fingerprint  # though the classes of its encoders may have moved
+    assert index.fingerprint == embedder.fingerprint  # although the classes of its encoders have moved
     (hits,) = index.search(embedder.encode(text=["a large red circle"]), k=3, target="image")
     search = next(entry for entry in EXPECTED["printed"] if "--text" in entry["command"])
     assert_close([vars(hit) for hit in hits], search["output"]["hits"])
@@ -90,7 +92,7 @@ def test_a_table_is_embedded_with_an_old_run(old: Path) -> None:
 
 @MOVED
 @pytest.mark.parametrize(("command", "run", "steps"), [("fit", "trained", 122), ("pretrain", "pretrained", 22)])
-def test_a_run_resumes_to_the_same_losses(command: str, run: str, steps: int, old: Path) -> None:
+def test_a_resumed_run_has_the_recorded_losses(command: str, run: str, steps: int, old: Path) -> None:
     resume = ["--ckpt_path", "last", "--trainer.max_steps", str(steps), "--trainer.log_every_n_steps", "1"]
     assert main([command, "--debug", "--config", f"{run}/config.yaml", *resume]) == 0
     with (old / run / "logs" / "version_1" / "metrics.csv").open() as file:
@@ -102,7 +104,7 @@ def test_a_run_resumes_to_the_same_losses(command: str, run: str, steps: int, ol
 
 @MOVED
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
-def test_a_checkpoint_is_validated_by_its_configuration(
+def test_a_checkpoint_is_validated_with_its_configuration(
     checkpoint: str, old: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (old / "trained" / "logs" / "version_0" / "metrics.csv").open() as file:
@@ -118,15 +120,18 @@ def test_a_checkpoint_is_validated_by_its_configuration(
         assert mean_rank == pytest.approx(float(chosen[f"val/{pair}/mean_rank"]), abs=0.051)
 
 
-def test_a_training_begins_from_the_configuration_of_a_run_and_the_weights_of_another(old: Path) -> None:
+def test_training_starts_from_the_configuration_of_a_run_and_the_weights_of_another(old: Path) -> None:
     config = yaml.safe_load(Path("trained/config.yaml").read_text())
     assert config["model"]["begin_with"] == {"text": "pretrained"}
     short = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--trainer.callbacks", "null"]
-    still = ["--model.freeze", "{text: all}", "--model.layer_decay", "null"]  # so that its weights can be compared
-    assert main(["fit", "--debug", "--config", "trained/config.yaml", "--run", "new", *short, *still]) == 0
-    new, begun = Embedder.from_pretrained("new").encoder("text"), Embedder.from_pretrained("pretrained").encoder("text")
-    assert new.processor.state() == begun.processor.state()
-    for name, weight in begun.state_dict().items():
+    frozen = ["--model.freeze", "{text: all}", "--model.layer_decay", "null"]  # to compare its weights
+    assert main(["fit", "--debug", "--config", "trained/config.yaml", "--run", "new", *short, *frozen]) == 0
+    new, pretrained = (
+        Embedder.from_pretrained("new").encoder("text"),
+        Embedder.from_pretrained("pretrained").encoder("text"),
+    )
+    assert new.processor.state() == pretrained.processor.state()
+    for name, weight in pretrained.state_dict().items():
         assert new.state_dict()[name].equal(weight), name
 
 
@@ -143,7 +148,7 @@ def test_every_class_path_is_resolved(old: Path, capsys: pytest.CaptureFixture[s
 
 
 def class_names(config: Any) -> list[str]:
-    """The names of the classes in a configuration, in its order, wherever their modules are."""
+    """The names of the classes in a configuration, in order, without their modules."""
     if isinstance(config, list):
         return [name for value in config for name in class_names(value)]
     if not isinstance(config, dict):
@@ -153,7 +158,7 @@ def class_names(config: Any) -> list[str]:
 
 
 def assert_close(found: Any, recorded: Any) -> None:
-    """Equal, numbers to 1e-5; what a later version adds to a mapping is allowed."""
+    """Compare values, numbers to 1e-5; keys that a later version adds to a mapping are allowed."""
     if isinstance(recorded, dict):
         for name, value in recorded.items():
             assert_close(found[name], value)

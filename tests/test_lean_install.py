@@ -1,4 +1,4 @@
-"""Without any extra, a table is trained on, evaluated, embedded, indexed and searched; the rest says what to install."""
+"""Without extras, the main commands work on a table; commands that need an extra say what to install."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ print(json.dumps(codes))
 
 
 def optional() -> tuple[list[str], list[str]]:
-    """The modules and the distributions that the extras bring."""
+    """The modules and the distributions that the extras install."""
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() if name != "dev" for line in lines]
-    wanted = {canonicalize_name(Requirement(line).name) for line in extras} - {"multimodal"}
-    modules = [module for module, by in packages_distributions().items() if wanted & set(map(canonicalize_name, by))]
-    return modules, sorted(wanted)
+    distributions = {canonicalize_name(Requirement(line).name) for line in extras} - {"multimodal"}
+    modules = [
+        module for module, by in packages_distributions().items() if distributions & set(map(canonicalize_name, by))
+    ]
+    return modules, sorted(distributions)
 
 
 @pytest.mark.slow
-def test_the_main_road_needs_no_extra(tmp_path: Path) -> None:
+def test_the_main_commands_need_no_extra(tmp_path: Path) -> None:
     lines = [f"s{n},thing {n},{'odd' if n % 2 else 'even'} number {n},{n / 4},{n % 7}" for n in range(60)]
     (tmp_path / "pairs.csv").write_text("\n".join(["sku,title,words,price,size", *lines]) + "\n")
     encoders = {
@@ -66,27 +68,27 @@ def test_the_main_road_needs_no_extra(tmp_path: Path) -> None:
         "trainer": {"max_steps": 2, "val_check_interval": 2, "check_val_every_n_epoch": None, "accelerator": "cpu"},
     }
     (tmp_path / "pairs.yaml").write_text(json.dumps(config))
-    road = [
+    commands = [
         ["fit", "--config", "pairs.yaml", "--trainer.enable_progress_bar", "false"],
         ["evaluate", "run", "--split", "validation"],
         ["embed", "run", "--out", "embeddings"],
         ["index", "embeddings", "--out", "index"],
         ["search", "run", "index", "--text", "thing 7", "-k", "2"],
     ]
-    more = [["prepare", "pairs.csv", "--out", "prepared"], ["evaluate", "run", "--baseline", "linear"]]
+    with_extras = [["prepare", "pairs.csv", "--out", "prepared"], ["evaluate", "run", "--baseline", "linear"]]
     missing = optional()
     assert {"imagehash", "datasketch", "sklearn", "rdkit", "transformers", "onnx", "soundfile", "peft"} <= set(
         missing[0]
     )
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, json.dumps(missing), json.dumps([*road, *more])],
+        [sys.executable, "-c", WITHOUT, json.dumps(missing), json.dumps([*commands, *with_extras])],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [0] * len(road) + [2] * len(more), done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [0] * len(commands) + [2] * len(with_extras), done.stderr
     errors = [line for line in done.stderr.splitlines() if "pip install" in line]
     assert [line.partition("pip install ")[2] for line in errors] == [
         "'multimodal[prepare]'.",

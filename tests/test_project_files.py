@@ -1,4 +1,4 @@
-"""The files around the code hold together: the version, the declared dependencies, the Dockerfile, the forms."""
+"""The files around the code agree: the version, the declared dependencies, the Dockerfile, the issue forms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from multimodal import __version__
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OURS = {"multimodal", "multimodal_encoders"}
-BROUGHT_BY = packages_distributions()
+DISTRIBUTIONS = packages_distributions()
 
 
 def read_yaml(path: str) -> Any:
@@ -44,7 +44,7 @@ def sources() -> Iterator[Path]:
 
 
 def distributions(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, set[str]]]:
-    """Every imported module that is neither ours nor Python's, and the distributions that bring it."""
+    """Every imported module that is neither ours nor Python's, and the distributions that install it."""
     for node in nodes:
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -52,7 +52,7 @@ def distributions(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, set[str]]]:
         for module in modules:
             top = module.partition(".")[0]
             if top not in OURS and top not in sys.stdlib_module_names:
-                yield module, set(map(canonicalize_name, BROUGHT_BY.get(top, [top])))
+                yield module, set(map(canonicalize_name, DISTRIBUTIONS.get(top, [top])))
 
 
 def parsed(path: Path) -> ast.Module:
@@ -67,36 +67,38 @@ def test_the_version_is_written_once() -> None:
 
 def test_every_imported_library_is_declared_by_the_package_or_an_extra() -> None:
     declared = names(PROJECT["dependencies"]) | OPTIONAL
-    found = [(path, used) for path in sources() for used in distributions(ast.walk(parsed(path)))]
-    assert len(found) > 100
-    assert [f"{path}: {module}" for path, (module, by) in found if declared.isdisjoint(by)] == []
+    imports = [(path, used) for path in sources() for used in distributions(ast.walk(parsed(path)))]
+    assert len(imports) > 100
+    assert [f"{path}: {module}" for path, (module, by) in imports if declared.isdisjoint(by)] == []
 
 
-def test_a_library_of_an_extra_is_imported_where_it_is_used() -> None:
-    """No module imports one as it is imported itself, so that a plain install imports every module."""
+def test_the_libraries_of_extras_are_imported_only_when_used() -> None:
+    """No module imports one at its top level, so every module can be imported without extras."""
     for path in sources():
         for module, by in distributions(parsed(path).body):
             assert (OPTIONAL - names(PROJECT["dependencies"])).isdisjoint(by), f"{path}: {module}"
 
 
 def test_the_extra_dev_installs_every_other_extra() -> None:
-    (own,) = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"] if line.startswith("multimodal[")]
+    (requirement,) = [
+        Requirement(line) for line in PROJECT["optional-dependencies"]["dev"] if line.startswith("multimodal[")
+    ]
     others = set(PROJECT["optional-dependencies"]) - {"dev"}
-    named = set(own.extras)
-    for extra in own.extras:
+    named = set(requirement.extras)
+    for extra in requirement.extras:
         for line in PROJECT["optional-dependencies"][extra]:
             named |= Requirement(line).extras if Requirement(line).name == "multimodal" else set()
-    assert others - named == {"huggingface-audio"}  # which only joins two that are there
+    assert others - named == {"huggingface-audio"}  # which only combines two others
 
 
-def test_ci_runs_the_python_versions_that_the_package_names() -> None:
+def test_ci_runs_the_python_versions_that_the_package_declares() -> None:
     versions = read_yaml(".github/workflows/test.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
     prefix = "Programming Language :: Python :: "
     assert versions == [line.removeprefix(prefix) for line in PROJECT["classifiers"] if line.startswith(prefix)]
 
 
 @pytest.mark.parametrize("form", ["bug", "feature"])
-def test_an_issue_form_has_what_github_asks_of_it(form: str) -> None:
+def test_an_issue_form_has_the_fields_that_github_requires(form: str) -> None:
     document = read_yaml(f".github/ISSUE_TEMPLATE/{form}.yml")
     assert document["name"]
     assert document["description"]
@@ -108,7 +110,7 @@ def test_an_issue_form_has_what_github_asks_of_it(form: str) -> None:
         assert field["type"] != "checkboxes" or all(option["label"] for option in field["attributes"]["options"])
 
 
-def test_the_hooks_of_pre_commit_are_tools_of_the_extra_dev() -> None:
+def test_pre_commit_runs_tools_of_the_extra_dev() -> None:
     (repository,) = read_yaml(".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local"
     programs = {hook["entry"].split()[0] for hook in repository["hooks"]}
@@ -120,11 +122,11 @@ def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
     if hadolint is None:
         pytest.skip("hadolint has no build for this platform")
-    found = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+    result = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_container_gets_what_its_dockerfile_copies() -> None:
+def test_the_files_that_the_dockerfile_copies_are_in_its_context() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {"multimodal", "encoders", "configs", "Makefile"} <= allowed
     copied = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)

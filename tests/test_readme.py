@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""The code and commands of the README work as printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel works without the source tree, whatever modules a user has next to their script."""
+"""The wheel works without the source tree, regardless of the modules that a user has next to their script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-# top-level names that a user's project may well have, ours of today and of version 0.1 among them
+# top-level names that a user's project may have, including our current ones and those of version 0.1
 HOSTILE = """
     audio benchmarks cli configs conftest core data docs embedder encoders evaluation experiment export glyphs graph hub
     image index loaders media model monitor molecule objectives open_clip_models pictures prepare report samples scripts
@@ -48,7 +48,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=False)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    # the folder of the libraries as a plain path: its own .pth files, this tree's among them, are not read
+    # as a plain path, so that the .pth files in the folder of the libraries, such as this tree's, are not read
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     zipfile.ZipFile(wheel).extractall(packages)
     return folder / "bin" / "python"
@@ -61,7 +61,7 @@ def test_only_our_two_packages_are_installed(wheel: Path) -> None:
     assert {"multimodal/__init__.pyi", "multimodal/py.typed", "multimodal_encoders/py.typed"} <= set(files)
 
 
-def test_it_trains_among_modules_of_any_name(python: Path, tmp_path: Path) -> None:
+def test_it_trains_next_to_modules_of_any_name(python: Path, tmp_path: Path) -> None:
     for name in HOSTILE.split():
         (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} of the user was imported')\n")
     for name in ("encoders", "tests", "data"):

@@ -46,12 +46,12 @@ def stable_hash(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
-@dataclass  # not frozen: Lightning cannot change the precision of what is
+@dataclass  # not frozen: Lightning converts precision by assigning to the fields
 class Batch:
     """A batch of n samples, with each modality's collated inputs for the rows that have it.
 
-    A modality that no row has is absent from ``inputs`` and ``rows``. Hard negatives are rows like others, after the
-    samples: nothing matches them, so that objectives use them as candidates that are not positives.
+    A modality that no row has is absent from ``inputs`` and ``rows``. Hard negatives are further rows, after the samples.
+    No row is a positive of them, so objectives use them only as negative candidates.
 
     Args:
         inputs: modality -> the encoder's inputs for its n_m rows.
@@ -61,8 +61,7 @@ class Batch:
         rejects: the rows that should be in this batch but cannot be read.
         targets: name -> ``(n,)`` or ``(n, c)`` float32, NaN where a row has none; classes are whole numbers. A target that
             no row has is absent.
-        negative_of: ``(n,)`` int64: the row that this one is a hard negative of, -1 if of none. None: there are no hard
-            negatives.
+        negative_of: ``(n,)`` int64: the row that this one is a hard negative of, or -1. None: there are no hard negatives.
 
     Example:
         >>> import torch
@@ -86,6 +85,10 @@ class Batch:
     @classmethod
     def collate(cls, samples: Sequence[Sample], processors: Mapping[str, Processor]) -> Batch:
         """Collate samples, whose values are items of the processors, followed by their hard negatives.
+
+        Args:
+            samples: the rows, in order.
+            processors: modality -> processor; its order is the order of the modalities.
 
         Raises:
             UsageError: a target has lists of different lengths.
@@ -119,7 +122,7 @@ class Batch:
     def in_one_block(self) -> Batch:
         """Copy all tensors into one block of memory.
 
-        A process sends each block to another process as an open file, which takes time and counts towards the system's limit.
+        Between processes, each block is sent as an open file, which takes time and counts towards the system's limit.
         """
         return _pack((self,))[0]
 
@@ -136,15 +139,15 @@ class Batch:
 
 @dataclass
 class MicroBatches:
-    """One batch in parts that are embedded one after another; the objective sees them as one batch.
+    """One batch, split into micro-batches that are embedded one after another; the objective sees one batch.
 
     Args:
-        parts: consecutive rows of the batch.
+        parts: the micro-batches, consecutive rows of the batch.
 
     Example:
         >>> import torch
-        >>> part = Batch({}, {}, groups=torch.zeros(3, dtype=torch.int64), keys=("a", "b", "c"))
-        >>> len(MicroBatches((part, part)))
+        >>> micro_batch = Batch({}, {}, groups=torch.zeros(3, dtype=torch.int64), keys=("a", "b", "c"))
+        >>> len(MicroBatches((micro_batch, micro_batch)))
         6
     """
 
@@ -160,11 +163,11 @@ class MicroBatches:
 
     @property
     def rejects(self) -> tuple[Reject, ...]:
-        """The rows of all parts that cannot be read."""
+        """The rows of all micro-batches that cannot be read."""
         return tuple(reject for part in self.parts for reject in part.rejects)
 
     def in_one_block(self) -> MicroBatches:
-        """Copy all tensors of all parts into one block of memory, see ``Batch.in_one_block``."""
+        """Copy all tensors of all micro-batches into one block of memory, see ``Batch.in_one_block``."""
         return MicroBatches(_pack(self.parts))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatches:
@@ -177,6 +180,7 @@ class MicroBatches:
 
 
 def _pack(parts: Sequence[Batch]) -> tuple[Batch, ...]:
+    """Copy all tensors of several batches into one block of memory; strides are kept."""
     sizes: list[int] = []
 
     def measure(tensor: Tensor) -> Tensor:
@@ -185,11 +189,11 @@ def _pack(parts: Sequence[Batch]) -> tuple[Batch, ...]:
 
     for part in parts:
         part._map(measure)
-    pieces = iter(torch.empty(sum(sizes), dtype=torch.uint8).split(sizes))
+    buffers = iter(torch.empty(sum(sizes), dtype=torch.uint8).split(sizes))
 
     def move(tensor: Tensor) -> Tensor:
-        strides = torch.empty_like(tensor, device="meta").stride()  # unchanged, where there are no gaps
-        typed = next(pieces)[: tensor.nbytes].view(tensor.dtype)
+        strides = torch.empty_like(tensor, device="meta").stride()  # the tensor's own, without gaps
+        typed = next(buffers)[: tensor.nbytes].view(tensor.dtype)
         return typed.as_strided(tensor.shape, strides, typed.storage_offset()).copy_(tensor)
 
     return tuple(part._map(move) for part in parts)
@@ -199,12 +203,12 @@ def _collate_targets(samples: Sequence[Sample]) -> dict[str, Tensor]:
     targets: dict[str, Tensor] = {}
     for row, sample in enumerate(samples):
         for name, value in sample.targets.items():
-            known = torch.as_tensor(value, dtype=torch.float32)
-            column = targets.setdefault(name, torch.full((len(samples), *known.shape), torch.nan))
-            if known.shape != column.shape[1:]:
+            target = torch.as_tensor(value, dtype=torch.float32)
+            column = targets.setdefault(name, torch.full((len(samples), *target.shape), torch.nan))
+            if target.shape != column.shape[1:]:
                 raise UsageError(
-                    f"Target {name!r} of {sample.key!r} has shape {tuple(known.shape)}, an earlier sample's has "
-                    f"{tuple(column.shape[1:])}; every sample needs as many numbers."
+                    f"Target {name!r} of {sample.key!r} has shape {tuple(target.shape)}, an earlier sample's has "
+                    f"{tuple(column.shape[1:])}; all must have the same shape."
                 )
-            column[row] = known
+            column[row] = target
     return targets

@@ -1,4 +1,4 @@
-"""Batch normalization: single values, and passes that leave the running statistics unchanged."""
+"""Batch normalisation: single values, and passes that leave the running statistics unchanged."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ def use_running_stats_for_single_values(encoder: nn.Module) -> None:
 
 
 def _use_running_stats(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Put a layer in evaluation mode for one forward pass if it gets one value per channel."""
     if not norm.training or inputs[0].numel() != inputs[0].shape[1]:
         return
     norm.training = False
 
-    def back_to_training(norm: nn.Module, *_: Any) -> None:
+    def restore_training(norm: nn.Module, *_: Any) -> None:
         norm.training = True
         once.remove()
 
-    once = norm.register_forward_hook(back_to_training, always_call=True)
+    once = norm.register_forward_hook(restore_training, always_call=True)
 
 
 @contextmanager

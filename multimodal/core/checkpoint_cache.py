@@ -1,7 +1,7 @@
 """Cache of checkpoints shared by several encoders.
 
-The towers of one checkpoint are encoders of several modalities, built one after another. What was read for the first is
-kept for the next, and released when the embedder that they are for is built.
+The towers of one checkpoint are encoders of several modalities, built one after another. The checkpoint is read for the
+first encoder, kept for the next, and released when their embedder is built.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
    columns of every rank: of n x m scores, each of W ranks computes n m / W, forward and backward.
 2. Collective calls combine the partial results: log-sum-exps of the columns, sums, gradients. Their size is
    ``O((n + m) d)``, that of the vectors; scores are never sent.
-3. Afterwards every rank has the loss and the gradients of the full batch, as if it had computed all tiles, whatever the
-   number of its rows and the modalities that are missing.
+3. Afterwards every rank has the loss and the gradients of the full batch, as if it had computed all tiles, regardless of
+   how many rows it has and which modalities are missing.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class RowShares:
         return slice(n * self.rank // self.count, n * (self.rank + 1) // self.count)
 
     def logsumexp(self, partial: Tensor) -> Tensor:
-        """Combine the log-sum-exps of all ranks; a rank without a term gives -inf."""
+        """Combine the log-sum-exps of all ranks; a rank without terms passes -inf."""
         if self.count == 1:
             return partial
-        found = [torch.empty_like(partial) for _ in range(self.count)]
-        dist.all_gather(found, partial.contiguous())
-        return torch.stack(found).logsumexp(0)
+        gathered = [torch.empty_like(partial) for _ in range(self.count)]
+        dist.all_gather(gathered, partial.contiguous())
+        return torch.stack(gathered).logsumexp(0)
 
     def sum_(self, *tensors: Tensor) -> None:
         """Replace contiguous tensors by their sums over the ranks."""
@@ -65,7 +65,7 @@ _RANKS: ContextVar[RowShares] = ContextVar("_RANKS", default=SINGLE_PROCESS)
 
 @contextmanager
 def split_over_ranks() -> Iterator[None]:
-    """Let the ranks divide the tiles of every loss in the block; all must compute the same losses of the same vectors."""
+    """Divide the tiles of every loss in the block over the ranks; all must compute the same losses of the same vectors."""
     initialized = dist.is_available() and dist.is_initialized()
     token = _RANKS.set(RowShares(dist.get_rank(), dist.get_world_size()) if initialized else SINGLE_PROCESS)
     try:
@@ -75,7 +75,7 @@ def split_over_ranks() -> Iterator[None]:
 
 
 def ranks() -> RowShares:
-    """Return the shares in effect: those of the innermost ``split_over_ranks``."""
+    """Return the shares in effect, set by the innermost ``split_over_ranks``."""
     return _RANKS.get()
 
 
@@ -96,16 +96,24 @@ def _all_ranks_have_batch(another: bool) -> bool:
     return bool(have)
 
 
-def check_equal_over_ranks(what: str, own: Any) -> None:
-    """Raise a ``MultimodalError`` on every rank if ``own`` differs between ranks."""
+def check_equal_over_ranks(description: str, local: Any) -> None:
+    """Check that a value is the same on every rank.
+
+    Args:
+        description: names the value in the error.
+        local: the value on this rank; it is pickled between the processes.
+
+    Raises:
+        MultimodalError: on every rank, if the value differs between ranks.
+    """
     if not is_distributed():
         return
     values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, own)
+    dist.all_gather_object(values, local)
     for rank, other in enumerate(values):
         if other != values[0]:
             raise MultimodalError(
-                f"Process {rank} has {other} {what}, process 0 has {values[0]}: all must read the same table."
+                f"Process {rank} has {other} {description}, process 0 has {values[0]}: all must read the same table."
             )
 
 
@@ -116,13 +124,18 @@ def is_distributed() -> bool:
 
 def gather_equal(tensor: Tensor) -> list[Tensor]:
     """Gather a tensor of the same shape from each rank, in the order of the ranks."""
-    found = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, tensor.contiguous())
-    return found
+    gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, tensor.contiguous())
+    return gathered
 
 
 def gather_uneven(tensor: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-    """Gather a tensor of ``lengths[rank]`` rows from each rank, in the order of the ranks."""
+    """Gather tensors with different numbers of rows from all ranks, in the order of the ranks.
+
+    Args:
+        tensor: ``(lengths[rank], ...)`` on this rank; only the number of rows may differ between ranks.
+        lengths: the number of rows on each rank.
+    """
     longest = max(lengths)
     padded = torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])])
-    return [found[:length] for found, length in zip(gather_equal(padded), lengths, strict=True)]
+    return [gathered[:length] for gathered, length in zip(gather_equal(padded), lengths, strict=True)]

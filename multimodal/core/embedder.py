@@ -1,4 +1,4 @@
-"""Encoders and projection heads: from batches, or from what people have, to the shared space."""
+"""Encoders and projection heads: from batches or raw values to the shared space."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from multimodal.core.model_folder import FORMAT, fingerprint, read_description, 
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
-BATCH, CPU_BATCH_SIZE = 256, 32
+GPU_BATCH_SIZE, CPU_BATCH_SIZE = 256, 32
 FEATURES = "features"  # the name of an input that holds cached features
 
 
@@ -40,7 +40,7 @@ class Embedder(nn.Module):
         encoders: modality -> encoder; the same one for several modalities, as for a title and a description, is shared.
         dim: width of the shared space.
         heads: modality -> "linear" (the default); "mlp", with one hidden layer of the encoder's width (Chen et al. 2020); or
-            "none", which takes the features as they are: the encoder's width is then the space's.
+            "none", which uses the features unchanged: the encoder's width must then be ``dim``.
         lora: modality -> how its encoder is adapted, by low-rank matrices next to frozen weights.
 
     Attributes:
@@ -112,7 +112,7 @@ class Embedder(nn.Module):
     def device(self) -> torch.device:
         """The device of the weights."""
         weights = chain(self.parameters(), self.buffers())
-        return next(weights, torch.empty(0, device="cpu")).device  # vectors as they are need no weights
+        return next(weights, torch.empty(0, device="cpu")).device  # precomputed vectors need no weights
 
     def encoder(self, modality: str) -> Encoder:
         """Return the encoder of a modality; raise a ``UsageError`` that names the known ones if there is none."""
@@ -130,9 +130,9 @@ class Embedder(nn.Module):
             raise UsageError(f"{setting}.{modality}: its encoder is that of {first}; set {setting}.{first}.")
         return encoder
 
-    def modalities_of(self, listed: str) -> list[str]:
-        """Return all modalities that use the encoder of ``listed``."""
-        return [m for m in self.modalities if self.shared.get(m, m) == listed]
+    def modalities_sharing(self, first: str) -> list[str]:
+        """Return all modalities that use the encoder of ``first``, a modality that is not in ``shared``."""
+        return [m for m in self.modalities if self.shared.get(m, m) == first]
 
     def train(self, mode: bool = True) -> Embedder:
         super().train(mode)
@@ -167,12 +167,12 @@ class Embedder(nn.Module):
 
     @torch.inference_mode()
     def encode(self, batch_size: int | None = None, precision: Precision = "float32", **values: Any) -> np.ndarray:
-        """Raw values of one modality -> vectors of unit length in the shared space.
+        """Encode raw values of one modality to vectors of unit length in the shared space.
 
         Args:
-            batch_size: the number of ordinary values that go through the encoder at once; of longer values fewer, of
-                shorter ones more. None: 32 on a CPU, whose caches hold no more, else 256.
-            precision: "bfloat16" computes with 8 bits of precision where torch's autocast does, for speed.
+            batch_size: the number of values of ordinary length that go through the encoder at once; fewer of longer
+                values, more of shorter ones. None: 32 on a CPU, whose caches hold no more, else 256.
+            precision: "bfloat16" is faster: torch's autocast computes with 8 bits of precision where that is safe.
             **values: one modality's values by its name: a list, tuple, array, generator, pandas or Arrow column; or one
                 value (a string, bytes, a path, a picture, a mapping, a graph).
 
@@ -182,13 +182,20 @@ class Embedder(nn.Module):
         Raises:
             UsageError: not exactly one modality, or an unknown one.
             MultimodalError: a value cannot be read; the message says which.
+
+        Example:
+            >>> from multimodal import create
+            >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
+            >>> embedder.fit_processors({"text": ["a red cup"]})
+            >>> embedder.encode(text=["a red cup", "a blue mug"]).shape, embedder.encode(text="a red cup").shape
+            ((2, 8), (8,))
         """
         if len(values) != 1:
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
         ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
         if batch_size is None:
-            batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else BATCH
+            batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else GPU_BATCH_SIZE
         if batch_size < 1:
             raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
         if precision not in get_args(Precision):
@@ -208,8 +215,8 @@ class Embedder(nn.Module):
         """Embed consecutive batches, and return them as one, on the CPU.
 
         Args:
-            batches: in the order of their rows.
-            advance: called with the number of rows of each batch that is done.
+            batches: the batches, in the order of their rows.
+            advance: called with the number of rows of each finished batch.
         """
         parts = []
         with self._evaluating():
@@ -221,39 +228,39 @@ class Embedder(nn.Module):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode (no dropout, fixed normalisation) in the block."""
+        """Use evaluation mode (no dropout, fixed normalisation) in the block."""
         training = {module: module.training for module in self.modules()}
         self.eval()
         try:
             yield
         finally:
-            for module, mode in training.items():  # a frozen part may have been in evaluation mode all along
+            for module, mode in training.items():  # a frozen module may have been in evaluation mode before
                 module.training = mode
 
     def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
         """Fit each processor on its modality's raw values (of the training split)."""
         for modality in dict.fromkeys(self.shared.get(m, m) for m in values):
-            raw = [values[m] for m in self.modalities_of(modality) if m in values]
-            self.encoder(modality).fit(chain.from_iterable(raw))
+            shared_values = [values[m] for m in self.modalities_sharing(modality) if m in values]
+            self.encoder(modality).fit(chain.from_iterable(shared_values))
 
     @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that identify this model (settings, fitted processors, weights)."""
-        own = fingerprint(self.describe(), self.state_dict())
-        part, whole = self._adopted_fingerprint or ("", "")
-        return whole if own == part else own
+        computed = fingerprint(self.describe(), self.state_dict())
+        unchanged, adopted = self._adopted_fingerprint or ("", "")
+        return adopted if computed == unchanged else computed
 
-    def adopt_fingerprint(self, whole: str) -> None:
-        """Take the fingerprint of the saved model that this is, or is a part of, for as long as nothing is changed."""
-        self._adopted_fingerprint = (fingerprint(self.describe(), self.state_dict()), whole)
+    def adopt_fingerprint(self, adopted: str) -> None:
+        """Use the fingerprint of the saved model that this is, or is a part of, as long as nothing changes."""
+        self._adopted_fingerprint = (fingerprint(self.describe(), self.state_dict()), adopted)
 
     def describe(self) -> dict[str, Any]:
-        """What builds this embedder again, apart from the weights, as JSON values."""
+        """Return all that is needed to build this embedder again, except the weights, as JSON values."""
         encoders: dict[str, dict[str, Any]] = {
             m: {"shares": self.shared[m]} if m in self.shared else describe_encoder(m, self.encoder(m))
             for m in self.modalities
         }
-        for modality, entry in encoders.items():  # the ordinary case is not mentioned, as in models of earlier versions
+        for modality, entry in encoders.items():  # defaults are left out, as in models of earlier versions
             if self.head_kinds[modality] != "linear":
                 entry["head"] = self.head_kinds[modality]
             if modality in self.lora:
@@ -269,14 +276,14 @@ class Embedder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None) -> Embedder:
-        """Read a model that ``save_pretrained`` wrote, or the one in a run folder.
+        """Load a model that ``save_pretrained`` wrote, or the model of a run folder.
 
         Args:
             folder: the model's or the run's folder.
             modalities: load only these; the others' encoders are not even imported. None: all.
 
         Raises:
-            MultimodalError: the folder is missing, half written or damaged.
+            MultimodalError: the folder is missing, incomplete or damaged.
             UsageError: the model does not have a modality.
         """
         folder = Path(folder)
@@ -290,24 +297,26 @@ class Embedder(nn.Module):
         encoders: dict[str, Encoder] = {}
         heads: dict[str, Head] = {}
         lora: dict[str, LoRA] = {}
-        built: dict[str, str] = {}  # the modality that an encoder is listed under -> the one that it is built for here
+        built: dict[str, str] = {}  # modality that owns an encoder in the file -> modality that it is built for here
         for modality in modalities or described:
             entry = described[modality]
             heads[modality] = entry.get("head", "linear")
-            listed = entry.get("shares", modality)
-            if built.setdefault(listed, modality) != modality:
-                encoders[modality] = encoders[built[listed]]
+            owner = entry.get("shares", modality)
+            if built.setdefault(owner, modality) != modality:
+                encoders[modality] = encoders[built[owner]]
                 continue
-            encoders[modality] = build_encoder(listed, described[listed], folder)
-            if "lora" in described[listed]:
-                lora[modality] = LoRA(**described[listed]["lora"])
+            encoders[modality] = build_encoder(owner, described[owner], folder)
+            if "lora" in described[owner]:
+                lora[modality] = LoRA(**described[owner]["lora"])
         embedder = cls(encoders, int(description["dim"]), heads, lora)
         weights = embedder.state_dict()
-        listed_as = {here: listed for listed, here in built.items()}
-        names = {name: _name_in_file(name, listed_as) for name in weights}
+        owners = {modality: owner for owner, modality in built.items()}
+        names = {name: _name_in_file(name, owners) for name in weights}
         weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
         embedder.load_state_dict(weights)
-        embedder.adopt_fingerprint(description["fingerprint"])  # a part, or a model of an earlier version, has another
+        embedder.adopt_fingerprint(
+            description["fingerprint"]
+        )  # partial models, and models of earlier versions, compute another
         return embedder.eval()
 
 
@@ -321,7 +330,7 @@ def _make_head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
     if width != dim:
         raise UsageError(
             f"heads.{modality} is 'none', so its encoder's {width} features are the vector, but dim is {dim};"
-            f" set dim to {width}, or take a linear head."
+            f" set dim to {width}, or use a linear head."
         )
     return nn.Identity()
 
@@ -330,8 +339,8 @@ def _precision_context(device: torch.device, precision: Precision) -> AbstractCo
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
-def _name_in_file(name: str, listed_as: Mapping[str, str]) -> str:
-    """The name of a weight in a model's file, where an encoder has the modality that it was listed under."""
+def _name_in_file(name: str, owners: Mapping[str, str]) -> str:
+    """Return the name of a weight in a model's file, where encoders are listed under the modalities that own them."""
     part, _, rest = name.partition(".")
     modality, _, weight = rest.partition(".")
-    return f"{part}.{listed_as[modality]}.{weight}" if part == "encoders" else name
+    return f"{part}.{owners[modality]}.{weight}" if part == "encoders" else name

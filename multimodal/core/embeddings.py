@@ -41,7 +41,7 @@ class Embeddings:
 
     @classmethod
     def of_batch(cls, batch: Batch, vectors: dict[str, Tensor]) -> Embeddings:
-        """Give a batch's rows, groups, keys and targets to its vectors."""
+        """Combine vectors with the rows, groups, keys and targets of their batch."""
         return cls(vectors, batch.rows, batch.groups, batch.keys, batch.targets, batch.negative_of)
 
     @property

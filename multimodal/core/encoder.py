@@ -24,11 +24,11 @@ Inputs = dict[str, Tensor]
 class Processor(ABC):
     """The cheap, picklable half of an encoder: raw value -> item, items -> inputs.
 
-    Subclasses say which raw values they take (a path, a string, an array, ...). For a value that they cannot read they raise an
-    ``Unreadable`` that says what would be right; the reader adds the row and column.
+    Subclasses document the raw values that they accept (a path, a string, an array, ...). For a value that they cannot read
+    they raise an ``Unreadable`` that says what would be right; the reader adds the row and column.
 
     Attributes:
-        reads_files: a string in a table is the path of a file, relative to the table; else it is the value.
+        reads_files: whether a string in a table is the path of a file, relative to the table; else it is the value.
 
     Example:
         >>> import torch
@@ -49,13 +49,14 @@ class Processor(ABC):
         """Turn one raw value into an item."""
 
     def process(self, values: Sequence[Any]) -> list[Any]:
-        """Turn raw values into items; override it where many values at once are faster."""
+        """Turn raw values into items; override it if processing many values at once is faster."""
         return [self(value) for value in values]
 
     def cost(self, item: Any) -> float:
-        """Return the relative cost of encoding an item; an ordinary item costs 1. Items are padded to the longest of a batch.
+        """Return the relative cost of encoding an item; an ordinary item costs 1.
 
-        ``Embedder.encode`` batches items of similar cost, so that batches cost about the same.
+        Items are padded to the longest of a batch. ``Embedder.encode`` batches items of similar cost, so that batches cost
+        about the same.
         """
         return 1.0
 
@@ -94,7 +95,7 @@ class Encoder(nn.Module, ABC):
     A subclass sets ``width`` and ``processor`` in its constructor. The constructor's arguments are its configuration:
     JSON values (numbers, strings, booleans, None, lists, dicts), recorded as ``settings`` and saved with the model, which is
     rebuilt by calling the constructor with them. A constructor that reads files (pretrained weights, their configuration)
-    replaces the files' names in ``settings`` by their contents, weights aside, so that the saved model does not need the files.
+    replaces the file names in ``settings`` by the contents, except weights, so that the saved model does not need the files.
 
     Attributes:
         width: the number of features.
@@ -121,7 +122,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments that rebuild it: the constructor's, with names of files replaced by their contents."""
+        """The constructor's arguments that rebuild the encoder, with names of files replaced by their contents."""
         return vars(self).setdefault("_settings", dict(self.init_args))
 
     @settings.setter
@@ -135,7 +136,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Compute features ``(n, width)`` from the tensors that ``processor.collate`` made of n items."""
+        """Compute features ``(n, width)`` from the tensors that ``processor.collate`` returns for n items."""
 
     def fit(self, values: Iterable[Any]) -> None:
         """Fit the processor, and buffers that depend on it, to the raw values of the training split."""
@@ -144,16 +145,16 @@ class Encoder(nn.Module, ABC):
     def parts(self, library: str) -> dict[str, Any] | None:
         """Return the parts that a library's own format needs, for export. None: it is not an encoder of that library.
 
-        For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
-        ``state`` (the tower's weights by their names in that model), of the image tower perhaps ``preprocess_cfg``, and of
-        the text tower perhaps ``files``, texts by their names, which its tokenizer is read from.
-        For "sentence-transformers": ``modules``, the library's modules that make the features of texts, and further
+        For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the complete model),
+        ``state`` (the tower's weights by their names in that model), optionally ``preprocess_cfg`` for the image tower, and
+        optionally ``files`` for the text tower: name -> contents of the files of its tokenizer.
+        For "sentence-transformers": ``modules``, the library's modules that compute the features of texts, and further
         arguments of ``SentenceTransformer`` such as ``prompts``.
         """
         return None
 
 
 def _adapt(encoder: Encoder) -> None:
-    """What every encoder gets when it is built."""
+    """Prepare a newly built encoder for training."""
     use_running_stats_for_single_values(encoder)
     avoid_damaging_convolutions(encoder)

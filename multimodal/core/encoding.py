@@ -1,9 +1,9 @@
-"""From raw values to vectors: items of like cost go through an encoder together, so that little of a batch is padding.
+"""From raw values to vectors: items of similar cost go through an encoder together, to keep padding low.
 
-1. What people have becomes a sequence of raw values (``as_values``).
-2. Raw values are read until the items for several batches are waiting (``windows_of_items``).
+1. An argument of any supported type becomes a sequence of raw values (``as_values``).
+2. Raw values are read until items for several batches are waiting (``windows_of_items``).
 3. The waiting items are sorted by cost and cut into batches of about equal work (``batches_by_cost``).
-4. The vectors of each batch are put where their values were (``encode_values``).
+4. The vectors of each batch are put at the positions of their values (``encode_values``).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ BATCHES_PER_WINDOW = 64  # batches of work that may wait
 
 
 def as_values(given: Any) -> tuple[Any, bool]:
-    """What people have, as a sequence of raw values, and whether it was one value.
+    """Return a sequence of raw values, and whether ``given`` was one value.
 
-    Several values are a list, tuple or any other sequence, an array or tensor (its first axis), a generator, a column of
-    pandas or Arrow. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
+    A list, tuple or any other sequence, an array or tensor (along its first axis), an iterator, and a column of pandas or
+    Arrow are several values. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
     """
     if isinstance(given, str | bytes):
         return [given], True
@@ -33,7 +33,7 @@ def as_values(given: Any) -> tuple[Any, bool]:
         return given, False
     if isinstance(given, Iterator):
         return list(given), False
-    for name in ("to_pylist", "to_list"):  # a column of Arrow; of pandas
+    for name in ("to_pylist", "to_list"):  # of Arrow; of pandas
         if hasattr(given, name):
             return getattr(given, name)(), False
     return [given], True
@@ -47,14 +47,14 @@ def encode_values(
     vectors_of: Callable[[Sequence[Any]], Tensor],
     dim: int,
 ) -> np.ndarray:
-    """The vectors of raw values, in their order; ``(n, dim)`` float32.
+    """Encode raw values to vectors ``(n, dim)`` float32, in the same order.
 
     Args:
-        processor: of the modality.
+        processor: the modality's processor.
         modality: its name, for errors.
         values: n raw values.
         batch_size: the number of items of ordinary cost in a batch.
-        vectors_of: items of one batch -> ``(items, dim)``.
+        vectors_of: computes the vectors ``(items, dim)`` of the items of one batch.
         dim: the width of the vectors.
 
     Raises:
@@ -72,10 +72,10 @@ def encode_values(
 def windows_of_items(
     processor: Processor, modality: str, values: Sequence[Any], batch_size: int
 ) -> Iterator[tuple[list[Any], list[float]]]:
-    """Yield items and their costs in the order of the values, several batches of work at a time; one if all cost the same.
+    """Yield items and their costs in the order of the values: one batch at a time if all cost the same, else several.
 
     Args:
-        processor: of the modality.
+        processor: the modality's processor.
         modality: its name, for errors.
         values: the raw values.
         batch_size: the number of items of ordinary cost in a batch.
@@ -86,11 +86,11 @@ def windows_of_items(
     items: list[Any] = []
     costs: list[float] = []
     for start in range(0, len(values), batch_size):
-        read = _process_or_locate_error(
+        processed = _process_or_locate_error(
             processor, modality, start, [values[i] for i in range(start, min(start + batch_size, len(values)))]
         )
-        items += read
-        costs += map(processor.cost, read)
+        items += processed
+        costs += map(processor.cost, processed)
         if min(costs) == max(costs) or sum(costs) >= BATCHES_PER_WINDOW * batch_size:
             yield items, costs
             items, costs = [], []
@@ -101,18 +101,19 @@ def windows_of_items(
 def batches_by_cost(costs: Sequence[float], limit: float) -> list[np.ndarray]:
     """Cut positions, sorted by falling cost, into batches whose size times largest cost is at most ``limit``.
 
-    A batch has at least one item. The costliest come first: a batch that does not fit into memory fails at once.
+    A batch has at least one item. The most costly come first, so that a batch that does not fit into memory fails early.
     """
     order = np.argsort(-np.asarray(costs), kind="stable")
-    chosen, start = [], 0
+    batches, start = [], 0
     while start < len(order):
         count = max(int(limit / costs[order[start]]), 1)
-        chosen.append(order[start : start + count])
+        batches.append(order[start : start + count])
         start += count
-    return chosen
+    return batches
 
 
 def _process_or_locate_error(processor: Processor, modality: str, start: int, values: list[Any]) -> list[Any]:
+    """Process values; an error names the position of the first value that cannot be read, counted from ``start``."""
     try:
         return processor.process(values)
     except MultimodalError:

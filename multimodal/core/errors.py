@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-SHOWN = 200  # characters of a value
+MAX_CHARACTERS = 200  # of a value in a message
 
 
 class MultimodalError(Exception):
@@ -24,20 +24,22 @@ class Unreadable(MultimodalError):
     """A value of the data cannot be read. The reader skips its row and counts it under ``reason``.
 
     Args:
-        reason: what is wrong in some words without the value, equal for all values of that fault ("missing file").
-        message: what is wrong with this one and what would be right.
+        reason: what is wrong in a few words without the value, equal for all values with the same fault ("missing file").
+        message: what is wrong with this value and what would be right.
     """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:  # it crosses from workers to the main process
+    def __reduce__(
+        self,
+    ) -> tuple[type[Unreadable], tuple[str, str]]:  # pickled between the workers and the main process
         return type(self), (self.reason, str(self))
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """Return the end of an error message: the close matches of ``word``, then everything known."""
+    """Return the end of an error message: the close matches of ``word``, then all known names."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, known, n=3, cutoff=0.5)
@@ -46,21 +48,24 @@ def suggest(word: str, known: list[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Shorten a value for a message, in characters that any terminal can write."""
+    """Shorten a value to at most 200 characters for a message, all of which UTF-8 can encode."""
     if isinstance(value, int) and value.bit_length() > 1000:
-        return f"<whole number of {value.bit_length()} bits>"  # Python refuses to write out very long ones
+        return f"<whole number of {value.bit_length()} bits>"  # Python does not convert very long ones to text
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
     text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
 
 
 def check_names(call: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise a ``UsageError`` with the close matches if a keyword argument is unknown.
+    """Check that all keyword arguments of a call are known.
 
     Args:
         call: the function's name, for the error.
         given: the names of the arguments.
-        known: the names that it takes.
+        known: the names that the function takes.
+
+    Raises:
+        UsageError: a name is unknown; the message lists the close matches.
     """
     known = list(known)
     for name in given:

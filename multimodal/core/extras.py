@@ -1,4 +1,4 @@
-"""Extras: the optional dependencies of this package and of packages that announce encoders, and what is missing."""
+"""Extras: the optional dependencies of this package and of packages that announce encoders, and which are missing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from multimodal.core.registry import ENTRY_POINTS, Registration
 
 
 def require(extra: str, task: str, *libraries: str) -> None:
-    """Check that the libraries of one of our extras can be imported, before work begins that needs them.
+    """Check that the libraries of one of our extras can be imported, before work that needs them begins.
 
     Args:
         extra: the extra of ``multimodal`` that installs them, such as ``"prepare"``.
-        task: what needs them, as the error message's subject: ``"Preparing a table"``.
+        task: the work that needs them, as the subject of the error message: ``"Preparing a table"``.
         libraries: the names to import.
 
     Raises:
-        UsageError: one cannot be imported; the message names it and the command that installs it.
+        UsageError: a library cannot be imported; the message names it and the command that installs it.
     """
     for library in libraries:
         try:
@@ -48,7 +48,7 @@ class Extra:
 
 
 def extra_of(registration: Registration) -> Extra | None:
-    """Return the extra of an encoder. None: it needs none, or its package does not announce encoders."""
+    """Return the extra that an encoder needs. None: it needs none, or its package does not announce encoders."""
     package = _package_of(registration)
     if registration.extra is None or package is None:
         return None
@@ -70,8 +70,8 @@ def _requirements(package: Distribution, extra: str) -> Iterator[Requirement]:
         if canonicalize_name(requirement.name) != canonicalize_name(package.name):
             yield requirement
             continue
-        for inner in sorted(requirement.extras):
-            yield from _requirements(package, inner)
+        for nested_extra in sorted(requirement.extras):
+            yield from _requirements(package, nested_extra)
 
 
 def _belongs_to_extra(requirement: Requirement, extra: str) -> bool:

@@ -23,15 +23,15 @@ def default_cache() -> Path:
 def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
     """Fill a new, empty folder, which replaces ``folder`` when the block ends without an exception.
 
-    It is made next to its place, so that the move is a rename. A process killed at any moment leaves the old folder, the
-    new one, or (for the instant between two renames) none; never a mixture.
+    The new folder is created next to the old one, so that the move is a rename. A process killed at any moment leaves the
+    old folder, the new one, or (for the instant between two renames) neither; never a mixture.
 
     Args:
-        folder: where the new folder goes.
+        folder: the final path of the new folder.
         marker: the name of a file that identifies a folder of this kind.
 
     Raises:
-        MultimodalError: ``folder`` is a file, or holds other things: only a folder with the marker is replaced.
+        MultimodalError: ``folder`` is a file, or contains other files: only a folder with the marker is replaced.
     """
     folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
@@ -52,20 +52,20 @@ def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
 
 
 def _swap_folders(new: Path, folder: Path) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
+    backup = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
     try:
-        os.rename(folder, aside / folder.name)
+        os.rename(folder, backup / folder.name)
         os.rename(new, folder)
     except OSError:
         if not folder.exists():
-            os.rename(aside / folder.name, folder)
-        aside.rmdir()
+            os.rename(backup / folder.name, folder)
+        backup.rmdir()
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(backup)
 
 
 def umask() -> int:
-    """Return the permission bits that new files of this process do not get."""
+    """Return the permission bits that are removed from new files of this process."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -25,9 +25,9 @@ def cores() -> int:
 
 
 def reserve_one_core() -> None:
-    """Let torch use all cores but one, unless ``OMP_NUM_THREADS`` says otherwise.
+    """Let torch use all cores but one, unless ``OMP_NUM_THREADS`` is set.
 
-    A thread too many makes every parallel loop wait for the one that was not scheduled: steps get 16 times slower.
+    With one thread too many, every parallel loop waits for a thread that is not scheduled: steps get 16 times slower.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() - 1))

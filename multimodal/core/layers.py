@@ -1,4 +1,4 @@
-"""The layers of any encoder, from its input to its output, and its parts by name."""
+"""The layers of any encoder, from its input to its output, and its modules by name."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from torch import nn
 
 from multimodal.core.errors import UsageError
 
-MAX_NAMES_SHOWN = 12  # names in an error text
+MAX_NAMES_SHOWN = 12  # in an error message
 
 
 def parameter_names_by_depth(encoder: nn.Module) -> list[list[str]]:
     """Group the names of the parameters by depth; 0 is next to the input.
 
-    A stack is a ``ModuleList`` or ``Sequential`` of composed modules of one class (transformer blocks, residual blocks). What
-    comes before the first stack is depth 0 (embeddings, patches, stem); then every module of a stack is one depth, and
-    so is a module with matrices between and after the stacks (a pooler). Norms belong to the layer that they follow.
-    Parameters next to a stack are depth 0, except those called a projection, which are the last depth. Embeddings are depth 0
-    wherever they are (of relative positions, behind the stack). An encoder without a stack is one layer.
+    A stack is a ``ModuleList`` or ``Sequential`` of composed modules of one class (transformer blocks, residual blocks).
+    Modules before the first stack are depth 0 (embeddings, patches, stem). Each module of a stack is one depth, and so is
+    each module with matrices between and after the stacks (a pooler). Norms belong to the layer that they follow. Parameters
+    next to a stack are depth 0, but if "proj" is in their name, the last depth. Embeddings are always depth 0, even after
+    the stack (of relative positions). An encoder without a stack is one layer.
     """
-    found: list[list[str]] = [[]]
-    last: list[str] = []
+    depths: list[list[str]] = [[]]
+    projections: list[str] = []
     for names, module, stacked in _walk(encoder):
         if module is None:
             for name in names:
-                (last if "proj" in name.rpartition(".")[2] else found[0]).append(name)
+                (projections if "proj" in name.rpartition(".")[2] else depths[0]).append(name)
         elif not stacked and _is_embedding(names[0], module):
-            found[0].extend(names)
-        elif stacked or (len(found) > 1 and any(p.ndim > 1 for p in module.parameters())):
-            found.append(names)
+            depths[0].extend(names)
+        elif stacked or (len(depths) > 1 and any(p.ndim > 1 for p in module.parameters())):
+            depths.append(names)
         else:
-            found[-1].extend(names)
-    found[-1].extend(last)
-    return [names for names in found if names]
+            depths[-1].extend(names)
+    depths[-1].extend(projections)
+    return [names for names in depths if names]
 
 
 def _is_embedding(name: str, module: nn.Module) -> bool:
@@ -78,25 +78,25 @@ def _is_stack(module: nn.Module) -> bool:
 
 
 def match_parameter_names(names: list[str], pattern: str, setting: str) -> list[str]:
-    """Return the names, such as ``net.layer1.0.weight``, that a pattern matches, with all names below them.
+    """Return the names, such as ``net.layer1.0.weight``, that a pattern matches, and all names below them.
 
     Args:
         names: of modules or parameters.
-        pattern: a regular expression of a part's whole name: ``net.(conv1|layer[12])``.
-        setting: where the pattern stands, for the error text.
+        pattern: a regular expression that matches the full name of a module: ``net.(conv1|layer[12])``.
+        setting: the name of the setting that holds the pattern, for the error.
 
     Raises:
-        UsageError: it is not a regular expression, or matches nothing.
+        UsageError: the pattern is not a regular expression, or matches nothing.
     """
     try:
         compiled = re.compile(rf"(?:{pattern})(?:\.|$)")
     except re.error as error:
         raise UsageError(f"{setting}: {pattern!r} is not a regular expression ({error}).") from error
-    found = [name for name in names if compiled.match(name)]
-    if not found:
+    matches = [name for name in names if compiled.match(name)]
+    if not matches:
         parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
         shown = ", ".join(parts[:MAX_NAMES_SHOWN]) + (", ..." if len(parts) > MAX_NAMES_SHOWN else "")
-        inner = next((name for name in names if re.search(rf"\.(?:{pattern})(?:\.|$)", name)), None)
-        hint = f" To match it inside {inner}, write '.*({pattern})'." if inner else ""
+        nested_name = next((name for name in names if re.search(rf"\.(?:{pattern})(?:\.|$)", name)), None)
+        hint = f" To match it inside {nested_name}, write '.*({pattern})'." if nested_name else ""
         raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.{hint}")
-    return found
+    return matches

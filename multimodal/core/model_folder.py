@@ -1,8 +1,8 @@
 """A model on disk, as dicts and tensors: settings and fitted processors in JSON, weights in safetensors, no pickle.
 
 ``embedder.json`` holds for each modality the encoder's name, settings and processor state, its head and its adapters, the
-width of the space and the fingerprint; ``model.safetensors`` holds the weights. A model folder is written next to its place
-and renamed into it. ``Embedder`` builds the model from them.
+width of the space and the fingerprint; ``model.safetensors`` holds the weights. A model folder is written under another
+name and then renamed. ``Embedder`` builds the model from it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,9 +24,6 @@ from multimodal.core.files import atomic_folder, umask
 from multimodal.core.lora import LoRA
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 
-if TYPE_CHECKING:
-    pass
-
 MODEL_JSON = "embedder.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
@@ -34,7 +31,7 @@ MAX_SETTINGS_BYTES = 256 * 2**20
 
 
 def fingerprint(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a description and of every weight's name, dtype, shape and bytes; 64 hexadecimal digits.
+    """Return the SHA-256 of a description and of each weight's name, dtype, shape and bytes, as 64 hexadecimal digits.
 
     Args:
         description: JSON values.
@@ -49,22 +46,22 @@ def fingerprint(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file with the usual permissions; the library makes it readable for its owner alone.
+    """Write a safetensors file with the usual permissions; the library makes it readable only for its owner.
 
     Args:
         tensors: name -> tensor.
         path: the file.
-        metadata: strings that are kept in the file's header.
+        metadata: strings to store in the file's header.
     """
     save_file(tensors, path, metadata=metadata)
     path.chmod(0o666 & ~umask())
 
 
 def model_folder(folder: Path) -> Path:
-    """Find the model's folder in a run folder or a model folder.
+    """Return the model folder of a run folder, or the given folder if it is a model folder.
 
     Raises:
-        MultimodalError: neither is there; the message says what is missing.
+        MultimodalError: there is no model; the message says what is missing.
     """
     for candidate in (folder, folder / RUN_MODEL):
         if (candidate / MODEL_JSON).is_file():
@@ -73,25 +70,25 @@ def model_folder(folder: Path) -> Path:
         raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
     if (folder / RUN_CONFIG).is_file():
         raise MultimodalError(
-            f"{folder} is a run without a model: training has not come to its first validation."
+            f"{folder} is a run without a model: training has not reached its first validation."
             " Resume it with `multimodal fit --config ... --ckpt_path last`."
         )
-    raise MultimodalError(f"{folder} holds no model: neither {MODEL_JSON} nor {RUN_MODEL}/{MODEL_JSON} is there.")
+    raise MultimodalError(f"{folder} contains no model: neither {MODEL_JSON} nor {RUN_MODEL}/{MODEL_JSON} exists.")
 
 
 def write_model(
     folder: Path, description: Mapping[str, Any], weights: Mapping[str, Tensor], model_fingerprint: str
 ) -> None:
-    """Write a model folder as a whole, in place of the one that is there.
+    """Write a model folder atomically; an existing model is replaced.
 
     Args:
         folder: the model's folder.
-        description: what ``embedder.json`` holds, JSON values; the format, the fingerprint and the version are added.
-        model_fingerprint: of the model that the folder is to be known by.
-        weights: name -> tensor; copies are written, as safetensors refuses tensors that share memory (tied weights).
+        description: the contents of ``embedder.json``, JSON values; the format, the fingerprint and the version are added.
+        weights: name -> tensor; copies are written, as safetensors rejects tensors that share memory (tied weights).
+        model_fingerprint: the fingerprint to store.
 
     Raises:
-        MultimodalError: the folder holds other things than a model.
+        MultimodalError: the folder contains something other than a model.
     """
     description = {"format": FORMAT, **description}
     added = {"fingerprint": model_fingerprint, "multimodal": version("multimodal")}
@@ -102,7 +99,11 @@ def write_model(
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read and check a model's ``embedder.json``; ``folder`` as in ``model_folder``."""
+    """Read and check the ``embedder.json`` of a model folder or run folder.
+
+    Raises:
+        MultimodalError: there is no model, or the file is too large, damaged, or of another format.
+    """
     path = model_folder(folder) / MODEL_JSON
     if path.stat().st_size > MAX_SETTINGS_BYTES:
         raise MultimodalError(
@@ -110,32 +111,35 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        found = description["format"]
-        if found == FORMAT:
+        format_found = description["format"]
+        if format_found == FORMAT:
             _check_description(description)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
-    if found != FORMAT:
-        raise MultimodalError(f"{path} has format {found}; this version of multimodal reads format {FORMAT}.")
+    if format_found != FORMAT:
+        raise MultimodalError(f"{path} has format {format_found}; this version of multimodal reads format {FORMAT}.")
     return description
 
 
 def _check_description(description: dict[str, Any]) -> None:
     for entry in description["encoders"].values():
-        own = description["encoders"][entry["shares"]] if "shares" in entry else entry
-        _ = dict(own["settings"]), dict(own["processor"]), str(own["name"]), str(own["class"])
+        encoder = description["encoders"][entry["shares"]] if "shares" in entry else entry
+        _ = dict(encoder["settings"]), dict(encoder["processor"]), str(encoder["name"]), str(encoder["class"])
         _ = str(entry.get("head")), "lora" in entry and LoRA(**entry["lora"])
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint")
 
 
-def read_weights(folder: Path, names: Mapping[str, str], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a model folder.
+def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read weights of a model folder.
 
     Args:
-        folder: as in ``model_folder``.
+        folder: a model folder or run folder.
         names: name of a weight in the model that is being built -> its name in the file.
-        wanted: name -> a tensor of the shape that it must have.
+        expected: name of a weight in the model -> a tensor of the shape that it must have.
+
+    Returns:
+        Name of a weight in the model -> its values, on the CPU.
 
     Raises:
         MultimodalError: the file is missing, damaged, or does not fit.
@@ -143,13 +147,13 @@ def read_weights(folder: Path, names: Mapping[str, str], wanted: Mapping[str, Te
     path = model_folder(folder) / WEIGHTS
     try:
         with safe_open(path, framework="pt") as file:
-            stored = set(file.keys())
-            weights = {name: file.get_tensor(there) for name, there in names.items() if there in stored}
+            available = set(file.keys())
+            weights = {name: file.get_tensor(stored) for name, stored in names.items() if stored in available}
     except (OSError, SafetensorError) as error:
         raise MultimodalError(
             f"The weights {path} are missing or damaged ({error}); export the model again."
         ) from error
-    wrong = [n for n, t in wanted.items() if n not in weights or weights[n].shape != t.shape]
+    wrong = [n for n, t in expected.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:
         raise MultimodalError(
             f"{path} does not fit its {MODEL_JSON}: {len(wrong)} weights differ, the first is {wrong[0]}."

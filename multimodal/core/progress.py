@@ -1,4 +1,4 @@
-"""The progress bar of the plain commands: on standard error, and only where somebody looks."""
+"""The progress bar of commands without a Lightning trainer: on standard error, and only if it is a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar of ``total`` rows (None: not known); the block gets a function to call with each number of rows done."""
+    """Show a progress bar while the block runs.
+
+    Args:
+        what: the text before the bar.
+        total: the number of rows; None: not known.
+
+    Yields:
+        A function to call with the number of rows of each finished step.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

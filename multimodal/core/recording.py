@@ -1,4 +1,4 @@
-"""Constructor arguments, kept by the object that was made with them, so that it can be written as a configuration."""
+"""Objects that record their constructor's arguments, so that they can be written as a configuration."""
 
 from __future__ import annotations
 
@@ -31,32 +31,35 @@ class Recorded:
 
 
 def record_arguments(init: Any, after: Callable[[Any], None] | None = None) -> Any:
-    """Wrap a constructor so that it keeps its arguments as ``init_args``.
+    """Wrap a constructor so that it stores its arguments as ``init_args``.
 
     Args:
-        init: an ``__init__``. Of a subclass's and its base's, the arguments of the subclass's are kept.
-        after: called with the object when the outermost constructor is done.
+        init: an ``__init__``. If a subclass's and its base's are both wrapped, the arguments of the subclass's are stored.
+        after: called with the object when the outermost constructor has finished.
+
+    Returns:
+        The wrapped ``__init__``.
 
     Raises:
-        TypeError: it takes ``*args``, which have no names.
+        TypeError: ``init`` takes ``*args``, which have no names.
     """
     signature = inspect.signature(init)
     kinds = {p.kind: p.name for p in signature.parameters.values()}
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         raise TypeError(f"{init.__qualname__}: arguments that are recorded need names; it cannot take *arguments.")
-    more = kinds.get(inspect.Parameter.VAR_KEYWORD, "")  # the name of **settings
+    var_keyword = kinds.get(inspect.Parameter.VAR_KEYWORD, "")  # the name of **settings
 
     @functools.wraps(init)
-    def recording_init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init_and_record(self: Any, *args: Any, **kwargs: Any) -> None:
         outermost = not hasattr(self, "init_args")
         if outermost:
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             arguments = {name: value for name, value in bound.arguments.items() if name != "self"}
-            arguments |= arguments.pop(more, {})
-            object.__setattr__(self, "init_args", arguments)  # nn.Module's own needs its constructor to have run
+            arguments |= arguments.pop(var_keyword, {})
+            object.__setattr__(self, "init_args", arguments)  # nn.Module's __setattr__ works only after its __init__
         init(self, *args, **kwargs)
         if outermost and after is not None:
             after(self)
 
-    return recording_init
+    return init_and_record

@@ -1,9 +1,9 @@
 """Encoders by name.
 
 An encoder class is registered for a modality under a short name. Packages announce the module that registers their
-encoders in the entry-point group ``multimodal.encoders``; ours does the same, so ours has no privilege. A configuration
-names an encoder by its registered name, with its modality before it if the modality in question is another one
-(``text.transformer`` for titles), or by a class path (``package.module.Class``).
+encoders in the entry-point group ``multimodal.encoders``; this package announces its own in the same way. A configuration
+names an encoder by its registered name, prefixed with its modality to use it for another one (``text.transformer`` for
+titles), or by a class path (``package.module.Class``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENTRY_POINTS = "multimodal.encoders"
 
 
 def class_path(cls: type) -> str:
-    """Return the class path, ``package.module.Class``."""
+    """Return the class path of a class, ``package.module.Class``."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -37,10 +37,10 @@ class Registration:
     """One registered encoder.
 
     Args:
-        modality: what it encodes.
+        modality: the modality that it encodes.
         name: its registered name.
         cls: the class.
-        extra: the optional dependencies that it needs (``pip install package[extra]``); None: none.
+        extra: the extra of its package that it needs (``pip install package[extra]``); None: none.
 
     Example:
         >>> from multimodal.core.registry import registrations
@@ -80,21 +80,23 @@ def register(modality: str, name: str, *, extra: str | None = None) -> Callable[
     """Register an encoder class (decorator).
 
     Args:
-        modality: what it encodes. A Python identifier, as it names keyword arguments and command-line options.
-        name: what configurations call it, also an identifier.
-        extra: the extra of its package that it needs.
+        modality: the modality that it encodes. A Python identifier, as it names keyword arguments and command-line options.
+        name: its name in configurations, also an identifier.
+        extra: the extra of its package that it needs; None: none.
 
     Raises:
         UsageError: a name is not an identifier, or is taken by another class.
     """
-    for word in (modality, name):
-        if not word.isidentifier() or iskeyword(word):
-            raise UsageError(f"register({modality!r}, {name!r}): {word!r} must be a Python identifier, not a keyword.")
+    for identifier in (modality, name):
+        if not identifier.isidentifier() or iskeyword(identifier):
+            raise UsageError(
+                f"register({modality!r}, {name!r}): {identifier!r} must be a Python identifier, not a keyword."
+            )
 
     def add(cls: type[E]) -> type[E]:
         new = Registration(modality, name, cls, extra)
         old = _registered.get((modality, name))
-        if old is not None and old.class_path != new.class_path:  # the same path: a module that is loaded again
+        if old is not None and old.class_path != new.class_path:  # the same path: the module was loaded again
             raise UsageError(f"{modality} encoder {name!r} is taken by {old.class_path}; choose another name.")
         _registered[modality, name] = new
         return cls
@@ -103,30 +105,34 @@ def register(modality: str, name: str, *, extra: str | None = None) -> Callable[
 
 
 def _load_entry_points() -> None:
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.value not in _loaded_entry_points:
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        if entry_point.value not in _loaded_entry_points:
             try:
-                point.load()
-            except Exception as error:  # whatever a package does when it is imported
+                entry_point.load()
+            except Exception as error:  # importing a package may raise anything
                 raise MultimodalError(
-                    f"The package that announces encoders in {point.value!r} cannot be imported ({error!r});"
+                    f"The package that announces encoders in {entry_point.value!r} cannot be imported ({error!r});"
                     " fix or uninstall it."
                 ) from error
-            _loaded_entry_points.add(point.value)
+            _loaded_entry_points.add(entry_point.value)
 
 
 def registrations(modality: str | None = None) -> list[Registration]:
     """Return all registered encoders, or those of one modality, sorted by modality and name."""
     _load_entry_points()
-    found = [r for r in _registered.values() if modality in (None, r.modality)]
-    return sorted(found, key=lambda r: (r.modality, r.name))
+    chosen = [r for r in _registered.values() if modality in (None, r.modality)]
+    return sorted(chosen, key=lambda r: (r.modality, r.name))
 
 
 def find_encoder(modality: str, name: str) -> type[Encoder]:
-    """Find the encoder class registered as ``name`` for ``modality``, as ``modality.name``, or at the class path ``name``.
+    """Return the encoder class that a configuration means by ``name`` for ``modality``.
+
+    Args:
+        modality: the modality to encode.
+        name: the name registered for it, ``other_modality.name``, or a class path.
 
     Raises:
-        UsageError: nothing has that name; the message lists close matches and what exists.
+        UsageError: there is no such encoder; the message lists close matches and known names.
     """
     registered = _find_registered(modality, name)
     if registered is not None:
@@ -145,10 +151,10 @@ def find_encoder(modality: str, name: str) -> type[Encoder]:
 
 
 def _find_registered(modality: str, name: str) -> type[Encoder] | None:
-    """Find the class registered under a name, for ``modality`` or for the modality that the name begins with."""
+    """Return the class registered under a name, for ``modality`` or for the modality that the name begins with."""
     known = {(r.modality, r.name): r.cls for r in registrations()}
-    first, _, last = name.partition(".")
-    return known.get((modality, name)) or known.get((first, last))
+    modality_part, _, name_part = name.partition(".")
+    return known.get((modality, name)) or known.get((modality_part, name_part))
 
 
 def _import_class(modality: str, path: str) -> type[Encoder]:
@@ -172,17 +178,17 @@ def _import_class(modality: str, path: str) -> type[Encoder]:
 
 
 def _find_moved(path: str) -> type[Encoder] | None:
-    """The registered class that configurations of version 0.1 name by a path like ``encoders.image.CNN``."""
-    first, class_name = path.partition(".")[0], path.rpartition(".")[2]
+    """Return the registered class that version 0.1 named by a path like ``encoders.image.CNN``."""
+    package, class_name = path.partition(".")[0], path.rpartition(".")[2]
     classes = {r.cls.__name__: r.cls for r in registrations()}
-    return classes.get(class_name) if first == "encoders" else None
+    return classes.get(class_name) if package == "encoders" else None
 
 
 def create(modality: str, name: str, /, **settings: Any) -> Encoder:
     """Build an encoder by its registered name or class path.
 
     Args:
-        modality: what it encodes.
+        modality: the modality that it encodes.
         name: its registered name (``multimodal encoders`` lists them) or class path.
         **settings: arguments of its constructor.
 
@@ -191,7 +197,7 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
 
     Raises:
         UsageError: the name is unknown, a setting is not a parameter of the class, or a required parameter is missing.
-        MultimodalError: it cannot be built with these settings.
+        MultimodalError: the constructor raises an error with these settings.
     """
     cls = find_encoder(modality, name)
     check_settings(modality, name, settings)
@@ -201,20 +207,24 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
         return cls(**settings)
     except (MultimodalError, ImportError, OSError, MemoryError):
         raise
-    except Exception as error:  # whatever a library raises because of a setting
-        shown = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in settings.items())
+    except Exception as error:  # libraries raise errors of all kinds for a wrong setting
+        settings_text = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in settings.items())
         raise MultimodalError(
-            f"The {modality} encoder {name!r} cannot be built with {shown or 'its defaults'}: {type(error).__name__}: {error}"
+            f"The {modality} encoder {name!r} cannot be built with {settings_text or 'its defaults'}:"
+            f" {type(error).__name__}: {error}"
         ) from error
 
 
 def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
-    """Raise a ``UsageError`` if a setting is not a parameter of the encoder.
+    """Check that all settings are parameters of an encoder.
 
     Args:
-        modality: what it encodes.
+        modality: the modality that it encodes.
         name: its registered name or class path.
         settings: the names of the settings.
+
+    Raises:
+        UsageError: a setting is not a parameter, or there is no such encoder.
     """
     cls = find_encoder(modality, name)
     if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
@@ -234,7 +244,7 @@ def required_settings(modality: str, name: str) -> list[str]:
 def saved_names(modality: str, cls: type[Encoder]) -> tuple[str, str]:
     """Return the registered name of a class (its class path if it has none) and its class path, for a saved model.
 
-    The name is the one for ``modality``, else one for another modality, written ``modality.name``.
+    The registered name is the one for ``modality``, else one for another modality, written ``modality.name``.
     """
     names = [r.name for r in registrations(modality) if r.cls is cls]
     names += [f"{r.modality}.{r.name}" for r in registrations() if r.cls is cls]
@@ -242,13 +252,13 @@ def saved_names(modality: str, cls: type[Encoder]) -> tuple[str, str]:
 
 
 def saved_encoder_name(modality: str, name: str, class_path: str) -> str:
-    """Return the name by which to find a saved model's encoder: the registered one, or if it is unknown, the class path.
+    """Return the name by which to find a saved model's encoder: the registered one, or if that is unknown, the class path.
 
-    A registered name survives a move of the class. A class that a user's own module registers is known only once that module
-    is imported, which its class path does.
+    A registered name remains valid when the class moves. A class that a user's own module registers is known only after that
+    module is imported, which looking up its class path does.
 
     Args:
-        modality: what it encodes.
+        modality: the modality that it encodes.
         name: the registered name that was saved.
         class_path: the class path that was saved.
     """

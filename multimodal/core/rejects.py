@@ -13,7 +13,7 @@ from typing import Any
 from multimodal.core.errors import MultimodalError, Unreadable, shown
 
 
-@dataclass(unsafe_hash=True)  # not frozen: as a part of batches
+@dataclass(unsafe_hash=True)  # not frozen, like Batch, of which it is part
 class Reject:
     """A row that was skipped.
 
@@ -41,14 +41,14 @@ class Reject:
 
     @classmethod
     def of(cls, row: int, key: str, column: str, value: Any, error: Exception) -> Reject:
-        """Make the reject for an error in reading or processing a value.
+        """Create the reject for an error in reading or processing a value.
 
         Args:
             row: the row's number.
             key: the row's key.
             column: the column of the value.
             value: the value.
-            error: what was raised.
+            error: the exception that was raised.
         """
         reason = error.reason if isinstance(error, Unreadable) else "unreadable"
         message = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
@@ -60,10 +60,13 @@ class Rejects:
 
     Args:
         max_rejects: the fraction of the rows that may be rejected, in [0, 1].
-        rows: the number of rows; None: not known, as in a stream, where the fraction is of the rows seen.
-        path: the JSON Lines file to write them to; rejects that it holds already count. None: no file.
-        key_of: row number -> key, where rejects come with other keys.
-        option: what ``max_rejects`` is called where the user sets it, for the error.
+        rows: the number of rows; None: unknown, as in a stream, where the fraction is of the rows read so far (at least 1,000).
+        path: the JSON Lines file to write them to; the rejects in an existing file count too. None: no file.
+        key_of: row number -> key, which replaces the keys of added rejects. None: they are kept.
+        option: the option by which a user sets ``max_rejects``, for the error.
+
+    Raises:
+        MultimodalError: the file contains something other than rejects.
 
     Example:
         >>> rejects = Rejects(max_rejects=0.5, rows=4)
@@ -88,7 +91,7 @@ class Rejects:
         if path is not None and path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
-                    self._note(Reject(**json.loads(line)))
+                    self._record(Reject(**json.loads(line)))
                 except (ValueError, TypeError) as error:
                     raise MultimodalError(f"{path} is not a file of rejected rows ({error}); move it away.") from error
 
@@ -102,7 +105,11 @@ class Rejects:
         return dict(Counter(self._reasons.values()).most_common())
 
     def add(self, rejects: Iterable[Reject], seen: int = 0) -> None:
-        """Record the rejects among ``seen`` further rows.
+        """Record rejects, and stop the work if there are too many.
+
+        Args:
+            rejects: the rejects among the rows read since the last call.
+            seen: the number of these rows.
 
         Raises:
             MultimodalError: more than ``max_rejects`` of the rows are rejected; the message counts the reasons.
@@ -110,7 +117,7 @@ class Rejects:
         self.seen += seen
         if self._key_of is not None:
             rejects = [replace(reject, key=self._key_of(reject.row)) for reject in rejects]
-        new = [reject for reject in rejects if self._note(reject)]
+        new = [reject for reject in rejects if self._record(reject)]
         if not new:
             return
         if self.path is not None:
@@ -122,19 +129,19 @@ class Rejects:
 
     def forget(self, rows: Iterable[int]) -> None:
         """Remove the rejects of rows that will be read again."""
-        again = set(rows)
-        forgotten = [at for at in self._reasons if at[1] in again]
-        if not forgotten:
+        rows_to_remove = set(rows)
+        removed = [cell for cell in self._reasons if cell[1] in rows_to_remove]
+        if not removed:
             return
-        for at in forgotten:
-            del self._reasons[at]
+        for cell in removed:
+            del self._reasons[cell]
         self._rejected = {(file, row) for file, row, _ in self._reasons}
         self._first = None
         if self.path is not None and self.path.is_file():
             kept = [
                 line
                 for line in self.path.read_text(encoding="utf-8").splitlines()
-                if json.loads(line)["row"] not in again
+                if json.loads(line)["row"] not in rows_to_remove
             ]
             new = self.path.with_name(f"{self.path.name}.new")
             new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -150,7 +157,7 @@ class Rejects:
         if not self._reasons:
             return "No row was rejected."
         reasons = ", ".join(f"{count} x {reason}" for reason, count in self.reasons.items())
-        of = f"{self.seen:,} read so far" if self.rows is None else f"{self.rows:,}"
+        total = f"{self.seen:,} read so far" if self.rows is None else f"{self.rows:,}"
         first = self._first
         if first is None:
             example = ""
@@ -159,15 +166,16 @@ class Rejects:
             example = f" The first: row {first.row}{key}, column {first.column!r}: {first.message}"
         where = "" if self.path is None else f" All are in {self.path}."
         return (
-            f"{len(self):,} of {of} rows cannot be read ({reasons}); max_rejects {self.max_rejects:g} allows"
+            f"{len(self):,} of {total} rows cannot be read ({reasons}); max_rejects {self.max_rejects:g} allows"
             f" {self.limit:,}.{example}{where}"
         )
 
-    def _note(self, reject: Reject) -> bool:
-        at = (reject.file, reject.row, reject.column)
-        if at in self._reasons:
+    def _record(self, reject: Reject) -> bool:
+        """Record a reject and return True, unless its row and column are already recorded."""
+        cell = (reject.file, reject.row, reject.column)
+        if cell in self._reasons:
             return False
-        self._reasons[at] = reject.reason
+        self._reasons[cell] = reject.reason
         self._rejected.add((reject.file, reject.row))
         self._first = self._first or reject
         return True

@@ -3,7 +3,7 @@
 On x86 processors, oneDNN (which torch computes with) reserves too little memory for the gradient of such a convolution's
 weights when the tensors are in channels-last order, and writes past its end: a crash, an endless loop or wrong gradients
 (https://github.com/uxlfoundation/oneDNN/issues/6035; docs/known_problems.md has the details). A 1x1 convolution reads
-only every stride-th position, so that taking these positions first and convolving them without a stride gives the same.
+only every stride-th position, so selecting these positions first and convolving them without a stride is equivalent.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ SAFE_CHANNELS = 16  # the error needs fewer input channels than one AVX-512 regi
 
 
 class SlicedConv2d(nn.Conv2d):
-    """A strided 1x1 convolution without padding or groups; where it learns on a CPU, a slice and a plain convolution.
+    """A strided 1x1 convolution without padding or groups; with gradients on a CPU, it is a slice and a plain convolution.
 
-    It is constructed, saved and loaded like ``nn.Conv2d``, and computes as one for inference (also in exports) and on a GPU.
+    It is constructed, saved and loaded like ``nn.Conv2d``, and computes like one on a GPU and for inference (also in exports).
 
     Example:
         >>> SlicedConv2d(4, 8, kernel_size=1, stride=2)(torch.zeros(1, 4, 6, 6)).shape
@@ -26,7 +26,7 @@ class SlicedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """``input`` ``(n, in_channels, height, width)`` -> ``(n, out_channels, ...)``, sizes divided by the stride."""
+        """Convolve ``(n, in_channels, height, width)`` to ``(n, out_channels, ...)``, with sizes divided by the stride."""
         if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(input)
         down, across = self.stride
@@ -34,10 +34,10 @@ class SlicedConv2d(nn.Conv2d):
 
 
 def avoid_damaging_convolutions(encoder: nn.Module) -> None:
-    """Make the strided 1x1 convolutions of few channels in a built encoder ``SlicedConv2d``; a second call changes nothing.
+    """Turn the strided 1x1 convolutions of few channels in a built encoder into ``SlicedConv2d``; a second call has no effect.
 
-    The weights, their names and the results do not change. peft builds its adapters of a convolution in the
-    convolution's own class, so that they are covered too.
+    The weights, their names and the results do not change. peft builds the adapters of a convolution from the
+    convolution's class, so they are covered too.
     """
     for module in encoder.modules():
         if type(module) is nn.Conv2d and _is_damaging(module):

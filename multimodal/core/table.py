@@ -13,10 +13,10 @@ class Table(ABC):
     """Rows and named columns.
 
     Attributes:
-        name: its name in messages.
+        name: the table's name in messages.
         columns: the names of the columns.
         metadata_columns: the columns that describe a row to a reader (JSON values).
-        base: the folder or URL that the paths in its cells are relative to; None: paths are used unchanged.
+        base: the folder or URL that the paths in cells are relative to; None: paths are used unchanged.
 
     Example:
         >>> class Squares(Table):
@@ -51,5 +51,5 @@ class Table(ABC):
         return [self.value(row, name) for row in range(len(self))]
 
     def present(self, name: str) -> np.ndarray:
-        """Find the cells of a column that are not missing, ``(rows,)`` bool."""
+        """Return which cells of a column are not missing, ``(rows,)`` bool."""
         return np.array([self.value(row, name) is not None for row in range(len(self))], dtype=bool)

@@ -169,7 +169,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         embedder = self._module.embedder
         for modality in embedder.encoders:
             if not embedder.encoder(modality).processor.state():
-                shared = embedder.modalities_of(modality)
+                shared = embedder.modalities_sharing(modality)
                 embedder.fit_processors({m: self.training_values(m) for m in shared})
 
     def training_values(self, modality: str) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Opening pictures, for the encoders of images and for ``prepare``: one size limit, one set of reasons for rejects."""
+"""Opening pictures, for the encoders of images and for ``prepare``, with one size limit and one set of reject reasons."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int 
         value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
             ``(h, w, 4)``, uint16 or bool ``(h, w)``.
         mode: the mode that a JPEG is decoded for, see ``read_picture``. None: its own.
-        edge: the longer edge that a JPEG is decoded for, see ``read_picture``. None: in full.
+        edge: the longer edge that a JPEG is decoded for, see ``read_picture``. None: its full size.
 
     Raises:
-        Unreadable: the picture is a "missing file", "not an image", a "truncated picture" (or a damaged one), or a
-            "decompression bomb": it has more than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million pixels).
+        Unreadable: with the reason "missing file", "not an image", "truncated picture" (also for other damage), or
+            "decompression bomb" (more than Pillow's ``Image.MAX_IMAGE_PIXELS``, 89 million pixels).
     """
-    shown = describe_value(value)
-    with image_errors("not an image", f"{shown} is not an image that can be read"):
+    description = describe_value(value)
+    with image_errors("not an image", f"{description} is not an image that can be read"):
         picture = _open_image(value)
-    with image_errors("truncated picture", f"{shown} is not an image that can be read, it is cut off or damaged"):
+    with image_errors("truncated picture", f"{description} is not an image that can be read, it is cut off or damaged"):
         scale = 1 if edge is None else 2 * edge / max(picture.size)
-        if scale < 1 and picture is not value:  # the caller's own picture is not changed
+        if scale < 1 and picture is not value:  # do not change the caller's picture
             picture.draft("L" if mode == "L" else None, (int(picture.width * scale), int(picture.height * scale)))
         picture.load()
     return picture
@@ -48,11 +48,18 @@ def describe_value(value: Any) -> str:
 
 @contextmanager
 def image_errors(reason: str, message: str) -> Iterator[None]:
-    """Turn errors of Pillow in the block into ``Unreadable``, with this reason unless the error shows a better one."""
+    """Turn errors of Pillow in the block into ``Unreadable``.
+
+    Args:
+        reason: the reason, unless the error shows a more precise one.
+        message: the beginning of the message, without a full stop.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow's own error needs twice as many
+            warnings.simplefilter("ignore")  # about odd metadata
+            warnings.simplefilter(
+                "error", Image.DecompressionBombWarning
+            )  # Pillow raises an error only from twice as many pixels
             yield
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"the picture {error.filename} does not exist.") from error
@@ -60,14 +67,14 @@ def image_errors(reason: str, message: str) -> Iterator[None]:
         raise Unreadable("decompression bomb", f"{message} ({str(error).rstrip('.')}).") from error
     except UnidentifiedImageError as error:
         raise Unreadable("not an image", f"{message} (its format is unknown).") from error
-    except Exception as error:  # a damaged file leads Pillow's plugins into all sorts
-        if isinstance(error, OSError) and error.errno is None:  # Pillow's own: it knows the format
+    except Exception as error:  # for damaged files, Pillow's plugins raise errors of all kinds
+        if isinstance(error, OSError) and error.errno is None:  # raised by Pillow, which has recognised the format
             reason = "truncated picture"
         raise Unreadable(reason, f"{message} ({error}).") from error
 
 
 def _open_image(value: Any) -> Image.Image:
-    """A picture, perhaps not decoded yet."""
+    """Return a picture that may not be decoded yet."""
     if isinstance(value, np.ndarray):
         colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
         grey = value.ndim == 2 and value.dtype in (np.uint8, np.uint16, np.bool_)
@@ -88,53 +95,57 @@ def _open_image(value: Any) -> Image.Image:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """Open the picture of a file (the first of several), decoded in full and turned upright (EXIF).
+    """Decode the picture of a file (the first of several) in full and turn it upright (EXIF).
+
+    Args:
+        data: the bytes of the file.
 
     Raises:
-        Unreadable: as ``multimodal.media.image.decode_image``.
+        Unreadable: see ``decode_image``.
     """
     return _opened(data)[0]
 
 
 def _opened(data: bytes) -> tuple[Image.Image, int]:
-    """The picture, and how many the file holds."""
+    """Return the picture of a file as ``open_picture`` does, and the number of pictures in the file."""
     picture = decode_image(data)
     with _refusing(data):
         return ImageOps.exif_transpose(picture), getattr(picture, "n_frames", 1)
 
 
 def _refusing(data: bytes) -> AbstractContextManager[None]:
+    """Turn errors of Pillow in the block into ``Unreadable`` for the bytes of a file."""
     return image_errors("not an image", f"{describe_value(data)} is not an image that can be read")
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """Convert a picture to RGB on a white ground, as a page shows it."""
-    if picture.mode.startswith("I"):  # Pillow's own conversion would cut at 255
+    """Convert a picture to RGB on a white background, as an HTML page shows it; 16-bit pictures use the full range."""
+    if picture.mode.startswith("I"):  # Pillow's conversion would clip at 255
         pixels = np.asarray(picture).astype(np.float64)
         low, high = pixels.min(), pixels.max()
         scaled = (pixels - low) / (high - low) * 255 if high > low else np.zeros_like(pixels)
         picture = Image.fromarray(scaled.astype(np.uint8))
     if not picture.has_transparency_data:
         return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, "white")
-    ground.alpha_composite(picture.convert("RGBA"))
-    return ground.convert("RGB")
+    flattened = Image.new("RGBA", picture.size, "white")
+    flattened.alpha_composite(picture.convert("RGBA"))
+    return flattened.convert("RGB")
 
 
 def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, background: str) -> Image.Image:
-    """Read a picture upright, with transparent parts on a ground of one colour.
+    """Read a picture upright, with transparent parts filled with a background colour.
 
     Args:
         value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
             ``(h, w, 4)``, uint16 or bool ``(h, w)``.
-        mode: of the picture that comes back.
-        edge: what the picture's longer edge will be resized to, in pixels. A JPEG is decoded at a half, quarter or
-            eighth of its size where that still has twice the edge, which is several times faster. None: it is decoded
-            in full, to the pixels that every other program reads.
-        background: colour of the ground.
+        mode: the mode of the result, grey or colour.
+        edge: the length in pixels that the picture's longer edge will be resized to. A JPEG is decoded at a half, quarter
+            or eighth of its size if that is still twice the edge, which is several times faster. None: it is decoded
+            at its full size, to the same pixels as in other programs.
+        background: the background colour, by name or as #rrggbb.
 
     Raises:
-        Unreadable: as ``multimodal.media.image.decode_image``.
+        Unreadable: see ``decode_image``.
     """
     picture = decode_image(value, mode, edge)
     with image_errors("not an image", f"{describe_value(value)} is not an image that can be read"):
@@ -142,7 +153,7 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, backgr
 
 
 def check_background(encoder: str, background: str) -> None:
-    """Raise a ``UsageError`` if a setting of an encoder is not an opaque colour."""
+    """Raise a ``UsageError`` if an encoder's setting ``background`` is not an opaque colour."""
     try:
         opaque = len(ImageColor.getrgb(background)) == 3
     except ValueError:
@@ -154,9 +165,9 @@ def check_background(encoder: str, background: str) -> None:
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
     if not picture.mode.startswith("I"):
         return picture
-    pixels = np.asarray(picture).clip(0, 65535)  # of 16 bits; Pillow's own conversion would cut at 255
+    pixels = np.asarray(picture).clip(0, 65535)  # 16 bits; Pillow's conversion would clip at 255
     grey = Image.fromarray((pixels // 257).astype(np.uint8))
-    if "transparency" in picture.info:  # a PNG may name the one grey that is clear
+    if "transparency" in picture.info:  # a PNG may declare one grey as transparent
         grey.putalpha(Image.fromarray(np.where(pixels == picture.info["transparency"], 0, 255).astype(np.uint8)))
     return grey
 
@@ -164,21 +175,21 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
 def _flatten_on(picture: Image.Image, background: str) -> Image.Image:
     if not picture.has_transparency_data:
         return picture
-    if picture.mode == "La":  # premultiplied; Pillow converts it to nothing else
+    if picture.mode == "La":  # premultiplied; Pillow converts it only to LA
         picture = picture.convert("LA")
-    ground = Image.new("RGBA", picture.size, background)
-    ground.alpha_composite(picture.convert("RGBA"))
-    return ground.convert("RGB")
+    flattened = Image.new("RGBA", picture.size, background)
+    flattened.alpha_composite(picture.convert("RGBA"))
+    return flattened.convert("RGB")
 
 
 def picture_file(value: Any) -> bytes:
-    """A PNG file of a picture.
+    """Encode a picture as a PNG file, in RGB on a white background.
 
     Args:
-        value: as in ``decode_image``.
+        value: a picture in any form that ``decode_image`` reads.
 
     Raises:
-        Unreadable: as ``decode_image``.
+        Unreadable: see ``decode_image``.
     """
     buffer = io.BytesIO()
     on_white(decode_image(value)).save(buffer, "PNG")

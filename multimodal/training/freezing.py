@@ -53,7 +53,7 @@ class Freezing:
             sharing
             for m, stages in self._stages.items()
             if set(stages.values()) == {"all"} and 0 in stages and self._frozen[m, "all"]
-            for sharing in embedder.modalities_of(m)
+            for sharing in embedder.modalities_sharing(m)
         )
         self._number = -1
         self.steps = sorted({0, *(step for stages in self._stages.values() for step in stages)})

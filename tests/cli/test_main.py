@@ -140,7 +140,7 @@ FAILURES = [
     ("evaluate {run} --data {tmp}/broken.yaml", 1, "broken.yaml"),
     ("evaluate {run}/model", 1, "run/model has no config.yaml"),
     ("evaluate {tmp}/nowhere", 1, "nowhere does not exist"),
-    ("evaluate {tmp}/empty", 1, "empty holds no model"),
+    ("evaluate {tmp}/empty", 1, "empty contains no model"),
     ("evaluate {tmp}/half", 1, "half is a run without a model"),
     ("embed {tmp}/half --out {tmp}/out", 1, "half is a run without a model"),
     ("embed {tmp}/nowhere --out {tmp}/out", 1, "nowhere does not exist"),

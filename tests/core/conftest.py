@@ -1,8 +1,10 @@
-"""Small models of the encoders that come with the package, and things for them to embed."""
+"""Small models of the encoders that come with the package, and values for them to embed."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,13 +41,27 @@ def values() -> dict[str, list[Any]]:
 
 @pytest.fixture(scope="session")
 def make_embedder(values: dict[str, list[Any]]) -> Callable[..., Embedder]:
-    """An embedder for the named modalities (by default all three) with a fitted tokenizer, the same at every call."""
+    """A function that builds the same embedder at every call, for the named modalities (default: all three)."""
 
     def make(*modalities: str) -> Embedder:
         torch.manual_seed(7)
         chosen = {m: ENCODERS[m] for m in modalities or ENCODERS}
-        embedder = Embedder({m: registry.create(m, name, **given) for m, (name, given) in chosen.items()}, dim=6)
+        embedder = Embedder({m: registry.create(m, name, **settings) for m, (name, settings) in chosen.items()}, dim=6)
         embedder.fit_processors({m: values[m] for m in chosen})
         return embedder.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def saved(make_embedder: Callable[..., Embedder], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of graphs and texts on disk; copy it to change it."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    make_embedder("graph", "text").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    """A copy of ``saved`` that the test may change."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))

@@ -1,4 +1,4 @@
-"""Collating: who has which modality, in which order, of which group."""
+"""Collating samples to batches: which row has which modality, the order of rows, and their groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multimodal.core.errors import UsageError
 
 
 class Column(Processor):
-    """Numbers -> a column of them."""
+    """A processor of numbers."""
 
     def __call__(self, value: Any) -> Any:
         return value
@@ -57,21 +57,21 @@ def test_a_modality_that_no_row_has_is_absent() -> None:
     batch = Batch.collate([Sample("a", {"text": 1}, "a"), Sample("b", {}, "b")], PROCESSORS)
     assert set(batch.inputs) == set(batch.rows) == {"text"}
     assert batch.rows["text"].tolist() == [0]
-    nothing = Batch.collate([Sample("b", {}, "b")], PROCESSORS)
-    assert nothing.inputs == nothing.rows == {}
-    assert len(nothing) == 1
+    empty = Batch.collate([Sample("b", {}, "b")], PROCESSORS)
+    assert empty.inputs == empty.rows == {}
+    assert len(empty) == 1
 
 
-def test_the_order_of_the_modalities_is_that_of_the_processors_whatever_the_rows_have() -> None:
+def test_modalities_have_the_order_of_the_processors_regardless_of_the_rows() -> None:
     samples = [Sample("a", {"text": 1}, "a"), Sample("b", {"text": 1, "image": 2}, "b")]
     assert list(Batch.collate(samples, PROCESSORS).inputs) == ["image", "text"]
 
 
-def test_the_groups_of_no_samples_are_integers_too() -> None:
+def test_groups_are_integers_without_samples_too() -> None:
     assert Batch.collate([], PROCESSORS).groups.dtype == torch.int64
 
 
-def test_targets_are_numbers_by_row_and_nan_where_there_is_none() -> None:
+def test_targets_are_numbers_by_row_and_nan_where_missing() -> None:
     samples = [
         Sample("a", {"text": 1}, "a", {"kind": 2, "labels": [1, 0]}),
         Sample("b", {"text": 1}, "b"),
@@ -80,18 +80,18 @@ def test_targets_are_numbers_by_row_and_nan_where_there_is_none() -> None:
     targets = Batch.collate(samples, PROCESSORS).targets
     assert {t.dtype for t in targets.values()} == {torch.float32}
     torch.testing.assert_close(targets["kind"], torch.tensor([2, torch.nan, 0.5]), equal_nan=True)
-    nothing = [torch.nan] * 2
-    torch.testing.assert_close(targets["labels"], torch.tensor([[1, 0], nothing, nothing]), equal_nan=True)
+    missing = [torch.nan] * 2
+    torch.testing.assert_close(targets["labels"], torch.tensor([[1, 0], missing, missing]), equal_nan=True)
     assert Batch.collate(samples[1:2], PROCESSORS).targets == {}
 
 
-def test_targets_of_different_lengths_are_refused() -> None:
+def test_targets_of_different_lengths_are_rejected() -> None:
     samples = [Sample("a", {}, "a", {"labels": [1, 0]}), Sample("b", {}, "b", {"labels": 1})]
     with pytest.raises(UsageError, match=r"Target 'labels' of 'b' has shape \(\), an earlier sample's has \(2,\)"):
         Batch.collate(samples, PROCESSORS)
 
 
-def test_negatives_are_rows_of_their_own_after_the_samples() -> None:
+def test_hard_negatives_are_separate_rows_after_the_samples() -> None:
     hard = [Sample(name, {"text": i}, name, {"kind": 7}) for i, name in enumerate(("x", "y", "z"))]
     samples = [
         Sample("a", {"text": 5, "image": 6}, "a", negatives=(hard[0], hard[1])),
@@ -112,13 +112,13 @@ def test_negatives_are_rows_of_their_own_after_the_samples() -> None:
 
 @given(name=st.text())
 @settings(max_examples=60, deadline=None)
-def test_a_stable_number_is_the_first_63_bits_of_the_name_s_blake2b(name: str) -> None:
+def test_a_stable_hash_is_the_first_63_bits_of_the_name_s_blake2b(name: str) -> None:
     bits = bin(int(hashlib.blake2b(name.encode("utf-8"), digest_size=8).hexdigest(), 16) | 1 << 64)[3:]
     assert stable_hash(name) == int(bits[:63], 2)
     assert torch.tensor([stable_hash(name)]).dtype == torch.int64
 
 
-def test_a_stable_number_never_changes() -> None:
+def test_a_stable_hash_never_changes() -> None:
     assert [stable_hash(n) for n in ("", "cup")] == [8_238_016_292_129_134_938, 6_209_399_565_448_850_772]
 
 
@@ -132,7 +132,7 @@ def test_to_moves_every_tensor_and_keeps_the_keys() -> None:
     assert batch.keys == ("a", "x")
 
 
-def test_parts_in_one_block_hold_the_same_and_share_their_memory() -> None:
+def test_micro_batches_in_one_block_have_equal_tensors_and_share_memory() -> None:
     pixels = torch.randint(0, 255, (3, 4, 4, 2), dtype=torch.uint8).permute(0, 3, 1, 2)
     inputs = {
         "a": {"pixels": pixels, "x": torch.randn(5, 3), "none": torch.zeros(0, 2)},
@@ -148,8 +148,8 @@ def test_parts_in_one_block_hold_the_same_and_share_their_memory() -> None:
                 assert part.inputs[modality][name].dtype == expected.dtype
         assert part.inputs["a"]["pixels"].stride() == pixels.stride()
     assert torch.equal(packed.parts[1].targets["y"], parts[1].targets["y"])
-    found = [t for part in packed.parts for inputs in part.inputs.values() for t in inputs.values() if t.numel()]
-    assert len({t.untyped_storage().data_ptr() for t in (*found, packed.parts[1].groups)}) == 1
+    tensors = [t for part in packed.parts for inputs in part.inputs.values() for t in inputs.values() if t.numel()]
+    assert len({t.untyped_storage().data_ptr() for t in (*tensors, packed.parts[1].groups)}) == 1
     alone = parts[0].in_one_block()
     assert torch.equal(alone.inputs["a"]["x"], inputs["a"]["x"])
     assert alone.inputs["a"]["x"].untyped_storage().data_ptr() == alone.groups.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch of one row."""
+"""Batch normalisation of a batch of one row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_encoder_trains_on_a_batch_of_one(modality: str, name: str, settings:
     assert all(module.training for module in encoder.modules())
 
 
-def test_one_value_a_channel_takes_the_running_statistics_and_leaves_them() -> None:
+def test_one_value_per_channel_uses_the_running_statistics_and_does_not_change_them() -> None:
     norm = nn.BatchNorm1d(2, affine=False)
     use_running_stats_for_single_values(norm)
     use_running_stats_for_single_values(norm)
@@ -47,7 +47,7 @@ def test_one_value_a_channel_takes_the_running_statistics_and_leaves_them() -> N
         assert one.training
 
 
-def test_a_norm_trains_on_after_an_error() -> None:
+def test_a_norm_is_in_training_mode_after_an_error() -> None:
     norm = nn.BatchNorm1d(2)
     use_running_stats_for_single_values(norm)
     with pytest.raises(ValueError, match="expected 2D or 3D"):

@@ -1,4 +1,4 @@
-"""What is read once."""
+"""The cache of checkpoints: read once, released when an embedder is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from multimodal.core.checkpoint_cache import load_once
 from multimodal.core.embedder import Embedder
 
 
-def test_it_is_read_once_for_one_embedder_and_then_let_go(make_embedder: Callable[..., Embedder]) -> None:
+def test_it_is_read_once_for_one_embedder_and_then_released(make_embedder: Callable[..., Embedder]) -> None:
     read: list[str] = []
 
     def load() -> dict[str, str]:

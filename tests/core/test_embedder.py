@@ -1,4 +1,4 @@
-"""From batches, or from what people have, to unit vectors of the shared space."""
+"""From batches or raw values to unit vectors of the shared space."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = dict[str, list[Any]]
 
 
 def batch_of(embedder: Embedder, values: Values, rows: list[int]) -> Batch:
-    """The raw values at ``rows``; row r lacks the r-th modality."""
+    """A batch of the raw values at ``rows``; row r has all modalities except the r-th."""
     processors = embedder.processors
     samples = []
     for row in rows:
@@ -31,7 +31,7 @@ def batch_of(embedder: Embedder, values: Values, rows: list[int]) -> Batch:
     return Batch.collate(samples, processors)
 
 
-def test_a_vector_is_the_projected_features_over_their_length(make_embedder: Make, values: Values) -> None:
+def test_a_vector_is_the_projected_features_divided_by_their_norm(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder()
     batch = batch_of(embedder, values, [0, 1, 2, 3])
     embeddings = embedder.embed(batch)
@@ -47,7 +47,7 @@ def test_a_vector_is_the_projected_features_over_their_length(make_embedder: Mak
         np.testing.assert_allclose(embeddings.vectors[modality].detach().numpy(), expected, atol=1e-6)
 
 
-def test_embedding_keeps_what_the_batch_knows_of_its_rows(make_embedder: Make, values: Values) -> None:
+def test_embeddings_keep_keys_groups_targets_and_negatives_of_the_batch(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder("text")
     item = embedder.processors["text"](values["text"][0])
     sample = Sample("a", {"text": item}, "a", {"kind": 3}, (Sample("x", {"text": item}, "x"),))
@@ -59,7 +59,7 @@ def test_embedding_keeps_what_the_batch_knows_of_its_rows(make_embedder: Make, v
     assert embeddings.negative_of.tolist() == [-1, 0]
 
 
-def test_vectors_are_float32_and_of_unit_length_under_autocast_too(make_embedder: Make, values: Values) -> None:
+def test_vectors_are_float32_and_of_unit_length_also_under_autocast(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder()
     batch = batch_of(embedder, values, [0, 1, 2, 3])
     exact = embedder.embed(batch).vectors
@@ -106,7 +106,7 @@ def test_the_values_embed_to_different_vectors(make_embedder: Make, values: Valu
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_encoding_neither_drops_out_nor_leaves_its_mode(make_embedder: Make, values: Values, training: bool) -> None:
+def test_encoding_uses_no_dropout_and_restores_the_mode(make_embedder: Make, values: Values, training: bool) -> None:
     embedder = make_embedder("text")
     expected = embedder.encode(text=values["text"])
     embedder.train(training)
@@ -120,7 +120,7 @@ def test_encoding_neither_drops_out_nor_leaves_its_mode(make_embedder: Make, val
     assert {module.training for module in embedder.modules()} == {training}
 
 
-def test_encoding_leaves_a_frozen_part_in_its_own_mode(make_embedder: Make, values: Values) -> None:
+def test_encoding_restores_the_mode_of_every_module(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder("graph", "text").train()
     embedder.encoder("text").eval()
     before = {name: module.training for name, module in embedder.named_modules()}
@@ -134,28 +134,28 @@ def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder("text")
     embedder.encode(text=values["text"])
     assert all(p.grad is None for p in embedder.parameters())
-    embedder.embed(batch_of(embedder, values, [1, 2])).vectors["text"][:, 0].sum().backward()  # and training goes on
+    embedder.embed(batch_of(embedder, values, [1, 2])).vectors["text"][:, 0].sum().backward()  # and training continues
     assert embedder.heads["text"].weight.grad is not None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({}, "takes one modality, got none; have ['graph', 'text']"),
         ({"text": ["fox"], "graph": []}, "takes one modality, got ['graph', 'text']"),
         ({"txt": ["fox"]}, "no modality 'txt'. Did you mean 'text'? Known: graph, text."),
     ],
 )
-def test_a_wrong_call_is_refused_with_the_right_one(make_embedder: Make, arguments: Any, said: str) -> None:
-    with pytest.raises(UsageError) as refusal:
+def test_a_wrong_call_is_rejected_with_a_hint(make_embedder: Make, arguments: Any, message: str) -> None:
+    with pytest.raises(UsageError) as error:
         make_embedder("graph", "text").encode(**arguments)
-    assert said in str(refusal.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
     "sequence", [tuple, np.array, iter, pd.Series, pa.array, lambda v: pa.chunked_array([v[:2], v[2:]])]
 )
-def test_values_come_as_people_have_them(make_embedder: Make, values: Values, sequence: Callable[..., Any]) -> None:
+def test_values_may_be_of_any_sequence_type(make_embedder: Make, values: Values, sequence: Callable[..., Any]) -> None:
     embedder = make_embedder("text")
     expected = embedder.encode(text=values["text"])
     np.testing.assert_array_equal(embedder.encode(text=sequence(values["text"])), expected)
@@ -165,22 +165,22 @@ def test_one_value_has_one_vector(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder("graph", "text")
     for modality in ("graph", "text"):
         one, several = (
-            embedder.encode(**{modality: values[modality][1]}),
-            embedder.encode(**{modality: values[modality]}),
+            embedder.encode(256, "float32", **{modality: values[modality][1]}),
+            embedder.encode(256, "float32", **{modality: values[modality]}),
         )
         assert one.shape == (6,)
         np.testing.assert_allclose(one, several[1], atol=1e-6)
-    with pytest.raises(MultimodalError, match="set is not a text"):  # it has no order, so it is not several values
+    with pytest.raises(MultimodalError, match="set is not a text"):  # a set has no order, so it is one value
         embedder.encode(text={"fox"})
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_size_below_one_is_refused(make_embedder: Make, batch_size: int) -> None:
+def test_a_batch_size_below_one_is_rejected(make_embedder: Make, batch_size: int) -> None:
     with pytest.raises(UsageError, match=f"takes a batch_size of at least 1, got {batch_size}"):
         make_embedder("text").encode(batch_size, text=["fox"])
 
 
-def test_a_value_that_cannot_be_read_is_named_by_its_place(make_embedder: Make) -> None:
+def test_an_unreadable_value_is_named_by_its_position(make_embedder: Make) -> None:
     with pytest.raises(MultimodalError, match=r"text value 3: int is not a text"):
         make_embedder("text").encode(2, text=["fox", "dog", "fox", 4])
 
@@ -191,7 +191,7 @@ def test_no_values_have_no_vectors(make_embedder: Make) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.bfloat16, 0.05)])
-def test_the_vectors_are_float32_whatever_the_precision_of_the_model(
+def test_vectors_are_float32_for_models_of_any_precision(
     make_embedder: Make, dtype: torch.dtype, tolerance: float
 ) -> None:
     vectors = make_embedder("text").to(dtype).encode(text=["fox"])
@@ -204,17 +204,17 @@ def test_consecutive_batches_embed_as_one(make_embedder: Make, values: Values) -
     parts = [[0, 1], [2], [3, 4]]
     done: list[int] = []
     embeddings = embedder.embed_all((batch_of(embedder, values, rows) for rows in parts), done.append)
-    whole = embedder.embed(batch_of(embedder, values, [0, 1, 2, 3, 4]))
+    expected = embedder.embed(batch_of(embedder, values, [0, 1, 2, 3, 4]))
     assert done == [2, 1, 2]
-    assert embeddings.keys == whole.keys == ("0", "1", "2", "3", "4")
-    assert torch.equal(embeddings.groups, whole.groups)
+    assert embeddings.keys == expected.keys == ("0", "1", "2", "3", "4")
+    assert torch.equal(embeddings.groups, expected.groups)
     for modality in embedder.modalities:
-        assert torch.equal(embeddings.rows[modality], whole.rows[modality])
-        torch.testing.assert_close(embeddings.vectors[modality], whole.vectors[modality], atol=1e-5, rtol=0)
+        assert torch.equal(embeddings.rows[modality], expected.rows[modality])
+        torch.testing.assert_close(embeddings.vectors[modality], expected.vectors[modality], atol=1e-5, rtol=0)
         assert not embeddings.vectors[modality].requires_grad
 
 
-def test_the_parts_of_a_modality_are_found_by_its_name(make_embedder: Make) -> None:
+def test_encoders_and_processors_are_looked_up_by_modality(make_embedder: Make) -> None:
     embedder = make_embedder("graph", "text")
     assert embedder.modalities == list(embedder.processors) == ["graph", "text"]
     assert embedder.processors["text"] is embedder.encoder("text").processor
@@ -222,7 +222,7 @@ def test_the_parts_of_a_modality_are_found_by_its_name(make_embedder: Make) -> N
         embedder.encoder("texts")
 
 
-def test_processors_are_fitted_each_on_its_own_values(make_embedder: Make) -> None:
+def test_each_processor_is_fitted_on_its_modality_s_values(make_embedder: Make) -> None:
     embedder = make_embedder("graph", "text")
     before = embedder.processors["text"].state()
     embedder.fit_processors({"graph": []})

@@ -1,4 +1,4 @@
-"""Embeddings of parts and of the whole."""
+"""Embeddings of batches, and of several batches concatenated."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def embeddings_of(samples: list[Sample]) -> Embeddings:
 
 @given(parts=st.lists(st.lists(sample, min_size=1, max_size=4), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_the_embeddings_of_parts_are_those_of_the_whole(parts: list[list[Sample]]) -> None:
+def test_concatenated_embeddings_equal_those_of_one_batch(parts: list[list[Sample]]) -> None:
     whole = embeddings_of([s for part in parts for s in part])
     joined = Embeddings.cat([embeddings_of(part) for part in parts])
     assert set(joined.modalities) == set(whole.modalities)
@@ -56,7 +56,7 @@ def test_the_embeddings_of_parts_are_those_of_the_whole(parts: list[list[Sample]
         torch.testing.assert_close(joined.targets[name], whole.targets[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_the_rows_of_negatives_are_counted_through_the_parts() -> None:
+def test_rows_of_negatives_are_offset_by_the_earlier_batches() -> None:
     def part(negative_of: list[int] | None) -> Embeddings:
         owners = None if negative_of is None else torch.tensor(negative_of)
         return Embeddings({}, {}, torch.arange(3), negative_of=owners)
@@ -67,10 +67,10 @@ def test_the_rows_of_negatives_are_counted_through_the_parts() -> None:
     assert Embeddings.cat([part(None), part(None)]).negative_of is None
 
 
-def test_no_parts_are_the_embeddings_of_no_rows() -> None:
-    nothing = Embeddings.cat([])
-    assert (nothing.vectors, nothing.rows, nothing.keys) == ({}, {}, ())
-    assert (nothing.groups.tolist(), nothing.groups.dtype) == ([], torch.int64)
+def test_concatenating_nothing_returns_embeddings_of_no_rows() -> None:
+    empty = Embeddings.cat([])
+    assert (empty.vectors, empty.rows, empty.keys) == ({}, {}, ())
+    assert (empty.groups.tolist(), empty.groups.dtype) == ([], torch.int64)
 
 
 def test_each_vector_has_the_group_of_its_row() -> None:
@@ -86,7 +86,7 @@ def test_each_vector_has_the_target_of_its_row() -> None:
     assert embeddings.targets_of("text", "labels").tolist() == [[2, 3], [6, 7]]
 
 
-def test_only_the_chosen_vectors_are_kept_with_their_rows() -> None:
+def test_keep_selects_vectors_and_their_rows() -> None:
     rows = {"text": torch.tensor([1, 3]), "image": torch.tensor([0])}
     embeddings = Embeddings({"text": torch.eye(2), "image": torch.ones(1, 2)}, rows, torch.arange(4), tuple("abcd"))
     kept = embeddings.keep({"text": torch.tensor([False, True]), "image": torch.tensor([False])})
@@ -105,7 +105,7 @@ def test_to_moves_every_tensor_and_keeps_the_keys() -> None:
     assert embeddings.keys == ("a", "b")
 
 
-def test_vectors_cannot_be_replaced_by_accident() -> None:
+def test_fields_cannot_be_assigned() -> None:
     embeddings = Embeddings({}, {}, torch.arange(1))
     with pytest.raises(AttributeError):
         embeddings.groups = torch.arange(2)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""The contract of a modality: settings that rebuild an encoder, and a processor that does nothing unasked."""
+"""The interface of a modality: settings that rebuild an encoder, and the defaults of a processor."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Narrow(Base):
 
 
 class Open(Base):
-    def __init__(self, width: int = 2, **more: Any) -> None:
-        super().__init__(width, **more)
+    def __init__(self, width: int = 2, **settings: Any) -> None:
+        super().__init__(width, **settings)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ class Open(Base):
         pytest.param(Narrow(), {"part": 2}, id="own constructor"),
     ],
 )
-def test_the_settings_are_the_arguments_that_build_the_encoder_again(encoder: Base, settings: dict[str, Any]) -> None:
+def test_an_encoder_is_rebuilt_from_its_settings(encoder: Base, settings: dict[str, Any]) -> None:
     assert encoder.settings == settings
     again = type(encoder)(**json.loads(json.dumps(encoder.settings)))
     assert again.settings == settings
@@ -66,7 +66,9 @@ def test_the_settings_are_the_arguments_that_build_the_encoder_again(encoder: Ba
 
 
 @pytest.mark.parametrize("more", [{}, {"scale": 2.0}, {"names": ["a"], "scale": 2.0}])
-def test_the_settings_of_a_constructor_with_open_arguments_build_the_encoder_again(more: dict[str, Any]) -> None:
+def test_an_encoder_whose_constructor_takes_keyword_arguments_is_rebuilt_from_its_settings(
+    more: dict[str, Any],
+) -> None:
     encoder = Open(3, **more)
     assert encoder.settings == {"width": 3} | more
     again = registry.create("number", f"{__name__}.Open", **json.loads(json.dumps(encoder.settings)))
@@ -75,7 +77,7 @@ def test_the_settings_of_a_constructor_with_open_arguments_build_the_encoder_aga
     assert (again.width, again.scale, again.names) == (encoder.width, encoder.scale, encoder.names)
 
 
-def test_a_constructor_whose_arguments_have_no_names_is_refused() -> None:
+def test_a_constructor_with_unnamed_arguments_is_rejected() -> None:
     with pytest.raises(
         TypeError, match=r"Nameless\.__init__: arguments that are recorded need names; it cannot take \*"
     ):
@@ -85,13 +87,13 @@ def test_a_constructor_whose_arguments_have_no_names_is_refused() -> None:
                 super().__init__(sizes[0])
 
 
-def test_wrong_arguments_fail_as_they_do_for_any_constructor() -> None:
+def test_wrong_arguments_raise_the_usual_type_error() -> None:
     with pytest.raises(TypeError, match="width"):
         Base(widht=3)  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize(("modality", "name"), [("image", "cnn"), ("graph", "gnn"), ("text", "transformer")])
-def test_an_encoder_of_the_package_is_built_again_from_its_settings_as_json(modality: str, name: str) -> None:
+def test_an_encoder_of_the_package_is_rebuilt_from_its_settings_as_json(modality: str, name: str) -> None:
     encoder = registry.create(modality, name)
     again = registry.create(modality, name, **json.loads(json.dumps(encoder.settings)))
     assert again.settings == encoder.settings
@@ -107,7 +109,7 @@ def test_a_copy_keeps_the_settings_and_the_weights(copied: Any) -> None:
     assert torch.equal(other(x), encoder(x))
 
 
-def test_a_processor_that_learns_nothing_has_no_state_and_changes_no_item() -> None:
+def test_a_processor_has_no_state_and_no_augmentation_by_default() -> None:
     processor, item = Doubled(), object()
     assert processor.augment(item, np.random.default_rng(0)) is item
     processor.fit([1, 2])

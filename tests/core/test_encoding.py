@@ -1,4 +1,4 @@
-"""Items of like cost are put together, and each comes out where it was."""
+"""Items of similar cost are batched together, and each vector is at the position of its value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ costs = st.lists(st.floats(0.05, 20), min_size=1, max_size=60)
 
 
 class Lengths(Processor):
-    """Numbers -> rows of so many ones; what is negative cannot be read."""
+    """A processor that turns n into n ones; negative numbers cannot be read."""
 
     def __call__(self, value: Any) -> Tensor:
         if value < 0:
@@ -36,7 +36,7 @@ class Lengths(Processor):
 
 
 class Sums(Encoder):
-    """Rows -> one, their sum and its square; it notes the shapes of its batches."""
+    """An encoder with the features 1, sum and squared sum, which records the shapes of its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,53 +57,53 @@ def embedder() -> tuple[Embedder, Sums]:
 
 @given(costs=costs, limit=st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
-def test_batches_hold_every_item_once_and_no_more_than_the_limit(costs: list[float], limit: int) -> None:
-    made = batches_by_cost(costs, limit)
-    assert sorted(np.concatenate(made).tolist()) == list(range(len(costs)))
-    for rows in made:
+def test_every_item_is_in_one_batch_and_no_batch_exceeds_the_limit(costs: list[float], limit: int) -> None:
+    batches = batches_by_cost(costs, limit)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(costs)))
+    for rows in batches:
         assert len(rows) == 1 or len(rows) * max(costs[i] for i in rows) <= limit
-    sorted_costs = [costs[i] for i in np.concatenate(made)]
+    sorted_costs = [costs[i] for i in np.concatenate(batches)]
     assert sorted_costs == sorted(costs, reverse=True)
 
 
-def test_items_that_cost_the_same_go_in_batches_of_the_size_asked_for_without_waiting() -> None:
-    class Alike(Lengths):
+def test_items_of_equal_cost_are_batched_at_the_given_size_without_waiting() -> None:
+    class EqualCosts(Lengths):
         def cost(self, item: Tensor) -> float:
             return 1.0
 
-    found = [len(items) for items, _ in windows_of_items(Alike(), "number", list(range(10)), 4)]
-    assert found == [4, 4, 2]
+    sizes = [len(items) for items, _ in windows_of_items(EqualCosts(), "number", list(range(10)), 4)]
+    assert sizes == [4, 4, 2]
     assert [rows.tolist() for rows in batches_by_cost([1.0] * 6, 4)] == [[0, 1, 2, 3], [4, 5]]
 
 
-def test_no_more_items_wait_than_fill_some_batches() -> None:
+def test_the_number_of_waiting_items_is_bounded() -> None:
     values = [4, 8] * 4 * BATCHES_PER_WINDOW  # of cost 1 and 2
-    found = list(windows_of_items(Lengths(), "number", values, 3))
-    assert [value for items, _ in found for value in map(len, items)] == values
-    assert all(sum(costs) <= BATCHES_PER_WINDOW * 3 + 6 for _, costs in found)
-    assert len(found) >= 4
+    windows = list(windows_of_items(Lengths(), "number", values, 3))
+    assert [value for items, _ in windows for value in map(len, items)] == values
+    assert all(sum(costs) <= BATCHES_PER_WINDOW * 3 + 6 for _, costs in windows)
+    assert len(windows) >= 4
 
 
 @given(values=st.lists(st.integers(1, 40), min_size=1, max_size=80), batch_size=st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
-def test_the_vectors_stand_in_the_order_of_their_values(values: list[int], batch_size: int) -> None:
+def test_the_vectors_are_in_the_order_of_their_values(values: list[int], batch_size: int) -> None:
     model, _ = embedder()
     alone = np.concatenate([model.encode(number=[value]) for value in values])
     np.testing.assert_allclose(model.encode(batch_size, number=values), alone, atol=1e-6)
 
 
-def test_long_values_go_in_small_batches_and_short_ones_in_large() -> None:
+def test_long_values_are_in_small_batches_and_short_ones_in_large_ones() -> None:
     model, encoder = embedder()
     model.encode(8, number=[1, 32, 31] + [1] * 39 + [4] * 8)
     assert encoder.shapes == [(1, 32), (1, 31), (8, 4), (32, 1), (8, 1)]
 
 
-def test_a_value_that_cannot_be_read_is_named_by_its_place_in_a_later_batch() -> None:
+def test_an_unreadable_value_in_a_later_batch_is_named_by_its_position() -> None:
     with pytest.raises(MultimodalError, match=r"number value 5: -1 is negative"):
         embedder()[0].encode(2, number=[3, 2, 4, 1, 1, -1, -1])
 
 
-def test_bfloat16_is_asked_for_and_float32_what_comes_back() -> None:
+def test_encoding_in_bfloat16_returns_float32() -> None:
     model, _ = embedder()
     exact, fast = model.encode(number=[3, 7]), model.encode(precision="bfloat16", number=[3, 7])
     assert fast.dtype == np.float32

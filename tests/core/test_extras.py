@@ -1,4 +1,4 @@
-"""What an encoder needs beside its package, by that package's own metadata."""
+"""The extra that an encoder needs, and which of its libraries are missing, by its package's metadata."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Encoder]:
     return cls
 
 
-def test_what_is_missing_of_an_extra_is_named_with_the_command(package: type[Encoder]) -> None:
-    found = extras.extra_of(Registration("smell", "nose", package, "smells"))
-    assert found == extras.Extra("pip install 'nose[smells]'", ("no-such-thing", "numpy"))
+def test_missing_libraries_of_an_extra_are_named_with_the_command(package: type[Encoder]) -> None:
+    extra = extras.extra_of(Registration("smell", "nose", package, "smells"))
+    assert extra == extras.Extra("pip install 'nose[smells]'", ("no-such-thing", "numpy"))
     both = extras.extra_of(Registration("smell", "nose", package, "both"))
     assert both == extras.Extra("pip install 'nose[both]'", ("no-such-thing", "numpy", "torch"))
     with pytest.raises(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""What the machine is good at."""
+"""Cores and number formats of the machine, and the memory that the heap returns."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ALLOWED = getattr(os, "sched_getaffinity", None)  # Linux
         (False, False, True, False, "bf16-mixed"),
         (False, False, False, True, "bf16-mixed"),
         (True, True, False, False, "bf16-mixed"),
-        (True, False, True, True, "32-true"),  # the accelerator computes, whatever the processor can
+        (True, False, True, True, "32-true"),  # the accelerator decides, not the processor
     ],
 )
-def test_bfloat16_is_for_machines_with_instructions_for_it(
+def test_bfloat16_is_fast_only_with_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, cuda_bf16: bool, avx512: bool, amx: bool, precision: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -38,49 +38,47 @@ def test_bfloat16_is_for_machines_with_instructions_for_it(
     assert hardware.fast_precision() == precision
 
 
-@pytest.mark.skipif(ALLOWED is None, reason="this system binds no process to cores")
-@pytest.mark.parametrize("given", [1, 2])
-def test_the_cores_are_those_this_process_may_use_and_torch_leaves_one(
-    monkeypatch: pytest.MonkeyPatch, given: int
-) -> None:
+@pytest.mark.skipif(ALLOWED is None, reason="this system does not bind processes to cores")
+@pytest.mark.parametrize("count", [1, 2])
+def test_only_allowed_cores_count_and_torch_leaves_one_free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     assert ALLOWED is not None
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     allowed, threads = ALLOWED(0), torch.get_num_threads()
-    if len(allowed) < given:
+    if len(allowed) < count:
         pytest.skip("too few cores")
-    os.sched_setaffinity(0, sorted(allowed)[:given])
+    os.sched_setaffinity(0, sorted(allowed)[:count])
     try:
-        assert hardware.cores() == given
+        assert hardware.cores() == count
         hardware.reserve_one_core()
-        assert torch.get_num_threads() == 1  # of two, one is left; of one, it is used
+        assert torch.get_num_threads() == 1  # of two cores, one is left free; a single core is used
     finally:
         os.sched_setaffinity(0, allowed)
         torch.set_num_threads(threads)
 
 
-def test_without_a_binding_to_cores_all_of_them_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_cores_count_where_processes_cannot_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert hardware.cores() == 6
 
 
 @pytest.mark.parametrize(("environment", "threads"), [({}, 5), ({"OMP_NUM_THREADS": "3"}, None)])
-def test_torch_takes_all_cores_but_one_unless_the_environment_says_otherwise(
+def test_torch_uses_all_cores_but_one_unless_the_environment_sets_threads(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], threads: int | None
 ) -> None:
-    asked: list[int] = []
+    requested: list[int] = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(hardware, "cores", lambda: 6)
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(torch, "set_num_threads", requested.append)
     hardware.reserve_one_core()
-    assert asked == ([] if threads is None else [threads])
+    assert requested == ([] if threads is None else [threads])
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
-def test_holes_in_the_heap_go_back_to_the_system() -> None:
-    others = HeapTrimmer(-1)  # holes that other tests left would take the blocks, and nothing would grow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory in this way")
+def test_holes_in_the_heap_are_returned_to_the_system() -> None:
+    others = HeapTrimmer(-1)  # else the blocks would fill holes of other tests, and the heap would not grow
     for _ in range(2):
         others.piece_done()
     heap = HeapTrimmer(1 << 20)

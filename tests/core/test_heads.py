@@ -1,4 +1,4 @@
-"""The heads between features and the shared space, and what of them is kept on disk."""
+"""The heads between features and the shared space, and their entries in a saved model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def features(n: int = 5) -> Tensor:
     return torch.randn(n, 8)
 
 
-def test_linear_is_the_default_and_none_takes_the_features_as_they_are() -> None:
+def test_linear_is_the_default_and_none_uses_the_features_unchanged() -> None:
     model = embedder({"b": "none"})
     x = features()
     torch.testing.assert_close(model.project("b", x), x / x.norm(dim=1, keepdim=True))
@@ -49,7 +49,7 @@ def test_an_mlp_has_a_hidden_layer_of_the_features_width() -> None:
     assert p["0.weight"].shape == (8, 8)
 
 
-def test_heads_are_saved_and_the_ordinary_one_is_not_mentioned(tmp_path: Path) -> None:
+def test_heads_are_saved_and_the_default_one_is_left_out(tmp_path: Path) -> None:
     model = embedder({"a": "mlp", "b": "none", "c": "linear"})
     model.save_pretrained(tmp_path / "model")
     loaded = Embedder.from_pretrained(tmp_path / "model")
@@ -64,7 +64,7 @@ def test_heads_are_saved_and_the_ordinary_one_is_not_mentioned(tmp_path: Path) -
         Embedder.from_pretrained(tmp_path / "model")
 
 
-def test_heads_that_cannot_be_are_refused() -> None:
+def test_invalid_heads_are_rejected() -> None:
     with pytest.raises(UsageError, match=r"heads.a is 'none', so its encoder's 8 features .* dim is 6; set dim to 8"):
         embedder({"a": "none"}, dim=6)
     with pytest.raises(UsageError, match="no modality 'd'"):

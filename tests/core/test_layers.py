@@ -1,4 +1,4 @@
-"""The depth of the parameters in encoders of all kinds, and parts by their names."""
+"""The depth of the parameters in encoders of all kinds, and matching names."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from multimodal.core.errors import UsageError
 from multimodal.core.layers import match_parameter_names, parameter_names_by_depth, stacked_blocks
 
 
-def tops(encoder: nn.Module, parts: int) -> list[set[str]]:
-    """The first parts of the names at each depth."""
+def names_at_depths(encoder: nn.Module, parts: int) -> list[set[str]]:
+    """The distinct first ``parts`` parts of the names at each depth."""
     return [{".".join(name.split(".")[:parts]) for name in names} for names in parameter_names_by_depth(encoder)]
 
 
-def test_a_residual_network_has_a_depth_for_the_stem_and_each_block() -> None:
+def test_the_stem_and_each_block_of_a_residual_network_is_a_depth() -> None:
     encoder = registry.create("image", "cnn", arch="resnet18")
     blocks_of = [{f"net.layer{stage}.{block}"} for stage in (1, 2, 3, 4) for block in (0, 1)]
-    assert tops(encoder, 3) == [{"net.conv1.weight", "net.bn1.weight", "net.bn1.bias"}, *blocks_of]
+    assert names_at_depths(encoder, 3) == [{"net.conv1.weight", "net.bn1.weight", "net.bn1.bias"}, *blocks_of]
     assert len(stacked_blocks(encoder)) == 8
 
 
-def test_a_transformer_has_a_depth_for_the_embeddings_and_each_block_and_its_last_norm_is_the_last_block_s() -> None:
+def test_the_embeddings_and_each_block_of_a_transformer_is_a_depth_and_the_last_norm_is_in_the_last() -> None:
     encoder = registry.create("text", "transformer", vocab_size=10, width=8, layers=3, heads=2)
-    assert tops(encoder, 3) == [
+    assert names_at_depths(encoder, 3) == [
         {"positions", "tokens.weight"},
         {"layers.layers.0"},
         {"layers.layers.1"},
@@ -34,56 +34,56 @@ def test_a_transformer_has_a_depth_for_the_embeddings_and_each_block_and_its_las
     ]
 
 
-def test_the_towers_of_open_clip_have_their_projection_last() -> None:
+def test_the_projection_of_open_clip_is_in_the_last_depth() -> None:
     from open_clip.transformer import TextTransformer, VisionTransformer
 
     vision = VisionTransformer(16, 8, 8, 2, 2, 2.0, output_dim=6)
-    assert tops(vision, 3) == [
+    assert names_at_depths(vision, 3) == [
         {"class_embedding", "positional_embedding", "conv1.weight", "ln_pre.weight", "ln_pre.bias"},
         {"transformer.resblocks.0"},
         {"transformer.resblocks.1", "ln_post.weight", "ln_post.bias", "proj"},
     ]
     text = TextTransformer(context_length=4, vocab_size=10, width=8, heads=2, layers=2, output_dim=6)
-    assert [sorted(top) for top in tops(text, 3)] == [
+    assert [sorted(names) for names in names_at_depths(text, 3)] == [
         ["positional_embedding", "token_embedding.weight"],
         ["transformer.resblocks.0"],
         ["ln_final.bias", "ln_final.weight", "text_projection", "transformer.resblocks.1"],
     ]
 
 
-def test_an_encoder_of_hugging_face_has_its_pooler_after_its_layers() -> None:
+def test_the_pooler_of_a_hugging_face_encoder_is_the_last_depth() -> None:
     from transformers import BertConfig, BertModel
 
     model = BertModel(
         BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8)
     )
-    assert [sorted(top) for top in tops(model, 3)][1:] == [
+    assert [sorted(names) for names in names_at_depths(model, 3)][1:] == [
         ["encoder.layer.0"],
         ["encoder.layer.1"],
         ["pooler.dense.bias", "pooler.dense.weight"],
     ]
 
 
-def test_embeddings_behind_the_blocks_are_next_to_the_input_all_the_same() -> None:
+def test_embeddings_after_the_blocks_are_in_the_first_depth() -> None:
     from transformers import MPNetConfig, MPNetModel
 
     sizes: Any = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
     model = MPNetModel(MPNetConfig(vocab_size=10, **sizes), add_pooling_layer=False)
-    found = parameter_names_by_depth(model)
-    assert "encoder.relative_attention_bias.weight" in found[0]
-    assert [names[0].split(".attention")[0] for names in found[1:]] == ["encoder.layer.0", "encoder.layer.1"]
+    depths = parameter_names_by_depth(model)
+    assert "encoder.relative_attention_bias.weight" in depths[0]
+    assert [names[0].split(".attention")[0] for names in depths[1:]] == ["encoder.layer.0", "encoder.layer.1"]
 
 
-def test_stages_of_one_block_are_layers() -> None:
+def test_stages_of_one_block_are_depths() -> None:
     import timm
 
     encoder = timm.create_model("resnet10t", num_classes=0)
     assert len(stacked_blocks(encoder)) == 4
-    assert tops(encoder, 2)[1:] == [{"layer1.0"}, {"layer2.0"}, {"layer3.0"}, {"layer4.0"}]
+    assert names_at_depths(encoder, 2)[1:] == [{"layer1.0"}, {"layer2.0"}, {"layer3.0"}, {"layer4.0"}]
 
 
 @pytest.mark.parametrize("name", ["swin_t", "convnext_tiny", "efficientnet_b0"])
-def test_every_parameter_has_one_depth_in_the_order_of_the_network(name: str) -> None:
+def test_every_parameter_is_in_one_depth_in_the_order_of_the_network(name: str) -> None:
     from torchvision import models
 
     encoder = models.get_model(name, weights=None)
@@ -103,7 +103,7 @@ NAMES = ["net.conv1.weight", "net.conv10.weight", "net.layer1.0.bias", "net.laye
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "matches"),
     [
         ("net.conv1", NAMES[:1]),
         ("net.(conv1|layer[12])", [NAMES[0], *NAMES[2:]]),
@@ -111,11 +111,11 @@ NAMES = ["net.conv1.weight", "net.conv10.weight", "net.layer1.0.bias", "net.laye
         ("net", NAMES),
     ],
 )
-def test_a_pattern_matches_whole_parts_and_what_is_below_them(pattern: str, found: list[str]) -> None:
-    assert match_parameter_names(NAMES, pattern, "freeze.a") == found
+def test_a_pattern_matches_full_names_and_all_names_below_them(pattern: str, matches: list[str]) -> None:
+    assert match_parameter_names(NAMES, pattern, "freeze.a") == matches
 
 
-def test_a_pattern_that_is_none_or_matches_nothing_is_refused() -> None:
+def test_an_invalid_pattern_or_one_without_a_match_is_rejected() -> None:
     with pytest.raises(
         UsageError, match=r"freeze.a: 'layer1' matches no part .* begin with net.conv1, net.conv10, net"
     ):

@@ -1,4 +1,4 @@
-"""Adapters of low rank: nothing at first, then the sum of the paper, saved with the model and merged into its weights."""
+"""Low-rank adapters: zero at first, then the paper's formula; saved with the model and merged into its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from multimodal.core.errors import UsageError
 from multimodal.core.lora import LoRA, add_lora, merge_adapters
 
 TARGETS = {"image": r"net.layer4", "graph": r"convs", "text": r"tokens|layers"}
-WIDTHS: dict[str, dict[str, Any]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "image": {"size": 16},
     "graph": {"node_features": 2, "edge_features": 1, "width": 8, "layers": 1},
     "text": {"vocab_size": 60, "width": 8, "layers": 1, "heads": 2, "max_length": 8},
@@ -27,9 +27,9 @@ NAMES = {"image": "cnn", "graph": "gnn", "text": "transformer"}
 
 
 def adapted(values: dict[str, list[Any]], learn: bool = True) -> Embedder:
-    """An embedder whose encoders all have adapters, which have learned something."""
+    """An embedder whose encoders all have adapters; with ``learn``, their products are not zero."""
     torch.manual_seed(3)
-    encoders = {m: registry.create(m, name, **WIDTHS[m]) for m, name in NAMES.items()}
+    encoders = {m: registry.create(m, name, **SETTINGS[m]) for m, name in NAMES.items()}
     embedder = Embedder(encoders, 6, lora={m: LoRA(targets, rank=2) for m, targets in TARGETS.items()})
     embedder.fit_processors(values)
     if learn:
@@ -56,7 +56,7 @@ class One(Encoder):
         return self.linear(x)
 
 
-def test_it_is_the_sum_of_the_paper() -> None:
+def test_an_adapted_layer_computes_the_formula_of_the_paper() -> None:
     encoder = One()
     weight, bias = encoder.linear.weight.detach().double(), encoder.linear.bias.detach().double()
     add_lora(encoder, LoRA("linear", rank=2, alpha=6.0), "a")
@@ -71,8 +71,8 @@ def test_it_is_the_sum_of_the_paper() -> None:
     }
 
 
-def test_before_training_the_encoders_make_what_they_made(values: dict[str, list[Any]]) -> None:
-    plain = Embedder({m: registry.create(m, name, **WIDTHS[m]) for m, name in NAMES.items()}, 6).eval()
+def test_untrained_adapters_do_not_change_the_features(values: dict[str, list[Any]]) -> None:
+    plain = Embedder({m: registry.create(m, name, **SETTINGS[m]) for m, name in NAMES.items()}, 6).eval()
     plain.fit_processors(values)
     before = {m: plain.encode(256, "float32", **{m: values[m]}) for m in NAMES}
     for m in NAMES:
@@ -83,7 +83,7 @@ def test_before_training_the_encoders_make_what_they_made(values: dict[str, list
 
 
 @pytest.mark.parametrize("modality", NAMES)
-def test_merged_weights_make_the_same_as_the_adapters_with_and_without_gradients(
+def test_merged_weights_equal_the_adapters_with_and_without_gradients(
     modality: str, values: dict[str, list[Any]]
 ) -> None:
     embedder = adapted(values)
@@ -91,18 +91,19 @@ def test_merged_weights_make_the_same_as_the_adapters_with_and_without_gradients
     plain = merge_adapters(encoder)
     assert not [name for name, _ in plain.named_parameters() if "lora" in name]
     assert (
-        plain.state_dict().keys() == registry.create(modality, NAMES[modality], **WIDTHS[modality]).state_dict().keys()
+        plain.state_dict().keys()
+        == registry.create(modality, NAMES[modality], **SETTINGS[modality]).state_dict().keys()
     )
     inputs = encoder.processor.collate([encoder.processor(value) for value in values[modality]])
     expected = encoder(**inputs)
     torch.testing.assert_close(plain(**inputs), expected, rtol=1e-4, atol=1e-4)
-    with torch.no_grad():  # a transformer takes another path then
+    with torch.no_grad():  # a transformer uses another code path then
         torch.testing.assert_close(encoder(**inputs), expected, rtol=1e-4, atol=1e-5)
     untrained = adapted(values, learn=False).encoder(modality)
     assert (untrained(**inputs) - expected).abs().max() > 1e-3
 
 
-def test_a_model_with_adapters_is_the_same_on_disk(values: dict[str, list[Any]], tmp_path: Path) -> None:
+def test_a_loaded_model_with_adapters_equals_the_saved_one(values: dict[str, list[Any]], tmp_path: Path) -> None:
     embedder = adapted(values)
     embedder.save_pretrained(tmp_path / "model")
     loaded = Embedder.from_pretrained(tmp_path / "model")
@@ -115,7 +116,7 @@ def test_a_model_with_adapters_is_the_same_on_disk(values: dict[str, list[Any]],
     assert sorted(path.suffix for path in (tmp_path / "model").iterdir()) == [".json", ".safetensors"]
 
 
-def test_what_cannot_be_adapted_is_refused(make_embedder: Callable[..., Embedder]) -> None:
+def test_modules_that_cannot_be_adapted_are_rejected(make_embedder: Callable[..., Embedder]) -> None:
     encoder = make_embedder("text").encoder("text")
     with pytest.raises(UsageError, match=r"lora.text.targets: 'attention' matches no part .* begin with tokens"):
         add_lora(encoder, LoRA("attention"), "text")
@@ -135,7 +136,7 @@ class Attending(Encoder):
         return self.grouped(self.attention(x, x, x)[0].mT).mean(dim=2)
 
 
-def test_the_own_weights_of_attention_stay_to_the_bit() -> None:
+def test_attention_weights_are_restored_exactly() -> None:
     torch.manual_seed(0)
     encoder = Attending()
     before = {name: p.clone() for name, p in encoder.state_dict().items()}

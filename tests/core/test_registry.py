@@ -25,7 +25,7 @@ class Numbers(Processor):
 class Spectrum(Encoder):
     """Bands of a sound.
 
-    With more to say of them.
+    A second paragraph.
     """
 
     def __init__(self, bands: int, width: int = 3, name: str = "mel") -> None:
@@ -41,13 +41,13 @@ class Other(Spectrum):
 
 
 class Open(Spectrum):
-    def __init__(self, bands: int = 4, **more: Any) -> None:
-        super().__init__(bands, **more)
+    def __init__(self, bands: int = 4, **settings: Any) -> None:
+        super().__init__(bands, **settings)
 
 
 PATH = f"{__name__}.Spectrum"
 PLUGIN = """
-from {here} import Spectrum
+from {module} import Spectrum
 from multimodal.core.registry import register
 
 imports = globals().get("imports", 0) + 1
@@ -60,7 +60,7 @@ class Plugged(Spectrum):
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is forgotten after it."""
+    """Encoders that a test registers are removed after it."""
     registry.registrations()
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr(registry, "_loaded_entry_points", set(registry._loaded_entry_points))
@@ -71,7 +71,7 @@ def announce(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
 
 
-def test_a_registered_encoder_is_found_by_its_name_and_built_with_its_settings() -> None:
+def test_a_registered_encoder_is_found_by_name_and_built_with_settings() -> None:
     assert registry.register("sound", "spectrum")(Spectrum) is Spectrum
     assert registry.find_encoder("sound", "spectrum") is Spectrum
     encoder = registry.create("sound", "spectrum", bands=5, width=7)
@@ -79,12 +79,12 @@ def test_a_registered_encoder_is_found_by_its_name_and_built_with_its_settings()
     assert (encoder.bands, encoder.width) == (5, 7)
 
 
-def test_an_encoder_needs_no_registration_to_be_found_by_its_class_path() -> None:
+def test_an_unregistered_encoder_is_found_by_its_class_path() -> None:
     assert registry.find_encoder("sound", PATH) is Spectrum
     assert registry.create("sound", PATH, bands=5).settings == {"bands": 5, "width": 3, "name": "mel"}
 
 
-def test_another_modality_takes_an_encoder_by_its_modality_and_name() -> None:
+def test_an_encoder_of_another_modality_is_named_with_its_modality() -> None:
     encoder = registry.create("title", "text.transformer", width=8, layers=1, heads=2)
     assert registry.saved_names("title", type(encoder)) == (
         "text.transformer",
@@ -105,17 +105,17 @@ def test_the_encoders_that_come_with_the_package_are_registered() -> None:
     assert found["text", "transformer"] == "multimodal_encoders.text.transformer.TextTransformer"
 
 
-def test_registrations_are_sorted_and_can_be_those_of_one_modality() -> None:
+def test_registrations_are_sorted_and_may_be_limited_to_one_modality() -> None:
     for name in ("zeta", "alpha"):
         registry.register("sound", name)(Spectrum)
-    everything = [(r.modality, r.name) for r in registry.registrations()]
-    assert everything == sorted(everything)
-    assert {"image", "sound"} <= {modality for modality, _ in everything}
+    names = [(r.modality, r.name) for r in registry.registrations()]
+    assert names == sorted(names)
+    assert {"image", "sound"} <= {modality for modality, _ in names}
     assert [r.name for r in registry.registrations("sound")] == ["alpha", "zeta"]
     assert registry.registrations("smell") == []
 
 
-def test_a_registration_tells_what_people_ask_of_an_encoder() -> None:
+def test_a_registration_describes_its_encoder() -> None:
     registry.register("sound", "spectrum", extra="audio")(Spectrum)
     (registration,) = registry.registrations("sound")
     assert registration.class_path == PATH
@@ -125,7 +125,7 @@ def test_a_registration_tells_what_people_ask_of_an_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("modality", "name", "said"),
+    ("modality", "name", "parts"),
     [
         ("image", "cnnn", ["Unknown image encoder 'cnnn'", "Did you mean 'cnn'?", "Known: cnn"]),
         ("imag", "cnn", ["modality 'imag'", "Did you mean 'image'?"]),
@@ -142,27 +142,27 @@ def test_a_registration_tells_what_people_ask_of_an_encoder() -> None:
         ("text", "..Encoder", ["'..Encoder'", "class path"]),
     ],
 )
-def test_an_unknown_name_is_refused_with_what_would_be_right(modality: str, name: str, said: list[str]) -> None:
-    with pytest.raises(UsageError) as refusal:
+def test_an_unknown_name_is_rejected_with_suggestions(modality: str, name: str, parts: list[str]) -> None:
+    with pytest.raises(UsageError) as error:
         registry.find_encoder(modality, name)
-    assert [part for part in said if part not in str(refusal.value)] == []
+    assert [part for part in parts if part not in str(error.value)] == []
 
 
-def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_setting_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'cnn' has no parameter 'sise'\. Did you mean 'size'.*\? Known: .*channels"):
         registry.create("image", "cnn", sise=32)
     with pytest.raises(UsageError, match=r"has no parameter 'bnads'\. Did you mean 'bands'"):
         registry.check_settings("sound", PATH, {"width": 3, "bnads": 4})
 
 
-def test_settings_that_a_constructor_passes_on_are_left_to_it() -> None:
+def test_settings_of_a_constructor_with_keyword_arguments_are_checked_by_it() -> None:
     path = f"{__name__}.Open"
     assert registry.create("sound", path, width=5).settings == {"bands": 4, "width": 5}
     with pytest.raises(MultimodalError, match="wdith=5: TypeError"):
         registry.create("sound", path, wdith=5)
 
 
-def test_a_setting_without_a_default_that_lacks_is_named() -> None:
+def test_a_missing_setting_without_a_default_is_named() -> None:
     assert registry.required_settings("sound", PATH) == ["bands"]
     with pytest.raises(UsageError, match=r"needs settings: bands\."):
         registry.create("sound", PATH, width=5)
@@ -174,29 +174,29 @@ def test_an_encoder_may_have_a_parameter_called_name() -> None:
     assert encoder.settings["name"] == "bark"
 
 
-def test_a_taken_name_is_refused_and_stays_with_its_holder() -> None:
+def test_a_taken_name_is_rejected_and_keeps_its_class() -> None:
     registry.register("sound", "spectrum")(Spectrum)
     with pytest.raises(UsageError, match=rf"sound encoder 'spectrum' is taken by {PATH}"):
         registry.register("sound", "spectrum")(Other)
     assert registry.find_encoder("sound", "spectrum") is Spectrum
 
 
-def test_a_module_that_is_loaded_anew_registers_its_encoder_anew() -> None:
+def test_a_reloaded_module_registers_its_encoder_again() -> None:
     registry.register("sound", "spectrum")(Spectrum)
-    anew = type("Spectrum", (Spectrum,), {"__module__": __name__})
-    registry.register("sound", "spectrum")(anew)
-    assert registry.find_encoder("sound", "spectrum") is anew
+    reloaded = type("Spectrum", (Spectrum,), {"__module__": __name__})
+    registry.register("sound", "spectrum")(reloaded)
+    assert registry.find_encoder("sound", "spectrum") is reloaded
 
 
-@pytest.mark.parametrize("word", ["", "two words", "2d", "a.b", "a-b", "class", "None"])
-def test_a_name_that_no_keyword_argument_can_have_is_refused(word: str) -> None:
-    for modality, name in ((word, "spectrum"), ("sound", word)):
-        with pytest.raises(UsageError, match=f"{word!r} must be a Python identifier, not a keyword"):
+@pytest.mark.parametrize("invalid", ["", "two words", "2d", "a.b", "a-b", "class", "None"])
+def test_a_name_that_is_not_an_identifier_is_rejected(invalid: str) -> None:
+    for modality, name in ((invalid, "spectrum"), ("sound", invalid)):
+        with pytest.raises(UsageError, match=f"{invalid!r} must be a Python identifier, not a keyword"):
             registry.register(modality, name)
 
 
-def test_a_package_plugs_in_by_announcing_its_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "sound_plugin.py").write_text(PLUGIN.format(here=__name__))
+def test_the_encoders_of_an_announced_module_are_registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sound_plugin.py").write_text(PLUGIN.format(module=__name__))
     monkeypatch.syspath_prepend(tmp_path)
     announce(monkeypatch, "sound_plugin")
     assert [r.class_path for r in registry.registrations("sound")] == ["sound_plugin.Plugged"]
@@ -204,21 +204,21 @@ def test_a_package_plugs_in_by_announcing_its_module(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "error"),
     [("import no_such_package", "no_such_package"), ("1 / 0", "ZeroDivisionError"), ("1 +", "SyntaxError")],
 )
-def test_a_package_that_cannot_be_imported_is_named_at_every_call(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, said: str
+def test_a_module_that_cannot_be_imported_is_named_at_every_call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, error: str
 ) -> None:
     (tmp_path / "broken_plugin.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     announce(monkeypatch, "broken_plugin")
     for _ in range(2):
-        with pytest.raises(MultimodalError, match=rf"'broken_plugin' cannot be imported .*{said}"):
+        with pytest.raises(MultimodalError, match=rf"'broken_plugin' cannot be imported .*{error}"):
             registry.registrations()
 
 
-def test_a_saved_model_calls_an_encoder_by_its_registered_name_for_the_modality_and_its_path() -> None:
+def test_saved_names_are_the_registered_name_for_the_modality_and_the_class_path() -> None:
     assert registry.saved_names("sound", Spectrum) == (PATH, PATH)
     registry.register("sound", "spectrum")(Spectrum)
     assert registry.saved_names("sound", Spectrum) == ("spectrum", PATH)
@@ -226,14 +226,14 @@ def test_a_saved_model_calls_an_encoder_by_its_registered_name_for_the_modality_
     assert registry.saved_names("sound", Other) == (f"{__name__}.Other",) * 2  # a subclass is another encoder
 
 
-def test_a_saved_encoder_is_looked_up_by_its_path_only_where_its_name_is_unknown() -> None:
+def test_a_saved_encoder_is_looked_up_by_class_path_only_if_its_name_is_unknown() -> None:
     assert registry.saved_encoder_name("sound", "spectrum", PATH) == PATH
     registry.register("sound", "spectrum")(Other)
     assert registry.saved_encoder_name("sound", "spectrum", "moved.Away") == "spectrum"
     assert registry.saved_encoder_name("noise", "spectrum", PATH) == PATH
 
 
-def test_what_a_setting_breaks_inside_is_told_with_the_settings() -> None:
+def test_errors_of_a_constructor_are_reported_with_its_settings() -> None:
     class Broken(Spectrum):
         def __init__(self, bands: int, width: int = 3) -> None:
             super().__init__(bands // width)

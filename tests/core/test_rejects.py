@@ -1,4 +1,4 @@
-"""Rejects are counted once, written once, and stop the work past their limit."""
+"""Rejects are counted once, written once, and stop the work above their limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from multimodal.core.errors import SHOWN, MultimodalError, Unreadable
+from multimodal.core.errors import MAX_CHARACTERS, MultimodalError, Unreadable
 from multimodal.core.rejects import Reject, Rejects
 
 
@@ -24,38 +24,40 @@ def reject(row: int, column: str = "photo", reason: str = "missing file") -> Rej
         (KeyError("x"), "unreadable", "KeyError: 'x'"),
     ],
 )
-def test_a_reject_tells_what_was_wrong(error: Exception, reason: str, message: str) -> None:
+def test_a_reject_says_what_was_wrong(error: Exception, reason: str, message: str) -> None:
     assert Reject.of(3, "k", "c", "v", error) == Reject(3, "k", "c", "v", reason, message)
 
 
-def test_values_are_shown_in_some_characters() -> None:
+def test_values_are_shortened() -> None:
     assert Reject.of(0, "", "", b"abc", KeyError()).value == "<3 bytes>"
-    assert len(Reject.of(0, "", "", "y" * 10_000, KeyError()).value) == SHOWN
+    assert len(Reject.of(0, "", "", "y" * 10_000, KeyError()).value) == MAX_CHARACTERS
 
 
-def test_an_unreadable_crosses_processes() -> None:
+def test_an_unreadable_is_pickled_with_its_reason() -> None:
     error = pickle.loads(pickle.dumps(Unreadable("empty text", "the text is empty.")))
     assert (str(error), error.reason) == ("the text is empty.", "empty text")
 
 
-def test_a_row_and_column_count_once_and_a_row_once(tmp_path: Path) -> None:
+def test_a_row_and_column_is_counted_once_and_a_row_once(tmp_path: Path) -> None:
     rejects = Rejects(1.0, 10, tmp_path / "run" / "rejects.jsonl")
     rejects.add([reject(1), reject(1), reject(1, "sound", "silent audio"), reject(2)], seen=4)
     rejects.add([reject(2)], seen=4)
     assert (len(rejects), rejects.reasons) == (2, {"missing file": 2, "silent audio": 1})
     lines = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
     assert [(line["row"], line["column"]) for line in lines] == [(1, "photo"), (1, "sound"), (2, "photo")]
-    assert len(Rejects(1.0, 10, tmp_path / "run" / "rejects.jsonl")) == 2  # it goes on with them
+    assert len(Rejects(1.0, 10, tmp_path / "run" / "rejects.jsonl")) == 2  # the rejects in the file count
 
 
-def test_no_reject_leaves_no_file(tmp_path: Path) -> None:
+def test_without_rejects_no_file_is_written(tmp_path: Path) -> None:
     Rejects(0.1, 10, tmp_path / "rejects.jsonl").add([], seen=10)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("part", "rows", "allowed"), [(0.01, 100, 1), (0.01, 99, 0), (0.0, 100, 0), (0.5, 4, 2)])
-def test_more_than_the_allowed_part_of_the_rows_stops_with_a_summary(part: float, rows: int, allowed: int) -> None:
-    rejects = Rejects(part, rows)
+@pytest.mark.parametrize(("fraction", "rows", "allowed"), [(0.01, 100, 1), (0.01, 99, 0), (0.0, 100, 0), (0.5, 4, 2)])
+def test_more_than_the_allowed_fraction_of_rejects_stops_with_a_summary(
+    fraction: float, rows: int, allowed: int
+) -> None:
+    rejects = Rejects(fraction, rows)
     rejects.add([reject(row) for row in range(allowed)])
     message = (
         rf"{allowed + 1} of {rows} rows cannot be read \({allowed + 1} x missing file\);"
@@ -65,7 +67,7 @@ def test_more_than_the_allowed_part_of_the_rows_stops_with_a_summary(part: float
         rejects.add([reject(allowed)])
 
 
-def test_of_a_stream_the_part_is_of_the_rows_seen_from_a_thousand_on() -> None:
+def test_in_a_stream_the_fraction_is_of_the_rows_read_but_at_least_a_thousand() -> None:
     rejects = Rejects(0.01, None)
     rejects.add([reject(row) for row in range(10)], seen=500)
     rejects.add([], seen=1500)
@@ -74,13 +76,13 @@ def test_of_a_stream_the_part_is_of_the_rows_seen_from_a_thousand_on() -> None:
         rejects.add([reject(20)])
 
 
-def test_a_file_of_other_things_is_not_added_to(tmp_path: Path) -> None:
+def test_a_file_without_rejects_is_not_appended_to(tmp_path: Path) -> None:
     (tmp_path / "rejects.jsonl").write_text("hello\n")
     with pytest.raises(MultimodalError, match=r"rejects\.jsonl is not a file of rejected rows"):
         Rejects(0.1, 10, tmp_path / "rejects.jsonl")
 
 
-def test_rows_that_are_read_again_are_forgotten(tmp_path: Path) -> None:
+def test_rejects_of_rows_that_are_read_again_are_removed(tmp_path: Path) -> None:
     def reject(row: int, file: str = "") -> Reject:
         return Reject(row, str(row), "picture", "x.png", "missing file", "gone", file)
 
@@ -94,7 +96,7 @@ def test_rows_that_are_read_again_are_forgotten(tmp_path: Path) -> None:
     assert len(Rejects(1.0, 10, tmp_path / "rejects.jsonl")) == 2
 
 
-def test_rows_of_several_files_are_told_apart() -> None:
+def test_rows_of_several_files_are_distinguished() -> None:
     rejects = Rejects(1.0, None)
     rejects.add(
         [Reject(3, "a", "picture", "", "missing file", "gone", file) for file in ("a.csv", "b.csv", "a.csv")], 9

@@ -1,4 +1,4 @@
-"""One encoder of two modalities: there once, fitted on both, saved once."""
+"""One encoder of two modalities: it exists once, is fitted on both and is saved once."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ def test_there_is_one_encoder_with_two_heads(shared: Embedder) -> None:
     assert not np.allclose(shared.encode(title=TITLES), shared.encode(body=TITLES))
 
 
-def test_its_processor_learns_from_the_values_of_both(shared: Embedder, make_embedder: Callable[..., Embedder]) -> None:
+def test_its_processor_is_fitted_to_the_values_of_both(
+    shared: Embedder, make_embedder: Callable[..., Embedder]
+) -> None:
     alone = make_embedder("text")
     alone.fit_processors({"text": [*TITLES, *BODIES]})
     assert shared.processors["title"].state() == alone.processors["text"].state()
 
 
 @pytest.mark.parametrize("modalities", [None, ["body"], ["title"], ["body", "title"]])
-def test_it_is_saved_once_and_comes_back_for_either(
+def test_it_is_saved_once_and_loaded_for_either_modality(
     shared: Embedder, modalities: list[str] | None, tmp_path: Path
 ) -> None:
     shared.save_pretrained(tmp_path / "model")
@@ -57,7 +59,7 @@ def test_it_is_saved_once_and_comes_back_for_either(
     assert again.fingerprint == shared.fingerprint or modalities == ["body", "title"]  # the order is part of a model
 
 
-def test_a_part_of_it_is_saved_as_a_model_of_its_own(shared: Embedder, tmp_path: Path) -> None:
+def test_one_modality_is_saved_as_a_separate_model(shared: Embedder, tmp_path: Path) -> None:
     shared.save_pretrained(tmp_path / "model")
     Embedder.from_pretrained(tmp_path / "model", ["body"]).save_pretrained(tmp_path / "part")
     assert list(json.loads((tmp_path / "part" / "embedder.json").read_text())["encoders"]) == ["body"]

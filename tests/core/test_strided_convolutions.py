@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions of few channels: the same results, computed in another way where they learn on a CPU."""
+"""Strided 1x1 convolutions of few channels: equal results, computed in another way with gradients on a CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multimodal.core.strided_convolutions import SlicedConv2d, avoid_damaging_co
 
 
 class Functions(TorchFunctionMode):
-    """The names of torch's functions that are called inside."""
+    """Records the names of torch's functions that are called in the block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def sliced(convolution: nn.Conv2d, x: Tensor) -> bool:
 
 @pytest.mark.parametrize(("stride", "bias"), [(2, False), ((1, 3), True), ((3, 2), False)])
 @pytest.mark.parametrize("size", [(12, 12), (7, 13), (1, 5)])
-def test_results_gradients_and_names_stay_the_same(stride: Any, bias: bool, size: tuple[int, int]) -> None:
+def test_results_gradients_and_names_are_unchanged(stride: Any, bias: bool, size: tuple[int, int]) -> None:
     convolution = nn.Conv2d(5, 6, 1, stride, bias=bias).double()  # in float64 torch computes it without oneDNN
     expected, names = copy.deepcopy(convolution), list(convolution.state_dict())
     avoid_damaging_convolutions(convolution)
@@ -48,13 +48,13 @@ def test_results_gradients_and_names_stay_the_same(stride: Any, bias: bool, size
         assert sliced(one, x)
         results = []
         for each in (one, expected):
-            made = each(x)
-            asked = [x, *each.parameters()]
-            results.append([made, *torch.autograd.grad(made.square().sum(), asked)])
+            output = each(x)
+            inputs = [x, *each.parameters()]
+            results.append([output, *torch.autograd.grad(output.square().sum(), inputs)])
         torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
 
 
-def test_inference_and_other_devices_keep_the_strided_convolution() -> None:
+def test_inference_and_other_devices_use_the_strided_convolution() -> None:
     convolution = SlicedConv2d(4, 8, 1, 2)
     with torch.no_grad():
         assert not sliced(convolution, torch.randn(2, 4, 6, 6))
@@ -72,12 +72,12 @@ def test_inference_and_other_devices_keep_the_strided_convolution() -> None:
     ],
     ids=str,
 )
-def test_convolutions_that_damage_nothing_stay_as_they_are(convolution: nn.Conv2d) -> None:
+def test_harmless_convolutions_are_unchanged(convolution: nn.Conv2d) -> None:
     avoid_damaging_convolutions(convolution)
     assert type(convolution) is nn.Conv2d
 
 
-def test_a_built_encoder_and_its_adapters_have_none_left() -> None:
+def test_built_encoders_and_their_adapters_use_sliced_convolutions() -> None:
     encoder = registry.create("audio", "spectrogram", channels=4)
     kinds = [type(block.skip) for block in encoder.get_submodule("blocks").children()]
     assert kinds == [SlicedConv2d, SlicedConv2d, SlicedConv2d, nn.Conv2d]  # of 4, 4, 8 and 16 channels

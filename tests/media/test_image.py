@@ -1,4 +1,4 @@
-"""Pictures of all sorts become squares; what is none is refused with its reason."""
+"""Pictures in all forms become squares; invalid ones are rejected with a reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def file_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601-2, as Pillow documents for the conversion to grey."""
+    """ITU-R 601-2 luma, which Pillow documents for the conversion to grey."""
     return (rgb.astype(np.float64) @ [299, 587, 114]) / 1000
 
 
@@ -46,10 +46,10 @@ def assert_near(item: Tensor, expected: np.ndarray, steps: float = 1.0) -> None:
     np.testing.assert_allclose(item.numpy().astype(np.float64).squeeze(), expected, atol=steps)
 
 
-# what a picture may be
+# forms of pictures
 
 
-def test_a_grey_picture_of_the_right_size_is_taken_as_it_is() -> None:
+def test_a_grey_picture_of_the_right_size_is_unchanged() -> None:
     item = processor()(GREY)
     assert (item.shape, item.dtype) == ((6, 6, 1), torch.uint8)
     np.testing.assert_array_equal(item.numpy()[..., 0], GREY)
@@ -63,7 +63,7 @@ def test_a_colour_picture_keeps_its_colours_or_becomes_its_luma() -> None:
 
 @given(rgba=arrays(np.uint8, (4, 4, 4)))
 @settings(max_examples=25, deadline=None)
-def test_what_is_transparent_shows_a_white_ground(rgba: np.ndarray) -> None:
+def test_transparent_pixels_show_a_white_background(rgba: np.ndarray) -> None:
     opacity = rgba[..., 3:].astype(np.float64) / 255
     expected = rgba[..., :3] * opacity + 255 * (1 - opacity)
     for value in (rgba, file_of(Image.fromarray(rgba))):
@@ -71,7 +71,7 @@ def test_what_is_transparent_shows_a_white_ground(rgba: np.ndarray) -> None:
         assert_near(processor(4)(value), luma(expected), steps=2)
 
 
-def test_a_grey_picture_with_transparency_lies_on_white_too() -> None:
+def test_a_grey_picture_with_transparency_has_a_white_background_too() -> None:
     picture = Image.fromarray(np.array([[[0, 0], [0, 255]], [[100, 255], [0, 51]]], dtype=np.uint8), "LA")
     assert_near(processor(2)(file_of(picture)), np.array([[255, 0], [100, 204]]))
 
@@ -104,16 +104,16 @@ def test_a_sixteen_bit_picture_keeps_its_greys(channels: Literal[1, 3]) -> None:
         assert_near(processor(channels=channels)(value), expected)
 
 
-def test_the_clear_grey_of_a_sixteen_bit_picture_shows_the_ground() -> None:
+def test_the_transparent_grey_of_a_sixteen_bit_picture_shows_the_background() -> None:
     deep = np.array([[1000, 1001], [257 * 100, 65535]], dtype=np.uint16)
     content = file_of(Image.fromarray(deep))
     chunk = b"tRNS" + (1000).to_bytes(2, "big")
-    place = content.index(b"IDAT") - 4
+    position = content.index(b"IDAT") - 4
     clear = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
-    assert_near(processor(2)(content[:place] + clear + content[place:]), np.array([[255, 3], [100, 255]]))
+    assert_near(processor(2)(content[:position] + clear + content[position:]), np.array([[255, 3], [100, 255]]))
 
 
-UPRIGHT: dict[int, Any] = {  # what undoes the eight orientations of EXIF (tag 274), in their order
+UPRIGHT: dict[int, Any] = {  # undo the eight orientations of EXIF (tag 274)
     1: lambda stored: stored,
     2: np.fliplr,
     3: lambda stored: np.rot90(stored, 2),
@@ -126,7 +126,7 @@ UPRIGHT: dict[int, Any] = {  # what undoes the eight orientations of EXIF (tag 2
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_picture_is_turned_as_its_exif_says(orientation: int, tmp_path: Path) -> None:
+def test_a_picture_is_turned_upright_by_its_exif_orientation(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     stored = GREY[:4]
@@ -136,7 +136,7 @@ def test_a_picture_is_turned_as_its_exif_says(orientation: int, tmp_path: Path) 
     expected = processor()(np.ascontiguousarray(UPRIGHT[orientation](stored)))
     for value in (content, tmp_path / "picture.png", opened):
         assert torch.equal(processor()(value), expected)
-    np.testing.assert_array_equal(np.asarray(opened), stored)  # the caller's picture stays as it is
+    np.testing.assert_array_equal(np.asarray(opened), stored)  # the caller's picture is unchanged
     assert opened.getexif()[274] == orientation
 
 
@@ -147,7 +147,7 @@ def test_a_picture_is_turned_as_its_exif_says(orientation: int, tmp_path: Path) 
         pytest.param(b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x99\0\0\0\0\0\0\0", id="unknown"),
     ],
 )
-def test_a_picture_whose_exif_tells_no_orientation_stays_as_it_is(exif: bytes) -> None:
+def test_a_picture_without_exif_orientation_is_unchanged(exif: bytes) -> None:
     np.testing.assert_array_equal(processor()(file_of(Image.fromarray(GREY), exif=exif)).numpy()[..., 0], GREY)
 
 
@@ -155,13 +155,10 @@ def test_a_picture_whose_exif_tells_no_orientation_stays_as_it_is(exif: bytes) -
     "exif",
     [
         pytest.param(b"nonsense", id="no EXIF"),
-        pytest.param(
-            b"Exif\0\0II*\0",
-            id="cut",
-        ),
+        pytest.param(b"Exif\0\0II*\0", id="cut"),
     ],
 )
-def test_a_picture_with_damaged_exif_is_refused(exif: bytes) -> None:
+def test_a_picture_with_damaged_exif_is_rejected(exif: bytes) -> None:
     with pytest.raises(Unreadable, match="bytes is not an image that can be read"):
         processor()(file_of(Image.fromarray(GREY), exif=exif))
 
@@ -183,11 +180,11 @@ def test_other_colour_spaces_become_rgb(mode: str) -> None:
         pytest.param(file_of(Image.fromarray(COLOUR), "WEBP", lossless=True), id="bytes of WebP"),
     ],
 )
-def test_a_picture_is_the_same_in_whatever_form_it_comes(value: Any) -> None:
+def test_a_picture_is_the_same_in_every_form(value: Any) -> None:
     np.testing.assert_array_equal(processor(channels=3)(value).numpy(), COLOUR)
 
 
-def test_a_picture_may_be_given_by_its_path(tmp_path: Path) -> None:
+def test_a_picture_may_be_a_path(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "picture.png")
     for path in (tmp_path / "picture.png", str(tmp_path / "picture.png")):
         np.testing.assert_array_equal(processor(channels=3)(path).numpy(), COLOUR)
@@ -197,7 +194,7 @@ def test_a_picture_may_be_given_by_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (6, 4), (5, 6), (6, 1)])
-def test_a_picture_that_is_not_square_stands_in_the_middle_of_a_white_one(height: int, width: int) -> None:
+def test_a_non_square_picture_is_centred_on_white(height: int, width: int) -> None:
     expected = np.full((6, 6), 255)
     top, left = (6 - height) // 2, (6 - width) // 2
     expected[top : top + height, left : left + width] = GREY[:height, :width]
@@ -206,7 +203,7 @@ def test_a_picture_that_is_not_square_stands_in_the_middle_of_a_white_one(height
 
 @given(data=st.data(), edge=st.integers(1, 40), size=st.integers(1, 24), channels=st.sampled_from([1, 3]))
 @settings(max_examples=30, deadline=None)
-def test_a_picture_is_resized_by_triangles_without_aliasing(
+def test_a_picture_is_resized_bilinearly_with_antialiasing(
     data: st.DataObject, edge: int, size: int, channels: Literal[1, 3]
 ) -> None:
     seed = data.draw(st.integers(0, 999))
@@ -229,22 +226,22 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(
     )
     content = file_of(picture, "JPEG", quality=95, subsampling=0)
     drafts = []
-    whole = JpegImageFile.draft
-    monkeypatch.setattr(JpegImageFile, "draft", lambda self, *given: drafts.append(whole(self, *given)))
+    draft = JpegImageFile.draft
+    monkeypatch.setattr(JpegImageFile, "draft", lambda self, *arguments: drafts.append(draft(self, *arguments)))
     item = processor(24, channels)(content)
     assert len(drafts) == 1
     decoded = Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB")
     assert_near(item, processor(24, channels)(decoded).numpy().squeeze(), steps=6)
-    assert len(drafts) == 1  # what the caller opened stays as it is
+    assert len(drafts) == 1  # the caller's picture is unchanged
 
 
-# the ground
+# the background
 
 
 @pytest.mark.parametrize(
     ("background", "colour"), [("black", (0, 0, 0)), ("#4080c0", (64, 128, 192)), ("gray", (128,) * 3)]
 )
-def test_the_ground_has_the_chosen_colour(background: str, colour: tuple[int, int, int]) -> None:
+def test_the_background_has_the_chosen_colour(background: str, colour: tuple[int, int, int]) -> None:
     clear = np.zeros((2, 4, 4), dtype=np.uint8)
     expected = np.full((4, 4, 3), colour)
     for value in (clear, file_of(Image.fromarray(clear))):
@@ -256,7 +253,7 @@ def test_the_ground_has_the_chosen_colour(background: str, colour: tuple[int, in
 
 
 @pytest.mark.parametrize("mode", ["La", "PA", "RGBa"])
-def test_rare_modes_with_transparency_lie_on_the_ground_too(mode: str) -> None:
+def test_rare_modes_with_transparency_show_the_background_too(mode: str) -> None:
     clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     steps = {"La": ("LA", "La"), "PA": ("PA",), "RGBa": ("RGBa",)}[mode]
     for step in steps:
@@ -266,18 +263,18 @@ def test_rare_modes_with_transparency_lie_on_the_ground_too(mode: str) -> None:
 
 
 @pytest.mark.parametrize("background", ["whitish", "#12345678", ""])
-def test_a_ground_that_is_no_opaque_colour_is_refused(background: str) -> None:
+def test_a_background_that_is_not_an_opaque_colour_is_rejected(background: str) -> None:
     with pytest.raises(UsageError, match=f"background '{background}' is not an opaque colour"):
         CNN(background=background)
 
 
-# what is not a picture
+# invalid pictures
 
 ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (None, "NoneType is not an image that can be read (give a path, bytes, a PIL image or an array)"),
         (3.5, "float is not an image that can be read (give a path, bytes, a PIL image or an array)"),
@@ -299,11 +296,11 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
         (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is not known"),
     ],
 )
-def test_what_is_no_picture_is_refused(value: Any, said: str) -> None:
-    with pytest.raises(Unreadable) as refusal:
+def test_invalid_pictures_are_rejected(value: Any, message: str) -> None:
+    with pytest.raises(Unreadable) as error:
         processor()(value)
-    assert said in str(refusal.value)
-    assert refusal.value.reason == "not an image"
+    assert message in str(error.value)
+    assert error.value.reason == "not an image"
 
 
 @pytest.mark.parametrize(
@@ -313,19 +310,19 @@ def test_what_is_no_picture_is_refused(value: Any, said: str) -> None:
         pytest.param(lambda: Image.open(io.BytesIO(file_of(Image.effect_noise((60, 60), 50))[:999])), id="opened, cut"),
     ],
 )
-def test_a_picture_object_that_cannot_be_read_is_refused(value: Any) -> None:
+def test_a_picture_object_that_cannot_be_read_is_rejected(value: Any) -> None:
     with pytest.raises(Unreadable, match="is not an image that can be read"):
         processor()(value())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match=r"the picture .*/none\.png does not exist") as refusal:
+    with pytest.raises(Unreadable, match=r"the picture .*/none\.png does not exist") as error:
         processor()(tmp_path / "none.png")
-    assert refusal.value.reason == "missing file"
+    assert error.value.reason == "missing file"
     assert processor().reads_files
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("a note")
     for path in (tmp_path / "notes.png", tmp_path):
         with pytest.raises(Unreadable, match=rf"{path} is not an image that can be read"):
@@ -333,14 +330,14 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "GIF", "TIFF", "WEBP"])
-def test_a_file_cut_anywhere_is_refused(form: str) -> None:
-    whole = file_of(Image.fromarray(RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)), form)
+def test_a_file_cut_anywhere_is_rejected(form: str) -> None:
+    content = file_of(Image.fromarray(RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)), form)
     reasons = []
-    for length in range(0, len(whole) - 20, 97):
-        with pytest.raises(Unreadable, match="is not an image that can be read") as refusal:
-            processor()(whole[:length])
-        reasons.append(refusal.value.reason)
-    assert reasons[0] == "not an image"  # no byte
+    for length in range(0, len(content) - 20, 97):
+        with pytest.raises(Unreadable, match="is not an image that can be read") as error:
+            processor()(content[:length])
+        reasons.append(error.value.reason)
+    assert reasons[0] == "not an image"  # no bytes at all
     assert set(reasons) <= {"not an image", "truncated picture"}
     if form in ("PNG", "BMP", "JPEG"):
         assert reasons[len(reasons) // 2 :] == ["truncated picture"] * (len(reasons) - len(reasons) // 2)
@@ -348,7 +345,7 @@ def test_a_file_cut_anywhere_is_refused(form: str) -> None:
 
 @given(seed=st.integers(0, 2**32), form=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"]))
 @settings(max_examples=20, deadline=None)
-def test_a_damaged_file_is_read_or_refused(seed: int, form: str) -> None:
+def test_a_damaged_file_is_read_or_rejected(seed: int, form: str) -> None:
     rng = np.random.default_rng(seed)
     content = np.frombuffer(file_of(Image.fromarray(GREY), form), dtype=np.uint8).copy()
     content[rng.integers(0, len(content), 3)] = rng.integers(0, 256, 3)
@@ -356,12 +353,12 @@ def test_a_damaged_file_is_read_or_refused(seed: int, form: str) -> None:
         assert processor()(content.tobytes()).shape == (6, 6, 1)
 
 
-def test_a_picture_too_large_to_be_meant_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = file_of(Image.new("1", (50, 50)))
-    for limit in (1000, 2000):  # Pillow warns from one time as many pixels, refuses from two
+    for limit in (1000, 2000):  # Pillow warns above the limit and raises an error above twice the limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(Unreadable, match="decompression bomb") as refusal:
+        with pytest.raises(Unreadable, match="decompression bomb") as error:
             processor()(bomb)
-        assert refusal.value.reason == "decompression bomb"
+        assert error.value.reason == "decompression bomb"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
     assert_near(processor()(bomb), np.zeros((6, 6)), steps=0)

@@ -1,8 +1,8 @@
 """Trains encoders with convolutions for some steps and compares their gradients with those in float64, without oneDNN.
 
-A program of its own, which test_backward_passes.py starts under an allocator that checks its blocks:
+test_backward_passes.py runs it as a program, with an allocator that checks its blocks:
 
-    MALLOC_CHECK_=3 LD_PRELOAD=libc_malloc_debug.so.0 python tests/builtin_encoders/backward_passes.py spectrogram cnn
+    MALLOC_CHECK_=3 LD_PRELOAD=libc_malloc_debug.so.0 python tests/support/backward_passes.py spectrogram cnn
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SMILES = ["CC(=O)Oc1ccccc1C(=O)O", "CCO", "c1ccccc1"]
 
 
 def spectrogram(channels: int, mels: int) -> Encoder:
-    # 5,120 samples make 64 frames: sizes that the strides divide are those that go wrong
+    # 5,120 samples are 64 frames: errors occur at sizes that the strides divide
     return registry.create("audio", "spectrogram", channels=channels, mels=mels, rate=8000, hop=0.01)
 
 
@@ -76,7 +76,7 @@ MAKERS: dict[str, tuple[Callable[[], Encoder], list[Any]]] = {
 
 def gradients(encoder: Encoder, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
     encoder.zero_grad()
-    torch.manual_seed(1)  # of dropout
+    torch.manual_seed(1)  # for dropout
     encoder(**inputs).square().mean().backward()
     return {name: p.grad.double() for name, p in encoder.named_parameters() if p.grad is not None}
 
@@ -85,20 +85,24 @@ def train(encoder: Encoder, values: list[Any]) -> None:
     encoder.train()
     for module in encoder.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()  # over a batch of three, rounding would grow to any size
+            module.eval()  # in a batch of three, normalisation would amplify rounding without bound
     optimizer = torch.optim.SGD(encoder.parameters(), 1e-3)
     inputs = encoder.processor.collate([encoder.processor(value) for value in values])
     exact_inputs = {name: x.double() if x.dtype == torch.float32 else x for name, x in inputs.items()}
     for _ in range(STEPS):
         with torch.backends.mkldnn.flags(enabled=False):
             expected = gradients(copy.deepcopy(encoder).double(), exact_inputs)
-        found = gradients(encoder, inputs)
+        computed = gradients(encoder, inputs)
         largest = max(float(x.norm()) for x in expected.values())
         for name, gradient in expected.items():
-            off = float((found[name] - gradient).norm())
-            assert off <= 0.01 * float(gradient.norm()) + 1e-5 * largest, (name, off, float(gradient.norm()))
+            difference = float((computed[name] - gradient).norm())
+            assert difference <= 0.01 * float(gradient.norm()) + 1e-5 * largest, (
+                name,
+                difference,
+                float(gradient.norm()),
+            )
         optimizer.step()
-        del found, expected
+        del computed, expected
 
 
 if __name__ == "__main__":

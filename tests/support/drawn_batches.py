@@ -1,4 +1,4 @@
-"""Small batches of unit vectors, drawn at random, and what every objective's test asks of them."""
+"""Small random batches of unit vectors for the tests of objectives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def embeddings_of(has: Mapping[str, list[int]], groups: list[int], seed: int = 0
 
 
 def two_modalities(n: int, seed: int = 0, dim: int = 4, dtype: torch.dtype = torch.float64) -> Embeddings:
-    """N complete rows, each of a group of its own."""
+    """A batch of n complete rows in n groups."""
     rows = torch.arange(n)
     vectors = {m: unit_vectors(n, seed + i, dim, dtype) for i, m in enumerate(("image", "text"))}
     return Embeddings(vectors, dict.fromkeys(vectors, rows), 100 + rows)
@@ -41,7 +41,7 @@ def gradient(tensor: Tensor) -> Tensor:
 
 @st.composite
 def incomplete_batches(draw: st.DrawFn) -> Embeddings:
-    """One to six rows, each with some of three modalities and one of three groups."""
+    """Batches of one to six rows, each with some of three modalities and in one of three groups."""
     n = draw(st.integers(1, 6))
     groups = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     masks = draw(st.lists(st.sets(st.sampled_from(MODALITIES)), min_size=n, max_size=n))
@@ -50,23 +50,23 @@ def incomplete_batches(draw: st.DrawFn) -> Embeddings:
 
 
 def shuffled(embeddings: Embeddings, order: Sequence[int], modalities: Sequence[str]) -> Embeddings:
-    """The same batch with its rows and its modalities in another order."""
-    from_row = torch.tensor(order)  # new row -> old row
-    place = torch.argsort(from_row)  # old row -> new row
+    """The same batch with its rows and modalities in another order."""
+    old_row = torch.tensor(order)  # new row -> old row
+    new_row = torch.argsort(old_row)  # old row -> new row
     vectors, rows = {}, {}
     for modality in modalities:
-        moved = place[embeddings.rows[modality]]
+        moved = new_row[embeddings.rows[modality]]
         ascending = torch.argsort(moved)
         vectors[modality], rows[modality] = embeddings.vectors[modality][ascending], moved[ascending]
     negative_of = embeddings.negative_of
     if negative_of is not None:
-        negative_of = torch.where(negative_of < 0, -1, place[negative_of])[from_row]
-    targets = {name: t[from_row] for name, t in embeddings.targets.items()}
+        negative_of = torch.where(negative_of < 0, -1, new_row[negative_of])[old_row]
+    targets = {name: t[old_row] for name, t in embeddings.targets.items()}
     return replace(
         embeddings,
         vectors=vectors,
         rows=rows,
-        groups=embeddings.groups[from_row],
+        groups=embeddings.groups[old_row],
         targets=targets,
         negative_of=negative_of,
     )

@@ -1,4 +1,4 @@
-"""Where the real data is that some tests use: next to the checkout, or where the environment says."""
+"""The folder of the real data that some tests use: next to the checkout, or set by the environment."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small models of open_clip of all kinds, saved in its own format, and odd pictures and texts for them."""
+"""Small models of open_clip of all kinds, saved in its own format, and unusual pictures for them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WORDS = "a black white heart star arrow with tail and one fox that has none poin
 
 
 def configs(tokenizer: str, bert: str) -> dict[str, dict[str, Any]]:
-    """Configurations by their kind, given folders with a tokenizer and a text encoder of Hugging Face."""
-    own = {"context_length": 16, "vocab_size": 30, "hf_tokenizer_name": tokenizer}
-    siglip_text = TEXT | own | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    """Configurations by kind; ``tokenizer`` and ``bert`` are folders of a tokenizer and a text encoder of Hugging Face."""
+    text = {"context_length": 16, "vocab_size": 30, "hf_tokenizer_name": tokenizer}
+    siglip_text = TEXT | text | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
     return {
         "vit": VIT,
         "resnet": VIT | {"vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}},
@@ -87,7 +87,7 @@ def save_bert(folder: Path) -> str:
 
 
 def save_clip(folder: Path, config: dict[str, Any], preprocess: dict[str, Any]) -> Any:
-    """A folder of open_clip with a model of random weights, in which all parts matter; the model."""
+    """Write a folder of open_clip with random weights, none of them without effect, and return the model."""
     folder.mkdir(parents=True, exist_ok=True)
     described = {"model_cfg": config, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(described))
@@ -110,14 +110,14 @@ def file_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def colours(height: int, width: int, channels: int = 3) -> np.ndarray:
-    """Random patches of some pixels' size, so that resizing leaves something of them."""
+    """Random patches of 4 x 4 pixels, so that resizing does not average them away."""
     rng = np.random.default_rng(height * 1000 + width)
     patches = rng.integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
     return patches.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
 
 
 def plain_pictures() -> list[Image.Image]:
-    """Pictures that every program reads alike, of odd sizes."""
+    """Pictures of odd sizes that every program reads in the same way."""
     sizes = [(1, 7), (7, 1), (301, 40), (40, 301), (32, 32), (33, 31), (500, 500)]
     grey = Image.fromarray(colours(50, 37)[..., 0])
     jpeg = Image.open(io.BytesIO(file_of(Image.fromarray(colours(300, 400)), "JPEG")))
@@ -125,7 +125,7 @@ def plain_pictures() -> list[Image.Image]:
 
 
 def odd_pictures() -> dict[str, Image.Image]:
-    """Pictures that ours reads with more care than the libraries do."""
+    """Pictures that this package reads with more care than the libraries."""
     rgb = Image.fromarray(colours(60, 45))
     turned = Image.Exif()
     turned[0x0112] = 6

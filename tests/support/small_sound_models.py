@@ -57,7 +57,7 @@ EXTRACTORS = {
 
 
 def made(folder: Path, kind: str) -> str:
-    """A model with random weights and its feature extractor, in a folder of the library."""
+    """Write a model with random weights and its feature extractor in the library's format, and return the folder."""
     name, sizes, settings = KINDS[kind]
     torch.manual_seed(3)
     model = AutoModel.from_config(transformers.AutoConfig.for_model(name, **sizes))

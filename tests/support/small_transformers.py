@@ -1,4 +1,4 @@
-"""Small models of Hugging Face with random weights, written into folders in the library's own format."""
+"""Small models of Hugging Face with random weights, written to folders in the library's format."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ DECODERS = {"head_dim": 8, "num_key_value_heads": 2}
 
 
 def tokenizer(folder: Path, kind: str = "bert", **settings: Any) -> PreTrainedTokenizerFast:
-    """A tokenizer that was trained on the corpus: of words' pieces as BERT's, or of bytes as that of GPT-2.
+    """Train a tokenizer on the corpus, write it to a folder and return it.
 
     Args:
-        kind: "bert" writes [CLS] and [SEP] around a text, "gpt2" nothing, "xlnet" both behind it, with types of tokens.
+        folder: the folder.
+        kind: "bert" puts [CLS] and [SEP] around a text, "gpt2" nothing, "xlnet" both after it, with token types. All but
+            "gpt2" convert to lower case.
+        **settings: further arguments of ``PreTrainedTokenizerFast``.
     """
     trained = Tokenizer(models.BPE(unk_token="[UNK]"))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -72,18 +75,18 @@ def tokenizer(folder: Path, kind: str = "bert", **settings: Any) -> PreTrainedTo
     }
     if kind == "xlnet":
         named["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    made = PreTrainedTokenizerFast(tokenizer_object=trained, **(named | {"model_max_length": 20} | settings))
-    made.save_pretrained(folder)
-    return made
+    fast = PreTrainedTokenizerFast(tokenizer_object=trained, **(named | {"model_max_length": 20} | settings))
+    fast.save_pretrained(folder)
+    return fast
 
 
-def model(folder: Path, kind: str, **changed: Any) -> nn.Module:
-    """A model with random weights, none of them zero."""
+def model(folder: Path, kind: str, **settings: Any) -> nn.Module:
+    """Write a model with random weights, none of them zero, to a folder and return it."""
     torch.manual_seed(7)
     sizes = SIZES.get(kind, ORDINARY | (DECODERS if kind in ("qwen3", "mistral") else {}))
-    config = AutoConfig.for_model(kind, **({"vocab_size": 300, "pad_token_id": 0} | sizes | changed))
-    made = AutoModel.from_config(config).eval()
-    for parameter in made.parameters():
+    config = AutoConfig.for_model(kind, **({"vocab_size": 300, "pad_token_id": 0} | sizes | settings))
+    network = AutoModel.from_config(config).eval()
+    for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.15)
-    made.save_pretrained(folder)
-    return made
+    network.save_pretrained(folder)
+    return network

@@ -1,4 +1,4 @@
-"""A package of somebody else's adds a modality: it is trained, evaluated, searched and exported with nothing changed here."""
+"""A third-party package adds a modality, which is trained, evaluated, searched and exported without changes here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from multimodal.cli.main import main
 from multimodal.core import registry
 
 PACKAGE = Path(__file__).parent / "package"
-PLACES, COLOURS = 16, ["violet", "blue", "green", "yellow", "orange", "red"]
+POINTS, COLOURS = 16, ["violet", "blue", "green", "yellow", "orange", "red"]
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package in a folder of its own, installed by pip without a network."""
+    """Install the package with pip, without network access, into its own folder."""
     source, target = tmp_path / "source", tmp_path / "site"
     shutil.copytree(PACKAGE, source)
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
@@ -30,7 +30,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     monkeypatch.syspath_prepend(target)
-    # what this process learns of it is forgotten afterwards
+    # undo the package's registrations after the test
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr(registry, "_loaded_entry_points", set(registry._loaded_entry_points))
     monkeypatch.delitem(sys.modules, "multimodal_spectra", raising=False)
@@ -38,15 +38,15 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Spectra with one peak, whose place is the colour."""
+    """A configuration for spectra with one peak, whose position is the colour."""
     rng = np.random.default_rng(0)
     with (tmp_path / "spectra.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["spectrum", "name", "split"])
         for number in range(240):
             colour = number % len(COLOURS)
-            centre = (colour + 0.5) / len(COLOURS) * PLACES
-            heights = np.exp(-((np.arange(PLACES) - centre) ** 2) / 3) + rng.normal(0, 0.05, PLACES)
+            centre = (colour + 0.5) / len(COLOURS) * POINTS
+            heights = np.exp(-((np.arange(POINTS) - centre) ** 2) / 3) + rng.normal(0, 0.05, POINTS)
             split = "train" if number < 180 else "validation" if number < 210 else "test"
             table.writerow([" ".join(f"{height:.4f}" for height in heights), COLOURS[colour], split])
     settings = {
@@ -83,7 +83,9 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("installed")
-def test_its_modality_is_used_like_ours(config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_its_modality_works_like_a_built_in_one(
+    config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = str(tmp_path / "run")
     assert main(["encoders", "--modality", "spectrum", "--json"]) == 0
     (known,) = json.loads(capfd.readouterr().out)
@@ -91,12 +93,12 @@ def test_its_modality_is_used_like_ours(config: Path, tmp_path: Path, capfd: pyt
     assert main(["fit", "--config", str(config), "--run", run]) == 0
     capfd.readouterr()
     assert main(["evaluate", run, "--json"]) == 0
-    found = json.loads(capfd.readouterr().out)["pairs"]["spectrum->text"]
-    assert found["recall@1"] > 0.8  # by chance 1 of 6
+    retrieval = json.loads(capfd.readouterr().out)["pairs"]["spectrum->text"]
+    assert retrieval["recall@1"] > 0.8  # chance: 1 of 6
     assert main(["embed", run, "--split", "test", "--out", f"{run}/embeddings"]) == 0
     assert main(["index", f"{run}/embeddings", "--out", f"{run}/index"]) == 0
     capfd.readouterr()
-    peak_in_the_blue = " ".join(f"{np.exp(-((place - 4) ** 2) / 3):.3f}" for place in range(PLACES))
+    peak_in_the_blue = " ".join(f"{np.exp(-((point - 4) ** 2) / 3):.3f}" for point in range(POINTS))
     assert (
         main(["search", run, f"{run}/index", "--spectrum", peak_in_the_blue, "--target", "text", "-k", "1", "--json"])
         == 0

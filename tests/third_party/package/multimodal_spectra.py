@@ -1,4 +1,4 @@
-"""Spectra for multimodal: heights at equally spaced places, as a string of numbers."""
+"""Spectra for multimodal: heights at equally spaced frequencies, as a string of numbers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import multimodal as mm
 
 
 class SpectrumProcessor(mm.Processor):
-    """``"0.1 0.7 ..."`` -> heights, divided by the highest of the training spectra."""
+    """Reads strings like ``"0.1 0.7 ..."`` as heights, divided by the largest height in the training data."""
 
-    def __init__(self, places: int) -> None:
-        self.places, self.highest = places, 0.0
+    def __init__(self, points: int) -> None:
+        self.points, self.highest = points, 0.0
 
     def fit(self, values: Iterable[Any]) -> None:
         self.highest = max(float(height) for value in values for height in value.split())
@@ -28,31 +28,31 @@ class SpectrumProcessor(mm.Processor):
 
     def __call__(self, value: Any) -> Tensor:
         heights = [float(height) for height in value.split()]
-        if len(heights) != self.places:
-            raise mm.Unreadable("wrong length", f"the spectrum has {len(heights)} heights, not {self.places}.")
+        if len(heights) != self.points:
+            raise mm.Unreadable("wrong length", f"the spectrum has {len(heights)} heights, not {self.points}.")
         return torch.tensor(heights) / self.highest
 
     def collate(self, items: Sequence[Tensor]) -> mm.Inputs:
-        """``heights``: ``(n, places)`` float32."""
+        """Stack n items to ``heights`` ``(n, points)`` float32."""
         return {"heights": torch.stack(list(items))}
 
     def examples(self) -> list[Any]:
-        return [" ".join([height] * self.places) for height in ("0.5", "1.0")]
+        return [" ".join([height] * self.points) for height in ("0.5", "1.0")]
 
 
 @mm.register("spectrum", "mlp")
 class SpectrumMLP(mm.Encoder):
-    """Two layers over the heights.
+    """An MLP with one hidden layer over the heights.
 
     Args:
-        places: of a spectrum.
-        width: of the hidden layer and of the features.
+        points: the number of heights of a spectrum.
+        width: the width of the hidden layer and of the features.
     """
 
-    def __init__(self, places: int = 16, width: int = 32) -> None:
+    def __init__(self, points: int = 16, width: int = 32) -> None:
         super().__init__()
-        self.width, self.processor = width, SpectrumProcessor(places)
-        self.net = nn.Sequential(nn.Linear(places, width), nn.GELU(), nn.Linear(width, width))
+        self.width, self.processor = width, SpectrumProcessor(points)
+        self.net = nn.Sequential(nn.Linear(points, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, heights: Tensor) -> Tensor:
         return self.net(heights)
