@@ -43,8 +43,8 @@ class Ramp:
 
     def at(self, progress: float) -> float:
         """Return the weight at a fraction of the training, in [0, 1]."""
-        done = (progress - self.begin) / (self.finish - self.begin)
-        return self.start + (self.end - self.start) * min(1.0, max(0.0, done))
+        fraction = (progress - self.begin) / (self.finish - self.begin)
+        return self.start + (self.end - self.start) * min(1.0, max(0.0, fraction))
 
 
 class Sum(Objective):
@@ -91,15 +91,15 @@ class Sum(Objective):
     def named_targets(self) -> set[str]:
         return set().union(*(each.named_targets for each in self._objectives.values()))
 
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+    def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
         pairs: set[frozenset[str]] = set()
         for name, objective in self._objectives.items():
             if self.weights.get(name) == 0.0:
                 continue
-            of_one = objective.compared(modalities)
-            if of_one is None:
+            pairs_of_one = objective.compared_pairs(modalities)
+            if pairs_of_one is None:
                 return None
-            pairs |= of_one
+            pairs |= pairs_of_one
         return pairs
 
     def forward(self, embeddings: Embeddings) -> Loss:
@@ -150,8 +150,8 @@ class Matryoshka(Objective):
     def named_targets(self) -> set[str]:
         return self.objective.named_targets
 
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
-        return self.objective.compared(modalities)
+    def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+        return self.objective.compared_pairs(modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         total = zero_with_gradients(embeddings, ())
@@ -207,22 +207,22 @@ class ModalityDropout(Objective):
     def named_targets(self) -> set[str]:
         return self.objective.named_targets
 
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
-        return self.objective.compared(modalities)
+    def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+        return self.objective.compared_pairs(modalities)
 
     def forward(self, embeddings: Embeddings) -> Loss:
         if not self.training:
             return self.objective(embeddings)
-        loss = self.objective(embeddings.keep(self._draw(embeddings)))
+        loss = self.objective(embeddings.keep(self._draw_kept(embeddings)))
         return Loss(loss.total + zero_with_gradients(embeddings, ()), loss.parts)
 
-    def _draw(self, embeddings: Embeddings) -> dict[str, Tensor]:
+    def _draw_kept(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """Draw the vectors of each modality that are kept, ``(n_m,)`` bool."""
         n, rates = len(embeddings.groups), self.rate
-        keep_score = torch.full((len(embeddings.vectors), n), -torch.inf, device=embeddings.groups.device)
-        for chances, (modality, rows) in zip(keep_score, embeddings.rows.items(), strict=True):
+        keep_scores = torch.full((len(embeddings.vectors), n), -torch.inf, device=embeddings.groups.device)
+        for scores, (modality, rows) in zip(keep_scores, embeddings.rows.items(), strict=True):
             rate = rates.get(modality, 0.0) if isinstance(rates, Mapping) else rates
-            chances[rows] = torch.rand(len(rows), device=rows.device) - rate
-        best = keep_score.amax(0) if len(keep_score) else keep_score.sum(0)
-        kept = (keep_score >= 0) | (keep_score == best)
+            scores[rows] = torch.rand(len(rows), device=rows.device) - rate
+        best = keep_scores.amax(0) if len(keep_scores) else keep_scores.sum(0)
+        kept = (keep_scores >= 0) | (keep_scores == best)
         return {m: kept[position, rows] for position, (m, rows) in enumerate(embeddings.rows.items())}

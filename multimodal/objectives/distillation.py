@@ -25,9 +25,9 @@ class Distillation(Objective):
 
     Args:
         teacher: modality -> the target ``(n, d_t)`` that holds the teacher's vectors of it.
-        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
-            modalities, each with weight 1. Pairs of a modality without a teacher do not count.
-        temperature: above 0; best the one that the teacher was trained with.
+        pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
+            None: every pair, with weight 1. Pairs of a modality without a teacher do not count.
+        temperature: above 0; the teacher's own temperature works best.
 
     Example:
         >>> import torch
@@ -61,17 +61,17 @@ class Distillation(Objective):
     def named_targets(self) -> set[str]:
         return set(self.teacher.values())
 
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+    def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]]:
         return {frozenset(pair) for pair in self.pairs.of(m for m in modalities if m in self.teacher)}
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor | None:
-            taught = [self._teacher_of(embeddings, modality) for modality in pair.names]
-            if any(vectors is None for vectors in taught):
+            teacher_vectors = [self._teacher_of(embeddings, modality) for modality in pair.names]
+            if any(vectors is None for vectors in teacher_vectors):
                 return None
             (x, t_x), (y, t_y) = (
                 (block.vectors[~t.isnan().any(1)], t[~t.isnan().any(1)])
-                for block, t in zip((pair.a, pair.b), taught, strict=True)
+                for block, t in zip((pair.a, pair.b), teacher_vectors, strict=True)
                 if t is not None
             )
             if not len(x) or not len(y):

@@ -104,9 +104,9 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
     matches = sum_matched_scores(a, b)
     rows, columns = logsumexps(a, b, _terms(hardness, decoupled))
     options = smoothing, hardness, decoupled
-    forth = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
-    back = _direction(b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options)
-    return (forth + back) / 2
+    a_to_b = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
+    b_to_a = _direction(b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options)
+    return (a_to_b + b_to_a) / 2
 
 
 def _direction(

@@ -70,7 +70,7 @@ class Objective(Recorded, nn.Module, ABC):
         """The targets that its settings name."""
         return set()
 
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
+    def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
         """Return the pairs of modalities that it compares, among the given ones; None: not known."""
         return None if self._pairs is None else {frozenset(pair) for pair in self._pairs.of(modalities)}
 

@@ -65,12 +65,14 @@ class Triplet(Objective):
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor:
             scores, positive = pair.a.vectors @ pair.b.vectors.T, pair.same_group
-            to_b = to_a = ~positive
+            negatives_to_b = negatives_to_a = ~positive
             if self.negatives == "given":
-                to_b, to_a = (to_b & mask for mask in given_negatives(embeddings.negative_of, *pair.rows))
-            forth = margin_ranking(*self.mining(scores, positive, to_b), self.margin)
-            back = margin_ranking(*self.mining(scores.T, positive.T, to_a.T), self.margin)
-            return (forth + back) / 2
+                negatives_to_b, negatives_to_a = (
+                    negatives_to_b & mask for mask in given_negatives(embeddings.negative_of, *pair.rows)
+                )
+            a_to_b = margin_ranking(*self.mining(scores, positive, negatives_to_b), self.margin)
+            b_to_a = margin_ranking(*self.mining(scores.T, positive.T, negatives_to_a.T), self.margin)
+            return (a_to_b + b_to_a) / 2
 
         return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
 

@@ -55,9 +55,9 @@ class VICReg(Objective):
         return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), self._of_pair))
 
     def _of_pair(self, pair: Pair) -> Tensor | None:
-        if (both := _scaled_pairs(pair)) is None:
+        if (paired := _scaled_pairs(pair)) is None:
             return None
-        x, y = both
+        x, y = paired
         spread = (variance(x) + variance(y)) / 2
         return (
             self.invariance * invariance(x, y)
@@ -96,9 +96,9 @@ class BarlowTwins(Objective):
         return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), self._of_pair))
 
     def _of_pair(self, pair: Pair) -> Tensor | None:
-        if (both := _scaled_pairs(pair)) is None:
+        if (paired := _scaled_pairs(pair)) is None:
             return None
-        c = cross_correlation(*both)
+        c = cross_correlation(*paired)
         return ((1 - c.diagonal()) ** 2).sum() + self.redundancy * _off_diagonal(c).square().sum()
 
 
@@ -107,12 +107,12 @@ def invariance(x: Tensor, y: Tensor) -> Tensor:
     return functional.mse_loss(x, y)
 
 
-def variance(x: Tensor, least: float = 1e-4) -> Tensor:
+def variance(x: Tensor, epsilon: float = 1e-4) -> Tensor:
     r"""Shortfall from 1 of the standard deviations of the components of ``(n, d)`` (eq. 1 and 2).
 
     .. math:: \frac{1}{d} \sum_j \max\Big(0, 1 - \sqrt{\mathrm{Var}(x_j) + \epsilon}\Big)
     """
-    return (1 - (x.var(dim=0) + least).sqrt()).relu().mean()
+    return (1 - (x.var(dim=0) + epsilon).sqrt()).relu().mean()
 
 
 def covariance(x: Tensor) -> Tensor:
@@ -121,18 +121,18 @@ def covariance(x: Tensor) -> Tensor:
     return _off_diagonal(centred.T @ centred / (len(x) - 1)).square().sum() / x.shape[1]
 
 
-def cross_correlation(x: Tensor, y: Tensor, least: float = 1e-5) -> Tensor:
+def cross_correlation(x: Tensor, y: Tensor, epsilon: float = 1e-5) -> Tensor:
     """Correlation of each component of one modality with each of the other.
 
     Args:
         x: ``(n, d)``.
         y: ``(n, d)``.
-        least: added to the variances (over n), as batch normalisation does in the authors' code.
+        epsilon: added to the variances (over n), as batch normalisation does in the authors' code.
 
     Returns:
         ``(d, d)``.
     """
-    x, y = ((z - z.mean(dim=0)) / (z.var(dim=0, correction=0) + least).sqrt() for z in (x, y))
+    x, y = ((z - z.mean(dim=0)) / (z.var(dim=0, correction=0) + epsilon).sqrt() for z in (x, y))
     return x.T @ y / len(x)
 
 

@@ -81,5 +81,5 @@ def sigmoid_loss(a: Block, b: Block, bias: Tensor) -> Tensor:
     """
     bias = bias.to(a.vectors.dtype)
     matches = sum_matched_scores(a, b)
-    of_positives = matches.sums.sum() + bias * (matches.counts_a * matches.counts_b).sum()
-    return (softplus_sum(a.vectors, b.vectors, bias) - of_positives) * 2 / (len(a.vectors) + len(b.vectors))
+    positive_sum = matches.sums.sum() + bias * (matches.counts_a * matches.counts_b).sum()
+    return (softplus_sum(a.vectors, b.vectors, bias) - positive_sum) * 2 / (len(a.vectors) + len(b.vectors))

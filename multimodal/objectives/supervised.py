@@ -63,7 +63,7 @@ class _TargetObjective(Objective):
     def named_targets(self) -> set[str]:
         return {self.target}
 
-    def compared(self, modalities: Sequence[str]) -> set[frozenset[str]]:
+    def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]]:
         return set()
 
 

@@ -20,7 +20,7 @@ class PairParameter(nn.Module):
         initial: its first value, or one for each name (``*`` as in ``Pairs``).
         pairs: each of these pairs must match a name.
         owner: the name of the objective, for errors.
-        what: the name of the setting, for errors.
+        setting: the name of the setting, for errors.
 
     Example:
         >>> bias = PairParameter({"text-image": -10.0, "*-*": -5.0}, Pairs(None, "Sigmoid"), "Sigmoid", "bias")
@@ -28,7 +28,7 @@ class PairParameter(nn.Module):
         (-10.0, -5.0)
     """
 
-    def __init__(self, initial: float | Mapping[str, float], pairs: Pairs, owner: str, what: str) -> None:
+    def __init__(self, initial: float | Mapping[str, float], pairs: Pairs, owner: str, setting: str) -> None:
         super().__init__()
         self._positions: dict[tuple[str, str], int] = {}
         if not isinstance(initial, Mapping):
@@ -39,7 +39,7 @@ class PairParameter(nn.Module):
         for pair in pairs.weights:
             if match_pair_name(pair, self._positions) is None:
                 raise UsageError(
-                    f"{owner}: {what} has no value for the pair {'-'.join(pair)!r}; give it one, or '*-*'."
+                    f"{owner}: {setting} has no value for the pair {'-'.join(pair)!r}; give it one, or '*-*'."
                 )
 
     def of(self, pair: tuple[str, str]) -> Tensor:

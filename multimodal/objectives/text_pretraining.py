@@ -66,15 +66,15 @@ class TextObjective(Recorded, nn.Module, ABC):
 
     Attributes:
         counts: of the tokens in the training texts.
-        table_alone: whether only the encoder's table of tokens is used.
+        trains_only_table: whether only the encoder's table of tokens is used.
 
     Example:
-        >>> MaskedTokens.table_alone, SkipGram.table_alone
+        >>> MaskedTokens.trains_only_table, SkipGram.trains_only_table
         (False, True)
     """
 
     counts: Tensor
-    table_alone: ClassVar[bool] = False
+    trains_only_table: ClassVar[bool] = False
 
     def attach(self, encoder: TokenEncoder) -> None:
         """Make the parameters, which depend on the encoder's width and vocabulary."""
@@ -121,7 +121,7 @@ class _WordVectors(TextObjective):
             of the same paper); 0: no token is left out.
     """
 
-    table_alone = True
+    trains_only_table = True
 
     def __init__(self, window: int = 5, negatives: int = 5, subsample: float = 1e-3) -> None:
         super().__init__()
@@ -138,13 +138,13 @@ class _WordVectors(TextObjective):
         nn.init.zeros_(self.contexts.weight)  # as word2vec begins
 
     def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
-        words, is_word = self._thinned(tokens)
-        reach = torch.randint(1, self.window + 1, words.shape, device=words.device)
-        centre, context = window_pairs(is_word, reach)
+        words, is_word = self._subsample(tokens)
+        window_sizes = torch.randint(1, self.window + 1, words.shape, device=words.device)
+        centre, context = window_pairs(is_word, window_sizes)
         inputs, targets = self._predictions(encoder, words.flatten(), centre, context)
-        drawn = self._drawn(len(targets))
-        counted = drawn != targets[:, None]  # the right answer is not a negative
-        u, k = self.contexts(targets), self.contexts(drawn)
+        negatives = self._draw_negatives(len(targets))
+        counted = negatives != targets[:, None]  # the right answer is not a negative
+        u, k = self.contexts(targets), self.contexts(negatives)
         losses = negative_sampling(_to_float32(inputs), _to_float32(u), _to_float32(k), counted)
         with torch.no_grad():
             right = (inputs * u).sum(dim=1)[:, None] > torch.einsum("pkw,pw->pk", k, inputs)
@@ -152,7 +152,7 @@ class _WordVectors(TextObjective):
         zero = encoder.tokens.weight.sum() * 0 + self.contexts.weight.sum() * 0  # for a batch of single words
         return TextLoss(losses.sum() / max(len(losses), 1) + zero, len(losses), {"accuracy": accuracy})
 
-    def _thinned(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _subsample(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return the words that are kept, moved together, and where there is one."""
         kept = tokens > UNKNOWN
         if self.subsample:
@@ -161,12 +161,12 @@ class _WordVectors(TextObjective):
         order = (~kept).long().argsort(dim=1, stable=True)
         return tokens.gather(1, order), kept.gather(1, order)
 
-    def _drawn(self, predictions: int) -> Tensor:
+    def _draw_negatives(self, predictions: int) -> Tensor:
         weights = self.frequencies**NEGATIVE_POWER
         if not weights.any():
             raise UsageError(f"{type(self).__name__}: the tokens of the training texts have not been counted.")
-        drawn = torch.multinomial(weights, max(predictions, 1) * self.negatives, replacement=True)
-        return drawn.view(-1, self.negatives)[:predictions]
+        negatives = torch.multinomial(weights, max(predictions, 1) * self.negatives, replacement=True)
+        return negatives.view(-1, self.negatives)[:predictions]
 
     @abstractmethod
     def _predictions(
@@ -215,29 +215,32 @@ class CBOW(_WordVectors):
     def _predictions(
         self, encoder: TokenEncoder, words: Tensor, centre: Tensor, context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        places, number = centre.unique(return_inverse=True)
+        positions, number = centre.unique(return_inverse=True)
         vectors = encoder.tokens(words[context])
-        total = vectors.new_zeros(len(places), vectors.shape[1]).index_add(0, number, vectors)
-        return total / number.bincount(minlength=len(places))[:, None].to(vectors.dtype), words[places]
+        total = vectors.new_zeros(len(positions), vectors.shape[1]).index_add(0, number, vectors)
+        return total / number.bincount(minlength=len(positions))[:, None].to(vectors.dtype), words[positions]
 
 
-def window_pairs(is_word: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+def window_pairs(is_word: Tensor, window_sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Pair each word with the words within its window.
 
     Args:
         is_word: ``(n, length)`` bool, true up to the end of each text.
-        reach: ``(n, length)`` int64, the distance to either side that counts as context.
+        window_sizes: ``(n, length)`` int64, the distance to either side that counts as context.
 
     Returns:
         ``(p,)`` positions of words and ``(p,)`` of a word in their context, in the flattened texts.
     """
     positions = torch.arange(is_word.numel(), device=is_word.device).view(is_word.shape)
     centres, contexts = [], []
-    farthest = int(reach.max()) if reach.numel() else 0
+    farthest = int(window_sizes.max()) if window_sizes.numel() else 0
     for distance in range(1, min(farthest, is_word.shape[1] - 1) + 1):
         left, right = positions[:, :-distance], positions[:, distance:]
         both = is_word[:, distance:]  # everything left of a word is a word
-        for centre, context, far in ((left, right, reach[:, :-distance]), (right, left, reach[:, distance:])):
+        for centre, context, far in (
+            (left, right, window_sizes[:, :-distance]),
+            (right, left, window_sizes[:, distance:]),
+        ):
             paired = both & (far >= distance)
             centres.append(centre[paired])
             contexts.append(context[paired])
@@ -284,9 +287,9 @@ class MaskedTokens(TextObjective):
         self.bias = nn.Parameter(torch.zeros(encoder.tokens.num_embeddings))
 
     def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
-        chosen, shown, hidden_ones = mask_tokens(tokens, self.rate, encoder.tokens.num_embeddings)
+        chosen, shown, is_masked = mask_tokens(tokens, self.rate, encoder.tokens.num_embeddings)
         vectors = encoder.tokens(shown)
-        vectors = torch.where(hidden_ones[..., None], self.mask.to(vectors.dtype), vectors)
+        vectors = torch.where(is_masked[..., None], self.mask.to(vectors.dtype), vectors)
         predicted = self.transform(encoder.hidden(tokens, vectors)[chosen])
         logits = _to_float32(predicted @ encoder.tokens.weight.T.to(predicted.dtype)) + self.bias
         targets = tokens[chosen]

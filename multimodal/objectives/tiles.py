@@ -50,9 +50,9 @@ class Block(NamedTuple):
     vectors: Tensor
     groups: Tensor
 
-    def part(self, own: slice) -> Block:
+    def part(self, rows: slice) -> Block:
         """Return some of the vectors."""
-        return Block(self.vectors[own], self.groups[own])
+        return Block(self.vectors[rows], self.groups[rows])
 
     def split(self, size: int) -> Iterator[Block]:
         """Yield blocks of ``size`` vectors; the last may be smaller."""
@@ -64,24 +64,24 @@ class Term(NamedTuple):
     """Which scores a log-sum-exp is over, and a factor of the scores.
 
     Args:
-        among: "all" scores, those of one group ("positives"), or of different groups ("negatives").
-        multiple: the factor.
+        subset: "all" scores, those of one group ("positives"), or of different groups ("negatives").
+        scale: the factor.
 
     Example:
         >>> Term("negatives", 2.0).of(torch.tensor([[1.0, 3.0]]), torch.tensor([[True, False]]))
         tensor([[-inf, 6.]])
     """
 
-    among: Literal["all", "positives", "negatives"] = "all"
-    multiple: float = 1.0
+    subset: Literal["all", "positives", "negatives"] = "all"
+    scale: float = 1.0
 
     def of(self, scores: Tensor, same: Tensor | None) -> Tensor:
         """Return the multiplied scores ``(n, m)``; -inf for those that do not count."""
-        chosen = scores if self.multiple == 1 else scores * self.multiple
-        if self.among == "all":
+        chosen = scores if self.scale == 1 else scores * self.scale
+        if self.subset == "all":
             return chosen
         assert same is not None
-        return chosen.masked_fill(same if self.among == "negatives" else ~same, -torch.inf)
+        return chosen.masked_fill(same if self.subset == "negatives" else ~same, -torch.inf)
 
 
 def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int | None = None) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int 
 
     .. math:: \log \sum_j \exp(c\, s_{ij}) \quad \text{and} \quad \log \sum_i \exp(c\, s_{ij}), \qquad s = a b^T
 
-    with c the term's multiple.
+    with c the term's scale.
 
     Args:
         a: n rows.
@@ -143,9 +143,9 @@ def tiled_logsumexps(
             scores = part_a.vectors @ part_b.vectors.T
             same = _same(part_a, part_b, terms)
             for k, term in enumerate(terms):
-                x = term.of(scores, same)
-                rows[k, i] = torch.logaddexp(rows[k, i], x.logsumexp(1))
-                column[k, j] = torch.logaddexp(column[k, j], x.logsumexp(0))
+                scaled_scores = term.of(scores, same)
+                rows[k, i] = torch.logaddexp(rows[k, i], scaled_scores.logsumexp(1))
+                column[k, j] = torch.logaddexp(column[k, j], scaled_scores.logsumexp(0))
         columns.append(column)
     return rows, columns
 
@@ -177,11 +177,11 @@ def tiled_logsumexps_backward(
         for i, j, part_a, part_b in _tiles(a, block, tile):
             scores = part_a.vectors @ part_b.vectors.T
             sums_of_tile = row_sums[:, i], column_sums[:, j]
-            slope = _score_gradient(
+            score_gradient = _score_gradient(
                 scores, _same(part_a, part_b, terms), terms, sums_of_tile, (d_rows[:, i], d_column[:, j])
             )
-            d_a[i].addmm_(slope, part_b.vectors)
-            d_b[j].addmm_(slope.T, part_a.vectors)
+            d_a[i].addmm_(score_gradient, part_b.vectors)
+            d_b[j].addmm_(score_gradient.T, part_a.vectors)
         yield d_b
 
 
@@ -195,17 +195,17 @@ def _score_gradient(
     """Gradient with respect to the scores of a tile: each score's shares of its row's and column's sum."""
 
     def of_term(k: int, term: Term) -> Tensor:
-        x = term.of(scores, same)
-        share = (x - sums[0][k, :, None]).exp_().mul_(d_sums[0][k, :, None])
-        share += (x - sums[1][k]).exp_().mul_(d_sums[1][k])
-        return share if term.multiple == 1 else share.mul_(term.multiple)
+        scaled_scores = term.of(scores, same)
+        share = (scaled_scores - sums[0][k, :, None]).exp_().mul_(d_sums[0][k, :, None])
+        share += (scaled_scores - sums[1][k]).exp_().mul_(d_sums[1][k])
+        return share if term.scale == 1 else share.mul_(term.scale)
 
     return reduce(Tensor.add_, (of_term(k, term) for k, term in enumerate(terms)))
 
 
 def _same(a: Block, b: Block, terms: Sequence[Term]) -> Tensor | None:
     """Whether row i and column j are of one group, if a term needs it."""
-    if all(term.among == "all" for term in terms):
+    if all(term.subset == "all" for term in terms):
         return None
     return a.groups[:, None] == b.groups
 
@@ -237,12 +237,15 @@ class _LogSumExps(torch.autograd.Function):
         ctx.terms, ctx.tile, ctx.ranks, ctx.dense = terms, tile, ranks, max(len(a), len(b)) <= tile
         if ctx.dense:
             scores = a @ b.T
-            x = [term.of(scores, _same(left, right, terms)) for term in terms]
-            rows, columns = torch.stack([t.logsumexp(1) for t in x]), torch.stack([t.logsumexp(0) for t in x])
+            scaled_scores = [term.of(scores, _same(left, right, terms)) for term in terms]
+            rows, columns = (
+                torch.stack([t.logsumexp(1) for t in scaled_scores]),
+                torch.stack([t.logsumexp(0) for t in scaled_scores]),
+            )
         else:
-            scores, own = None, ranks.share(len(a))
+            scores, own_rows = None, ranks.share(len(a))
             partial = a.new_full((len(terms), len(a) + len(b)), -torch.inf)
-            partial[:, own], blocks = tiled_logsumexps(left.part(own), right.split(tile), terms, tile)
+            partial[:, own_rows], blocks = tiled_logsumexps(left.part(own_rows), right.split(tile), terms, tile)
             partial[:, len(a) :] = torch.cat(blocks, dim=1)
             rows, columns = (part.contiguous() for part in ranks.logsumexp(partial).split([len(a), len(b)], dim=1))
         ctx.save_for_backward(a, b, a_groups, b_groups, rows, columns, scores)
@@ -254,22 +257,24 @@ class _LogSumExps(torch.autograd.Function):
         a, b, a_groups, b_groups, rows, columns, scores = ctx.saved_tensors
         left, right = Block(a, a_groups), Block(b, b_groups)
         d_rows, d_columns = gradients
-        none = (None,) * 5
+        no_gradients = (None,) * 5
         if ctx.dense:
             sums = _finite(rows), _finite(columns)
-            slope = _score_gradient(scores, _same(left, right, ctx.terms), ctx.terms, sums, (d_rows, d_columns))
-            return slope @ b, slope.T @ a, *none
+            score_gradient = _score_gradient(
+                scores, _same(left, right, ctx.terms), ctx.terms, sums, (d_rows, d_columns)
+            )
+            return score_gradient @ b, score_gradient.T @ a, *no_gradients
         d_a, d_b = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b))
-        own = ctx.ranks.share(len(a))
-        of_rows = rows[:, own], d_rows[:, own]
+        own_rows = ctx.ranks.share(len(a))
+        of_rows = rows[:, own_rows], d_rows[:, own_rows]
         of_columns = zip(columns.split(ctx.tile, dim=1), d_columns.split(ctx.tile, dim=1), strict=True)
         blocks = tiled_logsumexps_backward(
-            left.part(own), right.split(ctx.tile), ctx.terms, of_rows, of_columns, d_a[own], ctx.tile
+            left.part(own_rows), right.split(ctx.tile), ctx.terms, of_rows, of_columns, d_a[own_rows], ctx.tile
         )
         for part, gradient in zip(d_b.split(ctx.tile), blocks, strict=True):
             part.copy_(gradient)
         ctx.ranks.sum_(d_a, d_b)
-        return d_a, d_b, *none
+        return d_a, d_b, *no_gradients
 
 
 class _SoftplusSum(torch.autograd.Function):
@@ -279,17 +284,17 @@ class _SoftplusSum(torch.autograd.Function):
     ) -> Tensor:
         if max(len(a), len(b)) <= tile:
             ranks = SINGLE_PROCESS  # one tile is not divided
-        total, own = bias.new_zeros(()), ranks.share(len(a))
+        total, own_rows = bias.new_zeros(()), ranks.share(len(a))
         d_a, d_b, d_bias = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b, bias))
-        for row_a, row_d in zip(a[own].split(tile), d_a[own].split(tile), strict=True):
+        for row_a, row_d in zip(a[own_rows].split(tile), d_a[own_rows].split(tile), strict=True):
             for row_b, column_d in zip(b.split(tile), d_b.split(tile), strict=True):
                 scores = torch.addmm(bias, row_a, row_b.T)
                 total += functional.softplus(scores, threshold=40).sum()  # exp(-40) is nothing in float64 too
                 if with_gradients:
-                    slope = scores.sigmoid_()
-                    row_d.addmm_(slope, row_b)
-                    column_d.addmm_(slope.T, row_a)
-                    d_bias += slope.sum()
+                    score_gradient = scores.sigmoid_()
+                    row_d.addmm_(score_gradient, row_b)
+                    column_d.addmm_(score_gradient.T, row_a)
+                    d_bias += score_gradient.sum()
         ranks.sum_(total, *([d_a, d_b, d_bias] if with_gradients else []))
         ctx.save_for_backward(d_a, d_b, d_bias)
         return total

@@ -1,4 +1,4 @@
-"""Training: what a configuration names, and what a program of your own puts under a Lightning trainer."""
+"""Training: the classes that a configuration names and that your own program can pass to a Lightning trainer."""
 
 from multimodal.training.callbacks.averaging import AveragedWeights
 from multimodal.training.module import EmbedderModule

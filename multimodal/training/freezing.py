@@ -22,7 +22,7 @@ class Freezing:
             step at which each begins, before which nothing is frozen.
 
     Attributes:
-        throughout: the modalities whose encoder is completely frozen at every step, except encoders without weights.
+        always_frozen: the modalities whose encoder is completely frozen at every step, except encoders without weights.
 
     Raises:
         UsageError: an unknown modality, a pattern that matches nothing, an encoder that has adapters, a negative step.
@@ -31,7 +31,7 @@ class Freezing:
         >>> from multimodal import Embedder, create
         >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
         >>> freezing = Freezing(embedder, {"text": {0: "all", 100: "none"}})
-        >>> len(freezing.trained) == len(list(embedder.parameters())), freezing.throughout
+        >>> len(freezing.trained) == len(list(embedder.parameters())), freezing.always_frozen
         (True, frozenset())
     """
 
@@ -47,9 +47,9 @@ class Freezing:
                 )
             if not stages or min(stages) < 0:
                 raise UsageError(f"freeze.{modality}: steps begin at 0, got {stages}.")
-            for what in stages.values():
-                self._frozen[modality, what] = self._names(modality, what)
-        self.throughout = frozenset(
+            for spec in stages.values():
+                self._frozen[modality, spec] = self._frozen_names(modality, spec)
+        self.always_frozen = frozenset(
             sharing
             for m, stages in self._stages.items()
             if set(stages.values()) == {"all"} and 0 in stages and self._frozen[m, "all"]
@@ -57,15 +57,15 @@ class Freezing:
         )
         self._number = -1
         self.steps = sorted({0, *(step for stages in self._stages.values() for step in stages)})
-        self._ever: set[str] = set()
+        self._trained_names: set[str] = set()
         for step in reversed(self.steps):  # it ends with the state of the first step
             self.apply(step)
-            self._ever |= {name for name, p in embedder.named_parameters() if p.requires_grad}
+            self._trained_names |= {name for name, p in embedder.named_parameters() if p.requires_grad}
 
     @property
     def trained(self) -> list[nn.Parameter]:
         """The embedder's parameters that are trained at some step."""
-        return [p for name, p in self._embedder.named_parameters() if name in self._ever]
+        return [p for name, p in self._embedder.named_parameters() if name in self._trained_names]
 
     def apply(self, step: int) -> bool:
         """Freeze what is frozen at a step; return whether that changed."""
@@ -74,15 +74,15 @@ class Freezing:
             return False
         self._number = number
         for modality, stages in self._stages.items():
-            begun = [start for start in stages if start <= step]
-            frozen = self._frozen[modality, stages[max(begun)]] if begun else set()
+            started = [start for start in stages if start <= step]
+            frozen = self._frozen[modality, stages[max(started)]] if started else set()
             for name, parameter in self._embedder.encoder(modality).named_parameters():
                 parameter.requires_grad_(name not in frozen)
         self._embedder.train(self._embedder.training)
         return True
 
-    def _names(self, modality: str, what: str) -> set[str]:
+    def _frozen_names(self, modality: str, spec: str) -> set[str]:
         names = [name for name, _ in self._embedder.encoder(modality).named_parameters()]
-        if what in ("all", "none"):
-            return set(names) if what == "all" else set()
-        return set(match_parameter_names(names, what, f"freeze.{modality}"))
+        if spec in ("all", "none"):
+            return set(names) if spec == "all" else set()
+        return set(match_parameter_names(names, spec, f"freeze.{modality}"))

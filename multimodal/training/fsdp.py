@@ -65,15 +65,15 @@ def unsharded_copy(embedder: Embedder) -> Embedder:
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Return the norm of all gradients, divided among ranks or not."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    kinds = [[g for g in gradients if isinstance(g, DTensor) == divided] for divided in (False, True)]
-    norms = [nn.utils.get_total_norm(kind) for kind in kinds if kind]
+    gradients_by_sharding = [[g for g in gradients if isinstance(g, DTensor) == divided] for divided in (False, True)]
+    norms = [nn.utils.get_total_norm(group) for group in gradients_by_sharding if group]
     return torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]).norm()
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], bound: float) -> None:
-    """Scale all gradients so that their norm is at most ``bound``, as ``torch.nn.utils.clip_grad_norm_`` does."""
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
+    """Scale all gradients so that their norm is at most ``max_norm``, as ``torch.nn.utils.clip_grad_norm_`` does."""
     parameters = list(parameters)
-    factor = min(1.0, bound / (float(gradient_norm(parameters)) + 1e-6))
+    factor = min(1.0, max_norm / (float(gradient_norm(parameters)) + 1e-6))
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.mul_(factor)

@@ -42,33 +42,33 @@ def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: in
     offsets = [sum(rows[:r]) for r in range(ranks)]
     device = embeddings.groups.device
 
-    def of_all(own: Tensor | None, lengths: list[int], like: Tensor) -> list[Tensor]:
+    def gather_all(own: Tensor | None, lengths: list[int], like: Tensor) -> list[Tensor]:
         return gather_uneven(like if own is None else own, lengths)
 
     vectors: dict[str, Tensor] = {}
-    numbers: dict[str, Tensor] = {}
+    row_numbers: dict[str, Tensor] = {}
     for modality in modalities:
         lengths = [size.vectors.get(modality, 0) for size in sizes]
         if any(lengths):
             own = embeddings.vectors.get(modality)
             if own is None:  # every rank's graph has the same nodes: the ranks meet in the backward pass
                 own = torch.zeros(0, dim, dtype=dtype, device=device, requires_grad=torch.is_grad_enabled())
-            everyone = of_all(own.detach(), lengths, own)
-            everyone[rank] = _ScaledGradient.apply(own, float(ranks))
-            vectors[modality] = torch.cat(everyone)
-            of_ranks = of_all(embeddings.rows.get(modality), lengths, embeddings.groups.new_zeros(0))
-            numbers[modality] = torch.cat([r + offset for r, offset in zip(of_ranks, offsets, strict=True)])
+            gathered = gather_all(own.detach(), lengths, own)
+            gathered[rank] = _ScaledGradient.apply(own, float(ranks))
+            vectors[modality] = torch.cat(gathered)
+            rows_of_ranks = gather_all(embeddings.rows.get(modality), lengths, embeddings.groups.new_zeros(0))
+            row_numbers[modality] = torch.cat([r + offset for r, offset in zip(rows_of_ranks, offsets, strict=True)])
     targets: dict[str, Tensor] = {}
     for name, shape in sorted({item for size in sizes for item in size.targets.items()}):
-        none = torch.full((len(embeddings.groups), *shape), torch.nan, device=device)
-        targets[name] = torch.cat(of_all(embeddings.targets.get(name), rows, none))
+        fill = torch.full((len(embeddings.groups), *shape), torch.nan, device=device)
+        targets[name] = torch.cat(gather_all(embeddings.targets.get(name), rows, fill))
     negative_of = None
     if any(size.negatives for size in sizes):
-        none = torch.full_like(embeddings.groups, -1)
-        of_ranks = of_all(embeddings.negative_of, rows, none)
-        negative_of = torch.cat([r + offset * (r >= 0) for r, offset in zip(of_ranks, offsets, strict=True)])
+        fill = torch.full_like(embeddings.groups, -1)
+        rows_of_ranks = gather_all(embeddings.negative_of, rows, fill)
+        negative_of = torch.cat([r + offset * (r >= 0) for r, offset in zip(rows_of_ranks, offsets, strict=True)])
     groups = torch.cat(gather_uneven(embeddings.groups, rows))
-    return Embeddings(vectors, numbers, groups, targets=targets, negative_of=negative_of)
+    return Embeddings(vectors, row_numbers, groups, targets=targets, negative_of=negative_of)
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
     trained = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
-    has = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
-    dist.all_reduce(has)
-    for parameter, count in zip(trained, has.tolist(), strict=True):
+    ranks_with_gradient = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
+    dist.all_reduce(ranks_with_gradient)
+    for parameter, count in zip(trained, ranks_with_gradient.tolist(), strict=True):
         if count:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

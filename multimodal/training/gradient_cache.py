@@ -1,16 +1,16 @@
 """Exact gradients of a batch that does not fit into memory: embed it in parts twice, for the loss and for the gradients.
 
-1. every part but the first is embedded without a graph; the vectors are all that is kept. The first comes last and
+1. every part but the first is embedded without a graph, and only its vectors are kept. The first is embedded last and
    keeps its graph;
-2. the objective sees the vectors of the whole batch and gives the gradient of each;
-3. those of the first part go back through its graph. Every other part is embedded again, with the same random numbers,
-   and the gradients of its vectors go back through it.
+2. the objective computes the gradient of each vector of the whole batch;
+3. the gradients of the first part pass through its graph. Every other part is embedded again, with the same random
+   numbers, and the gradients of its vectors pass through the new graph.
 
 By the chain rule the sum is the gradient of the whole batch (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch
-Size under Memory Limited Setup", section 3). Memory for activations is that of one part. The price is the second forward
-pass: of k parts, where a backward pass costs two forward ones, (4 - 1 / k) / 3 of the plain step.
+Size under Memory Limited Setup", section 3). Activations take the memory of one part. The price is the second forward
+pass: if a backward pass costs two forward ones, a step of k parts takes (4 - 1 / k) / 3 of the time of a plain step.
 
-Batch normalisation normalises within a part, in both passes alike; its running statistics take each part once, in order.
+Batch normalisation normalises within a part, in both passes alike; its running statistics record each part once, in order.
 """
 
 from __future__ import annotations
@@ -70,17 +70,21 @@ class GradientCache:
                 for number, part in enumerate(batch.parts)
             ]
             with without_statistics(embedder):
-                heap, later = HeapTrimmer(), []
+                heap, other_parts = HeapTrimmer(), []
                 for number in range(1, len(batch.parts)):
-                    later.append(self._embed(number))
-                    heap.piece_done()
+                    other_parts.append(self._embed(number))
+                    heap.trim_if_grown()
         self._first = self._embed(0) if batch.parts else ({}, [])
-        made = [vectors for vectors, _ in (self._first, *later)]
-        parts = [Embeddings.of_batch(part, vectors) for part, vectors in zip(batch.parts, made, strict=False)]
+        vectors_of_parts = [vectors for vectors, _ in (self._first, *other_parts)]
+        parts = [
+            Embeddings.of_batch(part, vectors) for part, vectors in zip(batch.parts, vectors_of_parts, strict=False)
+        ]
         self._sizes = [{m: len(v) for m, v in part.vectors.items()} for part in parts]
         with torch.no_grad():
-            whole = Embeddings.cat(parts)
-        self.embeddings = replace(whole, vectors={m: v.requires_grad_() for m, v in whole.vectors.items()})
+            batch_embeddings = Embeddings.cat(parts)
+        self.embeddings = replace(
+            batch_embeddings, vectors={m: v.requires_grad_() for m, v in batch_embeddings.vectors.items()}
+        )
 
     def backward(self) -> None:
         """Pass the gradients of ``embeddings.vectors`` on to the parameters."""
@@ -89,17 +93,19 @@ class GradientCache:
         gradients = {m: v.grad for m, v in self.embeddings.vectors.items()}
         for number, sizes in enumerate(self._sizes):
             vectors, zeros = self._embed(number) if number else self._first
-            back = [(zero, zero) for zero in zeros]
+            roots_and_gradients = [(zero, zero) for zero in zeros]
             for modality, size in sizes.items():
                 gradient = gradients[modality]
                 if gradient is not None and vectors[modality].requires_grad:
-                    back.append((vectors[modality], gradient[starts[modality] : starts[modality] + size]))
+                    roots_and_gradients.append(
+                        (vectors[modality], gradient[starts[modality] : starts[modality] + size])
+                    )
                 starts[modality] += size
-            if back:
-                torch.autograd.backward(*map(list, zip(*back, strict=True)))  # pyright: ignore[reportArgumentType]
+            if roots_and_gradients:
+                torch.autograd.backward(*map(list, zip(*roots_and_gradients, strict=True)))  # pyright: ignore[reportArgumentType]
             self._first = ({}, [])  # its graph is gone
-            del vectors, zeros, back
-            heap.piece_done()
+            del vectors, zeros, roots_and_gradients
+            heap.trim_if_grown()
 
     def _embed(self, number: int) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the unit vectors of a part, and zeros of the encoders without rows in it."""

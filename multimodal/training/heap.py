@@ -19,14 +19,14 @@ class HeapTrimmer:
     Example:
         >>> trimmer = HeapTrimmer(growth=1 << 30)
         >>> for _ in range(3):
-        ...     trimmer.piece_done()
+        ...     trimmer.trim_if_grown()
     """
 
     def __init__(self, growth: int = 256 << 20) -> None:
         self.growth = growth
         self._bound: int | None = None
 
-    def piece_done(self) -> None:
+    def trim_if_grown(self) -> None:
         """Check the size of the process after a piece of work, and trim the heap if it has grown."""
         size = resident_bytes()
         if self._bound is None:

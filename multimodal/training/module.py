@@ -26,7 +26,7 @@ from multimodal.training.gather import average_gradients, gather_embeddings, pad
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.schedule import Schedule
 from multimodal.training.training_module import OptimizerCallable, TrainingModule, step_seed, total_steps
-from multimodal.training.warm_start import load_initial_encoders as begin
+from multimodal.training.warm_start import load_initial_encoders
 
 
 class EmbedderModule(TrainingModule):
@@ -77,7 +77,7 @@ class EmbedderModule(TrainingModule):
         schedule: Schedule | None = None,
         seed: int = 0,
     ) -> None:
-        begin(encoders, begin_with or {})
+        load_initial_encoders(encoders, begin_with or {})
         embedder = Embedder(encoders | _with_shared_encoders(encoders, shared or {}), dim, heads, lora)
         super().__init__(embedder, optimizer, schedule, seed)
         self._freezing = Freezing(self.embedder, freeze or {})
@@ -98,11 +98,11 @@ class EmbedderModule(TrainingModule):
                 f"The objective names {modality!r}, which has no encoder.{suggest(modality, embedder.modalities)}"
             )
         self._cache: GradientCache | None = None  # of the current step
-        self._thawed = False  # other parameters are trained than those that DDP recorded
+        self._trained_set_changed = False  # other parameters are trained than those that DDP recorded
 
     @property
     def frozen(self) -> frozenset[str]:
-        return self._freezing.throughout
+        return self._freezing.always_frozen
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -112,7 +112,7 @@ class EmbedderModule(TrainingModule):
     def trained_pairs(self) -> set[frozenset[str]] | None:
         """The pairs of modalities that the objective compares; None if it compares all, or it is not known which."""
         modalities = self.embedder.modalities
-        pairs = self.objective.compared(modalities)
+        pairs = self.objective.compared_pairs(modalities)
         return None if not pairs or len(pairs) == math.comb(len(modalities), 2) else pairs
 
     @property
@@ -121,9 +121,9 @@ class EmbedderModule(TrainingModule):
         return model if isinstance(model, DistributedDataParallel) else None
 
     def on_train_batch_start(self, batch: Batch | MicroBatches, batch_idx: int) -> None:
-        self._thawed |= self._freezing.apply(self.global_step)
+        self._trained_set_changed |= self._freezing.apply(self.global_step)
         if self._ddp is not None:  # it waits for only one backward pass, of the parameters that it recorded
-            self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._thawed)
+            self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._trained_set_changed)
         super().on_train_batch_start(batch, batch_idx)
         self.objective.set_progress(self.global_step / total_steps(self.trainer))
 
@@ -138,9 +138,9 @@ class EmbedderModule(TrainingModule):
         else:
             embeddings, zero = self._embed(batch)
         dtype = torch.promote_types(next(self.embedder.parameters()).dtype, torch.float32)
-        everyone = gather_embeddings(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
+        all_embeddings = gather_embeddings(embeddings, self.embedder.modalities, self.embedder.dim, dtype)
         with torch.autocast(self.device.type, enabled=False), split_over_ranks():  # similarities at bf16 would tie
-            loss = self.objective(everyone)
+            loss = self.objective(all_embeddings)
         self.log_loss(loss.total, loss.parts, batch)
         return loss.total + zero
 

@@ -52,13 +52,13 @@ def parameter_groups(
         for depth, names in enumerate(by_depth):
             for name in names:
                 factors[encoder.get_parameter(name)] = rate * decay ** (len(by_depth) - 1 - depth)
-    vectors = _undecayed_parameters(model)
+    undecayed = _undecayed_parameters(model)
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
     for parameter in trained:
-        # a step takes parameters that are divided over processes and others not together
-        key = factors.get(parameter, 1.0), parameter not in vectors, isinstance(parameter, DTensor)
-        spared = {} if key[1] else {"weight_decay": 0.0}
-        groups.setdefault(key, {"params": [], RATE_FACTOR: key[0], **spared})["params"].append(parameter)
+        # one optimizer step cannot mix sharded parameters and others
+        key = factors.get(parameter, 1.0), parameter not in undecayed, isinstance(parameter, DTensor)
+        no_decay = {} if key[1] else {"weight_decay": 0.0}
+        groups.setdefault(key, {"params": [], RATE_FACTOR: key[0], **no_decay})["params"].append(parameter)
     return list(groups.values())
 
 
@@ -72,7 +72,7 @@ def apply_rate_factors(optimizer: Optimizer) -> None:
 
 
 def _undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """Biases, the parameters of norms, and whatever else has one dimension."""
+    """Return biases, parameters of norms, and all others of at most one dimension."""
     return {
         parameter
         for module in model.modules()

@@ -46,11 +46,11 @@ class WarmupCosine(Schedule):
         self.warmup, self.final = warmup, final
 
     def factor(self, step: int, total: int) -> float:
-        warm = round(self.warmup * total)
-        if step < warm:
-            return (step + 1) / warm
-        done = min((step - warm) / max(total - warm, 1), 1.0)
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+        warmup_steps = round(self.warmup * total)
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        fraction = min((step - warmup_steps) / max(total - warmup_steps, 1), 1.0)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 class Constant(Schedule):

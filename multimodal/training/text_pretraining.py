@@ -16,7 +16,7 @@ from multimodal.core.errors import UsageError
 from multimodal.objectives.text_pretraining import MaskedTokens, TextLoss, TextObjective, TokenEncoder
 from multimodal.training.schedule import Schedule
 from multimodal.training.training_module import OptimizerCallable, TrainingModule
-from multimodal.training.warm_start import load_initial_encoders as begin
+from multimodal.training.warm_start import load_initial_encoders
 
 
 class TextSource(Protocol):
@@ -64,12 +64,12 @@ class TextPretrainingModule(TrainingModule):
                 f"{type(encoder).__name__} cannot be trained on texts alone: it needs a table `tokens` and a method"
                 " `hidden`, as the text encoder `transformer` has them."
             )
-        begin(encoders, begin_with or {})
+        load_initial_encoders(encoders, begin_with or {})
         super().__init__(Embedder(encoders, encoder.width, {modality: "none"}), optimizer, schedule, seed)
         self.modality = modality
         self.objective = MaskedTokens() if objective is None else objective
         self.objective.attach(encoder)
-        if self.objective.table_alone:
+        if self.objective.trains_only_table:
             for parameter in self.encoder.parameters():
                 parameter.requires_grad_(parameter is encoder.tokens.weight)
 

@@ -14,7 +14,7 @@ def load_initial_encoders(encoders: Mapping[str, Encoder], folders: Mapping[str,
 
     Args:
         encoders: modality -> encoder; changed in place.
-        folders: modality -> a run's folder or that of an exported model.
+        folders: modality -> the folder of a run or of an exported model.
 
     Raises:
         UsageError: a modality has no encoder, here or in the other model, or the two differ in shape.
@@ -24,15 +24,15 @@ def load_initial_encoders(encoders: Mapping[str, Encoder], folders: Mapping[str,
             raise UsageError(
                 f"model.begin_with: there is no encoder for {modality!r}.{suggest(modality, list(encoders))}"
             )
-        other = Embedder.from_pretrained(folder, modalities=[modality]).encoder(modality)
+        source_encoder = Embedder.from_pretrained(folder, modalities=[modality]).encoder(modality)
         try:
-            encoders[modality].load_state_dict(other.state_dict())
+            encoders[modality].load_state_dict(source_encoder.state_dict())
         except RuntimeError as error:
             raise UsageError(
-                f"model.begin_with: the {modality} encoder of {folder}, a {type(other).__name__}, does not fit"
+                f"model.begin_with: the {modality} encoder of {folder}, a {type(source_encoder).__name__}, does not fit"
                 f" {type(encoders[modality]).__name__}; give both the same settings ({_first_line(error)})."
             ) from error
-        encoders[modality].processor.load_state(other.processor.state())
+        encoders[modality].processor.load_state(source_encoder.processor.state())
 
 
 def _first_line(error: RuntimeError) -> str:

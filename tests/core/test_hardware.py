@@ -80,13 +80,13 @@ def test_torch_uses_all_cores_but_one_unless_the_environment_sets_threads(
 def test_holes_in_the_heap_are_returned_to_the_system() -> None:
     others = HeapTrimmer(-1)  # else the blocks would fill holes of other tests, and the heap would not grow
     for _ in range(2):
-        others.piece_done()
+        others.trim_if_grown()
     heap = HeapTrimmer(1 << 20)
-    heap.piece_done()
+    heap.trim_if_grown()
     blocks = [bytes([1]) * 60_000 for _ in range(6000)]
     last = blocks[-1]  # above the hole
     blocks.clear()
     before = resident_bytes()
-    heap.piece_done()
+    heap.trim_if_grown()
     assert resident_bytes() < before - 100e6
     assert len(last) == 60_000

@@ -1,4 +1,4 @@
-"""Sums with schedules, prefixes, and modalities left out at random."""
+"""Sums with schedules, prefixes, and modalities dropped at random."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from multimodal.objectives import (
 from multimodal.objectives.compose import prefix
 
 
-class Seen(Objective):
-    """An objective that keeps what it was given; its loss is the sum of all vectors."""
+class Recorder(Objective):
+    """An objective that records its input; its loss is the sum of all vectors."""
 
     def forward(self, embeddings: Embeddings) -> Loss:
         self.embeddings = embeddings
@@ -52,12 +52,12 @@ def test_a_ramp_goes_from_start_to_end(ramp: Ramp, weights: dict[float, float]) 
 
 
 @pytest.mark.parametrize(("begin", "finish"), [(0.5, 0.5), (0.7, 0.2), (-0.1, 1.0), (0.0, 1.1)])
-def test_a_ramp_outside_the_training_is_refused(begin: float, finish: float) -> None:
+def test_a_ramp_outside_the_training_is_rejected(begin: float, finish: float) -> None:
     with pytest.raises(UsageError, match=r"Ramp: it must begin and finish within \[0, 1\]"):
         Ramp(0.0, 1.0, begin, finish)
 
 
-def test_a_sum_weighs_its_objectives_as_the_training_goes_on() -> None:
+def test_a_sum_weighs_its_objectives_as_the_training_continues() -> None:
     embeddings = two_modalities(5)
     clip, triplet, siglip = InfoNCE(), Triplet(), Sigmoid()
     objective = Sum(
@@ -74,14 +74,14 @@ def test_a_sum_weighs_its_objectives_as_the_training_goes_on() -> None:
 
 
 def test_progress_reaches_the_innermost_objectives() -> None:
-    innermost = Sum({"seen": Seen()}, {"seen": Ramp(1.0, 3.0)})
+    innermost = Sum({"seen": Recorder()}, {"seen": Ramp(1.0, 3.0)})
     outermost = Sum({"a": ModalityDropout(Matryoshka(innermost, [2]))})
     outermost.set_progress(0.5)
     assert innermost.progress == 0.5
-    assert Sum({"seen": Seen()}).progress == 0.0
+    assert Sum({"seen": Recorder()}).progress == 0.0
 
 
-def test_a_sum_names_what_its_objectives_name() -> None:
+def test_compositions_name_the_modalities_and_targets_of_their_objectives() -> None:
     teacher = {"text": "taught_text", "image": "taught_image"}
     objective = Sum({"clip": InfoNCE({"image-graph": 1.0}), "teacher": Distillation(teacher)})
     for each in (objective, Matryoshka(objective, [2]), ModalityDropout(objective)):
@@ -99,14 +99,14 @@ def test_a_sum_names_what_its_objectives_name() -> None:
         ({"clip": InfoNCE()}, {"clip": Ramp(0.0, math.inf)}, "of 'clip' must be at least 0"),
     ],
 )
-def test_sums_that_cannot_be_are_refused(
+def test_invalid_sums_are_rejected(
     objectives: Mapping[str, Objective], weights: Mapping[str, float | Ramp] | None, message: str
 ) -> None:
     with pytest.raises(UsageError, match=f"Sum: .*{message}"):
         Sum(objectives, weights)
 
 
-def test_matryoshka_is_the_mean_over_prefixes_made_unit_vectors_again() -> None:
+def test_matryoshka_is_the_mean_over_prefixes_scaled_to_unit_length() -> None:
     embeddings, inner = two_modalities(6, dim=8), InfoNCE().double()
     loss = Matryoshka(inner, dims=[8, 2, 5])(embeddings)
     totals = {}
@@ -121,19 +121,19 @@ def test_matryoshka_is_the_mean_over_prefixes_made_unit_vectors_again() -> None:
 
 
 @pytest.mark.parametrize("dims", [[], [0, 4], [4, 4]])
-def test_prefixes_that_are_none_are_refused(dims: list[int]) -> None:
+def test_invalid_prefixes_are_rejected(dims: list[int]) -> None:
     with pytest.raises(UsageError, match=r"Matryoshka: dims .* must be different numbers of at least 1"):
         Matryoshka(InfoNCE(), dims)
 
 
-def test_prefixes_longer_than_the_vectors_are_refused() -> None:
+def test_prefixes_longer_than_the_vectors_are_rejected() -> None:
     with pytest.raises(UsageError, match="the vectors have 4 components, fewer than the prefix of 5"):
         prefix(torch.ones(1, 4), 5)
 
 
-def test_dropout_leaves_out_vectors_in_training_alone_and_never_all_of_a_row() -> None:
+def test_dropout_drops_vectors_only_in_training_and_never_all_of_a_row() -> None:
     rows = {"image": list(range(400)), "graph": list(range(200)), "text": list(range(100, 400))}
-    embeddings, seen = embeddings_of(rows, list(range(400))), Seen()
+    embeddings, seen = embeddings_of(rows, list(range(400))), Recorder()
     objective = ModalityDropout(seen, rate=0.3)
     loss = objective(embeddings)
     loss.total.backward()
@@ -143,22 +143,22 @@ def test_dropout_leaves_out_vectors_in_training_alone_and_never_all_of_a_row() -
     shares = [len(kept[m] & complete) / 100 for m in MODALITIES]
     assert all(0.5 < share < 0.9 for share in shares)
     for modality, vectors in embeddings.vectors.items():
-        stays = torch.tensor([row in kept[modality] for row in rows[modality]])
-        torch.testing.assert_close(seen.embeddings.vectors[modality], vectors[stays])
-        torch.testing.assert_close(gradient(vectors), stays[:, None].double().expand_as(vectors))
+        keep = torch.tensor([row in kept[modality] for row in rows[modality]])
+        torch.testing.assert_close(seen.embeddings.vectors[modality], vectors[keep])
+        torch.testing.assert_close(gradient(vectors), keep[:, None].double().expand_as(vectors))
     objective.eval()
     objective(embeddings)
     assert seen.embeddings is embeddings
 
 
-def test_dropout_of_one_modality_spares_the_others_and_rows_that_have_no_other() -> None:
-    embeddings, seen = embeddings_of({"image": [0, 1, 2], "text": [0, 1]}, [0, 1, 2]), Seen()
+def test_dropout_of_one_modality_keeps_the_others_and_rows_without_another() -> None:
+    embeddings, seen = embeddings_of({"image": [0, 1, 2], "text": [0, 1]}, [0, 1, 2]), Recorder()
     objective = ModalityDropout(seen, rate={"image": 1 - 1e-9})
     objective(embeddings)
     assert {m: r.tolist() for m, r in seen.embeddings.rows.items()} == {"image": [2], "text": [0, 1]}
 
 
-def test_dropout_of_all_of_a_modality_still_has_a_gradient_for_it() -> None:
+def test_a_completely_dropped_modality_has_a_gradient_of_zero() -> None:
     embeddings = two_modalities(3)
     loss = ModalityDropout(InfoNCE(), rate={"image": 1 - 1e-9})(embeddings)
     loss.total.backward()
@@ -167,7 +167,7 @@ def test_dropout_of_all_of_a_modality_still_has_a_gradient_for_it() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, math.nan, {"image": 2.0}])
-def test_rates_that_are_none_are_refused(rate: Any) -> None:
+def test_invalid_rates_are_rejected(rate: Any) -> None:
     with pytest.raises(UsageError, match=r"ModalityDropout: rate .* lies outside \[0, 1\)"):
         ModalityDropout(InfoNCE(), rate)
 
@@ -185,14 +185,14 @@ def test_a_composition_can_be_written_in_yaml() -> None:
     weights = {"clip": 1.0, "sort": {"start": 0.0, "end": 0.5}}
     dropped = of("ModalityDropout", objective=of("Sum", objectives=objectives, weights=weights), rate={"text": 0.2})
     config = parser.parse_object({"objective": of("Matryoshka", objective=dropped, dims=[2, 4])})
-    made = parser.instantiate(config)["objective"]
-    assert isinstance(made, Matryoshka)
-    assert isinstance(made.objective, ModalityDropout)
-    total = made.objective.objective
+    objective = parser.instantiate(config)["objective"]
+    assert isinstance(objective, Matryoshka)
+    assert isinstance(objective.objective, ModalityDropout)
+    total = objective.objective.objective
     assert isinstance(total, Sum)
     assert total.weights == {"clip": 1.0, "sort": Ramp(0.0, 0.5)}
     assert isinstance(total.objectives["sort"], Classification)
-    assert made(two_modalities(3, dtype=torch.float32)).total > 0
+    assert objective(two_modalities(3, dtype=torch.float32)).total > 0
 
 
 COMPARED: list[tuple[Objective, set[str] | None]] = [
@@ -205,23 +205,23 @@ COMPARED: list[tuple[Objective, set[str] | None]] = [
     (Sum({"a": InfoNCE({"image-text": 1.0}), "b": VICReg({"graph-text": 1.0})}), {"image-text", "graph-text"}),
     (Sum({"a": InfoNCE({"image-text": 1.0}), "b": VICReg()}, {"b": 0.0}), {"image-text"}),
     (Sum({"a": InfoNCE({"image-*": 1.0}), "b": Classification("kind", 3, 4)}), {"image-text", "graph-image"}),
-    (Sum({"a": InfoNCE({"image-*": 1.0}), "b": Seen()}), None),  # one of them does not tell
+    (Sum({"a": InfoNCE({"image-*": 1.0}), "b": Recorder()}), None),  # one of them does not report its pairs
     (Distillation({"image": "i", "text": "t"}), {"image-text"}),
     (Classification("kind", 3, 4), set()),
-    (Seen(), None),
+    (Recorder(), None),
 ]
 
 
 @pytest.mark.parametrize(("objective", "expected"), COMPARED)
-def test_an_objective_tells_which_pairs_of_modalities_it_compares(
+def test_an_objective_reports_which_pairs_of_modalities_it_compares(
     objective: Objective, expected: set[str] | None
 ) -> None:
-    found = objective.compared(["image", "text", "graph"])
-    assert (None if found is None else {"-".join(sorted(pair)) for pair in found}) == expected
+    pairs = objective.compared_pairs(["image", "text", "graph"])
+    assert (None if pairs is None else {"-".join(sorted(pair)) for pair in pairs}) == expected
 
 
-def test_an_objective_that_returns_no_loss_is_told_what_to_return() -> None:
-    class Scalar(Seen):
+def test_an_objective_without_a_loss_is_rejected() -> None:
+    class Scalar(Recorder):
         def forward(self, embeddings: Embeddings) -> Any:
             return super().forward(embeddings).total
 

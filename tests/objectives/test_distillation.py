@@ -1,4 +1,4 @@
-"""Distillation against the divergence of two distributions, number by number."""
+"""Distillation against the divergence of two distributions, computed with loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multimodal.objectives import Distillation
 TEACHER = {"image": "taught_image", "text": "taught_text"}
 
 
-def taught() -> Embeddings:
+def taught_embeddings() -> Embeddings:
     """Five rows; the teacher has vectors of another width for the images 0, 2, 4 and the texts 0, 1, 2."""
     targets = {name: torch.randn(5, 7, dtype=torch.float64) for name in TEACHER.values()}
     targets["taught_image"][[1, 3]] = math.nan
@@ -32,25 +32,25 @@ def cosines(x: Tensor, y: Tensor) -> list[list[float]]:
 
 def divergence(student: list[list[float]], teacher: list[list[float]], temperature: float) -> float:
     total = 0.0
-    for ours, theirs in zip(student, teacher, strict=True):
-        q, p = ([math.exp(x / temperature) for x in row] for row in (ours, theirs))
+    for student_row, teacher_row in zip(student, teacher, strict=True):
+        q, p = ([math.exp(x / temperature) for x in row] for row in (student_row, teacher_row))
         q, p = [x / sum(q) for x in q], [x / sum(p) for x in p]
         total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
     return total / len(student)
 
 
-def test_the_loss_is_the_divergence_from_the_teacher_s_similarities_where_it_has_both() -> None:
-    embeddings = taught()
+def test_the_loss_is_the_divergence_over_rows_with_both_teacher_vectors() -> None:
+    embeddings = taught_embeddings()
     loss = Distillation(TEACHER, temperature=0.3)(embeddings)
     student = cosines(embeddings.vectors["image"][[0, 2, 3]], embeddings.vectors["text"][[0, 1, 2]])
     teacher = cosines(embeddings.targets["taught_image"][[0, 2, 4]], embeddings.targets["taught_text"][[0, 1, 2]])
-    back = [[list(column) for column in zip(*s, strict=True)] for s in (student, teacher)]
-    expected = (divergence(student, teacher, 0.3) + divergence(back[0], back[1], 0.3)) / 2
+    transposed = [[list(column) for column in zip(*s, strict=True)] for s in (student, teacher)]
+    expected = (divergence(student, teacher, 0.3) + divergence(transposed[0], transposed[1], 0.3)) / 2
     assert loss.total.item() == pytest.approx(expected, rel=1e-10)
     assert set(loss.parts) == {"image-text"}
 
 
-def test_who_is_as_the_teacher_has_nothing_to_learn() -> None:
+def test_a_student_equal_to_the_teacher_has_no_loss_and_no_gradient() -> None:
     embeddings = embeddings_of({"image": [0, 1, 2], "text": [0, 1, 2]}, [0, 1, 2])
     itself = {TEACHER[m]: 3 * v.detach() for m, v in embeddings.vectors.items()}
     loss = Distillation(TEACHER)(replace(embeddings, targets=itself)).total
@@ -62,15 +62,15 @@ def test_who_is_as_the_teacher_has_nothing_to_learn() -> None:
 
 
 def test_the_teacher_is_not_trained() -> None:
-    embeddings = taught()
+    embeddings = taught_embeddings()
     embeddings.targets["taught_image"].requires_grad_()
     Distillation(TEACHER)(embeddings).total.backward()
     assert embeddings.targets["taught_image"].grad is None
 
 
 @pytest.mark.parametrize("missing", ["targets", "all of one modality"])
-def test_without_the_teacher_s_vectors_there_is_nothing_to_learn(missing: str) -> None:
-    embeddings = taught()
+def test_without_teacher_vectors_loss_and_gradients_are_zero(missing: str) -> None:
+    embeddings = taught_embeddings()
     if missing == "targets":
         embeddings.targets.clear()
     else:
@@ -81,13 +81,13 @@ def test_without_the_teacher_s_vectors_there_is_nothing_to_learn(missing: str) -
     assert all(v.grad is not None and not v.grad.any() for v in embeddings.vectors.values())
 
 
-def test_its_names_are_those_of_pairs_and_teacher() -> None:
+def test_named_modalities_and_targets_come_from_pairs_and_teacher() -> None:
     objective = Distillation(TEACHER, pairs={"image-graph": 1.0})
     assert objective.named_modalities == set(MODALITIES)
     assert objective.named_targets == set(TEACHER.values())
 
 
-def test_settings_that_cannot_be_are_refused() -> None:
+def test_invalid_settings_are_rejected() -> None:
     with pytest.raises(UsageError, match="teacher needs a target for at least two modalities"):
         Distillation({"image": "taught_image"})
     with pytest.raises(UsageError, match=r"temperature 0.0 must be a positive number"):

@@ -1,4 +1,4 @@
-"""What holds for every objective: its derivatives, and that neither order nor emptiness of a batch matters to it."""
+"""Properties of every objective: correct gradients, and independence of the order of a batch and of empty parts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ every_objective = pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJEC
 
 
 def batch(seed: int = 0) -> Embeddings:
-    """Eight rows of which some lack a modality and two are hard negatives, with targets for most of them."""
+    """Eight rows, some without a modality, two of them hard negatives, with targets for most."""
     rows = {"image": [0, 1, 2, 3, 5], "graph": [1, 2, 3, 4, 5], "text": [0, 2, 3, 4, 5, 6, 7]}
     generator = torch.Generator().manual_seed(seed)
     labels = torch.rand(8, 2, generator=generator, dtype=torch.float64)
@@ -69,7 +69,7 @@ def batch(seed: int = 0) -> Embeddings:
 
 
 @every_objective
-def test_its_derivatives_are_those_of_its_loss(make: Callable[[], Objective]) -> None:
+def test_gradients_equal_numerical_derivatives(make: Callable[[], Objective]) -> None:
     embeddings, objective = batch(), make().double()
     names = [name for name, _ in objective.named_parameters()]
 
@@ -86,7 +86,7 @@ def test_its_derivatives_are_those_of_its_loss(make: Callable[[], Objective]) ->
 @every_objective
 @given(order=st.permutations(range(8)), modalities=st.permutations(MODALITIES), seed=st.integers(0, 99))
 @settings(max_examples=10, deadline=None)
-def test_neither_the_order_of_rows_nor_that_of_modalities_matters(
+def test_the_order_of_rows_and_modalities_does_not_matter(
     make: Callable[[], Objective], order: list[int], modalities: list[str], seed: int
 ) -> None:
     torch.manual_seed(0)  # the heads' weights
@@ -105,7 +105,7 @@ def test_neither_the_order_of_rows_nor_that_of_modalities_matters(
         pytest.param(embeddings_of({"image": [], "text": [0]}, [0]), id="no vector"),
     ],
 )
-def test_where_there_is_nothing_to_compare_loss_and_gradients_are_zero(
+def test_without_anything_to_compare_loss_and_gradients_are_zero(
     make: Callable[[], Objective], embeddings: Embeddings
 ) -> None:
     objective = make().double()
@@ -120,7 +120,7 @@ def test_where_there_is_nothing_to_compare_loss_and_gradients_are_zero(
 
 
 @every_objective
-def test_the_total_is_a_function_of_the_vectors_whoever_computed_them(make: Callable[[], Objective]) -> None:
+def test_the_total_depends_only_on_the_vectors(make: Callable[[], Objective]) -> None:
     embeddings, objective = batch(), make().double()
     detached = {m: v.detach().clone().requires_grad_() for m, v in embeddings.vectors.items()}
     objective(embeddings).total.backward()

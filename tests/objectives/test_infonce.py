@@ -1,4 +1,4 @@
-"""InfoNCE over pairs of modalities, with rows that lack some, against loops over single numbers and open_clip."""
+"""InfoNCE over pairs of modalities, with incomplete rows, against loops over single numbers and open_clip."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def by_hand(embeddings: Embeddings, log_scale: float, weights: Mapping[tuple[str
                 cosines = [sum(x * y for x, y in zip(values[of][i], other, strict=True)) for other in values[to]]
                 denominator = sum(math.exp(scale * c) for c in cosines)
                 for p in positives:
-                    chance = math.exp(scale * cosines[p]) / denominator
-                    result.loss -= factor / len(positives) * math.log(chance)
+                    probability = math.exp(scale * cosines[p]) / denominator
+                    result.loss -= factor / len(positives) * math.log(probability)
                 for j, cosine in enumerate(cosines):
                     d_logit = factor * math.exp(scale * cosine) / denominator
                     if j in positives:
@@ -112,27 +112,27 @@ def test_batches_of_more_than_a_tile_have_the_loss_and_gradients_of_clip() -> No
         torch.testing.assert_close(gradient(ours), gradient(other), rtol=1e-4, atol=1e-8)
 
 
-def test_hard_negatives_of_the_data_are_candidates_and_no_anchors() -> None:
-    """Row 2 is a text that the data call a hard negative of row 0."""
+def test_hard_negatives_from_the_data_are_candidates_but_not_anchors() -> None:
+    """Row 2 is a text, a hard negative of row 0 in the data."""
     x, y = (v.detach() for v in two_modalities(2).vectors.values())
     extra = unit_vectors(1, 9).detach()
     rows = {"image": torch.tensor([0, 1]), "text": torch.tensor([0, 1, 2])}
     vectors = {"image": x, "text": torch.cat([y, extra])}
     embeddings = Embeddings(vectors, rows, torch.tensor([4, 5, 6]), negative_of=torch.tensor([-1, -1, 0]))
-    there = functional.cross_entropy(10 * x @ vectors["text"].T, torch.arange(2))
-    back = functional.cross_entropy(10 * y @ x.T, torch.arange(2))
+    a_to_b = functional.cross_entropy(10 * x @ vectors["text"].T, torch.arange(2))
+    b_to_a = functional.cross_entropy(10 * y @ x.T, torch.arange(2))
     ours = InfoNCE(temperature=0.1).double()(embeddings).total
-    assert ours.item() == pytest.approx((there + back).item() / 2, rel=1e-6)
+    assert ours.item() == pytest.approx((a_to_b + b_to_a).item() / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
-def test_smoothing_outside_its_bounds_is_refused(smoothing: float) -> None:
+def test_smoothing_outside_its_bounds_is_rejected(smoothing: float) -> None:
     with pytest.raises(UsageError, match=r"InfoNCE: smoothing .* lies outside \[0, 1\)"):
         InfoNCE(smoothing=smoothing)
 
 
 @pytest.mark.parametrize("hardness", [-0.1, math.inf, math.nan])
-def test_hardness_that_is_no_weight_is_refused(hardness: float) -> None:
+def test_invalid_hardness_is_rejected(hardness: float) -> None:
     with pytest.raises(UsageError, match=r"InfoNCE: hardness .* must be at least 0"):
         InfoNCE(hardness=hardness)
 
@@ -181,7 +181,7 @@ def test_several_positives_are_averaged_outside_the_logarithm_as_in_supervised_c
 
 @given(embeddings=incomplete_batches(), log_scale=st.floats(0, math.log(100)))
 @settings(max_examples=60, deadline=None)
-def test_rows_that_lack_modalities_serve_with_those_they_have(embeddings: Embeddings, log_scale: float) -> None:
+def test_incomplete_rows_count_in_the_pairs_they_have(embeddings: Embeddings, log_scale: float) -> None:
     weights = dict.fromkeys(combinations(MODALITIES, 2), 1.0)
     assert_as_by_hand(objective_of(log_scale), embeddings, weights)
 
@@ -211,7 +211,7 @@ def test_the_parts_are_the_losses_of_the_pairs_alone_and_the_temperature() -> No
 
 
 @pytest.mark.parametrize(("log_scale", "projected"), [(20.0, math.log(50)), (-3.0, 0.0)])
-def test_the_scale_is_projected_onto_its_bounds_and_still_learns_there(log_scale: float, projected: float) -> None:
+def test_the_scale_is_projected_onto_its_bounds_and_has_a_gradient_there(log_scale: float, projected: float) -> None:
     objective = InfoNCE(max_scale=50).double()
     with torch.no_grad():
         objective.temperature.log_scale.value.fill_(log_scale)
@@ -227,34 +227,34 @@ def test_the_scale_is_projected_onto_its_bounds_and_still_learns_there(log_scale
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
-def test_the_first_temperature_is_the_given_one(temperature: float) -> None:
+def test_the_initial_temperature_is_the_given_one(temperature: float) -> None:
     embeddings = embeddings_of({"image": [0, 1], "text": [0, 1]}, [0, 1])
     assert InfoNCE(temperature=temperature)(embeddings).parts["temperature"].item() == pytest.approx(temperature)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1, 0.009, 1.01, math.inf, math.nan])
-def test_a_temperature_outside_the_bounds_is_refused(temperature: float) -> None:
+def test_a_temperature_outside_the_bounds_is_rejected(temperature: float) -> None:
     with pytest.raises(UsageError, match=r"temperature .* lies outside \[1 / max_scale, 1\] = \[0.01, 1\]"):
         InfoNCE(temperature=temperature)
 
 
 @pytest.mark.parametrize("max_scale", [0.0, -5.0, 0.99, math.nan, -math.inf])
-def test_a_bound_below_one_is_refused(max_scale: float) -> None:
+def test_a_max_scale_below_one_is_rejected(max_scale: float) -> None:
     with pytest.raises(UsageError, match=f"max_scale {max_scale} must be at least 1"):
         InfoNCE(max_scale=max_scale)
 
 
-def test_no_bound_is_no_bound() -> None:
+def test_infinite_max_scale_is_rejected() -> None:
     with pytest.raises(UsageError, match="max_scale"):
         InfoNCE(temperature=0.0, max_scale=math.inf)
 
 
-def test_a_scale_bound_to_one_stays_one() -> None:
+def test_a_scale_bound_to_one_remains_one() -> None:
     embeddings = embeddings_of({"image": [0, 1], "text": [0, 1]}, [0, 1])
     assert InfoNCE(temperature=1, max_scale=1)(embeddings).parts["temperature"].item() == 1
 
 
-def test_no_pairs_at_all_are_refused() -> None:
+def test_an_empty_choice_of_pairs_is_rejected() -> None:
     with pytest.raises(UsageError, match="pairs is empty; leave it out to take all pairs"):
         InfoNCE(pairs={})
 
@@ -271,7 +271,7 @@ def test_the_named_modalities_are_those_of_the_pairs(pairs: dict[str, float] | N
     assert InfoNCE(pairs).named_modalities == named
 
 
-def test_an_objective_whose_settings_name_nothing_names_no_modality() -> None:
+def test_an_objective_without_pairs_names_no_modality() -> None:
     class Nothing(Objective):
         def forward(self, embeddings: Embeddings) -> Loss:
             return Loss(torch.zeros(()), {})
@@ -280,13 +280,13 @@ def test_an_objective_whose_settings_name_nothing_names_no_modality() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "text", "text-", "-image", "text-text", "text-image-graph", "my text-image"])
-def test_what_names_no_two_modalities_is_refused(name: str) -> None:
+def test_names_that_are_not_two_modalities_are_rejected(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name!r} is not a pair of two modalities; write one like 'text-image'"):
         InfoNCE({name: 1.0})
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])
-def test_a_weight_that_is_no_positive_number_is_refused(weight: float) -> None:
+def test_a_non_positive_weight_is_rejected(weight: float) -> None:
     with pytest.raises(UsageError, match=r"weight .* of pair 'text-image' must be a positive number"):
         InfoNCE({"text-image": weight})
 
@@ -312,7 +312,7 @@ def test_a_batch_without_any_pair_has_loss_zero_and_gradients_of_zero(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_scale_in_float32_serves_vectors_of_either_precision(dtype: torch.dtype) -> None:
+def test_a_scale_in_float32_works_with_vectors_of_either_precision(dtype: torch.dtype) -> None:
     embeddings = embeddings_of({"image": [0, 1], "text": [0, 1]}, [0, 1])
     expected = by_hand(embeddings, -math.log(0.07), {("image", "text"): 1.0}).loss
     total = InfoNCE()(replace(embeddings, vectors={m: v.to(dtype) for m, v in embeddings.vectors.items()})).total

@@ -68,16 +68,16 @@ def test_info_nce_is_its_formula_in_tiles_of_any_size(
     tile: int,
 ) -> None:
     s, (of, to) = drawn
-    back = [list(column) for column in zip(*s, strict=True)]
+    transposed = [list(column) for column in zip(*s, strict=True)]
     options = (smoothing, hardness, decoupled)
-    expected = (one_direction(s, of, to, *options) + one_direction(back, to, of, *options)) / 2
+    expected = (one_direction(s, of, to, *options) + one_direction(transposed, to, of, *options)) / 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "TILE", tile)
         loss = info_nce(*blocks_of(torch.tensor(s, dtype=torch.float64), (of, to)), *options)
     assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
-def test_each_logit_is_pulled_by_its_share_of_the_positives_less_its_probability() -> None:
+def test_each_logit_s_gradient_is_its_probability_less_its_share_of_the_positives() -> None:
     s = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     of, to = [0, 1, 0, 9], [0, 0, 1, 0, 7]
     info_nce(*blocks_of(s, (of, to))).backward()
@@ -89,13 +89,13 @@ def test_each_logit_is_pulled_by_its_share_of_the_positives_less_its_probability
                 (to[j], of[i], to, of, s[:, j].tolist()),
             ):
                 if anchor in b:
-                    exps, place = [math.exp(x) for x in logits], j if a is of else i
+                    exps, position = [math.exp(x) for x in logits], j if a is of else i
                     share = (anchor == other) / b.count(anchor)
-                    expected += (exps[place] / sum(exps) - share) / sum(g in b for g in a) / 2
+                    expected += (exps[position] / sum(exps) - share) / sum(g in b for g in a) / 2
             assert gradient(s)[i, j].item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_smoothing_is_that_of_the_cross_entropy() -> None:
+def test_smoothing_equals_label_smoothing_of_the_cross_entropy() -> None:
     x, y = (v.detach() for v in two_modalities(6).vectors.values())
     logits, labels = 5 * x @ y.T, torch.arange(6)
     expected = [functional.cross_entropy(each, labels, label_smoothing=0.2) for each in (logits, logits.T)]
@@ -103,7 +103,7 @@ def test_smoothing_is_that_of_the_cross_entropy() -> None:
     assert ours.item() == pytest.approx(sum(expected).item() / 2, rel=1e-12)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_hard_negatives_weigh_as_in_the_code_of_robinson_et_al() -> None:
+def test_hard_negatives_have_the_weights_of_robinson_et_al_s_code() -> None:
     """github.com/joshr17/HCL, ``criterion`` with estimator "hard" and tau_plus = 0."""
     x, y = (v.detach() for v in two_modalities(6).vectors.values())
     temperature, beta, labels = 0.5, 0.7, torch.arange(6)
@@ -135,7 +135,7 @@ def test_single_positives_have_the_ntxent_loss_of_pytorch_metric_learning() -> N
     x, y = (v.detach() for v in two_modalities(6).vectors.values())
     labels = torch.arange(6)
     theirs = NTXentLoss(temperature=0.3)
-    other = labels.clone()  # the same tensor would stand for the same vectors
+    other = labels.clone()  # the same tensor would mean the same vectors
     expected = theirs(x, labels, ref_emb=y, ref_labels=other) + theirs(y, labels, ref_emb=x, ref_labels=other)
     ours = info_nce(Block(x / 0.3, labels), Block(y, labels))
     assert ours.item() == pytest.approx(expected.item() / 2, rel=1e-10)

@@ -1,4 +1,4 @@
-"""Which pairs are chosen, what is learned for each, and sums of positives without scores."""
+"""The choice of pairs, their learned parameters, and sums of positives without scores."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from multimodal.objectives.tiles import Block
         ({"audio-text": 1.0}, {}),
     ],
 )
-def test_all_named_and_starred_pairs(weights: dict[str, float] | None, chosen: dict[tuple[str, str], float]) -> None:
+def test_names_and_stars_choose_pairs(weights: dict[str, float] | None, chosen: dict[tuple[str, str], float]) -> None:
     assert Pairs(weights, "Test").of(MODALITIES) == chosen
 
 
-def test_a_pair_takes_the_weight_of_its_name_whatever_the_order_of_the_modalities() -> None:
+def test_a_pair_s_weight_does_not_depend_on_the_order_of_the_modalities() -> None:
     pairs = Pairs({"*-*": 1.0, "image-*": 2.0, "text-image": 3.0}, "Test")
     for order in (MODALITIES, MODALITIES[::-1]):
         assert {frozenset(pair): weight for pair, weight in pairs.of(order).items()} == {
@@ -51,7 +51,7 @@ def test_the_named_modalities_leave_out_the_star() -> None:
     assert Pairs(None, "Test").modalities == set()
 
 
-def test_one_pair_under_two_names_is_refused() -> None:
+def test_one_pair_under_two_names_is_rejected() -> None:
     with pytest.raises(UsageError, match="Test: 'image-text' and 'text-image' are the same pair; leave one out"):
         Pairs({"image-text": 1.0, "text-image": 1.0}, "Test")
 
@@ -77,7 +77,7 @@ def test_the_mean_weighs_the_pairs_that_match_in_the_batch(embeddings: Embedding
     assert total.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_pair_knows_the_vectors_of_rows_that_have_both() -> None:
+def test_a_pair_finds_the_vectors_of_rows_that_have_both() -> None:
     embeddings = embeddings_of({"image": [0, 2, 3, 5], "text": [1, 2, 5]}, [0] * 6)
     found = []
     Pairs(None, "Test").mean(embeddings, torch.zeros(()), lambda pair: found.append(pair.of_same_rows()))
@@ -87,7 +87,7 @@ def test_a_pair_knows_the_vectors_of_rows_that_have_both() -> None:
 
 @given(data=st.data(), n=st.integers(1, 7), m=st.integers(1, 7))
 @settings(max_examples=60, deadline=None)
-def test_sums_of_positives_are_those_of_the_scores(data: st.DataObject, n: int, m: int) -> None:
+def test_sums_of_positives_equal_sums_of_their_scores(data: st.DataObject, n: int, m: int) -> None:
     a, b = (
         Block(
             torch.randn(size, 3, dtype=torch.float64),
@@ -106,7 +106,7 @@ def test_sums_of_positives_are_those_of_the_scores(data: st.DataObject, n: int, 
     assert matches.of_b.tolist() == same.sum(0).tolist()
 
 
-def test_one_value_serves_all_pairs_or_each_name_has_its_own() -> None:
+def test_all_pairs_share_one_value_or_each_name_has_one() -> None:
     shared = PairParameter(0.5, Pairs(None, "Test"), "Test", "bias")
     assert shared.of(("image", "text")) is shared.value
     assert {name: value.item() for name, value in shared.named().items()} == {"": 0.5}
@@ -130,7 +130,7 @@ def test_every_pair_needs_a_value(weights: Mapping[str, float] | None, values: d
         Temperature(values, 100, Pairs(weights, "Test"), "Test")
 
 
-def test_temperatures_of_their_own_start_where_they_are_told() -> None:
+def test_per_pair_temperatures_start_at_their_initial_values() -> None:
     pairs = Pairs({"image-*": 1.0, "text-graph": 1.0}, "Test")
     temperature = Temperature({"image-*": 0.05, "graph-text": 0.2}, 100, pairs, "Test")
     assert {name: value.item() for name, value in temperature.parts().items()} == pytest.approx(

@@ -92,18 +92,18 @@ def test_it_is_half_the_triplet_loss_in_squared_distances_with_twice_the_margin(
     assert ours.item() == pytest.approx(squared.relu().mean().item() / 2, rel=1e-12)
 
 
-def test_the_negatives_of_the_data_are_those_of_the_anchor_s_own_row() -> None:
+def test_given_negatives_are_the_hard_negatives_of_the_anchor_s_row() -> None:
     negative_of = torch.tensor([-1, -1, 0, 1])
-    there, back = given_negatives(negative_of, torch.tensor([0, 1, 3]), torch.tensor([0, 2]))
-    assert there.tolist() == [[False, True], [False, False], [False, False]]
-    assert back.tolist() == [[False, False], [False, False], [False, False]]
-    there, back = given_negatives(None, torch.tensor([0]), torch.tensor([0]))
-    assert not there.any()
-    assert not back.any()
+    a_to_b, b_to_a = given_negatives(negative_of, torch.tensor([0, 1, 3]), torch.tensor([0, 2]))
+    assert a_to_b.tolist() == [[False, True], [False, False], [False, False]]
+    assert b_to_a.tolist() == [[False, False], [False, False], [False, False]]
+    a_to_b, b_to_a = given_negatives(None, torch.tensor([0]), torch.tensor([0]))
+    assert not a_to_b.any()
+    assert not b_to_a.any()
 
 
 @pytest.mark.parametrize("mining", ["hard", "semi-hard"])
-def test_without_negatives_there_is_nothing_to_rank(mining: Any) -> None:
+def test_without_negatives_loss_and_gradients_are_zero(mining: Any) -> None:
     embeddings = replace(two_modalities(3), groups=torch.zeros(3, dtype=torch.int64))
     loss = Triplet(mining=mining)(embeddings)
     loss.total.backward()
@@ -112,12 +112,12 @@ def test_without_negatives_there_is_nothing_to_rank(mining: Any) -> None:
 
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_margin_that_is_no_positive_number_is_refused(margin: float) -> None:
+def test_a_non_positive_margin_is_rejected(margin: float) -> None:
     with pytest.raises(UsageError, match="must be a positive number"):
         Triplet(margin=margin)
 
 
-def test_unknown_ways_to_mine_are_refused() -> None:
+def test_unknown_kinds_of_mining_and_negatives_are_rejected() -> None:
     with pytest.raises(UsageError, match="mining 'soft' is not one of hard, semi-hard"):
         Triplet(mining="soft")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="negatives 'all' is not one of batch, given"):

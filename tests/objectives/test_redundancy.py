@@ -41,7 +41,7 @@ def test_the_terms_of_vicreg_are_their_formulas(n: int, d: int, seed: int) -> No
 @settings(max_examples=40, deadline=None)
 def test_the_cross_correlation_is_its_formula(n: int, d: int, seed: int) -> None:
     x, y = two_matrices(n, d, seed)
-    ours = cross_correlation(torch.tensor(x), torch.tensor(y), least=0.0)
+    ours = cross_correlation(torch.tensor(x), torch.tensor(y), epsilon=0.0)
     assert ours.numpy() == pytest.approx(np.corrcoef(x, y, rowvar=False)[:d, d:], rel=1e-9, abs=1e-12)
 
 
@@ -59,15 +59,15 @@ def test_complete_rows_have_the_losses_of_lightly() -> None:
 def test_only_rows_that_have_both_modalities_count(objective: VICReg | BarlowTwins) -> None:
     embeddings = embeddings_of({"image": [0, 1, 2, 4], "text": [0, 2, 3, 4]}, [0, 1, 2, 3, 4])
     x, y = embeddings.vectors.values()
-    both = two_modalities(3)
-    both.vectors.update(image=x[[0, 2, 3]], text=y[[0, 1, 3]])
-    assert objective(embeddings).total.item() == pytest.approx(objective(both).total.item(), rel=1e-12)
+    complete = two_modalities(3)
+    complete.vectors.update(image=x[[0, 2, 3]], text=y[[0, 1, 3]])
+    assert objective(embeddings).total.item() == pytest.approx(objective(complete).total.item(), rel=1e-12)
     alone = embeddings_of({"image": [0, 1], "text": [1, 2]}, [0, 1, 2])
     assert objective(alone).total.item() == 0
     assert objective(alone).parts == {}
 
 
-def test_their_least_values_are_those_of_ideal_vectors() -> None:
+def test_ideal_vectors_have_a_loss_of_zero() -> None:
     ideal = two_modalities(8, dim=4)
     cross = torch.cat([torch.eye(4), -torch.eye(4)]).double()
     ideal.vectors.update(image=cross, text=cross)
@@ -76,7 +76,7 @@ def test_their_least_values_are_those_of_ideal_vectors() -> None:
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
-def test_weights_that_are_none_are_refused(weight: float) -> None:
+def test_invalid_weights_are_rejected(weight: float) -> None:
     with pytest.raises(UsageError, match=f"VICReg: variance {weight} must be at least 0"):
         VICReg(variance=weight)
     with pytest.raises(UsageError, match=f"BarlowTwins: redundancy {weight} must be at least 0"):

@@ -64,7 +64,7 @@ def test_complete_rows_have_the_loss_and_gradients_of_siglip(dtype: torch.dtype,
         torch.testing.assert_close(gradient(mine), gradient(other), rtol=tolerance, atol=tolerance)
 
 
-def test_each_pair_may_have_a_temperature_and_a_bias_of_its_own() -> None:
+def test_each_pair_may_have_its_own_temperature_and_bias() -> None:
     embeddings = embeddings_of({m: [0, 1, 2] for m in MODALITIES}, [0, 1, 2])
     objective = Sigmoid(temperature={"image-*": 0.5, "*-*": 0.1}, bias={"*-*": -3.0, "graph-text": -1.0}).double()
     loss = objective(embeddings)
@@ -77,7 +77,7 @@ def test_each_pair_may_have_a_temperature_and_a_bias_of_its_own() -> None:
     assert loss.parts["temperature/image-*"].item() == pytest.approx(0.5)
 
 
-def test_it_starts_as_siglip_does() -> None:
+def test_initial_temperature_and_bias_are_those_of_siglip() -> None:
     loss = Sigmoid()(two_modalities(3, dtype=torch.float32))
     assert loss.parts["temperature"].item() == pytest.approx(0.1)
     assert loss.parts["bias"].item() == -10
@@ -89,7 +89,7 @@ def test_vectors_that_all_match_have_only_positives() -> None:
 
 
 @pytest.mark.parametrize("bias", [math.nan, math.inf])
-def test_a_bias_that_is_no_number_is_refused(bias: float) -> None:
+def test_a_non_finite_bias_is_rejected(bias: float) -> None:
     with pytest.raises(UsageError, match=f"Sigmoid: bias {bias} must be finite"):
         Sigmoid(bias=bias)
     with pytest.raises(UsageError, match=f"Sigmoid: bias {bias} must be finite"):

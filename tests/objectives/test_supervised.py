@@ -1,4 +1,4 @@
-"""Heads: their losses by hand, missing targets, prefixes."""
+"""Supervised heads: losses against loops, missing targets, prefixes."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_multi_label_is_the_binary_cross_entropy_of_the_known_labels() -> None:
     embeddings, objective = with_target(labels), MultiLabel("known", labels=2, dim=4).double()
 
     def entropy(logit: float, label: float) -> float:
-        chance = 1 / (1 + math.exp(-logit))
-        return -label * math.log(chance) - (1 - label) * math.log(1 - chance)
+        probability = 1 / (1 + math.exp(-logit))
+        return -label * math.log(probability) - (1 - label) * math.log(1 - probability)
 
     means = []
     for modality, rows in ROWS.items():
@@ -77,7 +77,7 @@ def test_regression_is_the_mean_squared_error(values: list[float] | list[list[fl
     assert objective(embeddings).total.item() == pytest.approx((of_image + (text[0][0] + 1) ** 2) / 2)
 
 
-def test_several_numbers_of_which_some_are_unknown() -> None:
+def test_regression_of_several_numbers_skips_unknown_ones() -> None:
     embeddings = with_target([[1.0, NAN], [NAN, NAN], [0.0, 2.0], [NAN, NAN]])
     objective = Regression("known", dim=4, outputs=2).double()
     image, text = (outputs(objective, v) for v in embeddings.vectors.values())
@@ -85,7 +85,7 @@ def test_several_numbers_of_which_some_are_unknown() -> None:
     assert objective(embeddings).total.item() == pytest.approx(expected)
 
 
-def test_only_the_chosen_modalities_are_predicted_from() -> None:
+def test_only_the_chosen_modalities_predict() -> None:
     objective = Classification("known", classes=3, dim=4, modalities=["text"]).double()
     assert set(objective(with_target([0, 1, 2, 0])).parts) == {"text"}
     assert (objective.named_modalities, objective.named_targets) == ({"text"}, {"known"})
@@ -114,22 +114,22 @@ def test_without_targets_the_loss_and_its_gradients_are_zero(
 
 
 @pytest.mark.parametrize("values", [[0, 1, 2, 3], [-1, 0, 0, 0], [0.5, 0, 0, 0]])
-def test_classes_that_are_none_are_refused(values: list[float]) -> None:
+def test_invalid_classes_are_rejected(values: list[float]) -> None:
     with pytest.raises(UsageError, match=r"Classification: target 'known' must be whole numbers in \[0, 3\)"):
         Classification("known", classes=3, dim=4).double()(with_target(values))
 
 
-def test_labels_that_are_none_are_refused() -> None:
+def test_invalid_labels_are_rejected() -> None:
     with pytest.raises(UsageError, match="MultiLabel: target 'known' must be 0, 1 or between"):
         MultiLabel("known", labels=1, dim=4).double()(with_target([0, 1, 2, NAN]))
 
 
-def test_targets_of_another_width_are_refused() -> None:
+def test_targets_of_another_width_are_rejected() -> None:
     with pytest.raises(UsageError, match="Target 'known' has 1 numbers a row, but its objective is for 2"):
         Regression("known", dim=4, outputs=2).double()(with_target([0, 1, 2, 3]))
 
 
-def test_a_head_serves_prefixes_of_the_vectors_and_refuses_longer_ones() -> None:
+def test_a_head_accepts_prefixes_of_the_vectors_and_rejects_longer_ones() -> None:
     head = Head(4, 3, "Test")
     vectors = torch.randn(2, 3)
     expected = vectors @ head.linear.weight[:, :3].T + head.linear.bias

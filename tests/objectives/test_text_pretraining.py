@@ -1,4 +1,4 @@
-"""Objectives of words against loops over their formulas in float64."""
+"""Objectives of text pre-training against loops over their formulas in float64."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ def test_negative_sampling_is_its_formula_and_has_its_gradients() -> None:
 
 @given(lengths=st.lists(st.integers(0, 7), min_size=1, max_size=4), seed=st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
-def test_each_word_sees_as_far_as_its_window(lengths: list[int], seed: int) -> None:
-    there = torch.arange(7)[None] < torch.tensor(lengths)[:, None]
-    reach = torch.randint(1, 5, there.shape, generator=torch.Generator().manual_seed(seed))
-    centre, context = window_pairs(there, reach)
+def test_the_context_of_each_word_is_its_window(lengths: list[int], seed: int) -> None:
+    is_word = torch.arange(7)[None] < torch.tensor(lengths)[:, None]
+    window_sizes = torch.randint(1, 5, is_word.shape, generator=torch.Generator().manual_seed(seed))
+    centre, context = window_pairs(is_word, window_sizes)
     expected = {
         (row * 7 + i, row * 7 + j)
         for row, length in enumerate(lengths)
         for i in range(length)
         for j in range(length)
-        if i != j and abs(i - j) <= reach[row, i]
+        if i != j and abs(i - j) <= window_sizes[row, i]
     }
     assert len(centre) == len(expected)
     assert set(zip(centre.tolist(), context.tolist(), strict=True)) == expected
@@ -98,12 +98,12 @@ def test_each_word_sees_as_far_as_its_window(lengths: list[int], seed: int) -> N
 @pytest.mark.parametrize("kind", [SkipGram, CBOW])
 @given(texts=rows, seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
-def test_a_batch_has_the_mean_loss_of_its_predictions(
+def test_the_loss_of_a_batch_is_the_mean_over_its_predictions(
     kind: type[SkipGram | CBOW], texts: list[list[int]], seed: int
 ) -> None:
     torch.manual_seed(seed)
     encoder = Texts()
-    # only the words 10 and 11 were ever counted, so that which negatives are drawn is nearly known
+    # only word 11 has a count, so every negative is word 11
     objective = attached(kind(window=1, negatives=3, subsample=0.0), encoder, [0] * 11 + [5])
     found = objective(encoder, batch(*texts))
     v, u = encoder.tokens.weight, objective.contexts.weight
@@ -112,10 +112,10 @@ def test_a_batch_has_the_mean_loss_of_its_predictions(
         words = [word for word in text if word > 1]
         for i, word in enumerate(words):
             around = [words[j] for j in (i - 1, i + 1) if 0 <= j < len(words)]
-            asked = [(v[word], other) for other in around]
+            predictions = [(v[word], other) for other in around]
             if kind is CBOW:
-                asked = [(torch.stack([v[other] for other in around]).mean(dim=0), word)] if around else []
-            for vector, target in asked:
+                predictions = [(torch.stack([v[other] for other in around]).mean(dim=0), word)] if around else []
+            for vector, target in predictions:
                 right = torch.sigmoid(vector @ u[target]).log()
                 wrong = 3 * torch.sigmoid(-vector @ u[11]).log() if target != 11 else 0.0
                 losses.append(-(right + wrong))
@@ -126,30 +126,30 @@ def test_a_batch_has_the_mean_loss_of_its_predictions(
     assert v.grad is not None
 
 
-def test_frequent_words_are_left_out_as_often_as_the_paper_says() -> None:
+def test_frequent_words_are_subsampled_as_in_the_paper() -> None:
     encoder = Texts()
     objective = attached(SkipGram(subsample=0.01), encoder, [0, 0, 900, 90, 10])
     torch.manual_seed(0)
-    words, there = objective._thinned(torch.tensor([[2, 3, 4, 1, 0]]).expand(20_000, 5))
+    words, is_word = objective._subsample(torch.tensor([[2, 3, 4, 1, 0]]).expand(20_000, 5))
     for token, share in ((2, 0.9), (3, 0.09), (4, 0.01)):
-        kept = float(((words == token) & there).sum()) / 20_000
+        kept = float(((words == token) & is_word).sum()) / 20_000
         assert kept == pytest.approx(min(1.0, math.sqrt(0.01 / share)), abs=0.015)
-    assert not ((words <= 1) & there).any()
-    assert (there.long().diff(dim=1) <= 0).all()  # what stays was moved together
+    assert not ((words <= 1) & is_word).any()
+    assert (is_word.long().diff(dim=1) <= 0).all()  # the kept words are moved to the front
 
 
 def test_negatives_are_drawn_by_frequency_to_the_power_of_three_quarters() -> None:
     objective = attached(SkipGram(negatives=10), Texts(), [7, 7, 81, 16, 1])
     torch.manual_seed(0)
-    drawn = objective._drawn(4000).flatten().bincount(minlength=VOCABULARY)
+    drawn = objective._draw_negatives(4000).flatten().bincount(minlength=VOCABULARY)
     expected = np.array([0, 0, 27, 8, 1]) / 36
     np.testing.assert_allclose(drawn[:5] / 40_000, expected, atol=0.01)
     assert drawn[5:].sum() == 0
 
 
 @pytest.mark.parametrize("kind", [SkipGram, CBOW])
-def test_words_of_like_company_become_alike(kind: type[SkipGram | CBOW]) -> None:
-    """Two families of words, each word of which stands among the words of its own family alone."""
+def test_words_in_similar_contexts_get_similar_vectors(kind: type[SkipGram | CBOW]) -> None:
+    """Two families of words; each word occurs only with words of its own family."""
     torch.manual_seed(0)
     encoder = Texts(width=8).float()
     nn.init.normal_(encoder.tokens.weight, std=0.02)
@@ -177,7 +177,7 @@ def test_negatives_need_counts() -> None:
 # masked tokens
 
 
-def test_fifteen_of_a_hundred_words_are_chosen_and_shown_as_the_paper_says() -> None:
+def test_fifteen_percent_of_the_words_are_masked_as_in_the_paper() -> None:
     torch.manual_seed(0)
     tokens = torch.randint(0, 50, (2000, 50))
     chosen, shown, hidden = mask_tokens(tokens, 0.15, 50)
@@ -207,9 +207,9 @@ def test_the_loss_is_the_cross_entropy_of_the_chosen_words(texts: list[list[int]
     vectors[hidden] = objective.mask
     losses, unigram = [], []
     last = encoder.hidden(tokens, vectors)
-    for row, place in chosen.nonzero().tolist():
-        word = int(tokens[row, place])
-        scores = encoder.tokens.weight @ objective.transform(last[row, place]) + objective.bias
+    for row, position in chosen.nonzero().tolist():
+        word = int(tokens[row, position])
+        scores = encoder.tokens.weight @ objective.transform(last[row, position]) + objective.bias
         losses.append(scores.exp().sum().log() - scores[word])
         unigram.append(-math.log(([0, 0, 3, 2, 1] + [0] * 7)[word] + 1) + math.log(6 + VOCABULARY))
     assert found.count == len(losses)
@@ -219,7 +219,7 @@ def test_the_loss_is_the_cross_entropy_of_the_chosen_words(texts: list[list[int]
     assert found.total.requires_grad
 
 
-def test_its_gradients_are_right_and_rows_may_come_in_any_order() -> None:
+def test_gradients_equal_numerical_derivatives() -> None:
     encoder = Texts()
     objective = attached(MaskedTokens(1.0), encoder)
     tokens = batch([2, 3, 4, 5], [6, 7], [1, 8, 9])
@@ -238,16 +238,16 @@ def test_its_gradients_are_right_and_rows_may_come_in_any_order() -> None:
     assert torch.autograd.gradcheck(loss, (table, mask))
     torch.set_rng_state(state)
     objective(encoder, tokens).total.backward()
-    by_hand = torch.autograd.grad(loss(table, mask), (table, mask))
-    for ours, wanted in zip((encoder.tokens.weight.grad, objective.mask.grad), by_hand, strict=True):
+    expected_gradients = torch.autograd.grad(loss(table, mask), (table, mask))
+    for ours, expected in zip((encoder.tokens.weight.grad, objective.mask.grad), expected_gradients, strict=True):
         assert ours is not None
-        torch.testing.assert_close(ours, wanted)
+        torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize(
     "make",
     [lambda: SkipGram(window=0), lambda: CBOW(negatives=0), lambda: SkipGram(subsample=1.0), lambda: MaskedTokens(0.0)],
 )
-def test_wrong_settings_are_refused(make: type[TextObjective]) -> None:
+def test_invalid_settings_are_rejected(make: type[TextObjective]) -> None:
     with pytest.raises(UsageError, match=r"must be at least 1|lies outside"):
         make()

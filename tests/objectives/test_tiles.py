@@ -1,4 +1,4 @@
-"""Reductions by tiles against all scores at once, with their gradients."""
+"""Tiled reductions and their gradients against all scores at once."""
 
 from __future__ import annotations
 
@@ -51,21 +51,23 @@ def drawn(draw: st.DrawFn) -> Drawn:
     return Drawn(sides[0], sides[1], terms, draw(st.integers(1, 10)))
 
 
-def at_once(a: Block, b: Block, terms: list[Term]) -> tuple[Tensor, Tensor]:
-    """The same by the formula: logarithms of sums of the exponentials of all scores."""
+def dense_logsumexps(a: Block, b: Block, terms: list[Term]) -> tuple[Tensor, Tensor]:
+    """Log-sum-exps by the formula, from the exponentials of all scores."""
     scores, same = a.vectors @ b.vectors.T, a.groups[:, None] == b.groups
     among = {"all": torch.ones_like(same), "positives": same, "negatives": ~same}
     rows, columns = [], []
     for term in terms:
         for sums, dim in ((rows, 1), (columns, 0)):
-            empty = ~among[term.among].any(dim)
-            exps = (torch.exp(term.multiple * scores) * among[term.among]).sum(dim)
-            sums.append(exps.masked_fill(empty, 1.0).log().masked_fill(empty, -torch.inf))  # autograd passes no log(0)
+            empty = ~among[term.subset].any(dim)
+            exps = (torch.exp(term.scale * scores) * among[term.subset]).sum(dim)
+            sums.append(
+                exps.masked_fill(empty, 1.0).log().masked_fill(empty, -torch.inf)
+            )  # autograd has no gradient of log(0)
     return torch.stack(rows), torch.stack(columns)
 
 
 def derivatives(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
-    """Of a fixed combination of the finite outputs."""
+    """Return the gradients of a fixed combination of the finite outputs."""
     total = sum(
         ((o.isfinite() * torch.linspace(-1, 2, o.numel()).view_as(o)) * o.nan_to_num(neginf=0)).sum() for o in outputs
     )
@@ -75,9 +77,9 @@ def derivatives(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tenso
 
 @given(drawn=drawn())
 @settings(max_examples=80, deadline=None)
-def test_log_sum_exps_by_tiles_are_those_of_all_scores(drawn: Drawn) -> None:
+def test_tiled_log_sum_exps_equal_those_of_all_scores(drawn: Drawn) -> None:
     ours = logsumexps(drawn.a, drawn.b, drawn.terms, drawn.tile)
-    theirs = at_once(drawn.a, drawn.b, drawn.terms)
+    theirs = dense_logsumexps(drawn.a, drawn.b, drawn.terms)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
     dense = logsumexps(drawn.a, drawn.b, drawn.terms)
     torch.testing.assert_close(ours, dense, rtol=1e-10, atol=1e-10)
@@ -92,13 +94,13 @@ def test_log_sum_exps_by_tiles_are_those_of_all_scores(drawn: Drawn) -> None:
 def test_in_float32_they_agree_to_five_digits(drawn: Drawn) -> None:
     a, b = (Block(side.vectors.detach().float().requires_grad_(), side.groups) for side in (drawn.a, drawn.b))
     ours = logsumexps(a, b, drawn.terms, drawn.tile)
-    theirs = at_once(drawn.a, drawn.b, drawn.terms)
+    theirs = dense_logsumexps(drawn.a, drawn.b, drawn.terms)
     torch.testing.assert_close([o.double() for o in ours], list(theirs), rtol=1e-5, atol=2e-5)
 
 
 @given(drawn=drawn(), bias=st.floats(-12, 12))
 @settings(max_examples=60, deadline=None)
-def test_the_sum_of_softplus_by_tiles_is_that_of_all_scores(drawn: Drawn, bias: float) -> None:
+def test_the_tiled_sum_of_softplus_equals_the_sum_over_all_scores(drawn: Drawn, bias: float) -> None:
     shift = torch.tensor(bias, dtype=torch.float64, requires_grad=True)
     inputs = [drawn.a.vectors, drawn.b.vectors, shift]
     ours = softplus_sum(*inputs, tile=drawn.tile)
@@ -112,7 +114,7 @@ def test_the_sum_of_softplus_by_tiles_is_that_of_all_scores(drawn: Drawn, bias: 
 
 
 @pytest.mark.parametrize("tile", [2, TILE], ids=["tiles", "dense"])
-def test_the_derivatives_are_those_of_the_functions(tile: int) -> None:
+def test_gradients_equal_numerical_derivatives(tile: int) -> None:
     a, b = block(5, [0, 1, 1, 2, 4]), block(4, [1, 0, 3, 2])
     bias = torch.tensor(-0.3, dtype=torch.float64, requires_grad=True)
 
@@ -145,39 +147,39 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
     torch.testing.assert_close(total, (scores - 10).logaddexp(torch.zeros(())).sum(), rtol=1e-5, atol=0)
 
 
-def test_the_columns_may_come_in_blocks_of_any_size_one_after_another() -> None:
+def test_columns_may_arrive_in_blocks_of_any_size() -> None:
     a, b = block(7, [0, 1, 2, 3, 0, 1, 2]), block(11, [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4])
-    sizes, terms, waiting = [4, 1, 6], (Term(), Term("negatives")), []
+    sizes, terms, yielded = [4, 1, 6], (Term(), Term("negatives")), []
 
     def blocks() -> Iterator[Block]:
         for vectors, groups in zip(b.vectors.detach().split(sizes), b.groups.split(sizes), strict=True):
-            waiting.append(len(vectors))
+            yielded.append(len(vectors))
             yield Block(vectors, groups)
 
-    whole_rows, whole_columns = logsumexps(a, b, terms)
+    expected_rows, expected_columns = logsumexps(a, b, terms)
     rows, columns = tiled_logsumexps(Block(a.vectors.detach(), a.groups), blocks(), terms, tile=3)
-    torch.testing.assert_close(rows, whole_rows.detach())
-    torch.testing.assert_close(torch.cat(columns, dim=1), whole_columns.detach())
+    torch.testing.assert_close(rows, expected_rows.detach())
+    torch.testing.assert_close(torch.cat(columns, dim=1), expected_columns.detach())
 
-    d_rows, d_columns = torch.randn_like(rows), torch.randn_like(whole_columns)
+    d_rows, d_columns = torch.randn_like(rows), torch.randn_like(expected_columns)
     expected_a, expected_b = torch.autograd.grad(
-        (whole_rows, whole_columns), (a.vectors, b.vectors), (d_rows, d_columns)
+        (expected_rows, expected_columns), (a.vectors, b.vectors), (d_rows, d_columns)
     )
-    waiting.clear()
+    yielded.clear()
     d_a = torch.zeros_like(a.vectors)
-    of_blocks = zip(columns, d_columns.split(sizes, dim=1), strict=True)
-    back = tiled_logsumexps_backward(
-        Block(a.vectors.detach(), a.groups), blocks(), terms, (rows, d_rows), of_blocks, d_a, tile=3
+    columns_of_blocks = zip(columns, d_columns.split(sizes, dim=1), strict=True)
+    gradients_of_blocks = tiled_logsumexps_backward(
+        Block(a.vectors.detach(), a.groups), blocks(), terms, (rows, d_rows), columns_of_blocks, d_a, tile=3
     )
-    d_b = [next(back)]
-    assert waiting == sizes[:1]  # the next block is only asked for when it is its turn
-    d_b += back
+    d_b = [next(gradients_of_blocks)]
+    assert yielded == sizes[:1]  # the next block is only read when it is needed
+    d_b += gradients_of_blocks
     torch.testing.assert_close(d_a, expected_a)
     torch.testing.assert_close(torch.cat(d_b), expected_b)
 
 
 class Largest(TorchDispatchMode):
-    """How many numbers the largest tensor has that any operation makes."""
+    """Records the number of elements of the largest tensor that any operation creates."""
 
     numbers = 0
 
@@ -197,7 +199,7 @@ class Largest(TorchDispatchMode):
     ],
     ids=["logsumexps", "softplus_sum"],
 )
-def test_nothing_is_ever_as_large_as_all_scores(reduce: Callable[[Block, Block], Tensor]) -> None:
+def test_no_tensor_is_as_large_as_all_scores(reduce: Callable[[Block, Block], Tensor]) -> None:
     a, b = block(100, list(range(100))), block(90, list(range(90)))
     with Largest() as largest:
         reduce(a, b).backward()
@@ -205,7 +207,7 @@ def test_nothing_is_ever_as_large_as_all_scores(reduce: Callable[[Block, Block],
 
 
 @pytest.mark.parametrize("make", [InfoNCE, Sigmoid, lambda: InfoNCE(smoothing=0.1, hardness=0.5, decoupled=True)])
-def test_nor_is_anything_that_the_objectives_make(
+def test_no_tensor_of_the_objectives_is_as_large_as_all_scores(
     make: Callable[[], Objective], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embeddings, objective = two_modalities(100, dim=3), make().double()
@@ -215,7 +217,7 @@ def test_nor_is_anything_that_the_objectives_make(
     assert largest.numbers <= 2 * 100 * 3
 
 
-def test_gradients_can_be_asked_for_again() -> None:
+def test_gradients_can_be_computed_twice() -> None:
     a, b = block(4, [0, 1, 2, 3]), block(4, [0, 1, 2, 3])
     rows, columns = logsumexps(a, b)
     total = rows.sum() + columns.sum()
@@ -223,15 +225,15 @@ def test_gradients_can_be_asked_for_again() -> None:
     torch.testing.assert_close(torch.autograd.grad(total, a.vectors), first)
 
 
-def test_products_may_be_of_bfloat16_where_torch_is_told_so() -> None:
+def test_products_use_bfloat16_where_torch_allows_it() -> None:
     a, b = (
         Block(s.vectors.detach().float(), s.groups) for s in (block(40, [0] * 40, dim=64), block(30, [1] * 30, dim=64))
     )
     exact = logsumexps(a, b)[0]
     torch.set_float32_matmul_precision("medium")
     try:
-        near = logsumexps(a, b)[0]
+        approximate = logsumexps(a, b)[0]
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert near.dtype == torch.float32
-    torch.testing.assert_close(near, exact, rtol=2e-2, atol=2e-1)
+    assert approximate.dtype == torch.float32
+    torch.testing.assert_close(approximate, exact, rtol=2e-2, atol=2e-1)

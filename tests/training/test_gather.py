@@ -1,4 +1,4 @@
-"""Loss and gradients over several processes are those of one with the whole batch."""
+"""Loss and gradients of several processes equal those of one process with the full batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Small(Encoder):
 
 
 MODALITIES = ("a", "b", "c")
-# Which rows each rank has: uneven, one rank without "c", one without any row of its own in the last case.
+# The rows of each rank: uneven, one rank without "c", and in the last case one rank without rows.
 CASES: dict[str, list[list[int]]] = {"2": [[0, 1, 2, 3, 4], [5, 6, 7]], "3": [[0, 1, 2], [3, 4, 5, 6, 7], []]}
 
 
@@ -79,7 +79,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "sigmoid": lambda: Sigmoid(PAIRS, TEMPERATURES, bias={"*-*": -1.0, "b-*": 0.5}),
     "several": lambda: Sum({"clip": Matryoshka(InfoNCE(), [2, 4]), "sigmoid": Sigmoid(), "vicreg": VICReg()}),
 }
-ALL = 1024  # rows of a tile, in which all scores fit
+ALL = 1024  # rows of a tile that all scores fit into
 SETTINGS = [(name, micro_batch, tile) for name in OBJECTIVES for micro_batch in (None, 2) for tile in (ALL, 2)]
 
 
@@ -100,19 +100,19 @@ def step(rows: list[int], name: str, micro_batch: int | None) -> Any:
         parts = tuple(collate(rows[start : start + micro_batch]) for start in range(0, len(rows), micro_batch))
         cache = GradientCache(embedder, MicroBatches(parts), 0, contextlib.nullcontext)
         embeddings = cache.embeddings
-    everyone = gather_embeddings(embeddings, MODALITIES, 4, torch.float64)
+    gathered = gather_embeddings(embeddings, MODALITIES, 4, torch.float64)
     with split_over_ranks():
-        loss = objective(everyone).total
+        loss = objective(gathered).total
     loss.backward()
     if cache is not None:
         cache.backward()
     average_gradients([*embedder.parameters(), *objective.parameters()])
-    told = (everyone.groups, everyone.targets["price"], everyone.negative_of)
-    return loss.detach(), told, gradients(embedder, objective)
+    row_data = (gathered.groups, gathered.targets["price"], gathered.negative_of)
+    return loss.detach(), row_data, gradients(embedder, objective)
 
 
-class Counted:
-    """How many scores the tiles have that are computed."""
+class ScoreCounter:
+    """Counts the scores of the tiles that are computed."""
 
     def __init__(self) -> None:
         self.scores = 0
@@ -133,41 +133,41 @@ class Counted:
 def run(rank: int, case: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=int(case))
-    counted, found = Counted(), []
+    counter, found = ScoreCounter(), []
     for name, micro_batch, tile in SETTINGS:
-        tiles.TILE, counted.scores = tile, 0
-        found.append((*step(CASES[case][rank], name, micro_batch), counted.scores))
+        tiles.TILE, counter.scores = tile, 0
+        found.append((*step(CASES[case][rank], name, micro_batch), counter.scores))
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_every_rank_has_the_loss_and_the_gradients_of_the_whole_batch_for_its_share_of_the_scores(
+def test_every_rank_has_the_loss_and_gradients_of_the_full_batch_and_computes_its_share_of_the_scores(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, "GLOO_SOCKET_IFNAME", "lo")
     start_processes(run, (case, str(tmp_path)), nprocs=int(case), start_method="fork")
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(int(case))]
     groups_of_all = Counter(collate(list(range(8))).groups.tolist())
-    for place, (name, _, tile) in enumerate(SETTINGS):
+    for position, (name, _, tile) in enumerate(SETTINGS):
         loss, _, expected = step(list(range(8)), name, None)
-        for found_loss, (groups, prices, negative_of), found, _ in (results[place] for results in ranks):
+        for found_loss, (groups, prices, negative_of), found, _ in (results[position] for results in ranks):
             assert Counter(groups.tolist()) == groups_of_all
             assert prices[prices.isfinite()].tolist() == [3.0, 3.5]
-            (negative,) = negative_of[negative_of >= 0].tolist()  # of row 1, which stands second on the first rank
+            (negative,) = negative_of[negative_of >= 0].tolist()  # of row 1, the second on the first rank
             assert negative == 1
             torch.testing.assert_close(found_loss, loss, rtol=1e-10, atol=1e-12)
             assert found.keys() == expected.keys()
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-        scores = [results[place][-1] for results in ranks]
+        scores = [results[position][-1] for results in ranks]
         if tile != ALL:
-            whole = {"a": 9, "b": 5, "c": 3}  # vectors: of row 1 a hard negative too
+            counts = {"a": 9, "b": 5, "c": 3}  # vectors, including the hard negative of row 1
             pairs = [(m, n) for m, n in combinations(MODALITIES, 2) if name != "hard" or m == "a"]
-            sweeps = {"sigmoid": 1, "several": 5}.get(name, 2)  # of InfoNCE forward and backward, for each prefix
-            assert sum(scores) == sweeps * sum(whole[m] * whole[n] for m, n in pairs)
+            sweeps = {"sigmoid": 1, "several": 5}.get(name, 2)  # InfoNCE: forward and backward, for each prefix
+            assert sum(scores) == sweeps * sum(counts[m] * counts[n] for m, n in pairs)
             assert max(scores) < 0.75 * sum(scores)
 
 
-def test_alone_a_process_has_its_own_embeddings() -> None:
+def test_a_single_process_returns_its_own_embeddings() -> None:
     embeddings = model("plain")[0].embed(collate([0, 1]))
     assert gather_embeddings(embeddings, MODALITIES, 4, torch.float64) is embeddings

@@ -1,4 +1,4 @@
-"""The gradients of a batch in parts are those of the whole batch."""
+"""The gradients of a batch in parts equal those of the full batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VectorProcessor(Processor):
 
 
 class Small(Encoder):
-    """Counts its forward passes."""
+    """A small encoder that counts its forward passes."""
 
     def __init__(self, drop: float = 0.0, norm: bool = False) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def gradients(model: Embedder, objective: Objective) -> dict[str, Tensor]:
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in found}
 
 
-def whole(model: Embedder, objective: Objective, rows: list[Sample]) -> tuple[Tensor, dict[str, Tensor]]:
+def full_batch(model: Embedder, objective: Objective, rows: list[Sample]) -> tuple[Tensor, dict[str, Tensor]]:
     loss = objective(model.embed(Batch.collate(rows, PROCESSORS))).total
     loss.backward()
     return loss.detach(), gradients(model, objective)
@@ -99,11 +99,11 @@ OBJECTIVES: dict[str, Callable[[Any], Objective]] = {
 
 @given(ROWS, st.integers(1, 15), PAIRS, st.sampled_from(list(OBJECTIVES)), st.integers(1, 8))
 @settings(deadline=None, max_examples=60)
-def test_loss_and_gradients_in_parts_and_tiles_are_those_of_the_whole_batch(
+def test_loss_and_gradients_in_parts_and_tiles_equal_the_full_batch(
     rows: list[tuple[bool, bool, bool, int]], size: int, pairs: dict[str, float] | None, name: str, tile: int
 ) -> None:
     made = samples(rows)
-    expected = whole(embedder(), OBJECTIVES[name](pairs).double(), made)
+    expected = full_batch(embedder(), OBJECTIVES[name](pairs).double(), made)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "TILE", tile)
         found = cached(embedder(), OBJECTIVES[name](pairs).double(), parts(made, size))
@@ -112,10 +112,10 @@ def test_loss_and_gradients_in_parts_and_tiles_are_those_of_the_whole_batch(
 
 @given(ROWS, st.integers(1, 15), PAIRS, st.sampled_from(list(OBJECTIVES)), st.integers(1, 8))
 @settings(deadline=None, max_examples=60)
-def test_in_float32_they_are_to_five_digits(
+def test_in_float32_they_agree_to_five_digits(
     rows: list[tuple[bool, bool, bool, int]], size: int, pairs: dict[str, float] | None, name: str, tile: int
 ) -> None:
-    loss, gradient = whole(embedder(), OBJECTIVES[name](pairs).double(), samples(rows))
+    loss, gradient = full_batch(embedder(), OBJECTIVES[name](pairs).double(), samples(rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "TILE", tile)
         made = parts(samples(rows, torch.float32), size)
@@ -127,9 +127,9 @@ def test_in_float32_they_are_to_five_digits(
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 32])
-def test_in_float32_too(size: int) -> None:
+def test_in_float32_they_agree_for_several_part_sizes(size: int) -> None:
     made = samples([(True, n % 3 > 0, n % 4 > 0, n // 2) for n in range(32)], torch.float32)
-    expected = whole(embedder(torch.float32), InfoNCE(), made)
+    expected = full_batch(embedder(torch.float32), InfoNCE(), made)
     found = cached(embedder(torch.float32), InfoNCE(), parts(made, size))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -161,7 +161,7 @@ def test_dropout_is_the_same_in_both_passes() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_batch_norm_s_running_statistics_take_each_part_once(frozen: bool) -> None:
+def test_running_statistics_of_batch_norm_record_each_part_once(frozen: bool) -> None:
     made = samples([(n not in (5, 7), True, True, n) for n in range(14)])
     once, twice = embedder(norm=True), embedder(norm=True)
     for model in (once, twice):
@@ -174,7 +174,7 @@ def test_batch_norm_s_running_statistics_take_each_part_once(frozen: bool) -> No
     assert all(layer.momentum == 0.1 for layer in twice.modules() if isinstance(layer, nn.BatchNorm1d))
 
 
-def test_batch_norm_in_parts_has_the_gradients_of_its_loss() -> None:
+def test_batch_norm_in_parts_has_correct_gradients() -> None:
     """Each part is normalised by its own mean and variance, as if the parts were embedded plainly."""
     made = samples(FULL)
     plain, objective = embedder(norm=True), InfoNCE().double()
@@ -195,13 +195,13 @@ def test_an_encoder_without_trainable_parameters_runs_once() -> None:
     for model in (frozen, plain):
         model.encoder("b").requires_grad_(False)
     found = cached(frozen, objective, parts(made, 4))
-    assert [frozen.encoder(m).passes for m in MODALITIES] == [5, 3, 5]  # of the first of three parts the graph is kept
-    torch.testing.assert_close(found, whole(plain, InfoNCE().double(), made), rtol=1e-10, atol=1e-10)
+    assert [frozen.encoder(m).passes for m in MODALITIES] == [5, 3, 5]  # three parts; the graph of the first is kept
+    torch.testing.assert_close(found, full_batch(plain, InfoNCE().double(), made), rtol=1e-10, atol=1e-10)
     assert frozen.encoder("b").net[0].weight.grad is None  # pyright: ignore
     assert frozen.heads["b"].weight.grad.abs().sum() > 0  # pyright: ignore
 
 
-def test_bf16_gives_the_gradients_of_the_plain_step_at_that_precision() -> None:
+def test_bf16_has_the_gradients_of_the_plain_step_at_that_precision() -> None:
     made = samples(FULL, torch.float32)
 
     def autocast() -> Any:

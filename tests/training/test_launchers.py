@@ -1,4 +1,4 @@
-"""torchrun and SLURM start what docs/scale_out.md says: their processes train what one process does."""
+"""The torchrun and SLURM commands of docs/scale_out.md train the same weights as one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training step: what is minimised, by which optimizer, at which precision, and what is logged."""
+"""The training step: loss, optimizer, precision and logs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Linear(Encoder):
         return self.drop(self.norm(self.linear(x)))
 
 
-class Seen(InfoNCE):
-    """InfoNCE that keeps what it was given."""
+class RecordingInfoNCE(InfoNCE):
+    """InfoNCE that records its input."""
 
     def forward(self, embeddings: Any) -> Loss:
         self.embeddings, self.autocast = embeddings, torch.is_autocast_enabled("cpu")
@@ -69,16 +69,16 @@ def fit(module: EmbedderModule, steps: int = 3, **settings: Any) -> pl.Trainer:
     return trainer
 
 
-def test_similarities_are_computed_in_float32_also_where_the_encoders_run_in_bfloat16() -> None:
-    objective = Seen()
+def test_similarities_are_computed_in_float32_even_if_the_encoders_run_in_bfloat16() -> None:
+    objective = RecordingInfoNCE()
     fit(module(objective), steps=1, precision="bf16-mixed")
     assert objective.autocast is False
     assert {v.dtype for v in objective.embeddings.vectors.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
-def test_the_whole_training_may_run_in_another_precision(precision: Any, dtype: torch.dtype) -> None:
-    objective = Seen()
+def test_all_of_training_may_run_in_another_precision(precision: Any, dtype: torch.dtype) -> None:
+    objective = RecordingInfoNCE()
     trained = module(objective)
     fit(trained, steps=2, precision=precision)
     assert {p.dtype for p in trained.embedder.parameters()} == {dtype}
@@ -96,7 +96,7 @@ def test_weight_decay_spares_biases_norms_and_the_temperature() -> None:
         assert decay[parameter] == (0.3 if is_matrix else 0.0), name
 
 
-def test_the_progress_bar_counts_the_steps_of_the_whole_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_counts_the_steps_of_the_training(capsys: pytest.CaptureFixture[str]) -> None:
     fit(module(), steps=3, enable_progress_bar=True, callbacks=[Progress()])
     shown = capsys.readouterr().out
     assert "step: 3/3" in shown
@@ -104,9 +104,9 @@ def test_the_progress_bar_counts_the_steps_of_the_whole_training(capsys: pytest.
     assert "-2" not in shown
 
 
-def test_the_randomness_of_a_step_depends_on_seed_and_step_alone() -> None:
+def test_the_random_numbers_of_a_step_depend_only_on_seed_and_step() -> None:
     def dropped(step: int, seed: int, disturb: bool) -> Tensor:
-        objective = Seen()
+        objective = RecordingInfoNCE()
         model = module(objective, seed=seed, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0))
         torch.manual_seed(5)
         for parameter in model.parameters():
@@ -140,31 +140,31 @@ def test_loss_parts_gradient_norm_speed_and_recalls_are_logged() -> None:
     assert float(logged["train/gradient_norm"]) == pytest.approx(float(squares) ** 0.5, rel=1e-5)
 
 
-def test_an_objective_that_names_a_modality_without_an_encoder_is_refused() -> None:
+def test_an_objective_that_names_a_modality_without_an_encoder_is_rejected() -> None:
     with pytest.raises(UsageError, match=r"The objective names 'aa', which has no encoder. Did you mean 'a'"):
         module(InfoNCE(pairs={"aa-b": 1.0}))
     assert module(InfoNCE(pairs={"a-b": 1.0})).objective.named_modalities == {"a", "b"}
 
 
-def test_the_module_tells_which_pairs_are_trained_where_they_are_not_all() -> None:
+def test_the_module_reports_which_pairs_are_trained_where_they_are_not_all() -> None:
     class Three(EmbedderModule):
         def __init__(self, objective: Objective) -> None:
             super().__init__({"a": Linear(), "b": Linear(), "c": Linear()}, dim=4, objective=objective)
 
     assert Three(InfoNCE()).trained_pairs is None
     assert Three(InfoNCE({"a-*": 1.0})).trained_pairs == {frozenset("ab"), frozenset("ac")}
-    assert Three(Classification("kind", 2, 4)).trained_pairs is None  # it compares none
-    assert module(InfoNCE({"a-b": 1.0})).trained_pairs is None  # there is no other
+    assert Three(Classification("kind", 2, 4)).trained_pairs is None  # it compares no pair
+    assert module(InfoNCE({"a-b": 1.0})).trained_pairs is None  # there is no other pair
 
 
-def test_the_objective_is_told_how_much_of_the_training_is_done() -> None:
-    class Told(InfoNCE):
+def test_the_objective_receives_the_training_progress() -> None:
+    class ProgressRecorder(InfoNCE):
         def set_progress(self, progress: float) -> None:
-            told.append(progress)
+            received.append(progress)
 
-    told: list[float] = []
-    fit(module(Told()), steps=4)
-    assert told == [0, 0.25, 0.5, 0.75]
+    received: list[float] = []
+    fit(module(ProgressRecorder()), steps=4)
+    assert received == [0, 0.25, 0.5, 0.75]
 
 
 def test_training_lowers_the_loss() -> None:
@@ -176,7 +176,7 @@ def test_training_lowers_the_loss() -> None:
 
 
 @pytest.mark.parametrize("steps", [-1, 0, float("inf")])
-def test_a_training_of_unknown_length_is_refused(steps: float) -> None:
+def test_a_training_of_unknown_length_is_rejected(steps: float) -> None:
     trainer: Any = SimpleNamespace(estimated_stepping_batches=steps)
     with pytest.raises(UsageError, match=r"set trainer\.max_steps"):
         total_steps(trainer)

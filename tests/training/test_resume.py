@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed is the run that was not."""
+"""A run that was stopped and resumed equals an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.lora import LoRA
 from multimodal.training.callbacks.throughput import Throughput
 
-STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5  # as the small configuration has them
+STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5  # as in the small configuration
 
 
 def fit(config: Path, run: Path, *more: str) -> int:
@@ -29,7 +29,7 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def curve(run: Path) -> list[tuple[str, str]]:
-    """(step, loss) of every session of the run."""
+    """Return (step, loss) of every session of the run."""
     import csv
 
     rows = [
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(
 @pytest.mark.parametrize(
     "step", [pytest.param(1, marks=pytest.mark.slow), EPOCH, pytest.param(VALIDATE_EVERY, marks=pytest.mark.slow), 7]
 )
-def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_equals_one_that_was_not_stopped(
+def test_ctrl_c_writes_a_checkpoint_and_the_resumed_run_equals_an_uninterrupted_one(
     step: int,
     small_config: Path,
     uninterrupted: Path,
@@ -85,7 +85,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_equals_one_that_was_not_
     assert curve(uninterrupted) == curve(tmp_path / "cut")
 
 
-def test_a_run_that_broke_off_resumes_from_its_last_validation(
+def test_a_crashed_run_resumes_from_its_last_validation(
     small_config: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
@@ -137,7 +137,7 @@ def streamed_config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2)), 4, 7])
-def test_a_stream_that_was_stopped_resumes_at_its_sample(
+def test_a_stopped_stream_resumes_at_its_sample(
     step: int, streamed_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fit(streamed_config, tmp_path / "whole", "--data.workers", "1") == 0
@@ -150,7 +150,7 @@ def test_a_stream_that_was_stopped_resumes_at_its_sample(
     assert curve(tmp_path / "whole") == curve(tmp_path / "cut")
 
 
-def test_a_frozen_encoder_of_a_stream_runs_at_every_step_and_stays_as_it_is(
+def test_a_frozen_encoder_of_a_stream_runs_at_every_step_and_is_unchanged(
     streamed_config: Path, tmp_path: Path
 ) -> None:
     for name, steps in (("short", VALIDATE_EVERY), ("long", STEPS)):
@@ -163,7 +163,7 @@ def test_a_frozen_encoder_of_a_stream_runs_at_every_step_and_stays_as_it_is(
 
 
 def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``action`` happen in the middle of a step."""
+    """Call ``action`` in the middle of a step."""
 
     def in_step(self: Throughput, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == step - 1:
@@ -172,7 +172,7 @@ def stop_at(step: int, action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Throughput, "on_train_batch_start", in_step)
 
 
-def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
+def test_a_frozen_encoder_runs_once_over_the_rows_and_is_unchanged(
     small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multimodal_encoders.image.timm import Timm
@@ -195,7 +195,7 @@ def test_a_frozen_encoder_runs_once_over_the_rows_and_stays_as_it_is(
     assert {"embedder.heads.image.weight", "embedder.encoders.graph.nodes.0.weight"} <= changed
 
 
-def test_a_run_that_adapts_is_set_by_its_configuration_and_resumes_as_it_was(
+def test_a_fine_tuning_run_resumes_from_its_configuration(
     small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = yaml.safe_load(small_config.read_text())

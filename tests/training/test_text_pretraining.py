@@ -1,4 +1,4 @@
-"""Pre-training on texts alone, and a training that begins with it."""
+"""Pre-training on texts alone, and training that begins with its model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT = {"vocab_size": 60, "width": 16, "layers": 1, "heads": 2, "drop": 0.0}
 
 @pytest.fixture
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each text names a place four times or a colour four times: a masked word is told by the others."""
+    """Each text names a place four times or a colour four times: the other words determine a masked one."""
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
     lines = [f"{n},{' '.join([WORDS[n % 8]] * 4)},{'train' if n < 160 else 'validation'}" for n in range(200)]
     (tmp_path / "texts.csv").write_text("\n".join(["id,text,split", *lines, "x,,train", "y, ,train"]) + "\n")
@@ -48,7 +48,7 @@ def configuration(folder: Path, objective: str, steps: int, **settings: Any) -> 
 
 
 def pretrain(folder: Path, objective: str, steps: int = 40, run: str = "run", **settings: Any) -> list[dict[str, str]]:
-    """The rows of the log."""
+    """Run the command and return the rows of its log."""
     config = configuration(folder, objective, steps, **settings)
     assert main(["pretrain", "--debug", "--config", config, "--run", str(folder / run)]) == 0
     (log,) = (folder / run).glob("logs/*/metrics.csv")
@@ -59,7 +59,7 @@ def values(log: list[dict[str, str]], name: str) -> list[float]:
     return [float(row[name]) for row in log if row.get(name)]
 
 
-def test_masked_words_are_told_by_the_others(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masked_words_are_predicted_from_context(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = pretrain(texts, "MaskedTokens", 60, rate=0.3)
     assert values(log, "val/loss")[-1] < 0.6 * values(log, "val/unigram")[-1]
     assert values(log, "val/accuracy")[-1] > 0.8
@@ -68,13 +68,13 @@ def test_masked_words_are_told_by_the_others(texts: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("objective", ["SkipGram", "CBOW"])
-def test_word_vectors_train_the_table_alone(texts: Path, objective: str) -> None:
+def test_word_vectors_train_only_the_table(texts: Path, objective: str) -> None:
     log = pretrain(texts, objective, 40, subsample=0.0)
     assert values(log, "train/accuracy")[-1] > 0.9
     assert values(log, "val/loss")[-1] < values(log, "val/loss")[0]
     encoder = Embedder.from_pretrained(texts / "run").encoder("text")
     norms = [value for name, value in encoder.named_parameters() if "norm" in name]
-    assert all(set(value.tolist()) in ({0.0}, {1.0}) for value in norms)  # as they were made
+    assert all(set(value.tolist()) in ({0.0}, {1.0}) for value in norms)  # as initialised
 
 
 def test_the_same_seed_gives_the_same_weights(texts: Path) -> None:
@@ -84,22 +84,22 @@ def test_the_same_seed_gives_the_same_weights(texts: Path) -> None:
     def state(run: str) -> dict[str, Any]:
         return torch.load(texts / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
-    whole, again = state("whole"), state("again")
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert whole["objective.counts"].sum() > 0
+    first, again = state("whole"), state("again")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert first["objective.counts"].sum() > 0
 
 
-def test_a_training_begins_with_its_weights_and_its_tokenizer(texts: Path) -> None:
+def test_training_begins_with_pretrained_weights_and_tokenizer(texts: Path) -> None:
     pretrain(texts, "MaskedTokens", 4)
-    learned = Embedder.from_pretrained(texts / "run")
+    pretrained = Embedder.from_pretrained(texts / "run")
     encoders = {"text": create("text", "transformer", **TEXT), "image": create("image", "cnn", stem="standard")}
     EmbedderModule(encoders, dim=8, begin_with={"text": str(texts / "run")})
-    for name, value in learned.encoder("text").state_dict().items():
+    for name, value in pretrained.encoder("text").state_dict().items():
         assert torch.equal(encoders["text"].state_dict()[name], value)
-    assert encoders["text"].processor.state() == learned.processors["text"].state() != {}
+    assert encoders["text"].processor.state() == pretrained.processors["text"].state() != {}
 
 
-def test_what_does_not_fit_is_told(texts: Path) -> None:
+def test_mismatched_settings_are_reported(texts: Path) -> None:
     pretrain(texts, "MaskedTokens", 2)
     run = str(texts / "run")
     with pytest.raises(UsageError, match=r"begin_with: there is no encoder for 'texts'\. Did you mean 'text'"):

@@ -1,1 +1,1 @@
-"""What watches a training run, one callback a file; ``defaults`` puts together those of every run."""
+"""Callbacks of a training run, one per file; ``defaults`` lists the callbacks of every run."""

@@ -49,7 +49,7 @@ class AveragedWeights(WeightAveraging, Recorded):
             warnings.filterwarnings("ignore", message=".*overrides the configure_model.*")
             super().setup(trainer, pl_module, stage)
 
-    # The best model is written at the end of validation, after its epoch's end: the average has to stay until then.
+    # The best model is written at the end of validation, after its epoch's end: the average must be in place until then.
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pass
@@ -66,5 +66,5 @@ class AveragedWeights(WeightAveraging, Recorded):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if self._average_model is not None:  # else the averaged weights are what there is to load
+        if self._average_model is not None:  # otherwise the checkpoint's averaged weights are loaded
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

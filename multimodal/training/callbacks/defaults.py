@@ -27,12 +27,12 @@ class ValidationReport(Protocol):
 def default_callbacks(
     run: Path, report: ValidationReport, own: Sequence[Callback] = (), progress_bar: bool = True
 ) -> list[Callback]:
-    """What watches a run and writes its folder: model table, validation report, logs, best model, checkpoints, Ctrl-C.
+    """Return the callbacks of a run: model table, validation report, logs, best model, checkpoints, Ctrl-C.
 
     Args:
         run: the run's folder.
         report: a callback that measures the validation split.
-        own: the user's callbacks. They come after those that look at the weights, as an average may take the place of the
+        own: the user's callbacks. They come after the callbacks that read the weights, as an average may replace the
             weights, and before the checkpoints.
         progress_bar: whether training shows one.
     """

@@ -26,4 +26,4 @@ class FreeMemory(Callback):
         self._heap = HeapTrimmer(HEAP_GROWTH_BYTES)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._heap.piece_done()
+        self._heap.trim_if_grown()

@@ -26,15 +26,15 @@ class StopOnInterrupt(Callback):
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
-        self._asked = self._saved = False
+        self._stop_requested = self._saved = False
         self._previous: Any = None  # the handler before training; None: ours is not installed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._asked = self._saved = False
+        self._stop_requested = self._saved = False
         self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        self._asked = True
+        self._stop_requested = True
         self._restore()
 
     def _restore(self) -> None:
@@ -45,11 +45,11 @@ class StopOnInterrupt(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if self._asked:
+        if self._stop_requested:
             trainer.save_checkpoint(self.checkpoint)
             self._saved = True
 
-    # The end of a batch is followed, when its log is written, by one of three things: there training stops.
+    # After a batch, once its log is written, one of these three hooks runs next: training stops there.
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int

@@ -1,4 +1,4 @@
-"""What is trained, as a table before the first step."""
+"""A table of what is trained, printed before the first step."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class ModelTable(Callback):
         if not trainer.is_global_zero:
             return
         table = Table("modality", "encoder", "parameters", "trained", "features", box=box.SIMPLE_HEAD, pad_edge=False)
-        ever = {id(parameter) for parameter in pl_module.trained}  # at some step
+        trained_at_some_step = {id(parameter) for parameter in pl_module.trained}
         for modality in pl_module.embedder.modalities:
             encoder = pl_module.embedder.encoder(modality)
             count = sum(p.numel() for p in encoder.parameters())
             trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-            thawed = sum(p.numel() for p in encoder.parameters() if id(p) in ever)
+            trained_eventually = sum(p.numel() for p in encoder.parameters() if id(p) in trained_at_some_step)
             features = f"{encoder.width} -> {pl_module.embedder.dim}"
             name = type(encoder).__name__
             if modality in pl_module.embedder.shared:
-                name, count, trained, thawed = f"that of {pl_module.embedder.shared[modality]}", 0, 0, 0
-            later = f", later {thawed:,}" if thawed > trained else ""
-            table.add_row(modality, name, f"{count:,}", f"{trained:,}{later}", features)
+                name, count, trained, trained_eventually = f"that of {pl_module.embedder.shared[modality]}", 0, 0, 0
+            later_text = f", later {trained_eventually:,}" if trained_eventually > trained else ""
+            table.add_row(modality, name, f"{count:,}", f"{trained:,}{later_text}", features)
         Console(stderr=True).print(table)

@@ -21,24 +21,24 @@ class Throughput(Callback):
     """
 
     def __init__(self) -> None:
-        self._samples, self._seconds, self._since = 0, 0.0, 0.0
+        self._samples, self._seconds, self._last_time = 0, 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._since = time.perf_counter()  # an epoch that is resumed in the middle does not start
+        self._last_time = time.perf_counter()  # an epoch that is resumed in the middle does not start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._since = time.perf_counter()
+        self._last_time = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         now = time.perf_counter()
         self._samples += len(batch) * trainer.world_size
-        self._seconds += now - self._since
-        self._since = now
+        self._seconds += now - self._last_time
+        self._last_time = now
         if trainer.global_step % log_interval(trainer) == 0:
             pl_module.log("train/samples_per_second", self._samples / self._seconds, prog_bar=True)
             self._samples, self._seconds = 0, 0.0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._since = time.perf_counter()
+        self._last_time = time.perf_counter()

@@ -17,11 +17,11 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.errors import UsageError
 from multimodal.training.callbacks.averaging import AveragedWeights
 
-STEPS, VALIDATE_AT = 10, (5, 10)  # as the small configuration has them
+STEPS, VALIDATE_AT = 10, (5, 10)  # as in the small configuration
 
 
 class Recorder(pl.Callback):
-    """Keeps the weights after each step, and what validation sees."""
+    """Records the weights after each step, and those that validation uses."""
 
     steps: ClassVar[list[dict[str, Tensor]]] = []
     validated: ClassVar[list[dict[str, Tensor]]] = []
@@ -39,7 +39,7 @@ def weights(embedder: Embedder) -> dict[str, Tensor]:
 
 
 def averages(steps: list[dict[str, Tensor]], decay: float) -> list[dict[str, Tensor]]:
-    """After each step; the first is the weights themselves (torch's ``AveragedModel`` begins so)."""
+    """Return the average after each step; the first is the weights themselves, as in torch's ``AveragedModel``."""
     found = [{name: value.double() for name, value in steps[0].items()}]
     for n, step in enumerate(steps[1:], start=1):
         d = min(decay, (1 + n) / (10 + n))
@@ -47,7 +47,7 @@ def averages(steps: list[dict[str, Tensor]], decay: float) -> list[dict[str, Ten
     return found
 
 
-def test_the_average_is_validated_and_exported_and_training_goes_on_from_the_weights(
+def test_the_average_is_validated_and_exported_and_training_continues_from_the_weights(
     small_config: Path, tmp_path: Path
 ) -> None:
     Recorder.steps.clear()
@@ -65,7 +65,7 @@ def test_the_average_is_validated_and_exported_and_training_goes_on_from_the_wei
     expected = averages(Recorder.steps, 0.6)
     floating = [name for name, value in Recorder.steps[0].items() if value.is_floating_point()]
     assert len(Recorder.steps) == STEPS
-    at = {int(seen["step"]): seen for seen in _named(Recorder.validated, expected, floating)}
+    at = {int(observed["step"]): observed for observed in _averaged_steps(Recorder.validated, expected, floating)}
     assert set(at) == set(VALIDATE_AT)
     exported = Embedder.from_pretrained(run).state_dict()
     assert any(
@@ -78,10 +78,12 @@ def test_the_average_is_validated_and_exported_and_training_goes_on_from_the_wei
     )
 
 
-def _named(seen: list[dict[str, Tensor]], expected: list[dict[str, Tensor]], names: list[str]) -> list[dict[str, Any]]:
-    """For each validated batch the step whose average it saw."""
+def _averaged_steps(
+    observed: list[dict[str, Tensor]], expected: list[dict[str, Tensor]], names: list[str]
+) -> list[dict[str, Any]]:
+    """Return for each validated batch the step whose average it used."""
     found = []
-    for validated in seen:
+    for validated in observed:
         steps = [
             step
             for step, average in enumerate(expected, start=1)
@@ -92,7 +94,7 @@ def _named(seen: list[dict[str, Tensor]], expected: list[dict[str, Tensor]], nam
     return found
 
 
-def test_whole_numbers_are_taken_as_they_are() -> None:
+def test_integers_are_not_averaged() -> None:
     module = torch.nn.Module()
     module.register_buffer("offsets", torch.tensor([0, 119, 131]))
     callback = AveragedWeights(0.97)
@@ -103,12 +105,12 @@ def test_whole_numbers_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1])
-def test_a_decay_outside_its_range_is_refused(decay: float) -> None:
+def test_a_decay_outside_its_range_is_rejected(decay: float) -> None:
     with pytest.raises(UsageError, match="lies outside"):
         AveragedWeights(decay)
 
 
-def test_the_average_of_what_does_not_change_is_that_to_the_bit() -> None:
+def test_the_average_of_constant_weights_is_exact() -> None:
     average = AveragedWeights(0.999)._kwargs["avg_fn"]
     frozen = torch.randn(1000)
     averaged = frozen.clone()

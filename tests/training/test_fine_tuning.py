@@ -1,4 +1,4 @@
-"""What is trained at which step and rate, and steps that recompute."""
+"""Fine-tuning: freezing, learning rates, adapters, and steps that recompute activations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from multimodal.training.freezing import Freezing
 from multimodal.training.module import EmbedderModule
 from multimodal.training.parameter_groups import apply_rate_factors, parameter_groups
 
-pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # Lightning's word on what is frozen
+pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # Lightning's warning about frozen parts
 
 
 class VectorProcessor(Processor):
@@ -90,7 +90,7 @@ def fit(steps: int = 3, callbacks: list[Any] | None = None, drop: float = 0.3, *
 
 
 def changed(steps: int, **settings: Any) -> set[str]:
-    """The first two parts of the names of what training changes in modality a, buffers among it."""
+    """Return the first two parts of the names of parameters and buffers that training changes in modality a."""
     torch.manual_seed(0)
     before = Embedder({"a": Deep(), "b": Deep()}, 4, lora=settings.get("lora"))
     after = fit(steps, **settings).embedder.state_dict()
@@ -113,13 +113,11 @@ ALL = {"stem.weight", "stem.bias", "blocks.0", "blocks.1", "norm.weight", "norm.
         ({1: "all"}, 1, ALL),
     ],
 )
-def test_what_is_frozen_stays_as_it_is_its_statistics_too_until_its_step(
-    freeze: Any, steps: int, trained: set[str]
-) -> None:
+def test_frozen_parts_and_statistics_are_unchanged_until_their_step(freeze: Any, steps: int, trained: set[str]) -> None:
     assert changed(steps, freeze={"a": freeze}) == trained
 
 
-def test_the_summary_tells_what_is_trained_later(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_reports_what_is_trained_later(capsys: pytest.CaptureFixture[str]) -> None:
     fit(1, [ModelTable()], freeze={"a": {0: "all", 2: "none"}})
     a, b = (line.split() for line in capsys.readouterr().err.splitlines() if " Deep " in line)
     count = sum(p.numel() for p in Deep().parameters())
@@ -129,7 +127,7 @@ def test_the_summary_tells_what_is_trained_later(capsys: pytest.CaptureFixture[s
     )
 
 
-def test_a_frozen_part_is_in_evaluation_mode_and_comes_back_to_training() -> None:
+def test_a_frozen_part_is_in_evaluation_mode_and_returns_to_training_mode() -> None:
     embedder = Embedder({"a": Deep()}, 4)
     freezing = Freezing(embedder, {"a": {0: "blocks.0", 5: "none"}})
     first, second = embedder.encoder("a").get_submodule("blocks").children()
@@ -140,13 +138,13 @@ def test_a_frozen_part_is_in_evaluation_mode_and_comes_back_to_training() -> Non
     assert not freezing.apply(4)
     assert freezing.apply(5)
     assert first.get_submodule("drop").training
-    assert freezing.throughout == frozenset()
-    assert Freezing(embedder, {"a": "all"}).throughout == {"a"}
-    assert Freezing(embedder, {"a": {0: "all", 9: "none"}}).throughout == frozenset()
+    assert freezing.always_frozen == frozenset()
+    assert Freezing(embedder, {"a": "all"}).always_frozen == {"a"}
+    assert Freezing(embedder, {"a": {0: "all", 9: "none"}}).always_frozen == frozenset()
 
 
 @pytest.mark.parametrize(
-    ("freeze", "said"),
+    ("freeze", "message"),
     [
         ({"c": "all"}, "no modality 'c'"),
         ({"a": "layer4"}, "freeze.a: 'layer4' matches no part .* begin with stem.weight, stem.bias, blocks.0"),
@@ -154,12 +152,12 @@ def test_a_frozen_part_is_in_evaluation_mode_and_comes_back_to_training() -> Non
         ({"b": "all"}, "lora.b freezes the encoder's own weights already"),
     ],
 )
-def test_freezing_what_is_not_there_is_refused(freeze: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_freezing_unknown_parts_is_rejected(freeze: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Freezing(Embedder({"a": Deep(), "b": Deep()}, 4, lora={"b": LoRA("stem")}), freeze)
 
 
-def test_adapters_are_trained_and_nothing_else_of_the_encoder() -> None:
+def test_only_the_adapters_of_an_encoder_are_trained() -> None:
     assert changed(3, lora={"a": LoRA("stem|blocks", rank=2)}) == {"stem.lora_A", "stem.lora_B", "blocks.0", "blocks.1"}
     torch.manual_seed(0)
     module = fit(3, lora={"a": LoRA("blocks", rank=2)})
@@ -196,14 +194,14 @@ def test_norms_and_biases_of_several_dimensions_do_not_decay_either() -> None:
             self.relative_bias = nn.Parameter(torch.zeros(3, 3))
 
     module = EmbedderModule({"a": Odd()}, dim=4)
-    (spared,) = [
+    (undecayed,) = [
         group
         for group in parameter_groups(module, module.embedder, list(module.parameters()), {}, {})
         if "weight_decay" in group
     ]
     encoder = module.embedder.encoder("a")
     for name in ("square.weight", "relative_bias"):
-        assert any(encoder.get_parameter(name) is p for p in spared["params"])
+        assert any(encoder.get_parameter(name) is p for p in undecayed["params"])
 
 
 def test_a_step_moves_each_part_by_its_rate() -> None:
@@ -224,7 +222,7 @@ def test_a_step_moves_each_part_by_its_rate() -> None:
         torch.testing.assert_close(scaled[name], factor * plain[name], rtol=1e-3, atol=1e-7)
 
 
-def test_one_kernel_takes_the_step_unless_the_configuration_says_otherwise() -> None:
+def test_the_optimizer_step_is_fused_unless_configured_otherwise() -> None:
     def groups() -> list[Any]:
         return [{"params": [nn.Parameter(torch.zeros(2, 2))], "rate": 0.5}]
 
@@ -242,49 +240,49 @@ def test_one_kernel_takes_the_step_unless_the_configuration_says_otherwise() -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"rates": {"c": 1.0}}, "no modality 'c'"),
         ({"rates": {"a": 0.0}}, r"rates.a 0.0 must be above 0 .* model.freeze"),
         ({"layer_decay": {"a": 1.5}}, r"layer_decay.a 1.5 in \(0, 1\]"),
     ],
 )
-def test_rates_that_are_none_are_refused(settings: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_invalid_rates_are_rejected(settings: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         fit(1, **settings)
 
 
-def test_recomputed_steps_are_the_plain_steps_and_run_the_blocks_twice() -> None:
+def test_recomputed_steps_equal_plain_steps_and_run_the_blocks_twice() -> None:
     Block.calls = 0
     plain = fit(3)
     once = Block.calls
     recomputed = fit(3, gradient_checkpointing=True)
-    assert Block.calls - once == once + 3 * 4  # of three steps; validation has no backward pass
-    for name, tensor in plain.state_dict().items():  # dropout and the statistics of batch normalisation too
+    assert Block.calls - once == once + 3 * 4  # 3 steps, 2 encoders of 2 blocks; validation has no backward pass
+    for name, tensor in plain.state_dict().items():  # including dropout and batch normalisation's statistics
         torch.testing.assert_close(recomputed.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
 
 
-def test_blocks_that_recompute_keep_their_inputs_alone() -> None:
+def test_blocks_that_recompute_keep_only_their_inputs() -> None:
     def kept(recompute: bool) -> int:
         encoder = registry.create("text", "transformer", vocab_size=10, width=32, layers=4, heads=2)
         if recompute:
             recompute_activations([encoder])
         found: dict[int, int] = {}
 
-        def note(tensor: Tensor) -> Tensor:
+        def record(tensor: Tensor) -> Tensor:
             found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
         own = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
             features = encoder.train()(torch.ones(16, 20, dtype=torch.int64))
         assert features.requires_grad
-        return sum(size for place, size in found.items() if place not in own)
+        return sum(size for pointer, size in found.items() if pointer not in own)
 
     assert kept(True) < kept(False) / 4
 
 
-def test_a_copy_of_an_encoder_that_recomputes_is_its_own() -> None:
+def test_a_copy_of_an_encoder_that_recomputes_is_independent() -> None:
     encoder = registry.create("text", "transformer", vocab_size=10, width=8, layers=2, heads=2)
     recompute_activations([encoder])
     copied = copy.deepcopy(encoder)
@@ -295,13 +293,13 @@ def test_a_copy_of_an_encoder_that_recomputes_is_its_own() -> None:
     assert encoder.train()(tokens).abs().max() > 0
 
 
-def test_averaging_goes_with_freezing_adapters_and_recomputing() -> None:
+def test_averaging_works_with_freezing_adapters_and_recomputing() -> None:
     settings: dict[str, Any] = {"lora": {"a": LoRA("blocks")}, "freeze": {"b": {0: "all", 2: "stem"}}}
     module = fit(4, [AveragedWeights(0.9)], gradient_checkpointing=True, **settings)
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
-def test_one_switch_compiles_the_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_compiles_every_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
     monkeypatch.setattr(Encoder, "compile", lambda self: compiled.append(self))
     encoders: dict[str, Encoder] = {"a": Deep(), "b": Deep()}
@@ -311,7 +309,7 @@ def test_one_switch_compiles_the_encoders(monkeypatch: pytest.MonkeyPatch) -> No
     assert compiled == list(encoders.values())
 
 
-def test_batch_normalisation_is_not_compiled_and_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_normalisation_is_rejected_with_compile_and_recomputing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "compile", lambda self: None)
     with pytest.raises(UsageError, match="cannot recompute the batch normalisation of the a encoder"):
         EmbedderModule({"a": Deep()}, dim=4, compile=True, gradient_checkpointing=True)
@@ -338,7 +336,7 @@ def test_compiled_blocks_recompute() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_the_plain_steps() -> None:
+def test_compiled_steps_equal_plain_steps() -> None:
     import torch._dynamo
 
     settings: dict[str, Any] = {"drop": 0.0, "freeze": {"b": {0: "all", 1: "none"}}}

@@ -1,4 +1,4 @@
-"""One encoder of two modalities in training: its gradient is the sum of those of two, and a file can ask for it."""
+"""Training one encoder for two modalities: its gradient is the sum over both, and a configuration can set it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def batch(rows: range) -> Batch:
 
 
 def gradients(embedder: Embedder, size: int | None) -> dict[str, Tensor]:
-    """By name, of InfoNCE of the eight rows; ``size``: of parts, as with the gradient cache."""
+    """Return InfoNCE's gradients over the eight rows, by name; with ``size``, in parts by the gradient cache."""
     objective = InfoNCE().double()
     if size is None:
         objective(embedder.embed(batch(range(8)))).total.backward()
@@ -63,7 +63,7 @@ def gradients(embedder: Embedder, size: int | None) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", [None, 2])
-def test_its_gradient_is_the_sum_of_those_of_two_alike(size: int | None) -> None:
+def test_the_gradient_of_a_shared_encoder_is_the_sum_over_two_copies(size: int | None) -> None:
     torch.manual_seed(0)
     encoder = Deep().double()
     two = Embedder({"title": encoder, "body": copy.deepcopy(encoder)}, dim=4).double()
@@ -72,16 +72,16 @@ def test_its_gradient_is_the_sum_of_those_of_two_alike(size: int | None) -> None
     expected = {name: gradient.clone() for name, gradient in gradients(two, None).items()}
     one.zero_grad()
     for name, found in gradients(one, size).items():
-        wanted = expected[name]
+        summed = expected[name]
         if name.startswith("encoders.title."):
-            wanted = wanted + expected[name.replace("title", "body")]
-        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+            summed = summed + expected[name.replace("title", "body")]
+        torch.testing.assert_close(found, summed, rtol=1e-10, atol=1e-12)
 
 
-def test_settings_are_made_under_the_first_of_the_two() -> None:
+def test_settings_belong_to_the_first_modality() -> None:
     encoder = Deep()
     embedder = Embedder({"title": encoder, "body": encoder}, dim=4)
-    assert Freezing(embedder, {"title": "all"}).throughout == {"title", "body"}
+    assert Freezing(embedder, {"title": "all"}).always_frozen == {"title", "body"}
     with pytest.raises(UsageError, match=r"freeze.body: its encoder is that of title; set freeze.title"):
         Freezing(embedder, {"body": "all"})
     with pytest.raises(UsageError, match=r"rates.body: .* set rates.title"):
@@ -89,7 +89,7 @@ def test_settings_are_made_under_the_first_of_the_two() -> None:
 
 
 @pytest.mark.parametrize("shared", [{"body": "titel"}, {"title": "other"}])
-def test_it_must_be_the_encoder_of_a_modality_that_has_one(shared: dict[str, str]) -> None:
+def test_only_the_encoder_of_another_modality_can_be_shared(shared: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"model.shared: .* model.encoders must have"):
         EmbedderModule({"title": Deep(), "other": Deep()}, shared=shared)
 
@@ -125,4 +125,4 @@ def test_a_configuration_trains_one_text_encoder_for_titles_and_bodies(
     assert set(json.loads(capsys.readouterr().out)["pairs"]) == {"title->body", "body->title"}
     model = Embedder.from_pretrained(tmp_path / "run")
     assert model.shared == {"body": "title"}
-    assert "this" in str(model.processors["title"].state())  # a word of bodies alone
+    assert "this" in str(model.processors["title"].state())  # a word that only bodies contain

@@ -1,4 +1,4 @@
-"""Trainings in which one encoder has no weights: vectors of another system stand for a modality."""
+"""Training with precomputed vectors of another system as a modality, whose encoder has no weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NAMES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A table of names, and vectors that a sum of a colour and a thing tells, by key."""
+    """A table of names, and by key vectors that are the sum of a colour's and a thing's vector."""
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -89,8 +89,16 @@ def configuration(folder: Path, data: dict[str, Any], **model: Any) -> str:
 )  # fmt: skip
 def test_texts_learn_to_find_vectors(data: dict[str, Any], model: dict[str, Any], folder: Path) -> None:
     (folder / "run").mkdir()
-    left = {"row": 0, "key": "k0", "column": "name", "value": "", "reason": "of another run", "message": "", "file": ""}
-    (folder / "run" / "rejects.jsonl").write_text(json.dumps(left) + "\n")
+    old_reject = {
+        "row": 0,
+        "key": "k0",
+        "column": "name",
+        "value": "",
+        "reason": "of another run",
+        "message": "",
+        "file": "",
+    }
+    (folder / "run" / "rejects.jsonl").write_text(json.dumps(old_reject) + "\n")
     assert main(["fit", "--debug", "--config", configuration(folder, data, **model)]) == 0
     (log,) = (folder / "run").glob("logs/*/metrics.csv")
     losses = [float(row["train/loss"]) for row in csv.DictReader(log.read_text().splitlines()) if row.get("train/loss")]
@@ -116,8 +124,8 @@ def samples() -> list[Sample]:
     return [Sample(str(n), {"text": bag.processor(NAMES[9 * n]), "vector": vectors[n]}, str(n)) for n in range(8)]
 
 
-class Share(torch.utils.data.IterableDataset[Batch]):
-    """This rank's rows of one batch, four times; of two ranks the second has no vectors in the last one."""
+class RankRows(torch.utils.data.IterableDataset[Batch]):
+    """This rank's rows of one batch, four times; the second of two ranks has no vectors in the last one."""
 
     def __iter__(self) -> Any:
         from torch import distributed as dist
@@ -133,7 +141,7 @@ class Share(torch.utils.data.IterableDataset[Batch]):
             yield Batch.collate(rows[rank * 8 // ranks : (rank + 1) * 8 // ranks], processors)
 
 
-class Keep(pl.Callback):
+class SaveWeights(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -147,18 +155,18 @@ def sgd(groups: Any) -> torch.optim.Optimizer:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_the_same_weights_as_one(tmp_path: Path) -> None:
     for devices in (1, 2):
         torch.manual_seed(0)
         encoders = {"text": BagOfWords(200, 8), "vector": Precomputed(4)}
         trainer = pl.Trainer(
             accelerator="cpu", devices=devices, strategy="ddp_spawn" if devices > 1 else "auto", max_steps=4,
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            limit_val_batches=0, callbacks=[Keep(tmp_path)],
+            limit_val_batches=0, callbacks=[SaveWeights(tmp_path)],
         )  # fmt: skip
         module = EmbedderModule(encoders, 4, heads={"vector": "none"}, freeze={"vector": "all"}, optimizer=sgd)
-        trainer.fit(module, DataLoader(Share(), batch_size=None))
-    whole, *ranks = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
-    for name, tensor in whole.items():
+        trainer.fit(module, DataLoader(RankRows(), batch_size=None))
+    expected, *ranks = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
+    for name, tensor in expected.items():
         for rank in ranks:
             torch.testing.assert_close(rank[name], tensor, rtol=1e-5, atol=1e-6)

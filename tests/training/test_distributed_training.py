@@ -1,4 +1,4 @@
-"""``multimodal fit`` with two processes is ``multimodal fit`` with one."""
+"""``multimodal fit`` with two processes equals ``multimodal fit`` with one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def config(tmp_path: Path) -> Path:
     settings = {"width": 16, "layers": 1, "heads": 2, "vocab_size": 100, "drop": 0.0}
     encoder = {"class_path": "multimodal_encoders.text.transformer.TextTransformer", "init_args": settings}
     columns = {m: m for m in ("name", "words", "code")}
-    made = {
+    settings_of_run = {
         "data": {"table": str(tmp_path / "things.jsonl"), "columns": columns, "split": "split", "batch_size": 9},
         "model": {
             "dim": 8,
@@ -60,7 +60,7 @@ def config(tmp_path: Path) -> Path:
         },
     }
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(made))
+    path.write_text(yaml.safe_dump(settings_of_run))
     return path
 
 
@@ -87,14 +87,16 @@ def _process(rank: int, port: int, folder: str, arguments: list[str], change: Ca
     os._exit(0)
 
 
-def two(folder: Path, *arguments: str, strategy: str = "ddp", change: Callable[[int], object] | None = None) -> Any:
-    """The exit codes and the output of ``multimodal fit`` by two processes."""
+def fit_with_two_processes(
+    folder: Path, *arguments: str, strategy: str = "ddp", change: Callable[[int], object] | None = None
+) -> Any:
+    """Run ``multimodal fit`` with two processes; return their exit codes and output."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    given = [*arguments, "--trainer.strategy", strategy]
+    options = [*arguments, "--trainer.strategy", strategy]
     context = start_processes(
-        _process, (port, str(folder), given, change), nprocs=2, start_method="fork", join=False, daemon=True
+        _process, (port, str(folder), options, change), nprocs=2, start_method="fork", join=False, daemon=True
     )
     assert context is not None
     processes = [process for process in context.processes if process is not None]
@@ -108,7 +110,7 @@ def two(folder: Path, *arguments: str, strategy: str = "ddp", change: Callable[[
     return [int((folder / f"{rank}.code").read_text()) for rank in range(2)], texts
 
 
-def one(*arguments: str) -> None:
+def fit_with_one_process(*arguments: str) -> None:
     assert main(["fit", "--debug", *arguments]) == 0
 
 
@@ -135,10 +137,8 @@ FSDP = json.dumps(
 )
 
 
-IN_PARTS, FEW_ROWS = (
-    ["--data.micro_batch", "2"],
-    ["--data.batch_size", "3"],
-)  # of three one process often lacks a modality
+IN_PARTS = ["--data.micro_batch", "2"]
+FEW_ROWS = ["--data.batch_size", "3"]  # one of two processes often has no row of a modality
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ IN_PARTS, FEW_ROWS = (
 def test_two_processes_train_validate_and_save_what_one_does(
     config: Path, tmp_path: Path, in_float64: None, strategy: str, more: list[str]
 ) -> None:
-    given = ["--config", str(config), *more]
-    one(*given, "--run", str(tmp_path / "one"))
-    codes, texts = two(tmp_path, *given, "--run", str(tmp_path / "two"), strategy=strategy)
+    options = ["--config", str(config), *more]
+    fit_with_one_process(*options, "--run", str(tmp_path / "one"))
+    codes, texts = fit_with_two_processes(tmp_path, *options, "--run", str(tmp_path / "two"), strategy=strategy)
     assert codes == [0, 0], texts
     found, expected = state(tmp_path / "two"), state(tmp_path / "one")
     assert all(x.dtype == torch.float64 for x in found["state_dict"].values() if x.is_floating_point())
@@ -167,8 +167,8 @@ def test_two_processes_train_validate_and_save_what_one_does(
         assert ours == pytest.approx(theirs, rel=1e-9)
     ours, theirs = (Embedder.from_pretrained(tmp_path / run).state_dict() for run in ("two", "one"))
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
-    # one process goes on from the checkpoint of two
-    assert main(["validate", *given, "--run", str(tmp_path / "two"), "--ckpt_path", "last"]) == 0
+    # one process resumes from the checkpoint of two
+    assert main(["validate", *options, "--run", str(tmp_path / "two"), "--ckpt_path", "last"]) == 0
 
 
 def not_a_number_on_one(rank: int) -> None:
@@ -197,10 +197,12 @@ def fewer_rows_on_one(rank: int) -> None:
     ],
     ids=["nan", "error", "fewer rows"],
 )
-def test_what_goes_wrong_on_one_process_ends_both(
+def test_an_error_on_one_process_ends_both(
     config: Path, tmp_path: Path, change: Callable[[int], object], message: list[str]
 ) -> None:
-    codes, texts = two(tmp_path, "--config", str(config), "--run", str(tmp_path / "run"), change=change)
+    codes, texts = fit_with_two_processes(
+        tmp_path, "--config", str(config), "--run", str(tmp_path / "run"), change=change
+    )
     assert codes == [1, 1], texts
     for text, expected in zip(texts, message, strict=True):
         assert expected in text
@@ -214,36 +216,36 @@ def a_shorter_stream_on_one(rank: int) -> None:
         )
 
 
-def test_processes_whose_streams_are_not_of_one_length_end_together(config: Path, tmp_path: Path) -> None:
-    given = ["--config", str(config), "--data.access", "streamed", "--run", str(tmp_path / "run")]
+def test_processes_with_streams_of_different_lengths_end_together(config: Path, tmp_path: Path) -> None:
+    options = ["--config", str(config), "--data.access", "streamed", "--run", str(tmp_path / "run")]
     epochs = ["--trainer.max_epochs", "2", "--trainer.max_steps", "100"]
-    codes, texts = two(tmp_path, *given, *epochs, change=a_shorter_stream_on_one)
+    codes, texts = fit_with_two_processes(tmp_path, *options, *epochs, change=a_shorter_stream_on_one)
     assert codes == [0, 0], texts
     assert (
         state(tmp_path / "run")["global_step"] == 2 * 3
     )  # batches of 9, 9 and 2 rows on one, of 9, 9, 9 and 3 on the other
 
 
-def test_divided_encoders_go_on_from_their_checkpoint(config: Path, tmp_path: Path) -> None:
-    given = ["--config", str(config), "--run", str(tmp_path / "run")]
+def test_sharded_encoders_resume_from_their_checkpoint(config: Path, tmp_path: Path) -> None:
+    options = ["--config", str(config), "--run", str(tmp_path / "run")]
     more = ["--model.optimizer.init_args.momentum", "0.9"]
     more += ["--model.schedule", "multimodal.training.schedule.Constant"]
     steps = ["--trainer.max_steps", "2"]
-    one("--config", str(config), "--run", str(tmp_path / "one"), *more)
+    fit_with_one_process("--config", str(config), "--run", str(tmp_path / "one"), *more)
     for number, arguments in enumerate([[*more, *steps], [*more, "--ckpt_path", "last"]]):
-        codes, texts = two(tmp_path, *given, *arguments, strategy=FSDP)
+        codes, texts = fit_with_two_processes(tmp_path, *options, *arguments, strategy=FSDP)
         assert codes == [0, 0], (number, texts)
     expected = state(tmp_path / "one")["state_dict"]
     torch.testing.assert_close(state(tmp_path / "run")["state_dict"], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_the_command_starts_its_other_process_itself(config: Path, tmp_path: Path) -> None:
+def test_the_command_starts_its_second_process_itself(config: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-m", "multimodal.cli.main", "fit", "--config", str(config)]
     devices = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--run", str(tmp_path / "two")]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*program, *devices], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    one("--config", str(config), "--run", str(tmp_path / "one"))
+    fit_with_one_process("--config", str(config), "--run", str(tmp_path / "one"))
     found, expected = (state(tmp_path / run)["state_dict"] for run in ("two", "one"))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

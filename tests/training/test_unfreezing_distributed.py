@@ -1,4 +1,4 @@
-"""Encoders that are thawed on the way, over two processes: the same weights as of one."""
+"""Encoders that are unfrozen during training: two processes train the same weights as one."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Deep(Encoder):
         return self.top(self.stem(x).tanh())
 
 
-class Share(IterableDataset[Batch]):
-    """This rank's rows of one batch, as often as there are steps."""
+class RankRows(IterableDataset[Batch]):
+    """This rank's rows of one batch, once per step."""
 
     def __iter__(self) -> Iterator[Batch]:
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -50,7 +50,7 @@ class Share(IterableDataset[Batch]):
             yield Batch.collate(samples, {"a": Vectors(), "b": Vectors()})
 
 
-class Keep(pl.Callback):
+class SaveWeights(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -75,18 +75,18 @@ def train(devices: int, freeze: Any, folder: Path) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
-        callbacks=[Keep(folder)],
+        callbacks=[SaveWeights(folder)],
     )
-    trainer.fit(module, DataLoader(Share(), batch_size=None))
+    trainer.fit(module, DataLoader(RankRows(), batch_size=None))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("freeze", [{"a": {0: "all", 2: "stem", 4: "none"}}, {"a": {2: "all"}, "b": "stem"}])
-def test_two_processes_train_what_one_does(freeze: Any, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_weights_as_one(freeze: Any, tmp_path: Path) -> None:
     train(1, freeze, tmp_path)
     train(2, freeze, tmp_path)
-    whole, *ranks = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
-    for name, tensor in whole.items():
+    expected, *ranks = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
+    for name, tensor in expected.items():
         for rank in ranks:
             torch.testing.assert_close(rank[name], tensor, rtol=1e-5, atol=1e-6)
