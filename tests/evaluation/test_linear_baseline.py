@@ -151,7 +151,7 @@ def test_a_pair_that_too_few_rows_have_is_left_out_with_a_note() -> None:
     train = TableRows({"a": list(x[:40]), "b": list(y[:40]), "c": rare}, [str(n) for n in range(40)])
     test = TableRows({"a": list(x[40:]), "b": list(y[40:]), "c": list(x[40:])}, [str(n) for n in range(20)])
     notes: list[str] = []
-    found = linear_retrieval(train, test, processors={m: Rows() for m in "abc"}, left_out=notes.append)
+    found = linear_retrieval(train, test, processors={m: Rows() for m in "abc"}, on_skipped_pair=notes.append)
     assert set(found) == {"a->b", "b->a"}
     assert notes == [
         f"The linear baseline needs 20 training rows with both {m!r} and 'c', got 5. The pair is left out."
@@ -174,7 +174,7 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit_linear({"a": list(x)}, processors)
     with pytest.raises(UsageError, match=r"'a' and 'b' are 30 and 29"):
         fit_linear({"a": list(x), "b": list(y[1:])}, processors)
-    with pytest.raises(UsageError, match=r"'c' has no linear features; those that have: a, b"):
+    with pytest.raises(UsageError, match=r"'c' has no linear features; modalities with them: a, b"):
         fit_linear({"a": list(x), "c": list(y)}, processors)
     with pytest.raises(MultimodalError, match=r"20 training rows with both 'a' and 'b', got 10"):
         fit_linear({"a": list(x[:10]), "b": list(y[:10])}, processors)

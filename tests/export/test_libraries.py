@@ -91,7 +91,9 @@ def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:
     with pytest.raises(MultimodalError, match=r"a, b are not such a pair"):
         export(mixed, "open_clip", tmp_path / "out")
     graph = Embedder({"graph": registry.create("graph", "gnn", width=16, layers=1)}, 16, {"graph": "none"})
-    with pytest.raises(MultimodalError, match=r"The graph encoder \(GNN\) is no tower of open_clip; export it to onnx"):
+    with pytest.raises(
+        MultimodalError, match=r"The graph encoder \(GNN\) is not a tower of open_clip; export it to onnx"
+    ):
         export(graph, "open_clip", tmp_path / "out")
     with pytest.raises(MultimodalError, match=r"one text encoder of Hugging Face; of graph it can hold none"):
         export(graph, "sentence-transformers", tmp_path / "out")

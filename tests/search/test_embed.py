@@ -187,7 +187,7 @@ def test_work_that_was_stopped_makes_the_missing_parts_alone(embedder: Embedder,
     # two batches a part, and the batch that was under way is lost with its part
     assert finished == [f"part-0000{n}.parquet" for n in range((batches - 1) // 2)]
     assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
-    with pytest.raises(MultimodalError, match=rf"half made: part-0000{len(finished)}\.parquet is missing"):
+    with pytest.raises(MultimodalError, match=rf"incomplete: part-0000{len(finished)}\.parquet is missing"):
         list(read_parts(out))
     before = {name: (out / name).stat() for name in finished}
 
@@ -376,7 +376,7 @@ def test_a_folder_without_embeddings_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_part_is_told_with_what_to_do(made: Path) -> None:
     (made / "part-00001.parquet").unlink()
-    with pytest.raises(MultimodalError, match=r"half made: part-00001\.parquet is missing.*multimodal embed"):
+    with pytest.raises(MultimodalError, match=r"incomplete: part-00001\.parquet is missing.*multimodal embed"):
         list(read_parts(made))
 
 

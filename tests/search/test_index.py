@@ -252,7 +252,7 @@ def test_embeddings_without_a_vector_make_an_index_that_finds_nothing(tmp_path: 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_folder_that_is_no_index_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MultimodalError, match=rf"{name} is not an index: index\.json is not there.*multimodal index"):
+    with pytest.raises(MultimodalError, match=rf"{name} is not an index: index\.json is missing.*multimodal index"):
         Index.open(tmp_path / name)
 
 
