@@ -11,12 +11,13 @@ from multimodal.search.hits import Hits
 from multimodal.search.index import Index
 
 
-def search_index(run: str | Path, index: str | Path, k: int = 10, target: str | None = None, **query: Any) -> Hits:
+def search_index(run: str | Path, index: str | Path, /, k: int = 10, target: str | None = None, **query: Any) -> Hits:
     """Find the groups of an index that are nearest to a value of any modality of the model.
 
     Args:
-        run: folder of the run or exported model with which the index was made.
-        index: folder of the index.
+        run: folder of the run or exported model with which the index was made; positional, so that a modality may have
+            this name.
+        index: folder of the index; positional too.
         k: number of hits to return, at least 1.
         target: search only the vectors of this modality. None: all vectors.
         **query: one modality and its value: ``text="a red cup"``, ``image="cup.png"``.
