@@ -24,7 +24,7 @@ MISSING, UNKNOWN = 0, 1  # a categorical column's first two rows of the table of
 MAX_DEVIATIONS = 10.0  # standard deviations; numbers beyond are taken as so far
 # what stands for a missing number, in any case
 MISSING_WORDS = frozenset({"na", "n/a", "#na", "#n/a", "<na>", "nan", "-nan", "null", "none", "-", "--", "?"})
-NUMERIC_FRACTION = 0.95  # a column is numeric if this part of its values are numbers
+NUMERIC_FRACTION = 0.95  # a column is numeric if this fraction of its values are numbers
 SPELLING_SIMILARITY = 0.85  # similarity of a misspelled name
 MAX_DECIMAL_BITS = 10_000  # bits of a whole number that Python writes in decimal
 
@@ -38,23 +38,29 @@ class _NumericColumn:
 
 
 class TabularProcessor(Processor):
-    """Rows of numbers and categories -> standardised numbers and rows of a table of embeddings.
+    """Turns rows of numbers and categories into standardised numbers and rows of a table of embeddings.
 
     Raw values: mappings from columns to a number, a string, a boolean, a list of numbers, or nothing (None, NaN, an
     empty string); or such a mapping as the text of a JSON object. ``fit`` learns the columns: one that holds nothing but
     numbers (also as text, as in CSV files), or lists of numbers of one length, is numeric, each other one categorical.
     In a numeric column "N/A", "nan", "-" and the like are missing; a few other words among many numbers (5 %) leave it
-    numeric, with a warning, and their rows cannot be read. Numbers are brought to mean 0 and standard deviation 1 over
-    the training split. Of a categorical column every value of the training split has a row of its own in the table, and
-    so have "missing" and "unknown". Columns that ``fit`` did not see are passed over, unless one is spelled nearly as a
-    column that the row lacks.
+    numeric, with a warning, and their rows cannot be read. Numbers are scaled to mean 0 and standard deviation 1 over
+    the training split. Every value of a categorical column in the training split has its own row in the table, and so have
+    "missing" and "unknown". Columns that ``fit`` did not see are ignored, unless one is spelled nearly like a
+    column that is missing in the row.
 
     Args:
-        numbers: at most so many numbers in a row; a list counts with its length.
-        categories: at most so many rows of the table, over all columns. The rarest values beyond it are unknown.
+        numbers: at most this many numbers in a row; a list counts with its length.
+        categories: at most this many rows of the table, over all columns. The rarest values beyond it are unknown.
         numeric: columns that are numeric whatever they hold.
         categorical: columns that are categorical whatever they hold, such as codes.
         cell_drop: for training, the probability that a number is hidden as missing, a category as unknown.
+
+    Example:
+        >>> processor = TabularProcessor(numbers=4, categories=16)
+        >>> processor.fit([{"price": 1.0, "colour": "red"}, {"price": 3.0, "colour": "blue"}])
+        >>> sorted(processor.collate([processor({"price": 2.0})]))
+        ['categories', 'missing', 'numbers']
     """
 
     def __init__(
@@ -192,22 +198,22 @@ def _columns(row: Any) -> Mapping[str, Any]:
         with suppress(ValueError, RecursionError):
             row = json.loads(row)
     if not isinstance(row, Mapping):
-        raise Unreadable("wrong type", f"a {type(row).__name__} is no row; give a mapping from columns to values.")
+        raise Unreadable("wrong type", f"a {type(row).__name__} is not a row; give a mapping from columns to values.")
     return row
 
 
 def _check_spelling(row: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse a row that lacks a column of training and has one spelled nearly so: its vector would be another row's."""
+    """Reject a row in which a column of training is missing and another is spelled nearly like it."""
     unknown = [column for column in row if column not in known]
     if not unknown:
         return
-    lacking = {column.casefold(): column for column in known if column not in row}
+    missing = {column.casefold(): column for column in known if column not in row}
     for column in unknown:
-        close = get_close_matches(str(column).casefold(), lacking, n=1, cutoff=SPELLING_SIMILARITY)
+        close = get_close_matches(str(column).casefold(), missing, n=1, cutoff=SPELLING_SIMILARITY)
         if close:
             raise Unreadable(
                 "unknown column",
-                f"{column!r} is no column of training. Did you mean {lacking[close[0]]!r}, which the row lacks?",
+                f"{column!r} is not a column of training. Did you mean {missing[close[0]]!r}, which is missing in the row?",
             )
 
 
@@ -241,7 +247,7 @@ def _is_numeric(column: str, cells: Iterable[Any]) -> bool:
     if others:
         warnings.warn(
             f"TabularMLP: the column {column!r} is taken as numeric: nearly all of its {len(there):,} values are numbers, but"
-            f" {len(others):,} are none, such as {shown(others[0])!r}, and their rows cannot be read. Name it in `categorical`"
+            f" {len(others):,} are not, such as {shown(others[0])!r}, and their rows cannot be read. Name it in `categorical`"
             " if that is wrong.",
             stacklevel=3,
         )
@@ -282,7 +288,7 @@ def _float(column: str, cell: Any) -> float:
     except OverflowError as error:
         raise Unreadable("number too large", f"column {column!r} holds {shown(cell)}; give one below 1e308.") from error
     except (TypeError, ValueError) as error:
-        raise Unreadable("no number", f"column {column!r} is numeric, but {cell!r} is no number.") from error
+        raise Unreadable("not a number", f"column {column!r} is numeric, but {cell!r} is not a number.") from error
     if math.isinf(number):
         raise Unreadable("infinite number", f"column {column!r} is infinite; give a finite number or none.")
     return number
@@ -313,14 +319,20 @@ class TabularMLP(Encoder):
     The first layer is linear in the numbers, their missing flags and the categories, as on one-hot vectors.
 
     Args:
-        numbers: room for so many numbers in a row.
+        numbers: the number of numbers that a row may have.
         categories: rows of the table of embeddings: values of all categorical columns, and two more for each column.
-        numeric: columns that are numeric; the others are told by what the training split holds.
-        categorical: columns that are categorical; the others are told by what the training split holds.
+        numeric: columns that are numeric; the kind of the others is detected from the training split.
+        categorical: columns that are categorical; the kind of the others is detected from the training split.
         width: width of the hidden vectors and of the features.
         layers: number of residual blocks.
         drop: dropout in the blocks.
         cell_drop: in training, the probability that a cell is hidden, so that missing and unknown ones are learned too.
+
+    Example:
+        >>> encoder = TabularMLP(width=8)
+        >>> encoder.fit([{"price": 1.0, "colour": "red"}, {"price": 3.0, "colour": "blue"}])
+        >>> encoder.eval()(**encoder.processor.collate([encoder.processor({"price": 2.0})])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(

@@ -19,10 +19,19 @@ BUFFER_ALIGNMENT = 64  # bytes
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of data: its name, a value for each modality it has, and the group it shares with its positives.
+    """One row of a table, with its values by modality.
 
-    ``targets``: what is known of it, a number (a class is its number) or a list of numbers by name. ``negatives``:
-    samples that are hard to tell from it and do not match it, each of its own group.
+    Args:
+        key: unique name of the row.
+        values: raw value (or processed item) of each modality that the row has.
+        group: rows of one group are positives of each other.
+        targets: supervised targets by name: a number, a class index or a list of numbers.
+        negatives: hard negatives, samples that are similar but do not match; each has a group of its own.
+
+    Example:
+        >>> sample = Sample("cup-1", {"text": "a red cup"}, group="cups")
+        >>> sample.group, dict(sample.targets), sample.negatives
+        ('cups', {}, ())
     """
 
     key: str
@@ -33,22 +42,34 @@ class Sample:
 
 
 def stable_hash(name: str) -> int:
-    """A number in [0, 2^63) for a name, equal in every process (the first 63 bits of its BLAKE2b)."""
+    """Hash a name to a number in [0, 2^63), the same in every process (the first 63 bits of its BLAKE2b)."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass  # not frozen: Lightning cannot change the precision of what is
 class Batch:
-    """n samples, for each modality the collated inputs of the rows that have it.
+    """A batch of n samples, with each modality's collated inputs for the rows that have it.
 
-    Shapes: ``rows[m]`` is ``(n_m,)`` int64, ascending row numbers in [0, n); ``inputs[m]`` describes those n_m rows;
-    ``groups`` is ``(n,)`` int64; ``keys`` has n strings. A modality that no row has is absent from both dicts.
-    ``rejects`` are the rows that should have been here but cannot be read.
+    A modality that no row has is absent from ``inputs`` and ``rows``. Hard negatives are rows like others, after the
+    samples: nothing matches them, so that objectives use them as candidates that are not positives.
 
-    ``targets[name]`` is ``(n,)`` or ``(n, c)`` float32, NaN where a row has none; classes are whole numbers. A target
-    that no row has is absent. ``negative_of`` is ``(n,)`` int64: the row that this one is a hard negative of, -1 if of
-    none. Negatives are rows like others: they stand after the samples, and as nothing matches them, objectives see
-    them as candidates that are no positives. None: there are no such rows.
+    Args:
+        inputs: modality -> the encoder's inputs for its n_m rows.
+        rows: modality -> ``(n_m,)`` int64, ascending row numbers in [0, n).
+        groups: ``(n,)`` int64; rows of equal group are positives of each other.
+        keys: n names of rows.
+        rejects: the rows that should be in this batch but cannot be read.
+        targets: name -> ``(n,)`` or ``(n, c)`` float32, NaN where a row has none; classes are whole numbers. A target that
+            no row has is absent.
+        negative_of: ``(n,)`` int64: the row that this one is a hard negative of, -1 if of none. None: there are no hard
+            negatives.
+
+    Example:
+        >>> import torch
+        >>> text = {"tokens": torch.tensor([[5, 6], [7, 0]])}  # of rows 0 and 2; row 1 has no text
+        >>> batch = Batch({"text": text}, {"text": torch.tensor([0, 2])}, groups=torch.tensor([1, 1, 2]))
+        >>> len(batch), batch.rows["text"].tolist()
+        (3, [0, 2])
     """
 
     inputs: dict[str, Inputs]
@@ -64,7 +85,7 @@ class Batch:
 
     @classmethod
     def collate(cls, samples: Sequence[Sample], processors: Mapping[str, Processor]) -> Batch:
-        """A batch of samples whose values are already *items* of the processors, then of their negatives.
+        """Collate samples, whose values are items of the processors, followed by their hard negatives.
 
         Raises:
             UsageError: a target has lists of different lengths.
@@ -88,15 +109,17 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Move all tensors to a device."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
+        """Copy all tensors to page-locked memory, from which they reach a GPU faster."""
         return self._map(lambda t: t.pin_memory())
 
     def in_one_block(self) -> Batch:
-        """The same, with all tensors in one block of memory.
+        """Copy all tensors into one block of memory.
 
-        A process hands each block to another one as an open file, which takes time, and of which a system allows so many.
+        A process sends each block to another process as an open file, which takes time and counts towards the system's limit.
         """
         return _pack((self,))[0]
 
@@ -113,7 +136,17 @@ class Batch:
 
 @dataclass
 class MicroBatches:
-    """One batch in parts that are embedded one after another; the objective sees them as one."""
+    """One batch in parts that are embedded one after another; the objective sees them as one batch.
+
+    Args:
+        parts: consecutive rows of the batch.
+
+    Example:
+        >>> import torch
+        >>> part = Batch({}, {}, groups=torch.zeros(3, dtype=torch.int64), keys=("a", "b", "c"))
+        >>> len(MicroBatches((part, part)))
+        6
+    """
 
     parts: tuple[Batch, ...]
 
@@ -122,19 +155,24 @@ class MicroBatches:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The names of all rows."""
         return tuple(key for part in self.parts for key in part.keys)
 
     @property
     def rejects(self) -> tuple[Reject, ...]:
+        """The rows of all parts that cannot be read."""
         return tuple(reject for part in self.parts for reject in part.rejects)
 
     def in_one_block(self) -> MicroBatches:
+        """Copy all tensors of all parts into one block of memory, see ``Batch.in_one_block``."""
         return MicroBatches(_pack(self.parts))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatches:
+        """Move all tensors to a device."""
         return MicroBatches(tuple(part.to(device, non_blocking) for part in self.parts))
 
     def pin_memory(self) -> MicroBatches:
+        """Copy all tensors to page-locked memory."""
         return MicroBatches(tuple(part.pin_memory() for part in self.parts))
 
 
@@ -150,7 +188,7 @@ def _pack(parts: Sequence[Batch]) -> tuple[Batch, ...]:
     pieces = iter(torch.empty(sum(sizes), dtype=torch.uint8).split(sizes))
 
     def move(tensor: Tensor) -> Tensor:
-        strides = torch.empty_like(tensor, device="meta").stride()  # as they are, where there are no gaps
+        strides = torch.empty_like(tensor, device="meta").stride()  # unchanged, where there are no gaps
         typed = next(pieces)[: tensor.nbytes].view(tensor.dtype)
         return typed.as_strided(tensor.shape, strides, typed.storage_offset()).copy_(tensor)
 
@@ -165,7 +203,7 @@ def _collate_targets(samples: Sequence[Sample]) -> dict[str, Tensor]:
             column = targets.setdefault(name, torch.full((len(samples), *known.shape), torch.nan))
             if known.shape != column.shape[1:]:
                 raise UsageError(
-                    f"Target {name!r} of {sample.key!r} has shape {tuple(known.shape)}, that of an earlier sample "
+                    f"Target {name!r} of {sample.key!r} has shape {tuple(known.shape)}, an earlier sample's has "
                     f"{tuple(column.shape[1:])}; every sample needs as many numbers."
                 )
             column[row] = known

@@ -1,4 +1,4 @@
-"""Batch normalization with care: single values, frozen statistics."""
+"""Batch normalization: single values, and passes that leave the running statistics unchanged."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def use_running_stats_for_single_values(encoder: nn.Module) -> None:
-    """Let a batch normalisation that sees one value a channel take the running statistics, in training too.
+    """Let batch normalisation of one value per channel use the running statistics, in training too.
 
-    One value has no variance, so that torch refuses it: of one molecule in a batch, of one picture that its stages have
-    brought to one pixel. The running statistics stay as they are. To be called once the encoder is built; again is no
-    harm.
+    One value has no variance, so torch raises an error: for a batch of one molecule, or one picture that the network has
+    reduced to one pixel. The running statistics are not changed. Call it when the encoder is built; a second call
+    changes nothing.
     """
     for module in encoder.modules():
         if isinstance(module, _BatchNorm) and _use_running_stats not in module._forward_pre_hooks.values():
@@ -36,7 +36,7 @@ def _use_running_stats(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 @contextmanager
 def without_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation as in training, but its running statistics stay."""
+    """Normalise batches as in training, but leave the running statistics unchanged."""
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     tracked = [None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone() for layer in layers]
@@ -52,5 +52,5 @@ def without_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a part of it takes note of each batch."""
+    """Whether a module contains batch normalisation, which records statistics of each batch."""
     return any(isinstance(part, _BatchNorm) for part in module.modules())

@@ -15,12 +15,12 @@ _cache: dict[Hashable, Any] = {}
 
 
 def load_once(key: Hashable, load: Callable[[], T]) -> T:
-    """What ``load`` returns: made at the first call with this key, the very same object until an embedder is built."""
+    """Return what ``load`` returned at the first call with this key; it is kept until an embedder is built."""
     if key not in _cache:
         _cache[key] = load()
     return _cache[key]
 
 
 def clear() -> None:
-    """Let go of everything that was kept."""
+    """Release everything that was kept."""
     _cache.clear()

@@ -1,4 +1,12 @@
-"""Work that the processes (ranks) of one training share: collectives, and which rank computes what."""
+"""Several processes (ranks) in one training: collective calls, and which rank computes what.
+
+1. Every rank has the vectors of all ranks and computes the same loss, but only the tiles of its own share of the rows, with the
+   columns of every rank: of n x m scores, each of W ranks computes n m / W, forward and backward.
+2. Collective calls combine the partial results: log-sum-exps of the columns, sums, gradients. Their size is
+   ``O((n + m) d)``, that of the vectors; scores are never sent.
+3. Afterwards every rank has the loss and the gradients of the full batch, as if it had computed all tiles, whatever the
+   number of its rows and the modalities that are missing.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +26,26 @@ from multimodal.core.errors import MultimodalError
 
 @dataclass(frozen=True)
 class RowShares:
-    """The processes that divide the rows among them; by default this one alone."""
+    """Which rows each process (rank) computes; by default one process computes all.
+
+    Args:
+        rank: the number of this process.
+        count: the number of processes.
+
+    Example:
+        >>> [RowShares(rank, 3).share(10) for rank in range(3)]
+        [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    """
 
     rank: int = 0
     count: int = 1
 
     def share(self, n: int) -> slice:
-        """This rank's rows of n."""
+        """Return this rank's rows of n."""
         return slice(n * self.rank // self.count, n * (self.rank + 1) // self.count)
 
     def logsumexp(self, partial: Tensor) -> Tensor:
-        """The logarithms of sums of which every rank has a part; -inf where a rank has none of it."""
+        """Combine the log-sum-exps of all ranks; a rank without a term gives -inf."""
         if self.count == 1:
             return partial
         found = [torch.empty_like(partial) for _ in range(self.count)]
@@ -48,9 +65,9 @@ _RANKS: ContextVar[RowShares] = ContextVar("_RANKS", default=SINGLE_PROCESS)
 
 @contextmanager
 def split_over_ranks() -> Iterator[None]:
-    """Within, the ranks divide the tiles of every loss: all of them must compute the same losses of the same vectors."""
-    several = dist.is_available() and dist.is_initialized()
-    token = _RANKS.set(RowShares(dist.get_rank(), dist.get_world_size()) if several else SINGLE_PROCESS)
+    """Let the ranks divide the tiles of every loss in the block; all must compute the same losses of the same vectors."""
+    initialized = dist.is_available() and dist.is_initialized()
+    token = _RANKS.set(RowShares(dist.get_rank(), dist.get_world_size()) if initialized else SINGLE_PROCESS)
     try:
         yield
     finally:
@@ -58,12 +75,12 @@ def split_over_ranks() -> Iterator[None]:
 
 
 def ranks() -> RowShares:
-    """Those that divide the work at this place of the program."""
+    """Return the shares in effect: those of the innermost ``split_over_ranks``."""
     return _RANKS.get()
 
 
 def until_any_rank_ends(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches, as long as every rank has another one: the ranks of a stream end with the first that ends."""
+    """Yield batches until any rank has no more, so that no rank waits for another forever."""
     for batch in batches:
         if not _all_ranks_have_batch(True):
             return
@@ -80,31 +97,32 @@ def _all_ranks_have_batch(another: bool) -> bool:
 
 
 def check_equal_over_ranks(what: str, own: Any) -> None:
-    """Raise a ``MultimodalError`` on every rank if ``own`` is not the same on all."""
+    """Raise a ``MultimodalError`` on every rank if ``own`` differs between ranks."""
     if not is_distributed():
         return
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, own)
-    for rank, other in enumerate(found):
-        if other != found[0]:
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, own)
+    for rank, other in enumerate(values):
+        if other != values[0]:
             raise MultimodalError(
-                f"Process {rank} has {other} {what}, process 0 has {found[0]}: all must read the same table."
+                f"Process {rank} has {other} {what}, process 0 has {values[0]}: all must read the same table."
             )
 
 
 def is_distributed() -> bool:
+    """Whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _gathered(tensor: Tensor) -> list[Tensor]:
-    """The tensors of all ranks, of one shape."""
+def gather_equal(tensor: Tensor) -> list[Tensor]:
+    """Gather a tensor of the same shape from each rank, in the order of the ranks."""
     found = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(found, tensor.contiguous())
     return found
 
 
-def _gathered_uneven(tensor: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-    """The tensors of all ranks, of ``lengths`` rows."""
+def gather_uneven(tensor: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """Gather a tensor of ``lengths[rank]`` rows from each rank, in the order of the ranks."""
     longest = max(lengths)
     padded = torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])])
-    return [found[:length] for found, length in zip(_gathered(padded), lengths, strict=True)]
+    return [found[:length] for found, length in zip(gather_equal(padded), lengths, strict=True)]

@@ -28,27 +28,35 @@ from multimodal.core.model_folder import FORMAT, fingerprint, read_description, 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
 BATCH, CPU_BATCH_SIZE = 256, 32
-FEATURES = "features"  # the name of inputs that are what the encoder makes of them
+FEATURES = "features"  # the name of an input that holds cached features
 
 
 class Embedder(nn.Module):
     """One encoder and one projection head for each modality.
 
-    A part whose parameters are all frozen stays in evaluation mode.
+    A module whose parameters are all frozen is kept in evaluation mode.
 
     Args:
         encoders: modality -> encoder; the same one for several modalities, as for a title and a description, is shared.
         dim: width of the shared space.
         heads: modality -> "linear" (the default); "mlp", with one hidden layer of the encoder's width (Chen et al. 2020); or
             "none", which takes the features as they are: the encoder's width is then the space's.
-        lora: modality -> how its encoder is adapted, by matrices of low rank beside frozen weights.
+        lora: modality -> how its encoder is adapted, by low-rank matrices next to frozen weights.
 
     Attributes:
-        shared: modality -> the one before it whose encoder it uses as well.
+        shared: modality -> the earlier modality whose encoder it uses as well.
 
     Raises:
         UsageError: an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
             for a modality that uses another one's encoder.
+
+    Example:
+        >>> from multimodal import create
+        >>> encoders = {"text": create("text", "bag"), "words": create("text", "bag")}
+        >>> embedder = Embedder(encoders, dim=8)
+        >>> embedder.fit_processors({"text": ["a red cup"], "words": ["mug"]})
+        >>> embedder.encode(text=["a red cup", "a blue mug"]).shape
+        (2, 8)
     """
 
     def __init__(
@@ -97,15 +105,17 @@ class Embedder(nn.Module):
 
     @property
     def processors(self) -> dict[str, Processor]:
+        """Modality -> the processor of its encoder."""
         return {modality: self.encoder(modality).processor for modality in self.modalities}
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         weights = chain(self.parameters(), self.buffers())
         return next(weights, torch.empty(0, device="cpu")).device  # vectors as they are need no weights
 
     def encoder(self, modality: str) -> Encoder:
-        """The encoder of a modality; a ``UsageError`` that names those there are if it has none."""
+        """Return the encoder of a modality; raise a ``UsageError`` that names the known ones if there is none."""
         if modality not in self._modalities:
             raise UsageError(f"This model has no modality {modality!r}.{suggest(modality, self.modalities)}")
         encoder = self.encoders[self.shared.get(modality, modality)]
@@ -113,7 +123,7 @@ class Embedder(nn.Module):
         return encoder
 
     def own_encoder(self, modality: str, setting: str) -> Encoder:
-        """The same for a setting of encoders, which is made under the modality that an encoder is listed by."""
+        """Return a modality's encoder for a setting; a shared encoder is set under the first modality that uses it."""
         encoder = self.encoder(modality)
         if modality in self.shared:
             first = self.shared[modality]
@@ -121,7 +131,7 @@ class Embedder(nn.Module):
         return encoder
 
     def modalities_of(self, listed: str) -> list[str]:
-        """The modalities that an encoder is of, by the one it is listed by."""
+        """Return all modalities that use the encoder of ``listed``."""
         return [m for m in self.modalities if self.shared.get(m, m) == listed]
 
     def train(self, mode: bool = True) -> Embedder:
@@ -133,23 +143,23 @@ class Embedder(nn.Module):
         return self
 
     def features(self, modality: str, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The inputs of a modality's encoder, or features that were kept of them -> features ``(n, width)``."""
+        """Compute features ``(n, width)`` from inputs; cached features are returned unchanged."""
         return inputs[FEATURES] if FEATURES in inputs else self.encoder(modality)(**inputs)
 
     def parameters_of(self, modality: str) -> Iterator[nn.Parameter]:
-        """The parameters of a modality's encoder and head."""
+        """Yield the parameters of a modality's encoder and head."""
         yield from self.encoder(modality).parameters()
         yield from self.heads[modality].parameters()
 
     def embed(self, batch: Batch) -> Embeddings:
-        """Unit vectors for every modality that the batch has, in float32 also under autocast."""
+        """Embed a batch: unit vectors for every modality that it has, in float32 also under autocast."""
         vectors = {m: self.project(m, self.features(m, inputs)) for m, inputs in batch.inputs.items()}
         return Embeddings.of_batch(batch, vectors)
 
     forward = embed
 
     def project(self, modality: str, features: Tensor) -> Tensor:
-        """Features of a modality's encoder, ``(n, width)`` -> unit vectors ``(n, dim)``."""
+        """Project features ``(n, width)`` of a modality's encoder to unit vectors ``(n, dim)``."""
         projected = self.heads[modality](features)
         if projected.dtype in (torch.bfloat16, torch.float16):
             projected = projected.float()
@@ -172,10 +182,6 @@ class Embedder(nn.Module):
         Raises:
             UsageError: not exactly one modality, or an unknown one.
             MultimodalError: a value cannot be read; the message says which.
-
-        Example:
-            >>> embedder.encode(text=["black heart suit", "rightwards arrow"]).shape  # doctest: +SKIP
-            (2, 256)
         """
         if len(values) != 1:
             raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
@@ -199,9 +205,11 @@ class Embedder(nn.Module):
 
     @torch.inference_mode()
     def embed_all(self, batches: Iterable[Batch], advance: Callable[[int], object] | None = None) -> Embeddings:
-        """The embeddings of consecutive batches as those of one, on the CPU.
+        """Embed consecutive batches, and return them as one, on the CPU.
 
-        ``advance`` is called with the number of rows of each batch that is done.
+        Args:
+            batches: in the order of their rows.
+            advance: called with the number of rows of each batch that is done.
         """
         parts = []
         with self._evaluating():
@@ -213,7 +221,7 @@ class Embedder(nn.Module):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode (no dropout, fixed normalisation) for the block."""
+        """Evaluation mode (no dropout, fixed normalisation) in the block."""
         training = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -223,14 +231,14 @@ class Embedder(nn.Module):
                 module.training = mode
 
     def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
-        """Let each processor learn from its modality's raw values (of the training split)."""
+        """Fit each processor on its modality's raw values (of the training split)."""
         for modality in dict.fromkeys(self.shared.get(m, m) for m in values):
             raw = [values[m] for m in self.modalities_of(modality) if m in values]
             self.encoder(modality).fit(chain.from_iterable(raw))
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits that tell this model (settings, fitted processors, weights) from any other."""
+        """64 hexadecimal digits that identify this model (settings, fitted processors, weights)."""
         own = fingerprint(self.describe(), self.state_dict())
         part, whole = self._adopted_fingerprint or ("", "")
         return whole if own == part else own
@@ -255,7 +263,7 @@ class Embedder(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder: ``embedder.json`` and ``model.safetensors``.
 
-        A model that is there is replaced as a whole; a folder of anything else is refused with a ``MultimodalError``.
+        An existing model is replaced. A folder that holds anything else raises a ``MultimodalError``.
         """
         write_model(Path(folder), self.describe(), self.state_dict(), self.fingerprint)
 
@@ -269,7 +277,7 @@ class Embedder(nn.Module):
 
         Raises:
             MultimodalError: the folder is missing, half written or damaged.
-            UsageError: a modality that the model lacks.
+            UsageError: the model does not have a modality.
         """
         folder = Path(folder)
         description = read_description(folder)
@@ -309,10 +317,10 @@ def _make_head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:
     if kind == "mlp":
         return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
     if kind != "none":
-        raise UsageError(f"heads.{modality}: {kind!r} is none of {', '.join(get_args(Head))}.")
+        raise UsageError(f"heads.{modality}: {kind!r} is not one of {', '.join(get_args(Head))}.")
     if width != dim:
         raise UsageError(
-            f"heads.{modality} is none, so its encoder's {width} features are the vector, but dim is {dim};"
+            f"heads.{modality} is 'none', so its encoder's {width} features are the vector, but dim is {dim};"
             f" set dim to {width}, or take a linear head."
         )
     return nn.Identity()

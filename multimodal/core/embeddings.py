@@ -1,4 +1,4 @@
-"""What an embedder makes of a batch, and all that an objective sees."""
+"""The vectors of a batch: the output of an embedder and the input of an objective."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from multimodal.core.batch import Batch
 
 @dataclass(frozen=True)
 class Embeddings:
-    """For each modality the vectors of the rows that have it.
+    """The vectors of n rows, for each modality of the rows that have it.
 
-    Shapes: ``vectors[m]`` ``(n_m, dim)`` floating point, unit length; ``rows[m]`` ``(n_m,)`` int64 in [0, n);
-    ``groups`` ``(n,)`` int64: rows of equal group are positives of each other; ``keys``: n strings, or empty;
-    ``targets[name]`` ``(n,)`` or ``(n, c)`` floating point, NaN where a row has none; ``negative_of`` ``(n,)`` int64,
-    the row that this one is a hard negative of or -1, or None if there is no such row. As in ``Batch``.
+    Args:
+        vectors: modality -> ``(n_m, dim)`` floating point, of unit length.
+        rows: modality -> ``(n_m,)`` int64 in [0, n): the row of each vector.
+        groups: ``(n,)`` int64; rows of equal group are positives of each other.
+        keys: n names of rows, or empty.
+        targets: name -> ``(n,)`` or ``(n, c)`` floating point, NaN where a row has none.
+        negative_of: ``(n,)`` int64, the row that this one is a hard negative of, or -1. None: there are no hard negatives.
+
+    Example:
+        >>> import torch
+        >>> vectors = {"image": torch.eye(2), "text": torch.eye(2)[:1]}  # row 1 has no text
+        >>> rows = {"image": torch.tensor([0, 1]), "text": torch.tensor([0])}
+        >>> embeddings = Embeddings(vectors, rows, groups=torch.tensor([7, 8]))
+        >>> embeddings.groups_of("text").tolist()
+        [7]
     """
 
     vectors: dict[str, Tensor]
@@ -30,7 +41,7 @@ class Embeddings:
 
     @classmethod
     def of_batch(cls, batch: Batch, vectors: dict[str, Tensor]) -> Embeddings:
-        """The embeddings of a batch whose modalities have these vectors."""
+        """Give a batch's rows, groups, keys and targets to its vectors."""
         return cls(vectors, batch.rows, batch.groups, batch.keys, batch.targets, batch.negative_of)
 
     @property
@@ -38,15 +49,15 @@ class Embeddings:
         return list(self.vectors)
 
     def groups_of(self, modality: str) -> Tensor:
-        """The group of each vector of a modality, ``(n_m,)`` int64."""
+        """Return the group of each vector of a modality, ``(n_m,)`` int64."""
         return self.groups[self.rows[modality]]
 
     def targets_of(self, modality: str, name: str) -> Tensor:
-        """The target of each vector of a modality, ``(n_m,)`` or ``(n_m, c)``."""
+        """Return the target of each vector of a modality, ``(n_m,)`` or ``(n_m, c)``."""
         return self.targets[name][self.rows[modality]]
 
     def keep(self, chosen: Mapping[str, Tensor]) -> Embeddings:
-        """Only the vectors chosen by a mask ``(n_m,)`` for each modality."""
+        """Keep the vectors that a mask ``(n_m,)`` selects for each modality."""
         return replace(
             self,
             vectors={m: v[chosen[m]] for m, v in self.vectors.items()},
@@ -54,6 +65,7 @@ class Embeddings:
         )
 
     def to(self, device: torch.device | str) -> Embeddings:
+        """Move all tensors to a device."""
         return replace(
             self,
             vectors={m: v.to(device) for m, v in self.vectors.items()},
@@ -65,7 +77,7 @@ class Embeddings:
 
     @classmethod
     def cat(cls, parts: Sequence[Embeddings]) -> Embeddings:
-        """The embeddings of consecutive batches as those of one batch."""
+        """Concatenate the embeddings of consecutive batches."""
         vectors: dict[str, list[Tensor]] = {}
         rows: dict[str, list[Tensor]] = {}
         negative_of: list[Tensor] = []

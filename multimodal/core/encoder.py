@@ -1,4 +1,4 @@
-"""The contract of a modality: a processor for the data workers, an encoder for the model.
+"""The interface of a modality: a processor for the data workers, an encoder for the model.
 
 1. raw value -> ``Processor.__call__`` -> item (what one sample contributes; small, picklable);
 2. items -> ``Processor.collate`` -> inputs (a dict of tensors, ready for the device);
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from multimodal.core.batch_norm import use_running_stats_for_single_values
 from multimodal.core.recording import record_arguments
+from multimodal.core.strided_convolutions import avoid_damaging_convolutions
 
 Inputs = dict[str, Tensor]
 
@@ -23,52 +24,66 @@ Inputs = dict[str, Tensor]
 class Processor(ABC):
     """The cheap, picklable half of an encoder: raw value -> item, items -> inputs.
 
-    Subclasses say what raw values they take (a path, a string, an array, ...). What they cannot read they refuse with
-    an ``Unreadable`` that says what would be right; the reader adds the row and column.
+    Subclasses say which raw values they take (a path, a string, an array, ...). For a value that they cannot read they raise an
+    ``Unreadable`` that says what would be right; the reader adds the row and column.
+
+    Attributes:
+        reads_files: a string in a table is the path of a file, relative to the table; else it is the value.
+
+    Example:
+        >>> import torch
+        >>> class Lengths(Processor):
+        ...     def __call__(self, value: str) -> int:
+        ...         return len(value)
+        ...     def collate(self, items):
+        ...         return {"lengths": torch.tensor(items)}
+        >>> processor = Lengths()
+        >>> processor.collate(processor.process(["cup", "teapot"]))
+        {'lengths': tensor([3, 6])}
     """
 
-    reads_files: bool = False  # a string in a table is a file's path, relative to the table; else it is the value
+    reads_files: bool = False
 
     @abstractmethod
     def __call__(self, value: Any) -> Any:
-        """One raw value -> one item."""
+        """Turn one raw value into an item."""
 
     def process(self, values: Sequence[Any]) -> list[Any]:
-        """Many raw values -> their items, as they are one by one; for processors that are faster with many at once."""
+        """Turn raw values into items; override it where many values at once are faster."""
         return [self(value) for value in values]
 
     def cost(self, item: Any) -> float:
-        """What an item costs its encoder, where an ordinary one costs 1: items are padded to the longest of a batch.
+        """Return the relative cost of encoding an item; an ordinary item costs 1. Items are padded to the longest of a batch.
 
-        ``Embedder.encode`` puts items of like cost together, and as many in a batch as cost the same in all.
+        ``Embedder.encode`` batches items of similar cost, so that batches cost about the same.
         """
         return 1.0
 
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Inputs:
-        """Items (at least one) -> the keyword arguments of the encoder's ``forward``, as tensors."""
+        """Turn items (at least one) into the keyword arguments of the encoder's ``forward``, as tensors."""
 
     def augment(self, item: Any, rng: np.random.Generator) -> Any:
-        """A random variant of an item, drawn for training only. By default the item itself."""
+        """Return a random variant of an item, for training only. By default the item itself."""
         return item
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027 (most processors learn nothing)
-        """Learn from the raw values of the training split (a vocabulary, a mean)."""
+        """Fit to the raw values of the training split (a vocabulary, a mean)."""
 
     def examples(self) -> list[Any]:
-        """Raw values to try an exported encoder with: two at least, of different sizes (above 1) where values have a size."""
+        """Return raw values to test an exported encoder with: at least two, of different sizes (above 1) if sizes vary."""
         return []
 
     def linear_features(self) -> Any | None:
-        """A fresh scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; None: there is none."""
+        """Return a scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; or None."""
         return None
 
     def state(self) -> dict[str, Any]:
-        """What ``fit`` learned, as JSON values; saved with the model and in checkpoints."""
+        """Return what ``fit`` learned, as JSON values; it is saved with the model and in checkpoints."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state``."""
+        """Restore what ``state`` returned."""
         if state:
             raise ValueError(f"{type(self).__name__} has no state to load, got {sorted(state)}.")
 
@@ -77,10 +92,27 @@ class Encoder(nn.Module, ABC):
     """An ``nn.Module`` for one modality: inputs -> features ``(n, width)``.
 
     A subclass sets ``width`` and ``processor`` in its constructor. The constructor's arguments are its configuration:
-    they must be JSON values (numbers, strings, booleans, None, lists, dicts), are recorded as ``settings`` and saved
-    with the model, which is rebuilt by calling the constructor with them. A constructor that reads files (pretrained
-    weights, their configuration) replaces in ``settings`` what names these by what they hold, weights aside, so that the
-    saved model does without them.
+    JSON values (numbers, strings, booleans, None, lists, dicts), recorded as ``settings`` and saved with the model, which is
+    rebuilt by calling the constructor with them. A constructor that reads files (pretrained weights, their configuration)
+    replaces the files' names in ``settings`` by their contents, weights aside, so that the saved model does not need the files.
+
+    Attributes:
+        width: the number of features.
+        processor: turns raw values into inputs.
+        init_args: the constructor's arguments.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> class Bags(Encoder):
+        ...     def __init__(self, width: int = 4) -> None:
+        ...         super().__init__()
+        ...         self.width, self.table = width, nn.Embedding(10, width)
+        ...     def forward(self, tokens):  # (n, length) -> (n, width)
+        ...         return self.table(tokens).mean(dim=1)
+        >>> encoder = Bags(width=8)
+        >>> encoder.settings, encoder(tokens=torch.ones(2, 3, dtype=torch.long)).shape
+        ({'width': 8}, torch.Size([2, 8]))
     """
 
     width: int
@@ -89,7 +121,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What builds it again: the constructor's arguments, those that named files replaced by what these held."""
+        """The arguments that rebuild it: the constructor's, with names of files replaced by their contents."""
         return vars(self).setdefault("_settings", dict(self.init_args))
 
     @settings.setter
@@ -99,18 +131,18 @@ class Encoder(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = record_arguments(cls.__init__, use_running_stats_for_single_values)
+            cls.__init__ = record_arguments(cls.__init__, _adapt)
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The tensors of ``processor.collate`` for n items -> features ``(n, width)``."""
+        """Compute features ``(n, width)`` from the tensors that ``processor.collate`` made of n items."""
 
     def fit(self, values: Iterable[Any]) -> None:
-        """Learn from the raw values of the training split: what the processor learns, and buffers that depend on it."""
+        """Fit the processor, and buffers that depend on it, to the raw values of the training split."""
         self.processor.fit(values)
 
     def parts(self, library: str) -> dict[str, Any] | None:
-        """What of this encoder a library's own format consists of, for export; None: it is no encoder of that library.
+        """Return the parts that a library's own format needs, for export. None: it is not an encoder of that library.
 
         For "open_clip": ``tower`` ("image" or "text"), ``model_cfg`` (open_clip's configuration of the whole model),
         ``state`` (the tower's weights by their names in that model), of the image tower perhaps ``preprocess_cfg``, and of
@@ -119,3 +151,9 @@ class Encoder(nn.Module, ABC):
         arguments of ``SentenceTransformer`` such as ``prompts``.
         """
         return None
+
+
+def _adapt(encoder: Encoder) -> None:
+    """What every encoder gets when it is built."""
+    use_running_stats_for_single_values(encoder)
+    avoid_damaging_convolutions(encoder)

@@ -62,9 +62,9 @@ def encode_values(
     """
     done, vectors = 0, np.empty((len(values), dim), dtype=np.float32)
     for items, costs in windows_of_items(processor, modality, values, batch_size):
-        chosen = batches_by_cost(costs, batch_size)
-        made = torch.cat([vectors_of([items[i] for i in rows]) for rows in chosen])
-        vectors[done + np.concatenate(chosen)] = made.float().cpu().numpy()
+        batches = batches_by_cost(costs, batch_size)
+        encoded = torch.cat([vectors_of([items[i] for i in rows]) for rows in batches])
+        vectors[done + np.concatenate(batches)] = encoded.float().cpu().numpy()
         done += len(items)
     return vectors
 
@@ -72,7 +72,13 @@ def encode_values(
 def windows_of_items(
     processor: Processor, modality: str, values: Sequence[Any], batch_size: int
 ) -> Iterator[tuple[list[Any], list[float]]]:
-    """The items of raw values in their order, and their costs, some batches of work at a time; one where all cost the same.
+    """Yield items and their costs in the order of the values, several batches of work at a time; one if all cost the same.
+
+    Args:
+        processor: of the modality.
+        modality: its name, for errors.
+        values: the raw values.
+        batch_size: the number of items of ordinary cost in a batch.
 
     Raises:
         MultimodalError: a value cannot be read; the message says which.
@@ -93,17 +99,17 @@ def windows_of_items(
 
 
 def batches_by_cost(costs: Sequence[float], limit: float) -> list[np.ndarray]:
-    """Positions of the items by falling cost, in batches in which their number times the largest cost is at most ``limit``.
+    """Cut positions, sorted by falling cost, into batches whose size times largest cost is at most ``limit``.
 
-    A batch has one item at least. The costliest come first: what does not fit into memory fails at once.
+    A batch has at least one item. The costliest come first: a batch that does not fit into memory fails at once.
     """
     order = np.argsort(-np.asarray(costs), kind="stable")
-    made, start = [], 0
+    chosen, start = [], 0
     while start < len(order):
         count = max(int(limit / costs[order[start]]), 1)
-        made.append(order[start : start + count])
+        chosen.append(order[start : start + count])
         start += count
-    return made
+    return chosen
 
 
 def _process_or_locate_error(processor: Processor, modality: str, start: int, values: list[Any]) -> list[Any]:

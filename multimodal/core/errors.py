@@ -1,4 +1,4 @@
-"""The one exception that people see: every other exception is a defect of ours."""
+"""The exceptions that a user sees; any other exception is a defect of this package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Unreadable(MultimodalError):
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """The end of an error text: the close matches of ``word``, then everything known."""
+    """Return the end of an error message: the close matches of ``word``, then everything known."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, known, n=3, cutoff=0.5)
@@ -46,7 +46,7 @@ def suggest(word: str, known: list[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in some characters, all of which can be written."""
+    """Shorten a value for a message, in characters that any terminal can write."""
     if isinstance(value, int) and value.bit_length() > 1000:
         return f"<whole number of {value.bit_length()} bits>"  # Python refuses to write out very long ones
     text = f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)

@@ -36,9 +36,11 @@ def require(extra: str, task: str, *libraries: str) -> None:
 
 @dataclass(frozen=True)
 class Extra:
-    """What an encoder needs beside its package.
+    """The optional dependencies of an encoder.
 
-    ``install`` is the command that brings it, ``missing`` the distributions that are not installed.
+    Attributes:
+        install: the command that installs them.
+        missing: the distributions that are not installed.
     """
 
     install: str
@@ -46,12 +48,12 @@ class Extra:
 
 
 def extra_of(registration: Registration) -> Extra | None:
-    """The extra of an encoder; None: it needs none, or is of no package that announces encoders."""
+    """Return the extra of an encoder. None: it needs none, or its package does not announce encoders."""
     package = _package_of(registration)
     if registration.extra is None or package is None:
         return None
-    wanted = _requirements(package, registration.extra)
-    missing = tuple(requirement.name for requirement in wanted if not _installed(requirement))
+    requirements = _requirements(package, registration.extra)
+    missing = tuple(requirement.name for requirement in requirements if not _installed(requirement))
     return Extra(f"pip install '{package.name}[{registration.extra}]'", missing)
 
 
@@ -61,7 +63,7 @@ def _package_of(registration: Registration) -> Distribution | None:
 
 
 def _requirements(package: Distribution, extra: str) -> Iterator[Requirement]:
-    """What an extra brings, and the extras of the same package that it names."""
+    """Yield the requirements of an extra, and of the extras of the same package that it names."""
     for requirement in map(Requirement, package.requires or ()):
         if not _belongs_to_extra(requirement, extra):
             continue

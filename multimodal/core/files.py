@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all, and where what can be made again is kept."""
+"""Atomic replacement of folders, and the cache folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multimodal.core.errors import MultimodalError
 
 
 def default_cache() -> Path:
-    """``$MULTIMODAL_CACHE``, or the user's cache folder."""
+    """Return ``$MULTIMODAL_CACHE``, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("MULTIMODAL_CACHE") or user_cache_path("multimodal"))
@@ -21,17 +21,17 @@ def default_cache() -> Path:
 
 @contextmanager
 def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
-    """A new, empty folder to fill, which takes the place of ``folder`` when the block ends without an exception.
+    """Fill a new, empty folder, which replaces ``folder`` when the block ends without an exception.
 
-    It is made beside its place, so that the move is a rename. A process killed at any moment leaves the old folder, the
+    It is made next to its place, so that the move is a rename. A process killed at any moment leaves the old folder, the
     new one, or (for the instant between two renames) none; never a mixture.
 
     Args:
         folder: where the new folder goes.
-        marker: the name of a file that tells a folder of this kind.
+        marker: the name of a file that identifies a folder of this kind.
 
     Raises:
-        MultimodalError: ``folder`` is a file, or holds other things: nothing is replaced that was not written so.
+        MultimodalError: ``folder`` is a file, or holds other things: only a folder with the marker is replaced.
     """
     folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
@@ -65,7 +65,7 @@ def _swap_folders(new: Path, folder: Path) -> None:
 
 
 def umask() -> int:
-    """The bits that new files of this process do not get."""
+    """Return the permission bits that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

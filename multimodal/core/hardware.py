@@ -1,4 +1,4 @@
-"""What this machine is good at."""
+"""Processor cores and fast number formats of this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Precision = Literal["bf16-mixed", "32-true"]
 
 
 def fast_precision() -> Precision:
-    """``"bf16-mixed"`` where the accelerator or processor has instructions for bfloat16 products, else ``"32-true"``."""
+    """Return ``"bf16-mixed"`` if the accelerator or processor has instructions for bfloat16 products, else ``"32-true"``."""
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -20,7 +20,7 @@ def fast_precision() -> Precision:
 
 
 def cores() -> int:
-    """The processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -13,13 +13,13 @@ MAX_NAMES_SHOWN = 12  # names in an error text
 
 
 def parameter_names_by_depth(encoder: nn.Module) -> list[list[str]]:
-    """The names of the parameters by their depth; 0 is next to the input.
+    """Group the names of the parameters by depth; 0 is next to the input.
 
     A stack is a ``ModuleList`` or ``Sequential`` of composed modules of one class (transformer blocks, residual blocks). What
     comes before the first stack is depth 0 (embeddings, patches, stem); then every module of a stack is one depth, and
     so is a module with matrices between and after the stacks (a pooler). Norms belong to the layer that they follow.
-    Parameters that stand beside a stack are depth 0, but those called a projection, which are the last; so are embeddings
-    wherever they stand (of relative positions, behind the stack). An encoder without a stack is one layer.
+    Parameters next to a stack are depth 0, except those called a projection, which are the last depth. Embeddings are depth 0
+    wherever they are (of relative positions, behind the stack). An encoder without a stack is one layer.
     """
     found: list[list[str]] = [[]]
     last: list[str] = []
@@ -38,30 +38,30 @@ def parameter_names_by_depth(encoder: nn.Module) -> list[list[str]]:
 
 
 def _is_embedding(name: str, module: nn.Module) -> bool:
-    """Whether it is an embedding, or the norm of one; ``name`` is one of its parameters."""
+    """Whether a module is an embedding or its norm; ``name`` is one of its parameters."""
     return isinstance(module, nn.Embedding) or "embed" in name.rpartition(".")[0].rpartition(".")[2]
 
 
 def stacked_blocks(encoder: nn.Module) -> list[nn.Module]:
-    """The modules of the encoder's stacks; the encoder itself if it has none."""
+    """Return the modules of the encoder's stacks; the encoder itself if it has none."""
     return [module for _, module, stacked in _walk(encoder) if module is not None and stacked] or [encoder]
 
 
 def _walk(
     module: nn.Module, prefix: str = "", stacked: bool = False
 ) -> Iterator[tuple[list[str], nn.Module | None, bool]]:
-    """The names of the parameters, in their order, of each module that holds no stack, and whether it stands in one.
+    """Yield, for each module without a stack, the names of its parameters, the module, and whether it is in a stack.
 
-    Parameters that belong to none of them have no module here: they stand beside a stack.
+    Parameters next to a stack come without a module.
     """
     if not any(map(_is_stack, module.modules())):
         names = [prefix + name for name, _ in module.named_parameters()]
         if names:
             yield names, module, stacked
         return
-    beside = [prefix + name for name, _ in module.named_parameters(recurse=False)]
-    if beside:
-        yield beside, None, False
+    direct = [prefix + name for name, _ in module.named_parameters(recurse=False)]
+    if direct:
+        yield direct, None, False
     for name, child in module.named_children():
         yield from _walk(child, f"{prefix}{name}.", _is_stack(module))
 
@@ -78,7 +78,7 @@ def _is_stack(module: nn.Module) -> bool:
 
 
 def match_parameter_names(names: list[str], pattern: str, setting: str) -> list[str]:
-    """The names of parts, such as ``net.layer1.0.weight``, that a pattern matches, with all that is below what it matches.
+    """Return the names, such as ``net.layer1.0.weight``, that a pattern matches, with all names below them.
 
     Args:
         names: of modules or parameters.
@@ -86,12 +86,12 @@ def match_parameter_names(names: list[str], pattern: str, setting: str) -> list[
         setting: where the pattern stands, for the error text.
 
     Raises:
-        UsageError: it is no regular expression, or matches nothing.
+        UsageError: it is not a regular expression, or matches nothing.
     """
     try:
         compiled = re.compile(rf"(?:{pattern})(?:\.|$)")
     except re.error as error:
-        raise UsageError(f"{setting}: {pattern!r} is no regular expression ({error}).") from error
+        raise UsageError(f"{setting}: {pattern!r} is not a regular expression ({error}).") from error
     found = [name for name in names if compiled.match(name)]
     if not found:
         parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))

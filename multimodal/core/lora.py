@@ -1,4 +1,4 @@
-"""Low-rank adaptation of an encoder by the peft library: the encoder's own weights stay, small products beside them learn."""
+"""Low-rank adaptation of an encoder by the peft library: the encoder's own weights stay, small products next to them learn."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class LoRA:
 
 def add_lora(encoder: Encoder, lora: LoRA, modality: str) -> None:
     """Adapt an encoder in place; its own weights are frozen.
+
+    Args:
+        encoder: the encoder.
+        lora: the settings.
+        modality: the encoder's, for errors.
 
     Raises:
         UsageError: the pattern matches nothing that can be adapted, or peft is not installed.

@@ -49,16 +49,22 @@ def fingerprint(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file that others may read as any file: the library makes it for its owner alone."""
+    """Write a safetensors file with the usual permissions; the library makes it readable for its owner alone.
+
+    Args:
+        tensors: name -> tensor.
+        path: the file.
+        metadata: strings that are kept in the file's header.
+    """
     save_file(tensors, path, metadata=metadata)
     path.chmod(0o666 & ~umask())
 
 
 def model_folder(folder: Path) -> Path:
-    """The model's folder for a run folder or a model folder.
+    """Find the model's folder in a run folder or a model folder.
 
     Raises:
-        MultimodalError: neither is there; the message says what the folder lacks.
+        MultimodalError: neither is there; the message says what is missing.
     """
     for candidate in (folder, folder / RUN_MODEL):
         if (candidate / MODEL_JSON).is_file():
@@ -96,10 +102,12 @@ def write_model(
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The checked contents of a model's ``embedder.json``; ``folder`` as in ``model_folder``."""
+    """Read and check a model's ``embedder.json``; ``folder`` as in ``model_folder``."""
     path = model_folder(folder) / MODEL_JSON
     if path.stat().st_size > MAX_SETTINGS_BYTES:
-        raise MultimodalError(f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: not a file of ours.")
+        raise MultimodalError(
+            f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: it was not written by this package."
+        )
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         found = description["format"]

@@ -28,13 +28,25 @@ ENTRY_POINTS = "multimodal.encoders"
 
 
 def class_path(cls: type) -> str:
-    """``package.module.Class``."""
+    """Return the class path, ``package.module.Class``."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @dataclass(frozen=True)
 class Registration:
-    """One registered encoder: ``extra`` is the optional part of a package (``pip install package[extra]``) it needs."""
+    """One registered encoder.
+
+    Args:
+        modality: what it encodes.
+        name: its registered name.
+        cls: the class.
+        extra: the optional dependencies that it needs (``pip install package[extra]``); None: none.
+
+    Example:
+        >>> from multimodal.core.registry import registrations
+        >>> next(r for r in registrations("text") if r.name == "bag").cls.__name__
+        'BagOfWords'
+    """
 
     modality: str
     name: str
@@ -51,7 +63,7 @@ class Registration:
         return (self.cls.__doc__ or "").strip().partition("\n")[0]
 
     def parameters(self) -> dict[str, Any]:
-        """The constructor's parameters and their defaults; a parameter without one has ``"required"``."""
+        """Return the constructor's parameters and their defaults; a parameter without a default has ``"required"``."""
         signature = inspect.signature(self.cls.__init__)
         return {
             name: "required" if p.default is p.empty else p.default
@@ -65,21 +77,24 @@ _loaded_entry_points: set[str] = set()
 
 
 def register(modality: str, name: str, *, extra: str | None = None) -> Callable[[type[E]], type[E]]:
-    """Class decorator: make an encoder known as ``name`` for ``modality``.
+    """Register an encoder class (decorator).
 
-    Both must be Python identifiers, as they name keyword arguments and command-line options.
+    Args:
+        modality: what it encodes. A Python identifier, as it names keyword arguments and command-line options.
+        name: what configurations call it, also an identifier.
+        extra: the extra of its package that it needs.
 
     Raises:
-        UsageError: a name is no identifier, or another class holds it already.
+        UsageError: a name is not an identifier, or is taken by another class.
     """
     for word in (modality, name):
         if not word.isidentifier() or iskeyword(word):
-            raise UsageError(f"register({modality!r}, {name!r}): {word!r} must be a Python identifier, and no keyword.")
+            raise UsageError(f"register({modality!r}, {name!r}): {word!r} must be a Python identifier, not a keyword.")
 
     def add(cls: type[E]) -> type[E]:
         new = Registration(modality, name, cls, extra)
         old = _registered.get((modality, name))
-        if old is not None and old.class_path != new.class_path:  # the same path: a module loaded anew
+        if old is not None and old.class_path != new.class_path:  # the same path: a module that is loaded again
             raise UsageError(f"{modality} encoder {name!r} is taken by {old.class_path}; choose another name.")
         _registered[modality, name] = new
         return cls
@@ -101,17 +116,17 @@ def _load_entry_points() -> None:
 
 
 def registrations(modality: str | None = None) -> list[Registration]:
-    """All registered encoders, or those of one modality, sorted by modality and name."""
+    """Return all registered encoders, or those of one modality, sorted by modality and name."""
     _load_entry_points()
     found = [r for r in _registered.values() if modality in (None, r.modality)]
     return sorted(found, key=lambda r: (r.modality, r.name))
 
 
 def find_encoder(modality: str, name: str) -> type[Encoder]:
-    """The encoder class registered as ``name`` for ``modality``, as ``modality.name``, or the class at the path ``name``.
+    """Find the encoder class registered as ``name`` for ``modality``, as ``modality.name``, or at the class path ``name``.
 
     Raises:
-        UsageError: nothing of that name; the message tells the close matches and what exists.
+        UsageError: nothing has that name; the message lists close matches and what exists.
     """
     registered = _find_registered(modality, name)
     if registered is not None:
@@ -130,7 +145,7 @@ def find_encoder(modality: str, name: str) -> type[Encoder]:
 
 
 def _find_registered(modality: str, name: str) -> type[Encoder] | None:
-    """The class of that registered name, of ``modality`` or of the one that the name begins with."""
+    """Find the class registered under a name, for ``modality`` or for the modality that the name begins with."""
     known = {(r.modality, r.name): r.cls for r in registrations()}
     first, _, last = name.partition(".")
     return known.get((modality, name)) or known.get((first, last))
@@ -164,29 +179,43 @@ def _find_moved(path: str) -> type[Encoder] | None:
 
 
 def create(modality: str, name: str, /, **settings: Any) -> Encoder:
-    """An encoder by registered name or class path, built with ``settings``.
+    """Build an encoder by its registered name or class path.
+
+    Args:
+        modality: what it encodes.
+        name: its registered name (``multimodal encoders`` lists them) or class path.
+        **settings: arguments of its constructor.
+
+    Returns:
+        The encoder, with new weights.
 
     Raises:
-        UsageError: the name is unknown, a setting is none of the class's parameters, or one that has no default lacks.
+        UsageError: the name is unknown, a setting is not a parameter of the class, or a required parameter is missing.
         MultimodalError: it cannot be built with these settings.
     """
     cls = find_encoder(modality, name)
     check_settings(modality, name, settings)
-    if lacking := [key for key in required_settings(modality, name) if key not in settings]:
-        raise UsageError(f"The {modality} encoder {name!r} needs settings: {', '.join(lacking)}.")
+    if missing := [key for key in required_settings(modality, name) if key not in settings]:
+        raise UsageError(f"The {modality} encoder {name!r} needs settings: {', '.join(missing)}.")
     try:
         return cls(**settings)
     except (MultimodalError, ImportError, OSError, MemoryError):
         raise
-    except Exception as error:  # what an encoder stands on says of a setting
-        told = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in settings.items())
+    except Exception as error:  # whatever a library raises because of a setting
+        shown = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in settings.items())
         raise MultimodalError(
-            f"The {modality} encoder {name!r} cannot be built with {told or 'its defaults'}: {type(error).__name__}: {error}"
+            f"The {modality} encoder {name!r} cannot be built with {shown or 'its defaults'}: {type(error).__name__}: {error}"
         ) from error
 
 
 def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
-    """Raise a ``UsageError`` if a setting is none of the encoder's parameters."""
+    """Raise a ``UsageError`` if a setting is not a parameter of the encoder.
+
+    Args:
+        modality: what it encodes.
+        name: its registered name or class path.
+        settings: the names of the settings.
+    """
     cls = find_encoder(modality, name)
     if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values()):
         return
@@ -197,15 +226,15 @@ def check_settings(modality: str, name: str, settings: Iterable[str]) -> None:
 
 
 def required_settings(modality: str, name: str) -> list[str]:
-    """The parameters of an encoder that have no default."""
+    """Return the parameters of an encoder that have no default."""
     defaults = Registration(modality, name, find_encoder(modality, name)).parameters()
     return [key for key, default in defaults.items() if default == "required"]
 
 
 def saved_names(modality: str, cls: type[Encoder]) -> tuple[str, str]:
-    """What a saved model calls ``cls``: its registered name (the class path if it has none), and the class path.
+    """Return the registered name of a class (its class path if it has none) and its class path, for a saved model.
 
-    The name is that for ``modality``, else that for another one with it before it.
+    The name is the one for ``modality``, else one for another modality, written ``modality.name``.
     """
     names = [r.name for r in registrations(modality) if r.cls is cls]
     names += [f"{r.modality}.{r.name}" for r in registrations() if r.cls is cls]
@@ -213,9 +242,14 @@ def saved_names(modality: str, cls: type[Encoder]) -> tuple[str, str]:
 
 
 def saved_encoder_name(modality: str, name: str, class_path: str) -> str:
-    """The name to look up a saved model's encoder by: the registered one, or where nothing has it, the class path.
+    """Return the name by which to find a saved model's encoder: the registered one, or if it is unknown, the class path.
 
-    A registered name outlives a move of the class; a class registered by a module of the user's own is known only once
-    that module is imported, as by its path.
+    A registered name survives a move of the class. A class that a user's own module registers is known only once that module
+    is imported, which its class path does.
+
+    Args:
+        modality: what it encodes.
+        name: the registered name that was saved.
+        class_path: the class path that was saved.
     """
     return name if _find_registered(modality, name) else class_path

@@ -1,4 +1,4 @@
-"""Rows that cannot be read: skipped, counted by reason, told in a file."""
+"""Rows that cannot be read: skipped, counted by reason, written to a file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,20 @@ from multimodal.core.errors import MultimodalError, Unreadable, shown
 
 @dataclass(unsafe_hash=True)  # not frozen: as a part of batches
 class Reject:
-    """A row that was skipped: its number and key, the column at fault, the value (cut short), the reason, the full message.
+    """A row that was skipped.
 
-    Of a stream the number is that in the file which is named.
+    Args:
+        row: its number; in a stream, its number in ``file``.
+        key: its key.
+        column: the column at fault.
+        value: the value there, shortened.
+        reason: what is wrong, equal for all values with the same fault.
+        message: what is wrong with this value, in full.
+        file: the file of a stream; else empty.
+
+    Example:
+        >>> Reject(3, "cup-4", "picture", "cup.png", "missing file", "the picture cup.png does not exist.").reason
+        'missing file'
     """
 
     row: int
@@ -30,7 +41,15 @@ class Reject:
 
     @classmethod
     def of(cls, row: int, key: str, column: str, value: Any, error: Exception) -> Reject:
-        """The reject that an error while reading or processing a value leads to."""
+        """Make the reject for an error in reading or processing a value.
+
+        Args:
+            row: the row's number.
+            key: the row's key.
+            column: the column of the value.
+            value: the value.
+            error: what was raised.
+        """
         reason = error.reason if isinstance(error, Unreadable) else "unreadable"
         message = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
         return cls(row, key, column, shown(value), reason, message)
@@ -40,11 +59,17 @@ class Rejects:
     """Collects rejects, each row and column once, and stops the work when there are too many.
 
     Args:
-        max_rejects: the part of the rows that may be rejected, in [0, 1].
-        rows: how many rows there are; None: not known, as in a stream, where the part is taken of the rows seen.
-        path: the JSON Lines file to write them to; those that are in it already count. None: no file.
+        max_rejects: the fraction of the rows that may be rejected, in [0, 1].
+        rows: the number of rows; None: not known, as in a stream, where the fraction is of the rows seen.
+        path: the JSON Lines file to write them to; rejects that it holds already count. None: no file.
         key_of: row number -> key, where rejects come with other keys.
         option: what ``max_rejects`` is called where the user sets it, for the error.
+
+    Example:
+        >>> rejects = Rejects(max_rejects=0.5, rows=4)
+        >>> rejects.add([Reject(3, "3", "picture", "cup.png", "missing file", "cup.png does not exist.")])
+        >>> len(rejects), rejects.reasons
+        (1, {'missing file': 1})
     """
 
     def __init__(
@@ -65,22 +90,22 @@ class Rejects:
                 try:
                     self._note(Reject(**json.loads(line)))
                 except (ValueError, TypeError) as error:
-                    raise MultimodalError(f"{path} is no file of rejected rows ({error}); move it away.") from error
+                    raise MultimodalError(f"{path} is not a file of rejected rows ({error}); move it away.") from error
 
     def __len__(self) -> int:
-        """How many rows were rejected."""
+        """The number of rejected rows."""
         return len(self._rejected)
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How often each reason arose, the most frequent first."""
+        """The number of rows for each reason, the most frequent first."""
         return dict(Counter(self._reasons.values()).most_common())
 
     def add(self, rejects: Iterable[Reject], seen: int = 0) -> None:
-        """Take note of the rejects among ``seen`` further rows.
+        """Record the rejects among ``seen`` further rows.
 
         Raises:
-            MultimodalError: more than ``max_rejects`` of the rows are rejected; the message sums up the reasons.
+            MultimodalError: more than ``max_rejects`` of the rows are rejected; the message counts the reasons.
         """
         self.seen += seen
         if self._key_of is not None:
@@ -93,10 +118,10 @@ class Rejects:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(asdict(reject)) + "\n" for reject in new)
         if len(self) > self.limit:
-            raise MultimodalError(f"{self.summary()} {self._option} allows a larger part.")
+            raise MultimodalError(f"{self.summary()} {self._option} allows a larger fraction.")
 
     def forget(self, rows: Iterable[int]) -> None:
-        """Take back what was noted of some rows, which are read again."""
+        """Remove the rejects of rows that will be read again."""
         again = set(rows)
         forgotten = [at for at in self._reasons if at[1] in again]
         if not forgotten:
@@ -117,11 +142,11 @@ class Rejects:
 
     @property
     def limit(self) -> int:
-        """How many rows may be rejected by now."""
+        """The number of rows that may be rejected so far."""
         return int(self.max_rejects * (max(self.seen, 1000) if self.rows is None else self.rows))
 
     def summary(self) -> str:
-        """One line on how many rows were rejected and why."""
+        """Say in one line how many rows were rejected and why."""
         if not self._reasons:
             return "No row was rejected."
         reasons = ", ".join(f"{count} x {reason}" for reason, count in self.reasons.items())

@@ -1,4 +1,4 @@
-"""The contract of a table: rows and named columns, read a cell or a column at a time."""
+"""The interface of a table: rows and named columns, read a cell or a column at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ class Table(ABC):
     """Rows and named columns.
 
     Attributes:
-        name: what people call it.
+        name: its name in messages.
         columns: the names of the columns.
-        metadata_columns: those whose cells describe a row to people (JSON values).
-        base: the folder or URL that the paths in its cells are relative to; None: they are as they stand.
+        metadata_columns: the columns that describe a row to a reader (JSON values).
+        base: the folder or URL that the paths in its cells are relative to; None: paths are used unchanged.
+
+    Example:
+        >>> class Squares(Table):
+        ...     name, columns, metadata_columns = "squares", ("n", "square"), ("n",)
+        ...     def __len__(self) -> int:
+        ...         return 4
+        ...     def value(self, row: int, column: str) -> int:
+        ...         return row if column == "n" else row**2
+        >>> Squares().column("square")
+        [0, 1, 4, 9]
     """
 
     name: str
@@ -26,7 +36,7 @@ class Table(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """A string that changes with the table's contents, as far as it can tell."""
+        """A string that changes with the table's contents, as far as that can be detected."""
         return f"{self.name} {len(self)}"
 
     @abstractmethod
@@ -34,12 +44,12 @@ class Table(ABC):
 
     @abstractmethod
     def value(self, row: int, column: str) -> Any:
-        """One cell; None where the value is missing."""
+        """Read one cell; None where the value is missing."""
 
     def column(self, name: str) -> Sequence[Any]:
-        """All cells of a column, for keys, groups and splits: columns of small values."""
+        """Read all cells of a column of small values (keys, groups, splits)."""
         return [self.value(row, name) for row in range(len(self))]
 
     def present(self, name: str) -> np.ndarray:
-        """``(rows,)`` bool: which cells of a column are not missing."""
+        """Find the cells of a column that are not missing, ``(rows,)`` bool."""
         return np.array([self.value(row, name) is not None for row in range(len(self))], dtype=bool)

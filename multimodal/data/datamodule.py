@@ -1,4 +1,4 @@
-"""The LightningDataModule: a table's splits as loaders of ``Batch``."""
+"""The LightningDataModule: loaders of ``Batch`` for the splits of a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.table import Table as ShownTable
+from rich.table import Table as RichTable
 from torch.utils.data import DataLoader
 
 from multimodal.core.batch import Batch
@@ -32,39 +32,48 @@ from multimodal.data.trained_model import TrainedModel
 
 
 class DataModule(Recorded, pl.LightningDataModule):
-    """Batches for the modalities of the trainer's module.
+    """Data module with batches for the modalities of the trainer's module.
 
-    The processors are the module's; those that learn from data (a tokenizer) are fitted on the training split when
-    training begins, and come from the checkpoint when it resumes.
+    The processors belong to the module. Processors that need fitting (such as a tokenizer) are fitted on the training split
+    when training starts, and loaded from the checkpoint when it resumes.
 
     Args:
         table: "glyphs"; a CSV, TSV, JSON Lines or Parquet file, WebDataset tar shards or a pattern for several files; a
             folder of such files, of a saved ``datasets`` data set or of any files; an fsspec URL; hf:OWNER/NAME.
-        columns: modality -> the column that holds it. Several are alternatives: training draws one each time, evaluation
-            takes all, as one group. price+colour is one value of both columns, for encoders of rows.
+        columns: modality -> its column. Several columns are alternatives: training draws one each time, evaluation uses
+            all, as one group. price+colour is one value of both columns, for encoders of rows.
         key: the column that names a row; null: the row number.
-        group: the column whose equal values make rows positives of each other; null: none are.
-        split: the column that names each row's split, or shares like {train: 0.9, test: 0.1} in which groups are dealt;
-            null: 80 % train, 10 % validation, 10 % test.
-        split_seed: of that dealing.
-        targets: name -> the column of what is known of a row, for objectives with heads: a number, a list of numbers, or the
-            name of a class.
-        negatives: modality -> the column, or columns, of values that are hard to tell from the row's and do not match it.
-        options: settings of the table's reader, by the names of the datasets library (delimiter, encoding, ...).
-        access: "mapped" from disk, in "memory", or "streamed": training reads the files from end to end.
+        group: the column whose equal values make rows positives of each other; null: every row has its own group.
+        split: the column that names each row's split, or shares like {train: 0.9, test: 0.1} to which groups are assigned
+            at random; null: 80 % train, 10 % validation, 10 % test.
+        split_seed: seed of this assignment.
+        targets: name of a supervised target -> its column, for objectives with heads: a number, a list of numbers, or a
+            class name.
+        negatives: modality -> the column, or columns, with hard negatives: values that are similar to the row's but do not
+            match it.
+        options: settings of the table's reader, named as in the datasets library (delimiter, encoding, ...).
+        access: "mapped" from disk, in "memory", or "streamed": training reads the files sequentially.
         buffer: rows of a stream that are shuffled together.
-        balance_pairs: give every pair of modalities that the objective compares the same share of each batch; null: where
-            fewer than half of the groups have some pair. Not of a stream.
-        max_rejects: the part of the rows that may be unreadable before the run stops.
-        train: the split to train on, or several.
-        validation: the split to validate on while training.
-        test: the split that ``test`` and ``evaluate`` take if they are given no other.
+        balance_pairs: give every pair of modalities that the objective compares the same share of each batch; null: only
+            if fewer than half of the groups have some pair. Not available for streams.
+        max_rejects: fraction of the rows, in [0, 1], that may be unreadable before the run stops.
+        train: the split to train on, or several splits.
+        validation: the split to validate on during training.
+        test: the split that ``test`` and ``evaluate`` use by default.
         batch_size: rows in a training batch, over all devices.
-        micro_batch: rows of a device's batch that are embedded at a time, so that memory does not grow with the batch; the
-            gradients are those of the whole batch. null: all at once.
-        eval_batch_size: rows in a batch of the other splits; it changes the speed, never a result.
+        micro_batch: rows of a device's batch that are embedded at a time, so that memory does not grow with the batch size;
+            the gradients are those of the full batch. null: all rows at once.
+        eval_batch_size: rows in a batch of the other splits; it affects the speed only, not the results.
         workers: processes that read and process samples; 0: the training process does it.
-        keep_items: keep what the processors make of the training rows in memory, for data that is small and slow to read.
+        keep_items: keep the processed training rows in memory, for small data that is slow to read.
+
+    Raises:
+        UsageError: a setting is invalid, settings exclude each other, or there is no such table or column.
+
+    Example:
+        >>> data = DataModule([{"title": "a red cup", "part": "train"}], {"text": "title"}, split="part")
+        >>> len(data.samples), data.samples.rows("train").tolist()
+        (1, [0])
     """
 
     def __init__(
@@ -93,18 +102,18 @@ class DataModule(Recorded, pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 <= max_rejects <= 1:
-            raise UsageError(f"data.max_rejects is a part of the rows, in [0, 1]; got {max_rejects}.")
+            raise UsageError(f"data.max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
         self.source = locate(table, options) if access == "streamed" else None
         self.schema = Schema.from_settings(columns, key, group, split, split_seed, targets, negatives)
         if self.source is not None and group is None and not isinstance(split, str) and len(self.schema.split) > 1:
             raise UsageError(
-                "Splits of a streamed table are dealt by its groups, as its rows have no number: name data.split, a column"
-                " of the table, or data.group."
+                "The rows of a streamed table have no numbers, so its splits need a column: name data.split, a column of"
+                " the table, or data.group."
             )
         if self.source is not None and balance_pairs:
             raise UsageError(
-                "data.balance_pairs does not go with access: streamed: the rows of a pair are not known before they come."
-                " Leave it out, or read the table with access: mapped."
+                "data.balance_pairs is not available with access: streamed, as the rows of each pair are not known in"
+                " advance. Leave it out, or read the table with access: mapped."
             )
         if batch_size < 1 or eval_batch_size < 1:
             raise UsageError(
@@ -125,23 +134,29 @@ class DataModule(Recorded, pl.LightningDataModule):
 
     @property
     def samples(self) -> Samples:
-        """The table by rows; a streamed one is opened only when it is asked for so."""
+        """The samples, by row number; a streamed table is opened when they are first used."""
         if self._samples is None:
             self._samples = Samples(*self._table)
         return self._samples
 
     def setup(self, stage: str) -> None:
-        """Check that splits and modalities are there, and fit the processors on the training split."""
+        """Check that splits and modalities exist, and fit the processors on the training split.
+
+        Raises:
+            UsageError: a modality has no column, or the validation split has no pair of modalities.
+        """
         for modality in self._processors:
             if modality not in self.schema.columns:
                 raise UsageError(
-                    f"The model has an encoder for {modality!r}, but data.columns names none;"
+                    f"The model has an encoder for {modality!r}, but data.columns has no column for it;"
                     f" have {list(self.schema.columns)}."
                 )
         if stage != "fit":
             return
         assert self.trainer is not None
-        if self.trainer.ckpt_path is None and self.trainer.is_global_zero:  # a new run: what an old one met is past
+        if (
+            self.trainer.ckpt_path is None and self.trainer.is_global_zero
+        ):  # a new run: discard the rejects of an old one
             self._rejects_file.unlink(missing_ok=True)
         if self.source is None and len(self._processors) > 1:
             rows = self.samples.rows(self.validation_split)
@@ -149,7 +164,7 @@ class DataModule(Recorded, pl.LightningDataModule):
             if len(present) < 2:
                 raise UsageError(
                     f"The split {self.validation_split!r} has no pair of modalities to validate with, only"
-                    f" {present or 'none'}: name another by data.validation."
+                    f" {present or 'no modality'}: set data.validation to another split."
                 )
         embedder = self._module.embedder
         for modality in embedder.encoders:
@@ -158,7 +173,7 @@ class DataModule(Recorded, pl.LightningDataModule):
                 embedder.fit_processors({m: self.training_values(m) for m in shared})
 
     def training_values(self, modality: str) -> Iterator[Any]:
-        """The raw values of a modality in the training split; of a stream those at its beginning."""
+        """Return the raw values of a modality in the training split; for a stream, in its first rows."""
         processor = self._processors[modality]
         if self.source is not None:
             return self._stream(self.train_split).values(modality, processor)
@@ -167,7 +182,7 @@ class DataModule(Recorded, pl.LightningDataModule):
     @property
     def _module(self) -> TrainedModel:
         if self.trainer is None:
-            raise UsageError("The data module needs a trainer: its processors are those of the trainer's module.")
+            raise UsageError("The data module needs a trainer, as its processors belong to the trainer's module.")
         return cast(TrainedModel, self.trainer.lightning_module)
 
     @property
@@ -177,27 +192,36 @@ class DataModule(Recorded, pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader | StreamLoader:
         trainer = self.trainer
         assert trainer is not None
-        place = {"seed": self._module.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
+        distributed_position = {
+            "seed": self._module.seed,
+            "rank": trainer.global_rank,
+            "world_size": trainer.world_size,
+        }
         if self.source is not None:
             stream = self._stream(self.train_split)
             stream.check()
             batches = StreamedBatches(
-                stream, self._processors, self.batch_size, max(self.buffer, 1), **place, micro_batch=self.micro_batch
+                stream,
+                self._processors,
+                self.batch_size,
+                max(self.buffer, 1),
+                **distributed_position,
+                micro_batch=self.micro_batch,
             )
             self._stream_loader = StreamLoader(batches, self._rejects(None), **self._worker_options())
             return self._stream_loader
         rows = self.samples.rows(self.train_split)
-        sampler = self._sampler(rows, **place)
+        sampler = self._sampler(rows, **distributed_position)
         if not len(sampler):
             raise MultimodalError(
-                f"The split {self.train_split!r} has {len(rows)} rows, of which too few can stand in one batch for a"
-                f" batch_size of {self.batch_size}: rows of one group, or without a pair of modalities, do not count. Lower"
+                f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch with batch_size"
+                f" {self.batch_size}: further rows of a group, and rows without a pair of modalities, do not count. Lower"
                 " data.batch_size."
             )
         check_equal_over_ranks("rows and batches to train on", (len(rows), len(sampler)))
         rejects = self._rejects(len(self.samples))
         return ResumableLoader(
-            ProcessedSamples(self.samples, self._with_features(rows), self.keep_items),
+            ProcessedSamples(self.samples, self._with_frozen_features(rows), self.keep_items),
             sampler,
             rejects,
             self.micro_batch,
@@ -206,26 +230,27 @@ class DataModule(Recorded, pl.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self._stream_loader is not None and self.trainer is not None and self.trainer.training:
-            self._stream_loader.taken()
+            self._stream_loader.mark_used()
         return batch
 
-    def _sampler(self, rows: np.ndarray, **place: int) -> BatchSampler:
+    def _sampler(self, rows: np.ndarray, **distributed_position: int) -> BatchSampler:
         groups = self.samples.group_numbers[rows]
         has = {modality: self.samples.present(modality)[rows] for modality in self._processors}
-        both = rows_with_pairs(has, self._module.trained_pairs)
-        covered = coverage(groups, both)
+        rows_with_pair = rows_with_pairs(has, self._module.trained_pairs)
+        coverage_by_pair = coverage(groups, rows_with_pair)
         if self.balance_pairs is None:
-            balance = bool(covered) and min(covered.values()) < BALANCE_BELOW and max(covered.values()) > 0
+            fractions = coverage_by_pair.values()
+            balance = bool(fractions) and min(fractions) < BALANCE_BELOW and max(fractions) > 0
         else:
             balance = self.balance_pairs
-        if len(np.unique(groups)) < self.batch_size:  # one row of each cannot fill a batch
+        if len(np.unique(groups)) < self.batch_size:  # one row per group cannot fill a batch
             groups = np.arange(len(rows))
         if not balance:
-            return EpochSampler(rows, groups, self.batch_size, **place)
-        sampler = PairSampler(rows, groups, both, self.batch_size, **place)
+            return EpochSampler(rows, groups, self.batch_size, **distributed_position)
+        sampler = PairSampler(rows, groups, rows_with_pair, self.batch_size, **distributed_position)
         assert self.trainer is not None
         if self.trainer.is_global_zero:
-            Console(stderr=True).print(_pair_coverage_table(covered, len(sampler.of)))
+            Console(stderr=True).print(_pair_coverage_table(coverage_by_pair, len(sampler.groups_by_pair)))
         return sampler
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -238,23 +263,23 @@ class DataModule(Recorded, pl.LightningDataModule):
         return self.split_loader("all")
 
     def split_loader(self, split: str | list[str]) -> CheckedLoader:
-        """A split in the order of its rows, without augmentation."""
+        """Create a loader of a split, or of several splits, in row order and without augmentation."""
         if self.source is not None:
             batches = StreamedBatches(self._stream(split), self._processors, self.eval_batch_size, buffer=0, seed=0)
             return CheckedLoader(batches, self._rejects(None), batch_size=None, **self._worker_options())
         rows = self.samples.rows(split)
         rejects = self._rejects(len(self.samples))
         return ordered_loader(
-            self.samples, rows, self._with_features(rows), self.eval_batch_size, rejects, self._worker_options()
+            self.samples, rows, self._with_frozen_features(rows), self.eval_batch_size, rejects, self._worker_options()
         )
 
-    def _with_features(self, rows: np.ndarray) -> Mapping[str, Processor]:
-        """The processors, those of frozen encoders replaced by what the encoders made of the rows."""
+    def _with_frozen_features(self, rows: np.ndarray) -> Mapping[str, Processor]:
+        """Return the processors, with lookups of cached features in place of frozen encoders' processors."""
         embedder, trainer = self._module.embedder, self.trainer
         assert trainer is not None
         processors = dict(self._processors)
         for modality in sorted(self._module.frozen):
-            made = load_or_compute_features(
+            frozen_features = load_or_compute_features(
                 embedder.encoder(modality),
                 self.samples,
                 modality,
@@ -267,7 +292,7 @@ class DataModule(Recorded, pl.LightningDataModule):
                 (trainer.global_rank, trainer.world_size),
             )
             trainer.strategy.barrier()
-            processors[modality] = made
+            processors[modality] = frozen_features
         return processors
 
     def _stream(self, split: str | list[str]) -> Stream:
@@ -288,11 +313,11 @@ class DataModule(Recorded, pl.LightningDataModule):
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "pin_memory": on_gpu}
 
 
-def _pair_coverage_table(covered: Mapping[str, float], pairs: int) -> ShownTable:
-    table = ShownTable(
+def _pair_coverage_table(coverage_by_pair: Mapping[str, float], pairs: int) -> RichTable:
+    table = RichTable(
         "pair", "groups that have it", "share of a batch",
         title="Pairs of modalities, balanced in each batch", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
-    for pair, part in covered.items():
-        table.add_row(pair, f"{part:.1%}", f"{1 / pairs:.1%}" if part else "0 (no group has it)")
+    for pair, fraction in coverage_by_pair.items():
+        table.add_row(pair, f"{fraction:.1%}", f"{1 / pairs:.1%}" if fraction else "0 (no group has it)")
     return table

@@ -1,9 +1,9 @@
-"""What frozen encoders make of a table's rows: computed once, kept on disk, mapped.
+"""Cache of the features that frozen encoders compute for a table's rows: computed once, stored on disk, memory-mapped.
 
-A folder of features is named by what they depend on: the encoder (its settings, processor and weights), the table and how
-it is read, the column, the rows, the precision. It holds ``part-00000.npy``, ...: float32 ``(rows of the part, width)``,
-NaN where a row lacks the value or cannot be read. A part is there whole or not at all, so that a process that was killed
-loses the part it was at, and processes that share the folder do not disturb one another.
+The name of a cache folder is a hash of everything that the features depend on: the encoder (its settings, processor,
+weights and source code), the table and how it is read, the column, the rows and the precision. The folder contains
+``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows. A part is written atomically, so
+that a killed process loses only its current part, and several processes can share the folder.
 """
 
 from __future__ import annotations
@@ -37,11 +37,17 @@ PART_ROWS = 4096
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one column's values in some rows.
+    """The cached features of one column's values in some rows.
 
     Args:
-        folder: the parts.
-        rows: ``(r,)`` int64, ascending.
+        folder: folder of the parts.
+        rows: ``(r,)`` int64 row numbers, ascending.
+
+    Example:
+        >>> np.save("part-00000.npy", np.array([[0.5, 1.0], [np.nan, np.nan]], dtype=np.float32))
+        >>> features = Features(Path(), rows=np.array([3, 8]))
+        >>> features.of_row(3)
+        tensor([0.5000, 1.0000])
     """
 
     folder: Path
@@ -49,39 +55,53 @@ class Features:
 
     @property
     def parts(self) -> list[Path]:
+        """The files of ``PART_ROWS`` rows each, whether they exist or not."""
         return [self.folder / f"part-{number:05}.npy" for number in range(-(-len(self.rows) // PART_ROWS))]
 
     @cached_property
     def _mapped(self) -> list[np.ndarray]:
         return [np.load(part, mmap_mode="r", allow_pickle=False) for part in self.parts]
 
-    def __getstate__(self) -> dict[str, Any]:  # another process maps the files itself
+    def __getstate__(self) -> dict[str, Any]:  # a process that unpickles it maps the files itself
         return {"folder": self.folder, "rows": self.rows}
 
-    def of(self, row: int) -> Tensor:
-        """``(width,)`` float32.
+    def of_row(self, row: int) -> Tensor:
+        """Return the features of a row, ``(width,)`` float32.
 
         Raises:
             Unreadable: the encoder's processor could not read the value.
         """
-        part, place = divmod(int(np.searchsorted(self.rows, row)), PART_ROWS)
-        features = torch.from_numpy(np.array(self._mapped[part][place]))
+        part, offset = divmod(int(np.searchsorted(self.rows, row)), PART_ROWS)
+        features = torch.from_numpy(np.array(self._mapped[part][offset]))
         if features.isnan().any():
-            raise Unreadable("unreadable for a frozen encoder", f"row {row} was rejected when its features were made.")
+            raise Unreadable(
+                "unreadable for a frozen encoder", f"row {row} was rejected when its features were computed."
+            )
         return features
 
 
 class FeatureProcessor(RowLookupProcessor):
-    """Takes the place of a frozen encoder's processor: an item is the row's features."""
+    """Replacement of a frozen encoder's processor, whose items are the cached features of rows.
+
+    Args:
+        columns: column -> its features.
+
+    Example:
+        >>> np.save("part-00000.npy", np.array([[0.5, 1.0]], dtype=np.float32))
+        >>> processor = FeatureProcessor({"title": Features(Path(), rows=np.array([3]))})
+        >>> processor.item_of_row(3, "title")
+        tensor([0.5000, 1.0000])
+    """
 
     def __init__(self, columns: dict[str, Features]) -> None:
         self.columns = columns
 
-    def of_row(self, row: int, column: str) -> Tensor:
-        return self.columns[column].of(row)
+    def item_of_row(self, row: int, column: str) -> Tensor:
+        """Return the features of a row's value in a column, ``(width,)`` float32."""
+        return self.columns[column].of_row(row)
 
     def __call__(self, value: Any) -> Any:
-        raise NotImplementedError("features are those of rows")
+        raise NotImplementedError("cached features are looked up by row, not by value")
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         return {FEATURES: torch.stack(list(items))}
@@ -97,60 +117,68 @@ def load_or_compute_features(
     rejects: Rejects,
     options: dict[str, Any],
     batch_size: int = 256,
-    share: tuple[int, int] = (0, 1),
+    rank_and_world_size: tuple[int, int] = (0, 1),
     advance: Callable[[int], object] | None = None,
 ) -> FeatureProcessor:
-    """The processor of kept features, after what is missing of them was made.
+    """Compute the features that are not cached yet, and return a processor that looks up the features.
 
     Args:
-        encoder: frozen; it is run in evaluation mode.
-        samples, modality, rows: whose values; ``rows`` ascending.
-        cache: the folder of all folders of features.
-        context: what forward passes run in, such as autocast.
-        rejects: where values that cannot be read are noted.
-        options: of the loader.
-        batch_size: values embedded at a time.
-        share: this process's number and that of all, which divide the parts among them and have to wait for one another.
-        advance: called with the number of rows that are done.
+        encoder: a frozen encoder; it is run in evaluation mode.
+        samples: the samples.
+        modality: the modality of the encoder.
+        rows: ``(r,)`` int64 row numbers, ascending.
+        cache: the folder in which each set of features has a folder.
+        context: returns the context manager of forward passes, such as autocast.
+        rejects: records values that cannot be read.
+        options: arguments of the ``DataLoader``.
+        batch_size: values that are encoded at a time.
+        rank_and_world_size: rank of this process and number of processes. The processes divide the parts among them;
+            the caller must then wait until all are done.
+        advance: called with the number of rows of each part, after it is finished or skipped.
     """
-    found = {}
+    features_by_column = {}
+    rank, world_size = rank_and_world_size
     training = encoder.training
     encoder.eval()
     for column in (*samples.schema.columns[modality], *samples.schema.negatives.get(modality, ())):
-        view = samples.of_column(modality, column)
-        features = Features(cache / _cache_name(encoder, view, rows, context), rows)
+        column_samples = samples.single_column(modality, column)
+        features = Features(cache / _cache_name(encoder, column_samples, rows, context), rows)
         features.folder.mkdir(parents=True, exist_ok=True)
-        there = view.present(modality)[rows]
-        for number, part in enumerate(features.parts):
-            of_part = rows[number * PART_ROWS : (number + 1) * PART_ROWS]
-            if number % share[1] == share[0] and not _is_complete(part):
-                loader = ordered_loader(view, of_part, {modality: encoder.processor}, batch_size, rejects, options)
-                made = _compute(encoder, loader, modality, of_part, context)
-                made[~there[number * PART_ROWS : (number + 1) * PART_ROWS]] = 0  # nobody asks for them
-                _write(part, made)
+        has_value = column_samples.present(modality)[rows]
+        for part_number, part in enumerate(features.parts):
+            in_part = slice(part_number * PART_ROWS, (part_number + 1) * PART_ROWS)
+            part_rows = rows[in_part]
+            if part_number % world_size == rank and not _is_complete(part):
+                loader = ordered_loader(
+                    column_samples, part_rows, {modality: encoder.processor}, batch_size, rejects, options
+                )
+                values = _compute(encoder, loader, modality, part_rows, context)
+                values[~has_value[in_part]] = 0  # never looked up; NaN would mark the part as incomplete
+                _write(part, values)
             if advance is not None:
-                advance(len(of_part))
-        found[column] = features
+                advance(len(part_rows))
+        features_by_column[column] = features
     encoder.train(training)
-    return FeatureProcessor(found)
+    return FeatureProcessor(features_by_column)
 
 
 @torch.no_grad()
 def _compute(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, context: Any) -> np.ndarray:
+    """Encode a column's values in some rows, ``(rows, width)`` float32; NaN for missing and unreadable values."""
     device = next(encoder.parameters()).device
-    made = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
+    values = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
     for batch in loader:
         if modality in batch.inputs:
             inputs = {name: tensor.to(device) for name, tensor in batch.inputs[modality].items()}
             with context():
                 features = encoder(**inputs)
-            at = [int(batch.keys[row]) for row in batch.rows[modality].tolist()]  # the keys are the row numbers
-            made[np.searchsorted(rows, at)] = features.float().cpu().numpy()
-    return made
+            row_numbers = [int(batch.keys[row]) for row in batch.rows[modality].tolist()]  # the keys of the samples
+            values[np.searchsorted(rows, row_numbers)] = features.float().cpu().numpy()
+    return values
 
 
 def _is_complete(part: Path) -> bool:
-    """Whether a part is there and has all its rows; those that could not be read may be there by now."""
+    """Return whether a part exists without unreadable rows; these are read again, as they may be readable by now."""
     return part.exists() and not np.isnan(np.load(part, mmap_mode="r", allow_pickle=False)[:, 0]).any()
 
 
@@ -177,19 +205,19 @@ def _cache_name(encoder: Encoder, samples: Samples, rows: np.ndarray, context: A
 
 
 def _source_files(encoder: Encoder) -> Iterator[bytes]:
-    """The files that say what the encoder, its parts and its processor do."""
-    kinds = {*(type(module) for module in encoder.modules()), type(encoder.processor)}
-    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in kinds}
+    """Return the source code of the encoder, its modules and its processor."""
+    classes = {*(type(module) for module in encoder.modules()), type(encoder.processor)}
+    files = {getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in classes}
     for file in sorted(file for file in files if file is not None):
         yield Path(file).read_bytes()
 
 
 def _file_states(samples: Samples, rows: np.ndarray) -> Iterator[tuple[int, int] | None]:
-    """Size and time of change of the local files that the cells of a single column name."""
+    """Return size and modification time of the local files that the cells of a single column name."""
     (modality,) = samples.modalities
     for value in samples.values(modality, rows):
         try:
-            found = os.stat(os.path.join(samples.base or "", value)) if isinstance(value, str) else None
+            state = os.stat(os.path.join(samples.base or "", value)) if isinstance(value, str) else None
         except (OSError, ValueError):
-            found = None
-        yield None if found is None else (found.st_size, found.st_mtime_ns)
+            state = None
+        yield None if state is None else (state.st_size, state.st_mtime_ns)

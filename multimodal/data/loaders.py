@@ -1,4 +1,4 @@
-"""Batches of samples: a data set for the workers, loaders that resume and that take note of what cannot be read."""
+"""Loaders of batches: they process samples in workers, record rejects, and resume at any batch."""
 
 from __future__ import annotations
 
@@ -17,25 +17,46 @@ from multimodal.data.samples import Samples
 
 
 class ProcessedSamples(Dataset[Any]):
-    """Draw -> the row's samples with their values processed into items, or the reject that it is.
+    """Data set that maps a ``Draw`` to the row's samples of processed items, or to its reject.
 
     Args:
         samples: the rows.
-        processors: of the modalities to read.
-        keep: keep the items, before their augmentation, in the memory of the process that reads them.
+        processors: modality -> its processor, for the modalities to read.
+        cache_items: keep items, before their augmentation, in the memory of the process that reads them.
+
+    Example:
+        >>> samples = Samples.of([{"title": "a cup"}], {"text": "title"})
+        >>> len(ProcessedSamples(samples, {})[Draw(0)])
+        1
     """
 
-    def __init__(self, samples: Samples, processors: Mapping[str, Processor], keep: bool = False) -> None:
+    def __init__(self, samples: Samples, processors: Mapping[str, Processor], cache_items: bool = False) -> None:
         self.samples, self.processors = samples, dict(processors)
-        self._kept: dict[tuple[int, str], Any] | None = {} if keep else None
+        self._item_cache: dict[tuple[int, str], Any] | None = {} if cache_items else None
 
     def __getitem__(self, draw: Draw) -> list[Sample | Reject]:
-        return self.samples.items(draw.row, self.processors, draw.seed, self._kept)
+        return self.samples.items(draw.row, self.processors, draw.seed, self._item_cache)
 
 
 @dataclass(frozen=True)
 class Collate:
-    """The workers' ``collate_fn``: rows of samples of items, or rejects -> ``Batch``, or with ``micro_batch`` in parts."""
+    """The workers' ``collate_fn``: samples of processed items, or rejects, of each row -> a batch.
+
+    Args:
+        processors: modality -> its processor.
+        micro_batch: rows in a micro-batch; None: batches are not divided.
+
+    Returns:
+        A call returns a ``Batch``; with ``micro_batch``, a ``MicroBatches``. In a worker, its tensors share one block of
+        memory.
+
+    Example:
+        >>> rows = [[Sample("a", {}, "=cups")], [Sample("b", {}, "=jugs")], [Sample("c", {}, "=jugs")]]
+        >>> Collate({})(rows).keys
+        ('a', 'b', 'c')
+        >>> [batch.keys for batch in Collate({}, micro_batch=2)(rows).parts]
+        [('a', 'b'), ('c',)]
+    """
 
     processors: dict[str, Processor]
     micro_batch: int | None = None
@@ -49,18 +70,25 @@ class Collate:
         return batch if get_worker_info() is None else batch.in_one_block()
 
     def batch(self, rows: Sequence[Sequence[Sample | Reject]]) -> Batch:
-        samples = [part for row in rows for part in row if isinstance(part, Sample)]
-        rejects = tuple(part for row in rows for part in row if isinstance(part, Reject))
+        """Collate the samples and rejects of rows to one batch."""
+        samples = [sample for row in rows for sample in row if isinstance(sample, Sample)]
+        rejects = tuple(reject for row in rows for reject in row if isinstance(reject, Reject))
         return replace(Batch.collate(samples, self.processors), rejects=rejects)
 
 
 class CheckedLoader(DataLoader[Batch]):
-    """A loader that notes the rejects of its batches, and stops where there are too many.
+    """Loader that records the rejects of its batches, and raises an error if there are too many.
 
     Args:
-        data: what the workers read.
-        rejects: where they are noted.
-        options: those of ``DataLoader``.
+        data: the data set that the workers read.
+        rejects: records the rejects and limits their number.
+        **options: arguments of ``DataLoader``.
+
+    Example:
+        >>> data = ProcessedSamples(Samples.of([{"title": "a cup"}], {"text": "title"}), {})
+        >>> loader = CheckedLoader(data, Rejects(0.01, rows=1), sampler=[Draw(0)], collate_fn=Collate({}))
+        >>> [batch.keys for batch in loader]
+        [('0',)]
     """
 
     def __init__(self, data: Dataset[Any], rejects: Rejects, **options: Any) -> None:
@@ -74,10 +102,27 @@ class CheckedLoader(DataLoader[Batch]):
 
 
 class ResumableLoader(CheckedLoader):
-    """A loader of training batches whose place can be saved and restored to the batch (``state_dict``).
+    """Loader of training batches whose position can be saved and restored at any batch (``state_dict``).
 
-    An iteration goes on from the place, the batch after the last one handed out, to the end of that epoch. What
-    workers have read ahead does not count.
+    An iteration continues from the position, which is after the last batch that was returned, to the end of the epoch.
+    Batches that workers have prefetched do not count.
+
+    Args:
+        dataset: the rows.
+        sampler: the batches of rows in each epoch.
+        rejects: records the rejects of the batches.
+        micro_batch: rows in a micro-batch; None: batches are not divided.
+        **options: arguments of ``DataLoader``.
+
+    Example:
+        >>> from multimodal.data.samplers import EpochSampler
+        >>> data = ProcessedSamples(Samples.of([{"title": "a cup"}, {"title": "a jug"}], {"text": "title"}), {})
+        >>> sampler = EpochSampler(np.arange(2), groups=np.arange(2), batch_size=1, seed=0)
+        >>> loader = ResumableLoader(data, sampler, Rejects(0.01, rows=2))
+        >>> batches = iter(loader)
+        >>> _ = next(batches)
+        >>> loader.state_dict()
+        {'epoch': 0, 'batch': 1}
     """
 
     def __init__(
@@ -90,21 +135,21 @@ class ResumableLoader(CheckedLoader):
     ) -> None:
         collate = Collate(dataset.processors, micro_batch)
         super().__init__(dataset, rejects, batch_sampler=sampler, collate_fn=collate, **options)
-        self.order = sampler
-        self._place = {"epoch": 0, "batch": 0}
+        self.train_sampler = sampler
+        self._position = {"epoch": 0, "batch": 0}
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self.order.epoch, self.order.start = self._place["epoch"], self._place["batch"]
-        for number, batch in enumerate(super().__iter__(), start=self.order.start + 1):
-            ended = number == len(self)
-            self._place = {"epoch": self.order.epoch + ended, "batch": 0 if ended else number}
+        self.train_sampler.epoch, self.train_sampler.start = self._position["epoch"], self._position["batch"]
+        for number, batch in enumerate(super().__iter__(), start=self.train_sampler.start + 1):
+            is_last = number == len(self)
+            self._position = {"epoch": self.train_sampler.epoch + is_last, "batch": 0 if is_last else number}
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return dict(self._place)
+        return dict(self._position)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._place = dict(state)
+        self._position = dict(state)
 
 
 def ordered_loader(
@@ -115,7 +160,16 @@ def ordered_loader(
     rejects: Rejects,
     options: Mapping[str, Any] | None = None,
 ) -> CheckedLoader:
-    """Batches of given rows in their order, without augmentation, with all alternatives of a modality."""
+    """Create a loader of rows in the given order, without augmentation and with all alternatives of a modality.
+
+    Args:
+        samples: the samples.
+        rows: ``(r,)`` row numbers.
+        processors: modality -> its processor, for the modalities to read.
+        batch_size: rows in a batch.
+        rejects: records the rejects of the batches.
+        options: arguments of ``DataLoader``.
+    """
     data = ProcessedSamples(samples, processors)
     draws = [Draw(row) for row in rows.tolist()]
     return CheckedLoader(

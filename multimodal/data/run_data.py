@@ -1,4 +1,4 @@
-"""The data of a run, or of a configuration file, for the commands that come after training."""
+"""The data of a run, a configuration or a table, for evaluation and embedding after training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ from multimodal.data.tables.open import open_table
 
 @dataclass(frozen=True)
 class RunData:
-    """Samples, the splits that it was trained on and that a command takes if it is given none, and the seed of the run."""
+    """The data of a run.
+
+    Attributes:
+        samples: the samples.
+        train_split: the split, or splits, that the run was trained on.
+        test_split: the split, or splits, that commands use by default.
+        max_rejects: fraction of the rows, in [0, 1], that may be unreadable.
+        seed: seed of the run; None: unknown.
+    """
 
     samples: Samples
     train_split: str | list[str]
@@ -29,38 +37,45 @@ class RunData:
 
 
 class SplitData(Protocol):
-    """Samples with their splits: a ``DataModule``, or ``RunData``."""
+    """Samples with their splits, such as a ``DataModule`` or ``RunData``."""
 
     @property
-    def samples(self) -> Samples: ...
+    def samples(self) -> Samples:
+        """The samples of all splits."""
+        ...
 
     train_split: str | list[str]
     test_split: str | list[str]
     max_rejects: float
 
 
-def load_run_data(run: Path | None, data: Any = None, changes: Mapping[str, Any] | None = None) -> RunData:
-    """The data that a run was trained on, or others seen in the same way.
+def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, Any] | None = None) -> RunData:
+    """Load the data that a run was trained on, or other data with the same settings.
 
     Args:
-        run: the run's folder. None: a model without a run.
-        data: a configuration file (``.yaml``) whose ``data:`` is taken instead; the name of a table whose columns are
-            called as those of the run's table; or in Python a ``DataModule``, ``Samples``, or a table in memory. None: the
-            run's own data.
-        changes: keys of ``data:`` that replace those found.
+        run: folder of the run. None: a model without a run.
+        data: a configuration file (``.yaml``) whose ``data:`` is used instead; the name of a table whose columns have the
+            same names as those of the run's table; or in Python a ``DataModule``, ``Samples``, or a table in memory. None:
+            the run's data.
+        overrides: keys of ``data:`` that override the loaded settings.
 
     Raises:
-        MultimodalError: a configuration is missing or damaged; the message says which.
-        UsageError: a table in memory comes without ``columns``.
+        MultimodalError: a configuration is missing or damaged; the message names it.
+        UsageError: ``columns`` is missing for a table in memory, or a key of ``overrides`` is unknown.
+
+    Example:
+        >>> data = load_run_data(None, [{"title": "a red cup"}], {"columns": {"text": "title"}})
+        >>> data.samples[0].values, data.test_split
+        ({'text': 'a red cup'}, 'test')
     """
     schema = inspect.signature(Schema.from_settings).parameters
-    check_names("data", changes or (), {"options", "access", "train", "test", "max_rejects", *schema})
+    check_names("data", overrides or (), {"options", "access", "train", "test", "max_rejects", *schema})
     if isinstance(data, Samples):
         return RunData(data, "train", "test", 0.01, None)
     if hasattr(data, "train_split") and hasattr(data, "samples"):
         return RunData(data.samples, data.train_split, data.test_split, data.max_rejects, None)
     if data is not None and not isinstance(data, str | Path):
-        return _of_memory(data, dict(changes or {}))
+        return _from_memory(data, dict(overrides or {}))
     data = None if data is None else str(data)
     run = Path() if run is None else run
     config = _read_config(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
@@ -68,17 +83,21 @@ def load_run_data(run: Path | None, data: Any = None, changes: Mapping[str, Any]
     if data is not None and Path(data).suffix in (".yaml", ".yml"):
         settings = _read_config(Path(data))["data"]
     elif config:
-        settings = config["data"] if data is None else _settings_for_table(config["data"], data, changes or {})
-    elif data is not None and changes and "columns" in changes:
+        settings = config["data"] if data is None else _settings_for_table(config["data"], data, overrides or {})
+    elif data is not None and overrides and "columns" in overrides:
         settings = {"table": data}
     else:
         raise MultimodalError(
             f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section,"
             " or a table with --columns.MODALITY COLUMN."
         )
-    settings = settings | dict(changes or {})
-    if not isinstance(settings.get("table"), str):
-        raise UsageError("The run was trained on a table in memory, which its folder does not hold: give it as `data`.")
+    settings = settings | dict(overrides or {})
+    if settings.get("table") is None:
+        raise UsageError(
+            f"{run / RUN_CONFIG} names no table, as the run was trained on a table in memory: pass the table as `data`."
+        )
+    if not isinstance(settings["table"], str):
+        raise UsageError(f"The table {settings['table']!r} is not a name.")
     known = {"table", "options", "access", *inspect.signature(Schema.from_settings).parameters}
     samples = Samples.of(**{key: value for key, value in settings.items() if key in known and value is not None})
     return RunData(
@@ -90,7 +109,7 @@ def load_run_data(run: Path | None, data: Any = None, changes: Mapping[str, Any]
     )
 
 
-def _of_memory(table: Any, settings: dict[str, Any]) -> RunData:
+def _from_memory(table: Any, settings: dict[str, Any]) -> RunData:
     if "columns" not in settings:
         raise UsageError("A table in memory needs columns, like columns={'image': 'picture', 'text': 'title'}.")
     known = {"options", *inspect.signature(Schema.from_settings).parameters}
@@ -100,17 +119,17 @@ def _of_memory(table: Any, settings: dict[str, Any]) -> RunData:
     )
 
 
-def _settings_for_table(settings: Mapping[str, Any], table: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's settings for another table, without what names columns that the other has not."""
+def _settings_for_table(settings: Mapping[str, Any], table: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's settings for another table, without keys of columns that this table does not have."""
     if table == settings.get("table"):
         return dict(settings)
-    reader = {} if "options" in changes else {"options": None}  # they are of the run's file
-    kept = {**settings, **reader, "table": table}
-    columns = open_table(table, changes.get("options")).columns
+    reader = {} if "options" in overrides else {"options": None}  # they apply to the run's file
+    settings_for_table = {**settings, **reader, "table": table}
+    columns = open_table(table, overrides.get("options")).columns
     for name in ("key", "group", "split"):
-        if name not in changes and isinstance(column := kept.get(name), str) and column not in columns:
-            kept[name] = None
-    return kept
+        if name not in overrides and isinstance(column := settings_for_table.get(name), str) and column not in columns:
+            settings_for_table[name] = None
+    return settings_for_table
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -119,7 +138,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise MultimodalError(f"The configuration {path} cannot be read: {error}") from error
     data = config.get("data") if isinstance(config, dict) else None
-    known_table = isinstance(data, dict) and ("table" in data or path.name == RUN_CONFIG)  # a run's may be in memory
-    if not (known_table and isinstance(data.get("columns"), dict)):
+    if not (
+        isinstance(data, dict)
+        and ("table" in data or path.name == RUN_CONFIG)  # a run's table may be in memory
+        and isinstance(data.get("columns"), dict)
+    ):
         raise MultimodalError(f"The configuration {path} has no `data:` with `table:` and `columns:`.")
     return config

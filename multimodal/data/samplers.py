@@ -1,4 +1,4 @@
-"""Which rows make the batches of an epoch: a function of seed and epoch alone."""
+"""Samplers: the rows of an epoch's batches, as a function of the seed and the epoch only."""
 
 from __future__ import annotations
 
@@ -10,119 +10,147 @@ from itertools import combinations
 import numpy as np
 from torch.utils.data import Sampler
 
-BALANCE_BELOW = 0.5  # of the groups; a pair of modalities that fewer of them have is sampled for
+BALANCE_BELOW = 0.5  # of the groups; batches are balanced if a pair of modalities is in a smaller fraction
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One row to read; ``seed`` is given for training and determines its augmentation."""
+    """One row to read.
+
+    Attributes:
+        row: row number.
+        seed: seed of the row's augmentation and drawn columns; None: evaluation.
+    """
 
     row: int
     seed: tuple[int, ...] | None = None
 
 
 class BatchSampler(Sampler[list[Draw]]):
-    """The batches of training epochs: the order is a function of (seed, epoch), whatever was read before.
+    """Base class of samplers of training batches, whose order depends on (seed, epoch) only.
 
     Args:
         batch_size: rows in a batch over all ranks.
-        seed, rank, world_size: each rank reads every ``world_size``-th row of a batch, starting with its own number.
+        seed: seed of the order.
+        rank, world_size: each rank reads every ``world_size``-th row of a batch, starting at row ``rank``.
+
+    Attributes:
+        epoch: epoch of the next iteration.
+        start: batch at which the next iteration starts.
+
+    Example:
+        >>> class InOrder(BatchSampler):
+        ...     def __len__(self): return 2
+        ...     def epoch_rows(self, rng): return np.arange(4).reshape(2, 2)
+        >>> [[draw.row for draw in batch] for batch in InOrder(batch_size=2, seed=0, rank=0, world_size=1)]
+        [[0, 1], [2, 3]]
     """
 
     def __init__(self, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch = 0
-        self.start = 0  # the batch of the epoch that the next iteration begins with
+        self.start = 0
 
     @abstractmethod
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
 
     @abstractmethod
     def epoch_rows(self, rng: np.random.Generator) -> np.ndarray:
-        """``(len(self), batch_size)`` int64: the rows of an epoch's batches."""
+        """Draw the rows of an epoch's batches, ``(len(self), batch_size)`` int64."""
 
     def __iter__(self) -> Iterator[list[Draw]]:
         batches = self.epoch_rows(np.random.default_rng([self.seed, self.epoch]))
         for batch in batches[self.start :]:
-            mine = batch[self.rank :: self.world_size]
-            yield [Draw(row, (self.seed, self.epoch, row)) for row in mine.tolist()]
+            own_rows = batch[self.rank :: self.world_size]
+            yield [Draw(row, (self.seed, self.epoch, row)) for row in own_rows.tolist()]
 
 
 class EpochSampler(BatchSampler):
-    """In an epoch every group gives one row, drawn at random.
+    """Sampler that draws one random row of each group per epoch.
 
-    A batch holds as many different things as it can, and a thing with many rows (a letter that twelve fonts draw)
-    weighs no more than one with a single row. What does not fill the last batch is left to other epochs.
+    The rows of a batch are all of different groups, and a group with many rows (a character in twelve fonts) has the same
+    weight as a group with one row. Rows that do not fill the last batch are left out of the epoch.
 
     Args:
-        rows: ``(n,)`` the rows of the training split.
-        groups: ``(n,)`` their groups, as any comparable values.
+        rows: ``(n,)`` row numbers of the training split.
+        groups: ``(n,)`` their groups, of any sortable type.
         batch_size, seed, rank, world_size: see ``BatchSampler``.
+
+    Example:
+        >>> sampler = EpochSampler(np.arange(4), np.array(["cup", "cup", "jug", "pot"]), batch_size=3, seed=0)
+        >>> sorted(draw.row for batch in sampler for draw in batch)
+        [1, 2, 3]
     """
 
     def __init__(
         self, rows: np.ndarray, groups: np.ndarray, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
-        self.of = _RowsByGroup(rows, groups)
+        self.groups = _RowsByGroup(rows, groups)
 
     def __len__(self) -> int:
-        return len(self.of) // self.batch_size
+        return len(self.groups) // self.batch_size
 
     def epoch_rows(self, rng: np.random.Generator) -> np.ndarray:
-        chosen = self.of.one_each(rng)
+        chosen = self.groups.one_per_group(rng)
         chosen = chosen[rng.permutation(len(chosen))]
         return chosen[: len(self) * self.batch_size].reshape(len(self), self.batch_size)
 
 
 class PairSampler(BatchSampler):
-    """Every chosen pair of modalities gets the same share of each batch, however few rows have both.
+    """Sampler that gives every pair of modalities the same share of each batch, even if few rows have both.
 
-    A batch takes ``batch_size / pairs`` rows that have the one pair, as many that have the next, and so on (what does
-    not divide goes to the pairs in turn). The rows for a pair run through all groups that have it, one row of each, in
-    a random order, and begin anew when they are through: where few have a pair, they come again the more often.
+    A batch contains ``batch_size / pairs`` rows for each pair; a remainder is given to the pairs alternately. The rows for
+    a pair are one random row of each group that has the pair, in random order. When all these groups were drawn, they are
+    drawn again in another order, so the groups of rare pairs are repeated more often.
 
     Args:
-        rows: ``(n,)`` the rows of the training split.
-        groups: ``(n,)`` their groups, as any comparable values.
-        both: pair -> ``(n,)`` bool, which of the rows have both modalities; see ``rows_with_pairs``.
+        rows: ``(n,)`` row numbers of the training split.
+        groups: ``(n,)`` their groups, of any sortable type.
+        rows_with_pair: pair -> ``(n,)`` bool, which rows have both modalities; see ``rows_with_pairs``.
         batch_size, seed, rank, world_size: see ``BatchSampler``.
+
+    Example:
+        >>> has = {"image": np.ones(8, bool), "text": np.arange(8) < 7, "audio": np.arange(8) == 7}
+        >>> sampler = PairSampler(np.arange(8), np.arange(8), rows_with_pairs(has), batch_size=4, seed=0)
+        >>> [sum(draw.row == 7 for draw in batch) for batch in sampler]  # half of each batch has image-audio
+        [2, 2]
     """
 
     def __init__(
         self,
         rows: np.ndarray,
         groups: np.ndarray,
-        both: Mapping[str, np.ndarray],
+        rows_with_pair: Mapping[str, np.ndarray],
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
-        self.of = {
-            pair: _RowsByGroup(rows[has_both], groups[has_both]) for pair, has_both in both.items() if has_both.any()
+        self.groups_by_pair = {
+            pair: _RowsByGroup(rows[mask], groups[mask]) for pair, mask in rows_with_pair.items() if mask.any()
         }
-        any_pair = np.any(list(both.values()), axis=0) if both else np.zeros(len(rows), bool)
-        self.groups = len(np.unique(groups[any_pair]))
+        has_pair = np.any(list(rows_with_pair.values()), axis=0) if rows_with_pair else np.zeros(len(rows), bool)
+        self._group_count = len(np.unique(groups[has_pair]))
 
     def __len__(self) -> int:
-        return self.groups // self.batch_size if self.of else 0
+        return self._group_count // self.batch_size if self.groups_by_pair else 0
 
     def epoch_rows(self, rng: np.random.Generator) -> np.ndarray:
-        number, pairs = np.arange(len(self) * self.batch_size), len(self.of)
-        batch, place = np.divmod(number, self.batch_size)
-        turn = (place + batch) % pairs  # which pair a place is for; the first pair moves on with every batch
+        number, pairs = np.arange(len(self) * self.batch_size), len(self.groups_by_pair)
+        batch, position = np.divmod(number, self.batch_size)
+        pair_of_position = (position + batch) % pairs  # the first pair changes with every batch
         rows = np.empty(len(number), dtype=np.int64)
-        for pair, of in enumerate(self.of.values()):
-            places = np.flatnonzero(turn == pair)
-            rows[places] = of.endless(rng, len(places))
+        for pair, groups in enumerate(self.groups_by_pair.values()):
+            positions = np.flatnonzero(pair_of_position == pair)
+            rows[positions] = groups.cycle_groups(rng, len(positions))
         return rng.permuted(rows.reshape(len(self), self.batch_size), axis=1)
 
 
 class _RowsByGroup:
-    """Rows by their groups."""
+    """Rows, sorted by their groups."""
 
     def __init__(self, rows: np.ndarray, groups: np.ndarray) -> None:
         order = np.argsort(groups, kind="stable")
@@ -132,29 +160,40 @@ class _RowsByGroup:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def one_each(self, rng: np.random.Generator) -> np.ndarray:
-        """A random row of each group, ``(groups,)``."""
+    def one_per_group(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a random row of each group, ``(groups,)``."""
         return self._rows[self._starts + rng.integers(self._counts)]
 
-    def endless(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """``(count,)`` rows, one of each group in a random order, then again in another."""
-        rounds = [self.one_each(rng)[rng.permutation(len(self))] for _ in range(-(-count // len(self)))]
+    def cycle_groups(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draw ``(count,)`` rows: one of each group in random order, then again in another order, and so on."""
+        rounds = [self.one_per_group(rng)[rng.permutation(len(self))] for _ in range(-(-count // len(self)))]
         return np.concatenate(rounds)[:count] if rounds else np.zeros(0, dtype=np.int64)
 
 
 def rows_with_pairs(
     has: Mapping[str, np.ndarray], chosen: Collection[frozenset[str]] | None = None
 ) -> dict[str, np.ndarray]:
-    """Pair, as ``"image-text"`` -> ``(n,)`` bool, which rows have both; ``has`` tells it of each modality.
+    """Return pair (``"image-text"``) -> which rows have both modalities, ``(n,)`` bool.
 
-    ``chosen`` are the pairs that count; None: all.
+    Args:
+        has: modality -> which rows have it, ``(n,)`` bool.
+        chosen: the pairs to return; None: all.
+
+    Example:
+        >>> rows_with_pairs({"image": np.array([True, True]), "text": np.array([True, False])})
+        {'image-text': array([ True, False])}
     """
     return {
         f"{a}-{b}": has[a] & has[b] for a, b in combinations(has, 2) if chosen is None or frozenset((a, b)) in chosen
     }
 
 
-def coverage(groups: np.ndarray, both: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The part of the groups that have a row with both modalities, for each pair, in [0, 1]."""
+def coverage(groups: np.ndarray, rows_with_pair: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return for each pair of modalities the fraction of groups, in [0, 1], with a row that has both.
+
+    Args:
+        groups: ``(n,)`` group of each row.
+        rows_with_pair: pair -> ``(n,)`` bool; see ``rows_with_pairs``.
+    """
     total = max(len(np.unique(groups)), 1)
-    return {pair: len(np.unique(groups[has_both])) / total for pair, has_both in both.items()}
+    return {pair: len(np.unique(groups[mask])) / total for pair, mask in rows_with_pair.items()}

@@ -1,4 +1,4 @@
-"""A table seen as samples, by row number."""
+"""Samples of a table, by row number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
 from multimodal.data.schema import Row, Schema, class_names
-from multimodal.data.splits import SHARES, assign_split_numbers
+from multimodal.data.splits import DEFAULT_SHARES, assign_split_numbers
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.joined import with_joined_columns
 from multimodal.data.tables.open import Access, open_table
@@ -27,20 +27,26 @@ class Samples:
     """Map-style access to the samples of a table.
 
     Args:
-        table: the table's name, or in Python the table; see ``open_table``.
-        schema: what its columns mean.
+        table: name of the table, or the table itself; see ``open_table``.
+        schema: meaning of the columns.
         options: settings of the table's reader.
-        access: where the rows are kept; "streamed" counts for training alone.
+        access: where the rows are stored; see ``open_table``. "streamed" applies to training only.
 
     Raises:
         UsageError: the schema names a column that the table does not have.
+
+    Example:
+        >>> rows = [{"title": "a red cup", "product": "cup"}, {"title": "a cup", "product": "cup"}]
+        >>> samples = Samples.of(rows, {"text": "title"}, group="product")
+        >>> len(samples), samples[1]
+        (2, Sample(key='1', values={'text': 'a cup'}, group='=cup', targets={}, negatives=()))
     """
 
     table: Any
     schema: Schema
     options: Mapping[str, Any] = field(default_factory=dict)
     access: Access = "mapped"
-    _open: Table = field(init=False, repr=False, compare=False)
+    _table: Table = field(init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -52,11 +58,11 @@ class Samples:
         access: Access = "mapped",
         **schema: Any,
     ) -> Samples:
-        """The samples of a table by the settings that people write.
+        """Create samples from the settings of a configuration.
 
         Args:
-            table, options, access: as in ``Samples``.
-            columns: modality -> its column, or several.
+            table, options, access: see ``Samples``.
+            columns: modality -> its column, or several columns.
             **schema: the other settings of ``Schema.from_settings``.
         """
         return cls(table, Schema.from_settings(columns, **schema), options or {}, access)
@@ -64,27 +70,27 @@ class Samples:
     def __post_init__(self) -> None:
         table = open_table(self.table, self.options, self.access)
         table = with_joined_columns(table, [column for columns in self.schema.columns.values() for column in columns])
-        object.__setattr__(self, "_open", table)
+        object.__setattr__(self, "_table", table)
         self.schema.check(table.name, table.columns)
 
     @property
     def name(self) -> str:
-        return self._open.name
+        return self._table.name
 
     @property
     def base(self) -> str | None:
-        """The folder or URL that paths in the table are relative to."""
-        return self._open.base
+        """The folder or URL that paths in the table are relative to; None: paths are used as given."""
+        return self._table.base
 
     @property
     def modalities(self) -> list[str]:
         return list(self.schema.columns)
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._table)
 
     def __getitem__(self, row: int) -> Sample:
-        """The raw values of a row; of several columns of a modality the first that has one."""
+        """Return a row with raw values; for alternative columns, the first value that is not missing."""
         cell = self._row(row).cell
         values = {
             m: next((v for c in columns if (v := cell(c)) is not None), None)
@@ -97,109 +103,116 @@ class Samples:
         row: int,
         processors: Mapping[str, Processor],
         seed: tuple[int, ...] | None = None,
-        kept: dict[tuple[int, str], Any] | None = None,
+        cache: dict[tuple[int, str], Any] | None = None,
     ) -> list[Sample | Reject]:
-        """A row as samples of processed items, or as a reject; see ``Schema.items``."""
-        return self.schema.items(self._row(row), processors, seed, kept, self.classes)
+        """Convert a row to samples of processed items, or to a reject; see ``Schema.items``.
+
+        Args:
+            row: row number.
+            processors: modality -> its processor, for the modalities to read.
+            seed: seed of training, in which a column is drawn and items are augmented; None: evaluation.
+            cache: items by row number and "modality column", which are reused from and added to this mapping.
+        """
+        return self.schema.items(self._row(row), processors, seed, cache, self.classes)
 
     def _row(self, row: int) -> Row:
-        return Row(row, str(row), partial(self._open.value, row), self.base)
+        return Row(row, str(row), partial(self._table.value, row), self.base)
 
     @cached_property
     def classes(self) -> dict[str, dict[str, int]]:
-        """For each target that is the name of a class: class -> its number."""
-        found = {}
+        """For each target with class names: class name -> class index."""
+        classes = {}
         for name, column in self.schema.targets.items():
-            if names := class_names(self._open.column(column)):
-                found[name] = {value: number for number, value in enumerate(names)}
-        return found
+            if names := class_names(self._table.column(column)):
+                classes[name] = {value: number for number, value in enumerate(names)}
+        return classes
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of ``of`` that made it, as JSON values."""
+        """The arguments of ``of`` that create the same samples, as JSON values."""
         split = self.schema.split
         return {
             "table": self.table if isinstance(self.table, str) else self.name,
             "columns": {m: c[0] if len(c) == 1 else list(c) for m, c in self.schema.columns.items()},
             "key": self.schema.key,
             "group": self.schema.group,
-            "split": split if isinstance(split, str) else None if split == SHARES else dict(split),
+            "split": split if isinstance(split, str) else None if split == DEFAULT_SHARES else dict(split),
             "split_seed": self.schema.split_seed,
             "options": dict(self.options),
-        }  # targets and negatives serve training alone
+        }  # targets and negatives are used in training only
 
     @property
     def fingerprint(self) -> str:
-        """A string that changes with the table's contents; files that its cells name are not looked at."""
-        return self._open.fingerprint
+        """A string that changes with the table's contents, but not with the files that its cells name."""
+        return self._table.fingerprint
 
-    def of_column(self, modality: str, column: str) -> Samples:
-        """The values of one column alone, named by their row numbers."""
+    def single_column(self, modality: str, column: str) -> Samples:
+        """Return samples with the values of one column only; their keys are the row numbers."""
         plain = replace(self.schema, columns={modality: (column,)}, key=None, targets={}, negatives={})
-        return replace(self, table=self._open, schema=plain)
+        return replace(self, table=self._table, schema=plain)
 
     def keyed_by_number(self) -> Samples:
-        """The same samples, named by their row numbers."""
-        return replace(self, table=self._open, schema=replace(self.schema, key=None))
+        """Return the same samples with the row numbers as keys."""
+        return replace(self, table=self._table, schema=replace(self.schema, key=None))
 
     def key_of(self, row: int) -> str:
-        """The row's name; its number where it has none."""
+        """Return the row's key; its number if it has no key."""
         return self.schema.key_of(self._row(row))
 
     def group_of(self, row: int) -> str:
-        """``"=GROUP"``; a row without a group is alone, as ``"#ROW"``."""
+        """Return the row's group, ``"=GROUP"``; a row without a group has its own, ``"#ROW"``."""
         return self.schema.group_of(self._row(row))
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """What tells people which row it is."""
-        told = {}
-        for column in self._open.metadata_columns:
+        """Return the cells that describe the row to users, by column."""
+        described = {}
+        for column in self._table.metadata_columns:
             with suppress(Unreadable):
-                value = self._open.value(row, column)
-                if value is None or isinstance(value, str | bool | int | float):  # elsewhere the column holds files
-                    told[column] = value
-        return told
+                value = self._table.value(row, column)
+                if value is None or isinstance(value, str | bool | int | float):  # other values are files
+                    described[column] = value
+        return described
 
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
-        """Split name -> its rows, ascending int64."""
+        """Split -> its rows, ascending int64."""
         split = self.schema.split
         if isinstance(split, str):
-            names, numbers = _number_distinct(self._open.column(split))
+            names, numbers = _number_distinct(self._table.column(split))
         else:
             names = list(split)
-            of_group = assign_split_numbers(self._groups, split, self.schema.split_seed)
-            numbers = of_group[self.group_numbers] if self.schema.group else of_group
+            split_of_group = assign_split_numbers(self._groups, split, self.schema.split_seed)
+            numbers = split_of_group[self.group_numbers] if self.schema.group else split_of_group
         return {name: rows for n, name in enumerate(names) if len(rows := np.flatnonzero(numbers == n))}
 
     @property
     def _groups(self) -> Iterable[str]:
-        """The groups in the order of their numbers."""
+        """The names of the groups, in the order of their numbers."""
         if self.schema.group is None:
             return (f"#{row}" for row in range(len(self)))
         return self._numbered_groups[0]
 
     @cached_property
     def group_numbers(self) -> np.ndarray:
-        """``(rows,)`` int64: equal where the groups are."""
+        """``(rows,)`` int64: number of each row's group."""
         return np.arange(len(self)) if self.schema.group is None else self._numbered_groups[1]
 
     @cached_property
     def _numbered_groups(self) -> tuple[list[str], np.ndarray]:
         assert self.schema.group is not None
         return _number_distinct(
-            f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._open.column(self.schema.group))
+            f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._table.column(self.schema.group))
         )
 
     def present(self, modality: str) -> np.ndarray:
-        """``(rows,)`` bool: which rows have the modality."""
-        has = np.zeros(len(self), dtype=bool)
+        """Return which rows have the modality, ``(rows,)`` bool."""
+        mask = np.zeros(len(self), dtype=bool)
         for column in self.schema.columns[modality]:
-            has |= self._open.present(column)
-        return has
+            mask |= self._table.present(column)
+        return mask
 
     def rows(self, split: str | Sequence[str]) -> np.ndarray:
-        """The rows of a split, of several, or of ``all``, ascending.
+        """Return the row numbers of a split, of several splits, or of ``all``, ascending int64.
 
         Raises:
             UsageError: there is no such split.
@@ -215,18 +228,21 @@ class Samples:
         return np.sort(np.concatenate([self.splits[name] for name in names]))
 
     def values(self, modality: str, rows: np.ndarray, processor: Processor | None = None) -> Iterator[Any]:
-        """The raw values of a modality in some rows, of all its columns, without the missing ones.
+        """Read the raw values of a modality from all its columns, without missing and unreadable values.
 
-        If the processor that is to take them is given, cells that name files become the files; those of missing files
-        are left out.
+        Args:
+            modality: the modality.
+            rows: ``(r,)`` row numbers.
+            processor: the processor that will receive the values. If it reads files, cells that name files are resolved to
+                the files.
         """
         files = processor is not None and processor.reads_files
         for row in rows.tolist():
             for column in self.schema.columns[modality]:
                 try:
-                    value = self._open.value(row, column)
+                    value = self._table.value(row, column)
                     value = resolve_file_cell(value, self.base) if files else value
-                except Exception:  # reading the row will tell
+                except Exception:  # reported when the row is read for a batch
                     continue
                 if value is not None:
                     yield value
@@ -235,7 +251,17 @@ class Samples:
 def readable_rows(
     samples: Samples, rows: np.ndarray, processors: Mapping[str, Processor]
 ) -> tuple[dict[str, list[Any]], list[str]]:
-    """The rows that can be read: modality -> their raw values, of several columns the first that has one; their groups."""
+    """Read the raw values and groups of the rows that can be read.
+
+    Args:
+        samples: the samples.
+        rows: ``(r,)`` row numbers.
+        processors: modality -> its processor. Rows with a value that a processor rejects are left out.
+
+    Returns:
+        Modality -> the values of the readable rows (for alternative columns, the first value; None: missing), and the
+        groups of these rows.
+    """
     values: dict[str, list[Any]] = {m: [] for m in processors}
     groups = []
     for row in rows.tolist():
@@ -250,7 +276,7 @@ def readable_rows(
 
 
 def _number_distinct(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
-    """Distinct cells, as strings, in the order of their first coming; ``(cells,)`` int64 numbers of each."""
-    known: dict[str, int] = {}
-    numbers = np.fromiter((known.setdefault(str(cell), len(known)) for cell in cells), dtype=np.int64)
-    return list(known), numbers
+    """Number distinct cells, as strings, by first occurrence: the distinct strings, and ``(cells,)`` int64 numbers."""
+    number_of: dict[str, int] = {}
+    numbers = np.fromiter((number_of.setdefault(str(cell), len(number_of)) for cell in cells), dtype=np.int64)
+    return list(number_of), numbers

@@ -1,4 +1,4 @@
-"""What the columns of a table mean: which hold a modality, what names a row, what groups rows, what splits them."""
+"""The meaning of a table's columns: modalities, keys, groups, splits, targets and negatives."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from multimodal.core.batch import Sample
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
-from multimodal.data.splits import SHARES, dealt
+from multimodal.data.splits import DEFAULT_SHARES, assign_splits
 from multimodal.data.tables.cells import is_number
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.joined import split_joined_name
 
-Cell = Callable[[str], Any]  # column -> the value of one row there; None: missing
-NUMERIC_FRACTION = 0.95  # the part of a target's values that are numbers, where it is no class
+Cell = Callable[[str], Any]  # column -> the value of one row; None: missing
+NUMERIC_FRACTION = 0.95  # of a target's values; if fewer are numbers, the values are class names
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Row:
     """One row of a table, as a schema reads it.
 
     Attributes:
-        number: its number in the table, of a stream in its file.
-        name: what it is called if it has no key: its number, of a stream the file and the number.
-        cell: column -> the value there; None: missing.
-        base: the folder or URL that the paths in it are relative to.
+        number: its number in the table; in a stream, its number in the file.
+        name: name of a row without a key: its number; in a stream, the file and the number.
+        cell: column -> value; None: missing.
+        base: the folder or URL that paths in the row are relative to.
     """
 
     number: int
@@ -41,10 +41,21 @@ class Row:
 
 
 class RowLookupProcessor(Processor):
-    """A processor whose items are kept by row and column."""
+    """Base class of processors that look up precomputed items by row and column.
+
+    Example:
+        >>> class Precomputed(RowLookupProcessor):
+        ...     def __init__(self, items): self.items = items
+        ...     def item_of_row(self, row, column): return self.items[column][row]
+        ...     def __call__(self, value): raise NotImplementedError
+        ...     def collate(self, items): raise NotImplementedError
+        >>> Precomputed({"title": [0.5, 0.25]}).item_of_row(1, "title")
+        0.25
+    """
 
     @abstractmethod
-    def of_row(self, row: int, column: str) -> Any: ...
+    def item_of_row(self, row: int, column: str) -> Any:
+        """Return the item of a row's value in a column."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +63,22 @@ class Schema:
     """The meaning of a table's columns.
 
     Args:
-        columns: modality -> the columns that hold it. Several are alternatives; ``price+colour`` is one value of both.
+        columns: modality -> its columns. Several columns are alternatives; ``price+colour`` is one value of both.
         key: the column that names a row; None: the row number.
-        group: the column whose equal values make rows positives of each other; None: every row is a group of its own.
-        split: the column that names each row's split, or the shares of splits that groups are dealt to.
-        split_seed: of that dealing.
-        targets: name -> the column of what is known of a row: a number, a list of numbers, or the name of a class (see
+        group: the column whose equal values make rows positives of each other; None: every row has its own group.
+        split: the column that names each row's split, or split -> share, to which groups are assigned at random.
+        split_seed: seed of this assignment.
+        targets: name of a supervised target -> its column: a number, a list of numbers, or a class name (see
             ``class_names``).
-        negatives: modality -> the columns of values that are hard to tell from the row's and do not match it.
+        negatives: modality -> the columns with hard negatives: values that are similar to the row's but do not match it.
+
+    Raises:
+        UsageError: there are no columns, or the shares do not add up to 1.
+
+    Example:
+        >>> schema = Schema.from_settings({"image": "picture", "text": ["title", "caption"]}, key="sku")
+        >>> schema.columns["text"], schema.split["test"]
+        (('title', 'caption'), 0.1)
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -81,18 +100,18 @@ class Schema:
         targets: Mapping[str, str] | None = None,
         negatives: Mapping[str, str | Sequence[str]] | None = None,
     ) -> Schema:
-        """The schema from the settings that people write.
+        """Create the schema from the settings of a configuration.
 
         Args:
-            columns: modality -> its column, or several.
-            key, group, split_seed, targets: as in ``Schema``.
-            split: as in ``Schema``; None: ``SHARES``.
+            columns: modality -> its column, or several columns.
+            key, group, split_seed, targets: see ``Schema``.
+            split: see ``Schema``; None: ``DEFAULT_SHARES``.
             negatives: modality -> the column, or columns, of its hard negatives.
 
         Raises:
             UsageError: there are no columns, or the shares do not add up to 1.
         """
-        shares = SHARES if split is None else split
+        shares = DEFAULT_SHARES if split is None else split
         return cls(_listed(columns), key, group, shares, split_seed, targets or {}, _listed(negatives))
 
     def __post_init__(self) -> None:
@@ -104,7 +123,12 @@ class Schema:
                 raise UsageError(f"split: the shares {dict(self.split)} must be positive and add up to 1.")
 
     def check(self, table: str, columns: Sequence[str]) -> None:
-        """Raise a ``UsageError`` if a column that is named here is none of the table's."""
+        """Raise a ``UsageError`` if the table does not have all columns of the schema.
+
+        Args:
+            table: name of the table, for the error.
+            columns: the columns of the table.
+        """
         named = [(f"columns.{m}", column) for m, several in self.columns.items() for column in several]
         named += [(f"targets.{name}", column) for name, column in self.targets.items()]
         named += [(f"negatives.{m}", column) for m, several in self.negatives.items() for column in several]
@@ -117,40 +141,43 @@ class Schema:
                     )
 
     def key_of(self, row: Row) -> str:
-        """The row's key; its name where it has none."""
+        """Return the row's key; its name if it has no key."""
         key = None if self.key is None else _cell_or_none(row.cell, self.key)
         return row.name if key is None else str(key)
 
     def group_of(self, row: Row) -> str:
-        """``"=GROUP"``; a row without a group is a group of its own, ``"#NAME"``."""
+        """Return the row's group, ``"=GROUP"``; a row without a group has its own, ``"#NAME"``."""
         group = None if self.group is None else _cell_or_none(row.cell, self.group)
         return f"#{row.name}" if group is None else f"={group}"
 
     def split_of(self, row: Row) -> str:
-        """The row's split. Rows of one group are assigned to one split, unless a column names it."""
+        """Return the row's split: the value of its column, or the split that its group is assigned to."""
         if isinstance(self.split, str):
             return str(_cell_or_none(row.cell, self.split))
-        return dealt([self.group_of(row)], self.split, self.split_seed)[0]
+        return assign_splits([self.group_of(row)], self.split, self.split_seed)[0]
 
     def items(
         self,
         row: Row,
         processors: Mapping[str, Processor],
         seed: tuple[int, ...] | None = None,
-        kept: dict[tuple[int, str], Any] | None = None,
+        cache: dict[tuple[int, str], Any] | None = None,
         classes: Mapping[str, Mapping[str, int]] | None = None,
     ) -> list[Sample | Reject]:
-        """A row as samples of processed items, or as a reject if one of its values cannot be read.
+        """Convert a row to samples of processed items, or to a reject if one of its values cannot be read.
 
-        For training (``seed`` is given) it is one sample: of several columns of a modality one is drawn, and the items
-        are augmented. Else it is as many samples of one group as a modality has columns, each with one of them.
+        In training (``seed`` is set), the row is one sample: one of a modality's alternative columns is drawn, and the
+        items are augmented. In evaluation, it is one sample per alternative column; they are in the same group.
 
         Args:
             row: the row.
             processors: modality -> its processor, for the modalities to read.
-            seed: of what is drawn; None: nothing is.
-            kept: items by row number and "modality column", taken from here and put here.
-            classes: target -> class -> its number, for targets that are names of classes.
+            seed: seed of the drawn column and of the augmentation; None: evaluation.
+            cache: items by row number and "modality column", which are reused from and added to this mapping.
+            classes: target -> class name -> class index, for targets that are class names.
+
+        Returns:
+            The samples, or a list of one reject.
 
         Raises:
             UsageError: the settings are at fault, not this row.
@@ -160,15 +187,15 @@ class Schema:
         rng = None if seed is None else np.random.default_rng(seed)
 
         def item_of(modality: str, column: str, value: Any) -> Any:
-            processor, place = processors[modality], (row.number, f"{modality} {column}")
+            processor, cache_key = processors[modality], (row.number, f"{modality} {column}")
             if isinstance(processor, RowLookupProcessor):
-                return processor.of_row(row.number, column)
-            if kept is None or place not in kept:
+                return processor.item_of_row(row.number, column)
+            if cache is None or cache_key not in cache:
                 item = processor(resolve_file_cell(value, base) if processor.reads_files else value)
-                if kept is not None:
-                    kept[place] = item
+                if cache is not None:
+                    cache[cache_key] = item
             else:
-                item = kept[place]
+                item = cache[cache_key]
             return item if rng is None else processor.augment(item, rng)
 
         column, value = "", None
@@ -177,7 +204,7 @@ class Schema:
             for modality in processors:
                 present = []
                 for column in self.columns[modality]:
-                    value = None  # if the cell cannot be read
+                    value = None  # the value to report if the cell cannot be read
                     if (value := cell(column)) is not None:
                         present.append((column, value))
                 if rng is not None and len(present) > 1:
@@ -199,21 +226,27 @@ class Schema:
             raise
         except Exception as error:
             return [Reject.of(row.number, key, column, value, error)]
-        first, *others = samples
-        return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in others)]
+        first, *alternatives = samples
+        return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in alternatives)]
 
 
 def class_names(values: Iterable[Any]) -> list[str]:
-    """The classes that a target names, sorted. There are none where 95 of 100 values are numbers or lists: then the others are
-    values that cannot be read.
+    """Return the class names of a target, sorted; none if the target is numeric.
+
+    A target is numeric if at least ``NUMERIC_FRACTION`` of its values are numbers, not counting lists; its other values
+    are then unreadable.
+
+    Example:
+        >>> class_names(["cup", None, "jug", "cup"]), class_names(["1.5", "2"])
+        (['cup', 'jug'], [])
     """
-    single = [str(value) for value in values if value is not None and not isinstance(value, list)]
-    numbers = sum(map(is_number, single))
-    return [] if numbers >= NUMERIC_FRACTION * len(single) else sorted(set(single))
+    scalars = [str(value) for value in values if value is not None and not isinstance(value, list)]
+    numbers = sum(map(is_number, scalars))
+    return [] if numbers >= NUMERIC_FRACTION * len(scalars) else sorted(set(scalars))
 
 
 def _cell_or_none(cell: Cell, column: str) -> Any:
-    """What names a row; None where it cannot be read."""
+    """Return the cell of a key, group or split; None if it cannot be read."""
     try:
         return cell(column)
     except Unreadable:
@@ -221,7 +254,7 @@ def _cell_or_none(cell: Cell, column: str) -> Any:
 
 
 def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
-    """A number or a list of numbers; the number of a class."""
+    """Convert a target's cell to a number, a list of numbers, or a class index."""
     if classes is not None:
         return classes[str(value)]
     try:
@@ -229,7 +262,7 @@ def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
             return [math.nan if v is None else float(v) for v in value]
         return float(value)
     except (TypeError, ValueError) as error:
-        raise Unreadable("no number", f"{value!r} is no number, as other values of the target are.") from error
+        raise Unreadable("not a number", f"{value!r} is not a number, but other values of the target are.") from error
 
 
 def _listed(named: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

@@ -1,11 +1,11 @@
-"""Training from a stream: rows that are read one after another, from files that need not fit anywhere.
+"""Training from a stream: rows are read sequentially from files that may be larger than memory and disk.
 
-1. the files of an epoch in an order of their own -> rows -> those of the training split, each with a number;
+1. files in the order of the epoch -> rows -> rows of the training split, each with a number;
 2. rows -> windows of ``buffer`` rows, each shuffled -> batches, numbered;
 3. worker w of W processes the batches w, w + W, ...; rank r of R takes every R-th row of a batch.
 
-The order is a function of seed and epoch alone, whatever the numbers of workers and ranks are: no row is lost or
-repeated, and a stopped run goes on at its batch. For that every worker reads all rows, but processes only its own.
+The order depends only on the seed and the epoch, not on the numbers of workers and ranks: no row is lost or repeated, and
+a stopped run resumes at its batch. To achieve this, every worker reads all rows, but processes only its own batches.
 """
 
 from __future__ import annotations
@@ -33,46 +33,68 @@ from multimodal.data.tables.joined import join_cells, split_joined_name
 from multimodal.data.tables.open import stream_rows
 from multimodal.data.tables.source import Source
 
-SAMPLED_ROWS = 1_000  # rows that tell what a column holds
-MAX_FIT_ROWS = 100_000  # rows at the beginning of the stream that processors learn from
+SAMPLED_ROWS = 1_000  # rows that determine whether a target is numeric
+MAX_FIT_ROWS = 100_000  # rows at the beginning of the stream that processors are fitted on
 
 
 @dataclass(frozen=True)
 class StreamedRow:
-    """One row: its number in the stream of all files in the order of their names is not known, so it is named by file."""
+    """One row of a stream, identified by its file and its number there: its number in the table is unknown.
 
-    number: int  # in its file
+    Args:
+        number: number of the row in its file.
+        file: address of the file.
+        cells: column -> cell.
+        base: the folder or URL of the stream.
+
+    Example:
+        >>> row = StreamedRow(7, "shop/a.csv", {"title": "a cup"}, "shop")
+        >>> row.name, row.cell("title")
+        ('a.csv:7', 'a cup')
+    """
+
+    number: int
     file: str
     cells: Mapping[str, Any]
-
     base: str | None
 
     @property
-    def place(self) -> str:
+    def relative_file(self) -> str:
         """The file, relative to the stream's folder."""
         return self.file.removeprefix(f"{self.base}/") if self.base else self.file
 
     @property
     def name(self) -> str:
-        return f"{self.place}:{self.number}"
+        """The file, relative to the stream's folder, and the number of the row: ``"a.csv:7"``."""
+        return f"{self.relative_file}:{self.number}"
 
     @property
     def row(self) -> Row:
+        """The row as a schema reads it."""
         return Row(self.number, self.name, self.cell, self.base)
 
     def cell(self, column: str) -> Any:
+        """Return the raw value of a column, or of columns joined by ``+``; None: missing."""
         parts = split_joined_name(column, self.cells)
         return raw_value(self.cells.get(column)) if len(parts) == 1 else join_cells(self.cell, parts)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The rows of a source, in order.
+    r"""The rows of a source, in order.
 
     Args:
         source: the files.
-        schema: what their columns mean.
-        splits: the splits whose rows are taken; ("all",): all rows.
+        schema: meaning of the columns.
+        splits: the splits to read; ("all",): all rows.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from multimodal.data.tables.open import locate
+        >>> _ = Path("shop.jsonl").write_text('{"title": "a cup"}\n{"title": "a jug"}\n')
+        >>> stream = Stream(locate("shop.jsonl"), Schema.from_settings({"text": "title"}), ("all",))
+        >>> [row.cell("title") for row in stream.rows()]
+        ['a cup', 'a jug']
     """
 
     source: Source
@@ -80,16 +102,16 @@ class Stream:
     splits: tuple[str, ...]
 
     def check(self) -> None:
-        """Raise a ``UsageError`` if a column that is named is none of the stream's."""
-        first = list(islice(self._cells(), SAMPLED_ROWS if self.schema.targets else 1))
-        if not first:
+        """Raise a ``UsageError`` if the stream has no rows, not all columns of the schema, or targets with class names."""
+        sample = list(islice(self._cells(), SAMPLED_ROWS if self.schema.targets else 1))
+        if not sample:
             raise UsageError(f"The table {self.source.name!r} has no rows.")
-        self.schema.check(self.source.name, list(first[0]))
+        self.schema.check(self.source.name, list(sample[0]))
         for name, column in self.schema.targets.items():
-            if names := class_names(raw_value(cells.get(column)) for cells in first):
+            if names := class_names(raw_value(cells.get(column)) for cells in sample):
                 raise UsageError(
-                    f"targets.{name}: the column {column!r} holds names of classes ({', '.join(names[:3])}, ...), which have"
-                    " numbers only where all rows are known: leave out data.access: streamed, or write numbers."
+                    f"targets.{name}: the column {column!r} has class names ({', '.join(names[:3])}, ...). They can only be"
+                    " numbered if all rows are known: leave out data.access: streamed, or write class indices."
                 )
 
     def _cells(self) -> Iterator[dict[str, Any]]:
@@ -104,6 +126,11 @@ class Stream:
             yield cells
 
     def rows(self, files: list[str] | None = None) -> Iterator[StreamedRow]:
+        """Read the rows of the splits in order, from the given files or from all files.
+
+        Raises:
+            UsageError: a file does not have the column that names the splits.
+        """
         for file in self.source.files if files is None else files:
             for number, cells in enumerate(self._cells_of(file)):
                 row = StreamedRow(number, file, cells, self.source.base)
@@ -111,29 +138,43 @@ class Stream:
                     yield row
 
     def values(self, modality: str, processor: Processor) -> Iterator[Any]:
-        """The raw values of a modality at the beginning of the stream, for a processor to learn from."""
+        """Read the raw values of a modality in the first ``MAX_FIT_ROWS`` rows, to fit a processor on them.
+
+        Args:
+            modality: the modality.
+            processor: if it reads files, cells that name files are resolved to the files.
+        """
         for row in islice(self.rows(), MAX_FIT_ROWS):
             for column in self.schema.columns[modality]:
                 try:
                     value = row.cell(column)
                     value = resolve_file_cell(value, self.source.base) if processor.reads_files else value
-                except Exception:  # reading the row will tell
+                except Exception:  # reported when the row is read for a batch
                     continue
                 if value is not None:
                     yield value
 
 
 class StreamedBatches(IterableDataset[Any]):
-    """The batches of one epoch of a stream.
+    r"""The batches of one epoch of a stream.
 
     Args:
         stream: the rows.
-        processors: of the modalities.
+        processors: modality -> its processor, for the modalities to read.
         batch_size: rows in a batch over all ranks. The last batch of an epoch may be smaller; it is left out if it has
             fewer rows than there are ranks.
-        buffer: rows that are shuffled together; 0: the rows come in their order, without augmentation, as for validation.
+        buffer: rows that are shuffled together; 0: rows in order and without augmentation, as for validation.
         seed, rank, world_size: see ``BatchSampler``.
-        micro_batch: rows in a part of a batch; None: batches are whole.
+        micro_batch: rows in a micro-batch; None: batches are not divided.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from multimodal.data.tables.open import locate
+        >>> _ = Path("shop.csv").write_text("title\na cup\na jug\na pot\n")
+        >>> stream = Stream(locate("shop.csv"), Schema.from_settings({"text": "title"}), ("all",))
+        >>> batches = StreamedBatches(stream, {}, batch_size=2, buffer=0, seed=0)
+        >>> [batch.keys for batch in batches]
+        [('shop.csv:0', 'shop.csv:1'), ('shop.csv:2',)]
     """
 
     def __init__(
@@ -150,19 +191,19 @@ class StreamedBatches(IterableDataset[Any]):
         self.stream, self.processors, self.collate = stream, dict(processors), Collate(dict(processors), micro_batch)
         self.batch_size, self.buffer, self.seed = batch_size, buffer, seed
         self.rank, self.world_size = rank, world_size
-        # shared with workers that live on from epoch to epoch
-        self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
+        # shared with persistent workers
+        self._position = torch.zeros(2, dtype=torch.int64).share_memory_()
 
-    def begin(self, epoch: int, batch: int) -> None:
-        """Where the next iteration begins."""
-        self._place[0], self._place[1] = epoch, batch
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Set the epoch and the batch at which the next iteration starts."""
+        self._position[0], self._position[1] = epoch, batch
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, start = self._place.tolist()
+        epoch, start = self._position.tolist()
         worker = get_worker_info()
-        ours, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        worker_id, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for number, rows in enumerate(self._batches(epoch)):
-            if number >= start and (number - start) % workers == ours and len(rows) >= self.world_size:
+            if number >= start and (number - start) % workers == worker_id and len(rows) >= self.world_size:
                 yield self._batch(rows[self.rank :: self.world_size], epoch)
 
     def _batches(self, epoch: int) -> Iterator[list[StreamedRow]]:
@@ -184,7 +225,7 @@ class StreamedBatches(IterableDataset[Any]):
         files = self.stream.source.files
         return self.collate([
             [
-                replace(item, file=row.place) if isinstance(item, Reject) else item
+                replace(item, file=row.relative_file) if isinstance(item, Reject) else item
                 for item in self.stream.schema.items(
                     row.row,
                     self.processors,
@@ -196,43 +237,60 @@ class StreamedBatches(IterableDataset[Any]):
 
 
 class StreamLoader(CheckedLoader):
-    """The training batches of a stream, epoch after epoch; its place can be saved and restored to the batch.
+    r"""Loader of training batches from a stream, whose position can be saved and restored at any batch (``state_dict``).
 
-    Whoever trains reads a batch ahead, to know the last one: ``taken`` is to be called when a batch is really used.
+    Lightning prefetches a batch to detect the last one: call ``mark_used`` when a batch is actually used.
+
+    Args:
+        batches: the batches.
+        rejects: records the rejects of the batches.
+        **options: arguments of ``DataLoader``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from multimodal.data.tables.open import locate
+        >>> _ = Path("shop.csv").write_text("title\na cup\na jug\na pot\n")
+        >>> stream = Stream(locate("shop.csv"), Schema.from_settings({"text": "title"}), ("all",))
+        >>> loader = StreamLoader(StreamedBatches(stream, {}, batch_size=1, buffer=1, seed=0), Rejects(0.01, None))
+        >>> batches = iter(loader)
+        >>> _ = next(batches), next(batches)
+        >>> loader.mark_used()
+        >>> loader.state_dict()
+        {'epoch': 0, 'batch': 1}
     """
 
     def __init__(self, batches: StreamedBatches, rejects: Rejects, **options: Any) -> None:
         super().__init__(batches, rejects, batch_size=None, **options)
         self.batches = batches
-        self._place = {"epoch": 0, "batch": 0}
-        self._handed_out: deque[dict[str, int]] = deque()  # the places after the batches that are not used yet
+        self._position = {"epoch": 0, "batch": 0}
+        self._prefetched_positions: deque[dict[str, int]] = deque()  # after each batch that is not used yet
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        epoch, start = self._place["epoch"], self._place["batch"]
-        self.batches.begin(epoch, start)
-        self._handed_out.clear()
+        epoch, start = self._position["epoch"], self._position["batch"]
+        self.batches.start_at(epoch, start)
+        self._prefetched_positions.clear()
         number = start
         for number, batch in enumerate(until_any_rank_ends(super().__iter__()), start=start + 1):
-            self._handed_out.append({"epoch": epoch, "batch": number})
+            self._prefetched_positions.append({"epoch": epoch, "batch": number})
             yield batch
         end = {"epoch": epoch + 1, "batch": 0}
         if not number:
             stream = self.batches.stream
             raise UsageError(
-                f"No batch can be made of {stream.source.name}: too few of its rows are in the split"
+                f"{stream.source.name} has too few rows for a batch in the split"
                 f" {' or '.join(map(repr, stream.splits))}."
             )
-        if self._handed_out:
-            self._handed_out[-1] = end
+        if self._prefetched_positions:
+            self._prefetched_positions[-1] = end
         else:
-            self._place = end
+            self._position = end
 
-    def taken(self) -> None:
-        """The next of the batches that were handed out is used."""
-        self._place = self._handed_out.popleft()
+    def mark_used(self) -> None:
+        """Mark the earliest prefetched batch as used: the saved position is after it."""
+        self._position = self._prefetched_positions.popleft()
 
     def state_dict(self) -> dict[str, int]:
-        return dict(self._place)
+        return dict(self._position)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._place = dict(state)
+        self._position = dict(state)

@@ -1,4 +1,4 @@
-"""What the data module reads of the module that is trained on its batches."""
+"""Interface between the data module and the module that is trained on its batches."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from multimodal.core.embedder import Embedder
 
 
 class TrainedModel(Protocol):
-    """A Lightning module whose embedder is trained: ``EmbedderModule`` is one, and a module of your own may be another.
+    """A Lightning module whose embedder is trained, such as ``EmbedderModule`` or your own module.
 
     Attributes:
-        embedder: its processors make the items of the batches.
-        seed: of the order of the samples and of their augmentation.
+        embedder: the embedder whose processors convert values to the items of batches.
+        seed: seed of the order of samples and of their augmentation.
     """
 
     embedder: Embedder
@@ -20,10 +20,10 @@ class TrainedModel(Protocol):
 
     @property
     def frozen(self) -> frozenset[str]:
-        """The modalities whose encoder is frozen throughout: what it makes of the rows is computed once."""
+        """The modalities whose encoder is frozen for the entire training: its features are computed once per row."""
         ...
 
     @property
     def trained_pairs(self) -> set[frozenset[str]] | None:
-        """The pairs of modalities that are compared in training; None: all."""
+        """The pairs of modalities that the objective compares; None: all."""
         ...

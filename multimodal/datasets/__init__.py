@@ -1,8 +1,8 @@
-"""Tables that need no download, opened by name, as by ``data.table: glyphs``.
+"""Tables that need no download and are opened by name, for example with ``data.table: glyphs``.
 
-- ``glyphs``: characters as pictures, outlines and names; what the demo trains on.
-- ``sample:emoji``, ``sample:molecules``, ``sample:spoken_digits``: small samples made when they are opened, in seconds and
-  always the same, so that the configurations of these names run unchanged. docs/datasets.md names the real data.
+- ``glyphs``: characters as images, outlines and names; the training data of the demo.
+- ``sample:emoji``, ``sample:molecules``, ``sample:spoken_digits``: small samples that are generated when they are opened, in
+  seconds and always the same, so that the configurations of these names run unchanged. docs/datasets.md lists the real data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import import_module
 
 from multimodal.core.table import Table
 
-# name -> the module and what makes the table in it; "sample:" cannot be mistaken for a user's file or folder
+# name -> the module and its class or function that returns the table; no file or folder of a user starts with "sample:"
 TABLES = {
     "glyphs": ("multimodal.datasets.glyphs", "Glyphs"),
     "sample:emoji": ("multimodal.datasets.sample_emoji", "sample_emoji"),
@@ -21,6 +21,6 @@ TABLES = {
 
 
 def load(name: str) -> Table:
-    """The table of a name in ``TABLES``."""
-    module, make = TABLES[name]
-    return getattr(import_module(module), make)()
+    """Open the table with a name in ``TABLES``."""
+    module, factory = TABLES[name]
+    return getattr(import_module(module), factory)()

@@ -1,13 +1,13 @@
-"""Glyphs: every character that matplotlib's fonts draw, as a picture, as an outline and by its Unicode name.
+"""Glyphs: every character of matplotlib's fonts as an image, as an outline and by its Unicode name.
 
-Made on the spot from what is installed: the DejaVu Sans, Sans Mono, Serif and STIXGeneral faces that matplotlib ships,
+The table is built from installed files: the DejaVu Sans, Sans Mono, Serif and STIXGeneral faces that matplotlib ships,
 and Python's ``unicodedata``. A row is one drawing of one character in one face. Its columns:
 
 - ``key``: ``"DejaVuSans/U+03A9"``; ``character``: ``"Ω"``; ``font``: ``"DejaVuSans"``;
 - ``name``: the Unicode name, ``"GREEK CAPITAL LETTER OMEGA"``;
-- ``image``: ``(48, 48)`` uint8, black ink (0) on white (255), the baseline at a fixed height;
-- ``outline``: a PyG ``Data`` of the contour points (see ``outline_graph``);
-- ``split``: see ``split_of``.
+- ``image``: ``(48, 48)`` uint8, black (0) on white (255), with the baseline at a fixed height;
+- ``outline``: a PyG ``Data`` of the contour points, see ``outline_graph``;
+- ``split``: see ``assign_splits``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from multimodal.core.table import Table
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-# In the order of preference for the one drawing of a character that an evaluation split takes.
+# In order of preference for the one drawing of a character in an evaluation split.
 FONTS = tuple(
     family + style
     for family, styles in (
@@ -43,13 +43,23 @@ FONTS = tuple(
 )
 UNSEEN_FAMILY = "DejaVuSerif"
 SIZE = 48
-EM_PIXELS = 36  # pixels an em
+EM_PIXELS = 36  # size of an em
 BASELINE = 36  # pixels from the top
-FORMAT = 1  # raise it when what is made changes: the cache is then made anew
+FORMAT = 1  # increase it when the cached arrays change, so that the cache is built again
 
 
 class Glyphs(Table):
-    """The table of glyphs: about 54,000 rows in about 7,300 groups (the characters)."""
+    """The table of glyphs: about 54,000 rows in about 7,300 groups (the characters).
+
+    The table is built when it is first opened, and then memory-mapped from the cache.
+
+    Args:
+        cache: folder of the cache; None: the default.
+
+    Example:
+        >>> Glyphs.columns, Glyphs.metadata_columns
+        (('key', 'character', 'name', 'font', 'split', 'image', 'outline'), ('name', 'character', 'font', 'split'))
+    """
 
     name = "glyphs"
     columns = ("key", "character", "name", "font", "split", "image", "outline")
@@ -57,7 +67,7 @@ class Glyphs(Table):
 
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache
-        folder = made(cache or default_cache())
+        folder = build_or_open_cache(cache or default_cache())
         self._images = np.load(folder / "images.npy", mmap_mode="r")
         self._points = np.load(folder / "points.npy", mmap_mode="r")
         self._flags = np.load(folder / "flags.npy", mmap_mode="r")
@@ -72,7 +82,7 @@ class Glyphs(Table):
         return len(self._codepoints)
 
     def value(self, row: int, column: str) -> Any:
-        """One cell."""
+        """Return one cell; raises ``KeyError`` for an unknown column."""
         if column == "image":
             return np.array(self._images[row])
         if column == "outline":
@@ -96,28 +106,35 @@ class Glyphs(Table):
 
     @cached_property
     def _splits(self) -> list[str]:
-        return split_of(self._codepoints, self._fonts)
+        return assign_splits(self._codepoints, self._fonts)
 
 
-def split_of(codepoints: np.ndarray, fonts: np.ndarray) -> list[str]:
-    """The split of each drawing.
+def assign_splits(codepoints: np.ndarray, fonts: np.ndarray) -> list[str]:
+    """Return the split of each drawing.
 
     - ``unseen_characters``: one drawing each of 10 % of the characters (the first in the order of ``FONTS``);
     - ``validation``: one drawing each of another 3 %;
-    - ``unseen_font``: the trained characters drawn in DejaVu Serif, upright where it has that;
+    - ``unseen_font``: the trained characters drawn in DejaVu Serif, upright if that face has the character;
     - ``train``: the drawings of all other characters in the other families;
-    - ``other``: the rest, which no split needs: further faces of the held-out characters and of DejaVu Serif.
+    - ``other``: the remaining drawings: further faces of the held-out characters and of DejaVu Serif.
 
-    The characters are dealt by a hash of their code point: the split is the same on every machine.
+    The characters are ordered by a hash of their code point: the splits are the same on every machine.
+
+    Args:
+        codepoints: ``(n,)`` integer code point of each drawing.
+        fonts: ``(n,)`` integer index of its face in ``FONTS``.
+
+    Example:
+        >>> assign_splits(np.array([65, 66, 66]), np.array([0, 0, 12]))
+        ['train', 'train', 'unseen_font']
     """
     order = np.lexsort((fonts, codepoints))
     characters, first = np.unique(codepoints[order], return_index=True)
     one_drawing = set(order[first].tolist())
-    dealt = sorted(characters.tolist(), key=lambda c: blake2b(f"U+{c:04X}".encode(), digest_size=8).digest())
-    tenth, to_validation = round(0.10 * len(dealt)), round(0.13 * len(dealt))
-    held_out = dict.fromkeys(dealt[:tenth], "unseen_characters") | dict.fromkeys(
-        dealt[tenth:to_validation], "validation"
-    )
+    shuffled = sorted(characters.tolist(), key=lambda c: blake2b(f"U+{c:04X}".encode(), digest_size=8).digest())
+    test_end, validation_end = round(0.10 * len(shuffled)), round(0.13 * len(shuffled))
+    held_out = dict.fromkeys(shuffled[:test_end], "unseen_characters")
+    held_out |= dict.fromkeys(shuffled[test_end:validation_end], "validation")
     serif = np.array([name.startswith(UNSEEN_FAMILY) for name in FONTS])[fonts]
     trained = set(codepoints[~serif].tolist()) - set(held_out)
     serif_order = order[serif[order]]
@@ -136,45 +153,54 @@ def split_of(codepoints: np.ndarray, fonts: np.ndarray) -> list[str]:
 
 
 def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
-    """The contours as a graph.
+    """Convert the contours to a graph.
 
     Args:
-        points: ``(p, 2)`` float32 coordinates in em, y up from the baseline.
+        points: ``(p, 2)`` float32 coordinates in em, y upwards from the baseline.
         flags: ``(p,)`` uint8; bit 0: the point is on the curve; bit 1: it starts a contour.
 
     Returns:
-        ``x`` ``(p, 4)`` float32: x (centred), y, on-curve, contour start; ``edge_index`` ``(2, 2p)``: along each
-        contour and back; ``edge_attr`` ``(2p, 3)`` float32: dx, dy, and 1 along the contour or -1 back.
+        A graph with ``x`` ``(p, 4)`` float32: x (centred), y, on-curve, contour start; ``edge_index`` ``(2, 2p)``: along
+        each contour and back; ``edge_attr`` ``(2p, 3)`` float32: dx, dy, and 1 along the contour or -1 back.
+
+    Example:
+        >>> triangle = outline_graph(np.array([[0, 0], [1, 0], [0, 1]], np.float32), np.array([3, 1, 1], np.uint8))
+        >>> triangle.edge_index.tolist()
+        [[0, 1, 2, 1, 2, 0], [1, 2, 0, 0, 1, 2]]
     """
     import torch
     from torch_geometric.data import Data
 
     start = (flags & 2) > 0
-    here = np.arange(len(points))
+    point = np.arange(len(points))
     starts = np.flatnonzero(start)
     contour = np.cumsum(start) - 1
     ends = np.append(starts[1:], len(points)) - 1
-    following = here + 1
-    following[ends] = starts[contour[ends]]
+    next_point = point + 1
+    next_point[ends] = starts[contour[ends]]
     centre = (points[:, 0].min() + points[:, 0].max()) / 2
     x = np.stack([points[:, 0] - centre, points[:, 1], flags & 1, start], axis=1).astype(np.float32)
-    step = points[following] - points
-    along = np.concatenate([step, np.ones_like(step[:, :1])], axis=1)
+    step = points[next_point] - points
+    edge_attr = np.concatenate([step, np.ones_like(step[:, :1])], axis=1)
     return Data(
         x=torch.from_numpy(x),
-        edge_index=torch.from_numpy(np.stack([np.append(here, following), np.append(following, here)])),
-        edge_attr=torch.from_numpy(np.concatenate([along, -along]).astype(np.float32)),
+        edge_index=torch.from_numpy(np.stack([np.append(point, next_point), np.append(next_point, point)])),
+        edge_attr=torch.from_numpy(np.concatenate([edge_attr, -edge_attr]).astype(np.float32)),
     )
 
 
-def made(cache: Path) -> Path:
-    """The folder of the made arrays; whoever comes first makes it, others wait."""
+def build_or_open_cache(cache: Path) -> Path:
+    """Return the folder of the cached arrays, which the first process builds while others wait.
+
+    Args:
+        cache: the folder that contains this folder and its lock.
+    """
     cache.mkdir(parents=True, exist_ok=True)
     recipe = {"format": FORMAT, "matplotlib": version("matplotlib"), "unicode": unicodedata.unidata_version}
     folder = cache / "glyphs-{format}-matplotlib{matplotlib}-unicode{unicode}".format(**recipe)
     with FileLock(cache / "glyphs.lock"):
-        for left in cache.glob(f".{folder.name}.*"):  # by a process that was killed
-            shutil.rmtree(left)
+        for leftover in cache.glob(f".{folder.name}.*"):  # of a killed process
+            shutil.rmtree(leftover)
         if not folder.is_dir():
             with atomic_folder(folder, marker="recipe.json") as new:
                 _build(new)
@@ -189,8 +215,8 @@ def _build(folder: Path) -> None:
 
     ttf = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     console = Console(stderr=True)
-    shown = track(FONTS, "Drawing the glyphs", console=console, disable=not console.is_terminal)
-    drawings = [drawing for font in shown for drawing in _draw_font(ttf, font)]
+    fonts_with_progress = track(FONTS, "Drawing the glyphs", console=console, disable=not console.is_terminal)
+    drawings = [drawing for font in fonts_with_progress for drawing in _draw_font(ttf, font)]
     codepoints, fonts, images, points, flags = zip(*drawings, strict=True)
     np.save(folder / "codepoints.npy", np.array(codepoints, dtype=np.int32))
     np.save(folder / "fonts.npy", np.array(fonts, dtype=np.int16))
@@ -213,7 +239,7 @@ def _draw_font(ttf: Path, font: str) -> list[tuple[int, int, np.ndarray, np.ndar
         if not len(coordinates):
             continue
         image = draw(ttf / f"{font}.ttf", chr(codepoint))
-        if image.min() > 127:  # nothing to see
+        if image.min() > 127:  # nothing is visible at this size
             continue
         flags = np.array(on_curve, dtype=np.uint8) & 1
         flags[[0, *(end + 1 for end in ends[:-1])]] |= 2
@@ -223,7 +249,15 @@ def _draw_font(ttf: Path, font: str) -> list[tuple[int, int, np.ndarray, np.ndar
 
 
 def draw(font: Path, character: str) -> np.ndarray:
-    """The character in black on white, ``(48, 48)`` uint8: centred, on a fixed baseline, smaller if it would not fit."""
+    """Draw a character in black on white: centred, on a fixed baseline, and scaled down if it does not fit.
+
+    Args:
+        font: a TrueType file.
+        character: one character that the font contains.
+
+    Returns:
+        ``(48, 48)`` uint8.
+    """
     from PIL import Image, ImageDraw
 
     left, top, right, bottom = _load_face(font, EM_PIXELS).getbbox(character, anchor="ls")

@@ -1,4 +1,4 @@
-"""Tables whose rows are held in memory: what the small sample tables are."""
+"""Tables whose rows are in memory, such as the small sample tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from multimodal.core.table import Table
 
 
 class InMemoryTable(Table):
-    """A table of a list of rows.
+    """A table made from a list of rows.
 
     Args:
-        name: what people call it.
-        rows: at least one; each maps every column to its cell: text, a number, the bytes of a file, or None where the value
-            is missing.
-        metadata_columns: the columns whose cells describe a row to people (JSON values).
+        name: name of the table in reports.
+        rows: at least one row; each maps every column to its cell: text, a number, the bytes of a file, or None if the
+            value is missing.
+        metadata_columns: the columns whose cells describe a row to users (JSON values).
 
     Example:
         >>> table = InMemoryTable("shop", [{"id": "s-1", "title": "a red cup"}], ("id",))
@@ -39,5 +39,5 @@ class InMemoryTable(Table):
         return len(self._rows)
 
     def value(self, row: int, column: str) -> Any:
-        """One cell."""
+        """Return one cell; None if the value is missing."""
         return self._rows[row][column]

@@ -1,9 +1,9 @@
-"""A sample of coloured pictographs with names and keywords, drawn from matplotlib's DejaVu Sans.
+"""A sample of coloured pictographs with names and keywords, drawn with matplotlib's DejaVu Sans.
 
 A row is one drawing of one pictograph: emoji, playing cards, dominoes, chess pieces and other symbols. Its columns:
 
 - ``id``: ``"U+2660-0"``, the code point and the number of the drawing;
-- ``image``: the bytes of a PNG file of 72 x 72 pixels, the symbol in one colour on a ground of another;
+- ``image``: the bytes of a PNG file of 72 x 72 pixels, the symbol in one colour on a background of another colour;
 - ``name``: ``"black spade suit in red on white"``: the Unicode name and the colours;
 - ``keywords``: ``"spade, red, suit, white ground"``: the words of the name in any order;
 - ``split``: ``validation`` for one drawing each of a tenth of the symbols, ``train`` for the drawings of all others.
@@ -31,11 +31,11 @@ INKS = {
 GROUNDS = {"white": (255, 255, 255), "yellow": (255, 235, 130), "pink": (255, 205, 215), "cyan": (190, 240, 245)}
 SIZE = 72
 DRAWINGS = 4  # of each symbol
-LEFT_OUT = {"and", "in", "of", "on", "the", "with", "sign", "symbol", "black", "white", "heavy"}  # of the keywords
+STOP_WORDS = {"and", "in", "of", "on", "the", "with", "sign", "symbol", "black", "white", "heavy"}  # not keywords
 
 
 def sample_emoji() -> InMemoryTable:
-    """The table: about 590 symbols, each drawn four times in colours that differ."""
+    """Generate the table: about 590 symbols, each drawn four times in different colours."""
     from fontTools.ttLib import TTFont
 
     font = _font_file()
@@ -51,7 +51,7 @@ def sample_emoji() -> InMemoryTable:
         for number, colour in enumerate(colours[:1] if code in held_out else colours):
             ink, ground = list(INKS)[colour % len(INKS)], list(GROUNDS)[colour // len(INKS)]
             name = unicodedata.name(chr(code)).lower()
-            words = [*(word for word in name.split() if word not in LEFT_OUT), ink, f"{ground} ground"]
+            words = [*(word for word in name.split() if word not in STOP_WORDS), ink, f"{ground} ground"]
             rows.append(
                 {
                     "id": f"U+{code:04X}-{number}",
@@ -65,13 +65,16 @@ def sample_emoji() -> InMemoryTable:
 
 
 def draw(font: Path, symbol: str, ink: tuple[int, int, int], ground: tuple[int, int, int]) -> bytes:
-    """A PNG file of 72 x 72 pixels: the symbol in the middle, as large as fits.
+    """Draw a symbol in the middle of an image, as large as possible.
 
     Args:
         font: a TrueType file.
-        symbol: one character that the font draws.
+        symbol: one character that the font contains.
         ink: red, green and blue of the symbol, from 0 to 255.
-        ground: of what is behind it.
+        ground: red, green and blue of the background, from 0 to 255.
+
+    Returns:
+        The bytes of a PNG file of 72 x 72 pixels.
     """
     from PIL import Image, ImageDraw, ImageFont
 

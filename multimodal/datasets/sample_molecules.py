@@ -1,4 +1,4 @@
-"""A sample of real molecules with made descriptions: what RDKit ships of the NCI's open database, in RDKit's words.
+"""A sample of real molecules with generated descriptions: RDKit's copy of the NCI's open database, described by RDKit.
 
 A row is one molecule. Its columns:
 
@@ -17,8 +17,8 @@ from typing import Any
 from multimodal.core.errors import UsageError
 from multimodal.datasets.in_memory import InMemoryTable
 
-ROWS = 3300  # as many as the table of real descriptions has
-# what counts a group in rdkit.Chem.Fragments -> the words for one, and for several
+ROWS = 3300  # as in the table of real descriptions
+# function of rdkit.Chem.Fragments that counts a group -> its name in the singular and in the plural
 GROUPS = {
     "fr_benzene": ("benzene ring", "benzene rings"),
     "fr_pyridine": ("pyridine ring", "pyridine rings"),
@@ -64,7 +64,7 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 def sample_molecules() -> InMemoryTable:
-    """The table of 3,300 molecules.
+    """Generate the table of 3,300 molecules.
 
     Raises:
         UsageError: RDKit is not installed.
@@ -80,20 +80,26 @@ def sample_molecules() -> InMemoryTable:
 
     rows: dict[str, dict[str, Any]] = {}  # by description
     lines = (Path(RDConfig.RDDataDir) / "NCI" / "first_5K.smi").read_text(encoding="ascii").splitlines()
-    with rdBase.BlockLogs():  # a few of the file are not molecules to RDKit
+    with rdBase.BlockLogs():  # RDKit cannot parse a few lines of the file
         for smiles, number in (line.split("\t") for line in lines):
             if len(rows) < ROWS and (molecule := MolFromSmiles(smiles)) is not None:
-                described = description(molecule)
-                rows.setdefault(described, {"id": number, "SMILES": smiles, "description": described})
+                description = describe_molecule(molecule)
+                rows.setdefault(description, {"id": number, "SMILES": smiles, "description": description})
     return InMemoryTable("sample:molecules", list(rows.values()), ("SMILES", "description"))
 
 
-def description(molecule: Any) -> str:
-    """What groups and atoms an RDKit molecule has, in two or three sentences."""
+def describe_molecule(molecule: Any) -> str:
+    """Describe the groups, rings and atoms of an RDKit molecule in two or three sentences.
+
+    Example:
+        >>> from rdkit.Chem import MolFromSmiles
+        >>> describe_molecule(MolFromSmiles("C1CC1"))
+        'Its rings are one of three atoms. Its atoms are three carbon.'
+    """
     from rdkit.Chem import Fragments
 
-    found = [(getattr(Fragments, group)(molecule), *words) for group, words in GROUPS.items()]
-    groups = [f"{in_words(count)} {one if count == 1 else several}" for count, one, several in found if count]
+    counts = [(getattr(Fragments, group)(molecule), *words) for group, words in GROUPS.items()]
+    groups = [f"{in_words(count)} {one if count == 1 else several}" for count, one, several in counts if count]
     atoms = Counter(_element(atom.GetAtomicNum()) for atom in molecule.GetAtoms())
     elements = [f"{in_words(count)} {element}" for element, count in sorted(atoms.items())]
     rings = sorted(len(ring) for ring in molecule.GetRingInfo().AtomRings())
@@ -107,7 +113,7 @@ def description(molecule: Any) -> str:
 
 
 def in_words(number: int) -> str:
-    """``3`` -> ``"three"``; from 13 on in digits."""
+    """Spell a number: ``3`` -> ``"three"``; numbers from 13 on are digits."""
     return NUMBERS[number] if number < len(NUMBERS) else str(number)
 
 

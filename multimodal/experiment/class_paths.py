@@ -55,6 +55,11 @@ def _with_current_paths(value: Any) -> Any:
     return [_with_current_paths(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _with_current_path(argument: str) -> str:
+    option, equals, value = argument.partition("=")
+    return f"{option}={current_path(value)}" if equals and option.startswith("--") else current_path(argument)
+
+
 def current_path(path: str) -> str:
     """The class path of today for one that a configuration of an earlier version holds."""
     earlier = next((prefix for prefix in EARLIER if path.startswith(prefix)), None)
@@ -75,7 +80,7 @@ def resolve_names_in_arguments(arguments: list[str]) -> list[str]:
     """Command-line arguments with the value of ``--model.encoders.MODALITY[.class_path]`` replaced likewise."""
     replaced = []
     pending: str | None = None  # the modality whose name is the next argument
-    for argument in arguments:
+    for argument in map(_with_current_path, arguments):
         option = re.fullmatch(r"--model\.encoders\.(\w+)(?:\.class_path)?(?:=(.*))?", argument)
         if pending is not None:
             replaced.append(class_path(pending, argument))

@@ -1,4 +1,4 @@
-"""Reading recordings: what the encoders of sound share, and ``prepare`` judges sounds by."""
+"""Opening recordings: bytes, paths or arrays become a mono waveform, for the encoders of sound and for ``prepare``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ SAMPLE_RATE_RANGE = (1_000, 1_000_000)  # in Hz; no recording has another
 
 
 def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float]:
-    """A raw value -> ``(n,)`` float64, n at least 1, and the samples a second.
+    """Read a recording as ``(n,)`` float64, n at least 1, and its samples per second.
 
     Channels are averaged, and what comes after ``max_seconds`` is cut.
 
     Args:
         value: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone: an array
             ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
-        rate: of samples alone.
+        rate: samples per second of an array without a rate.
+        max_seconds: the length that is kept.
 
     Raises:
-        Unreadable: it is none of these, damaged, or silent.
+        Unreadable: it is not one of these, damaged, or silent.
         UsageError: the library soundfile is not installed.
     """
     samples, found, shown = _read(value, rate, max_seconds)
@@ -43,23 +44,31 @@ def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarra
         raise Unreadable("odd sample rate", f"{shown} has {found} samples a second; give {low} to {high}.")
     wave = wave[: math.ceil(max_seconds * found)]
     if not (np.abs(wave) < MAX_SAMPLE_VALUE).all():
-        raise Unreadable("NaN audio", f"{shown} has samples that are no numbers, or of {MAX_SAMPLE_VALUE:g} and more.")
+        raise Unreadable(
+            "NaN audio", f"{shown} has samples that are not numbers, or are {MAX_SAMPLE_VALUE:g} and more."
+        )
     if np.abs(wave - wave.mean()).max() < SILENCE_PEAK:
         raise Unreadable("silent audio", f"{shown} is silent in its first {max_seconds:g} s.")
     return wave, found
 
 
 def resample(wave: np.ndarray, rate: float, wanted: int) -> np.ndarray:
-    """``(n,)`` at one rate -> ``(m,)`` float32 at another, m at least 1, by soxr."""
+    """Resample ``(n,)`` to ``(m,)`` float32 at another rate, m at least 1, by soxr.
+
+    Args:
+        wave: the samples.
+        rate: its samples per second.
+        wanted: the samples per second of the result.
+    """
     wave = wave.astype(np.float32)
     if rate == wanted:
         return wave
-    made = import_audio_library("soxr").resample(wave, rate, wanted)
-    return made if len(made) else np.zeros(1, dtype=np.float32)  # of less than half a sample
+    result = import_audio_library("soxr").resample(wave, rate, wanted)
+    return result if len(result) else np.zeros(1, dtype=np.float32)  # of less than half a sample
 
 
 def import_audio_library(name: str) -> Any:
-    """A library of sound, or a ``UsageError`` that says how to install it."""
+    """Import a library of sound, or raise a ``UsageError`` that says how to install it."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -80,9 +89,9 @@ def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float,
             try:
                 return np.asarray(samples), float(found), f"a pair of samples and rate {found}"
             except ValueError as error:  # lists of unequal length
-                raise Unreadable("no samples", f"the samples are no array ({error}).") from error
+                raise Unreadable("no samples", f"the samples are not an array ({error}).") from error
     raise Unreadable(
-        "wrong type", f"a {type(value).__name__} is no sound; give a path, bytes, (samples, rate) or an array."
+        "wrong type", f"a {type(value).__name__} is not a sound; give a path, bytes, (samples, rate) or an array."
     )
 
 
@@ -99,7 +108,7 @@ def _decode(source: str | Path | io.BytesIO, shown: str, max_seconds: float) -> 
             raise Unreadable("missing file", f"the recording {shown} does not exist.") from error
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             said = getattr(error, "error_string", error)  # without the address of bytes in memory
-            raise Unreadable("no audio file", f"{shown} is no recording that can be read ({said}).") from error
+            raise Unreadable("no audio file", f"{shown} is not a recording that can be read ({said}).") from error
         frames = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
         try:
             samples = sound.read(frames, dtype="float32")

@@ -1,4 +1,4 @@
-"""Opening pictures, as the encoders of pictures and ``prepare`` do: one limit, and one set of reasons to refuse one."""
+"""Opening pictures, for the encoders of images and for ``prepare``: one size limit, one set of reasons for rejects."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from multimodal.core.errors import Unreadable, UsageError
 
 
 def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | None = None) -> Image.Image:
-    """The picture, decoded but not turned yet.
+    """Decode a picture, without turning it upright.
 
     Args:
         value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
             ``(h, w, 4)``, uint16 or bool ``(h, w)``.
-        mode, edge: what a JPEG is decoded for, as ``read_picture`` says; None: for its own mode, in full.
+        mode: the mode that a JPEG is decoded for, see ``read_picture``. None: its own.
+        edge: the longer edge that a JPEG is decoded for, see ``read_picture``. None: in full.
 
     Raises:
-        Unreadable: the picture is a "missing file", "no picture", a "truncated picture" (or a damaged one), or a
-            "decompression bomb": it has more than Pillow's ``Image.MAX_IMAGE_PIXELS``, 89 million pixels.
+        Unreadable: the picture is a "missing file", "not an image", a "truncated picture" (or a damaged one), or a
+            "decompression bomb": it has more than Pillow's ``Image.MAX_IMAGE_PIXELS`` (89 million pixels).
     """
     shown = describe_value(value)
-    with image_errors("no picture", f"{shown} is no picture that can be read"):
+    with image_errors("not an image", f"{shown} is not an image that can be read"):
         picture = _open_image(value)
-    with image_errors("truncated picture", f"{shown} is no picture that can be read, it is cut off or damaged"):
-        part = 1 if edge is None else 2 * edge / max(picture.size)
-        if part < 1 and picture is not value:  # the caller's own picture stays as it is
-            picture.draft("L" if mode == "L" else None, (int(picture.width * part), int(picture.height * part)))
+    with image_errors("truncated picture", f"{shown} is not an image that can be read, it is cut off or damaged"):
+        scale = 1 if edge is None else 2 * edge / max(picture.size)
+        if scale < 1 and picture is not value:  # the caller's own picture is not changed
+            picture.draft("L" if mode == "L" else None, (int(picture.width * scale), int(picture.height * scale)))
         picture.load()
     return picture
 
 
 def describe_value(value: Any) -> str:
-    """A raw value in the words of an error text."""
+    """Describe a raw value for an error message."""
     if isinstance(value, str | Path):
         return str(value)
     return f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
@@ -47,7 +48,7 @@ def describe_value(value: Any) -> str:
 
 @contextmanager
 def image_errors(reason: str, message: str) -> Iterator[None]:
-    """What goes wrong with a picture in this block is an ``Unreadable``: of that reason, unless it tells a better one."""
+    """Turn errors of Pillow in the block into ``Unreadable``, with this reason unless the error shows a better one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
@@ -58,7 +59,7 @@ def image_errors(reason: str, message: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Unreadable("decompression bomb", f"{message} ({str(error).rstrip('.')}).") from error
     except UnidentifiedImageError as error:
-        raise Unreadable("no picture", f"{message} (its format is unknown).") from error
+        raise Unreadable("not an image", f"{message} (its format is unknown).") from error
     except Exception as error:  # a damaged file leads Pillow's plugins into all sorts
         if isinstance(error, OSError) and error.errno is None:  # Pillow's own: it knows the format
             reason = "truncated picture"
@@ -87,7 +88,7 @@ def _open_image(value: Any) -> Image.Image:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """The picture of a file (of several the first), decoded in full and turned upright (EXIF).
+    """Open the picture of a file (the first of several), decoded in full and turned upright (EXIF).
 
     Raises:
         Unreadable: as ``multimodal.media.image.decode_image``.
@@ -103,11 +104,11 @@ def _opened(data: bytes) -> tuple[Image.Image, int]:
 
 
 def _refusing(data: bytes) -> AbstractContextManager[None]:
-    return image_errors("no picture", f"{describe_value(data)} is no picture that can be read")
+    return image_errors("not an image", f"{describe_value(data)} is not an image that can be read")
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """The picture as people see it on a page: RGB, on a white ground."""
+    """Convert a picture to RGB on a white ground, as a page shows it."""
     if picture.mode.startswith("I"):  # Pillow's own conversion would cut at 255
         pixels = np.asarray(picture).astype(np.float64)
         low, high = pixels.min(), pixels.max()
@@ -121,7 +122,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, background: str) -> Image.Image:
-    """The upright picture, what is transparent laid on a ground.
+    """Read a picture upright, with transparent parts on a ground of one colour.
 
     Args:
         value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
@@ -136,18 +137,18 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, backgr
         Unreadable: as ``multimodal.media.image.decode_image``.
     """
     picture = decode_image(value, mode, edge)
-    with image_errors("no picture", f"{describe_value(value)} is no picture that can be read"):
+    with image_errors("not an image", f"{describe_value(value)} is not an image that can be read"):
         return _flatten_on(_to_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
 
 
 def check_background(encoder: str, background: str) -> None:
-    """Raise a ``UsageError`` if a setting of an encoder is no opaque colour."""
+    """Raise a ``UsageError`` if a setting of an encoder is not an opaque colour."""
     try:
         opaque = len(ImageColor.getrgb(background)) == 3
     except ValueError:
         opaque = False
     if not opaque:
-        raise UsageError(f"{encoder}: background {background!r} is no opaque colour; name one, or write #rrggbb.")
+        raise UsageError(f"{encoder}: background {background!r} is not an opaque colour; name one, or write #rrggbb.")
 
 
 def _to_eight_bits(picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Objectives made of objectives: their sum, the same for every prefix of the vectors, or with modalities left out."""
+"""Objectives made of objectives: a sum, one for every prefix of the vectors, one with modalities left out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that goes linearly from ``start`` to ``end`` while training goes from ``begin`` to ``finish``.
+    """A weight that changes linearly between two points of the training, and is constant before and after.
 
-    The last two are parts of the whole training, in [0, 1]; before and after, the weight stands still.
+    Args:
+        start: the weight before.
+        end: the weight after.
+        begin: the fraction of the training at which it begins to change, in [0, 1].
+        finish: the fraction at which it has changed, in [0, 1], above ``begin``.
+
+    Example:
+        >>> Ramp(start=1.0, end=0.0, begin=0.5).at(0.75)
+        0.5
     """
 
     start: float
@@ -34,16 +42,27 @@ class Ramp:
             )
 
     def at(self, progress: float) -> float:
+        """Return the weight at a fraction of the training, in [0, 1]."""
         done = (progress - self.begin) / (self.finish - self.begin)
         return self.start + (self.end - self.start) * min(1.0, max(0.0, done))
 
 
 class Sum(Objective):
-    """The weighted sum of objectives. The log has their own totals and parts, as ``name`` and ``name/part``.
+    """Weighted sum of objectives. The log has their totals and parts, as ``name`` and ``name/part``.
 
     Args:
         objectives: name -> objective.
-        weights: name -> weight (at least 0), or a ``Ramp``; 1 where there is none.
+        weights: name -> weight (at least 0) or a ``Ramp``; 1 for the others.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> from multimodal.objectives import InfoNCE, VICReg
+        >>> vectors, rows = torch.eye(2), torch.arange(2)
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> objective = Sum({"contrast": InfoNCE(temperature=1.0), "spread": VICReg()}, {"spread": 0.0})
+        >>> round(objective(batch).total.item(), 4)
+        0.3133
     """
 
     def __init__(self, objectives: Mapping[str, Objective], weights: Mapping[str, float | Ramp] | None = None) -> None:
@@ -53,7 +72,7 @@ class Sum(Objective):
         self.weights = dict(weights or {})
         for name in self.weights:
             if name not in objectives:
-                raise UsageError(f"Sum: there is a weight for {name!r}, which is none of {', '.join(objectives)}.")
+                raise UsageError(f"Sum: there is a weight for {name!r}, which is not one of {', '.join(objectives)}.")
         for name, weight in self.weights.items():
             ends = (weight.start, weight.end) if isinstance(weight, Ramp) else (weight,)
             if not all(0 <= end < math.inf for end in ends):
@@ -96,14 +115,23 @@ class Sum(Objective):
 
 
 class Matryoshka(Objective):
-    """The mean of one objective over prefixes of the vectors (Kusupati et al. 2022, eq. 1, with equal weights).
+    """Mean of one objective over prefixes of the vectors (Kusupati et al. 2022, eq. 1, with equal weights).
 
-    Each prefix, made a unit vector again, is then itself an embedding: an index may keep the first 64 of 256
-    components. The log has the parts as ``64/part`` and the prefix's total as ``64``.
+    Each prefix, scaled to unit length, is an embedding itself: an index may keep the first 64 of 256 components. The log has
+    the parts as ``64/part`` and the prefix's total as ``64``.
 
     Args:
-        objective: for every prefix the same, with the same temperature and heads.
-        dims: the lengths of the prefixes; name the whole width too, to train it.
+        objective: the same for every prefix, with the same temperature and heads.
+        dims: the lengths of the prefixes; include the full width to train it too.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> from multimodal.objectives import InfoNCE
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> [*Matryoshka(InfoNCE(), [1, 2])(batch).parts][:2]
+        ['1', '1/temperature']
     """
 
     def __init__(self, objective: Objective, dims: Sequence[int]) -> None:
@@ -139,20 +167,29 @@ class Matryoshka(Objective):
 
 
 def prefix(vectors: Tensor, dim: int) -> Tensor:
-    """The first ``dim`` components of ``(n, d)`` as unit vectors ``(n, dim)``."""
+    """Return the first ``dim`` components of ``(n, d)`` as unit vectors ``(n, dim)``."""
     if dim > vectors.shape[1]:
         raise UsageError(f"Matryoshka: the vectors have {vectors.shape[1]} components, fewer than the prefix of {dim}.")
     return functional.normalize(vectors[:, :dim], dim=1)
 
 
 class ModalityDropout(Objective):
-    """An objective that in training sees each vector only with some probability.
+    """An objective that drops each vector with some probability in training.
 
-    A row that has any modality keeps at least one. Dropped vectors have a gradient of 0. Random numbers are torch's.
+    A row keeps at least one of its modalities. Dropped vectors have a gradient of 0. Random numbers are torch's.
 
     Args:
         objective: what to minimise.
-        rate: the probability that a vector is dropped, in [0, 1); or modality -> probability, 0 for others.
+        rate: the probability that a vector is dropped, in [0, 1); or modality -> probability, 0 for the others.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> from multimodal.objectives import InfoNCE
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> ModalityDropout(InfoNCE(), rate=0.5).eval()(batch).total.item() == InfoNCE()(batch).total.item()
+        True
     """
 
     def __init__(self, objective: Objective, rate: float | Mapping[str, float] = 0.1) -> None:
@@ -180,12 +217,12 @@ class ModalityDropout(Objective):
         return Loss(loss.total + zero_with_gradients(embeddings, ()), loss.parts)
 
     def _draw(self, embeddings: Embeddings) -> dict[str, Tensor]:
-        """For each modality which of its vectors stay, ``(n_m,)`` bool."""
+        """Draw the vectors of each modality that are kept, ``(n_m,)`` bool."""
         n, rates = len(embeddings.groups), self.rate
-        luck = torch.full((len(embeddings.vectors), n), -torch.inf, device=embeddings.groups.device)
-        for chances, (modality, rows) in zip(luck, embeddings.rows.items(), strict=True):
+        keep_score = torch.full((len(embeddings.vectors), n), -torch.inf, device=embeddings.groups.device)
+        for chances, (modality, rows) in zip(keep_score, embeddings.rows.items(), strict=True):
             rate = rates.get(modality, 0.0) if isinstance(rates, Mapping) else rates
             chances[rows] = torch.rand(len(rows), device=rows.device) - rate
-        best = luck.amax(0) if len(luck) else luck.sum(0)
-        stays = (luck >= 0) | (luck == best)
-        return {m: stays[place, rows] for place, (m, rows) in enumerate(embeddings.rows.items())}
+        best = keep_score.amax(0) if len(keep_score) else keep_score.sum(0)
+        kept = (keep_score >= 0) | (keep_score == best)
+        return {m: kept[position, rows] for position, (m, rows) in enumerate(embeddings.rows.items())}

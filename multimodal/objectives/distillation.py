@@ -1,4 +1,4 @@
-"""Learning the similarities that a frozen teacher sees."""
+"""Distillation: learning the similarities of a frozen teacher."""
 
 from __future__ import annotations
 
@@ -16,18 +16,28 @@ from multimodal.objectives.pairs import Pair, Pairs
 
 
 class Distillation(Objective):
-    """Contrastive relational distillation of CLIP-KD (Yang et al. 2024), weighted over pairs of modalities.
+    """Contrastive relational distillation of CLIP-KD (Yang et al. 2024), averaged over pairs of modalities.
 
     For a pair (a, b) the loss is the mean of ``kl_divergence`` from a to b and from b to a, over the vectors whose rows
-    have the teacher's vectors too. Those are targets of the rows, computed beforehand: they need no length nor width in
-    common with ours. Both similarities are cosines over one fixed temperature. All scores of a pair are kept: memory
+    have the teacher's vectors too. Those are targets of the rows, computed beforehand; their length and width may differ
+    from the model's. Both similarities are cosines divided by one fixed temperature. All scores of a pair are kept: memory
     is O(n m).
 
     Args:
         teacher: modality -> the target ``(n, d_t)`` that holds the teacher's vectors of it.
         pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
-            modalities, each with weight 1. Pairs of a modality that the teacher lacks do not count.
-        temperature: above 0; best the one that the teacher was trained at.
+            modalities, each with weight 1. Pairs of a modality without a teacher do not count.
+        temperature: above 0; best the one that the teacher was trained with.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> vectors, rows = torch.eye(2), torch.arange(2)
+        >>> batch = Embeddings(
+        ...     {"image": vectors, "text": vectors}, {"image": rows, "text": rows}, rows, targets={"taught": vectors}
+        ... )
+        >>> Distillation({"image": "taught", "text": "taught"})(batch).total.item()  # the student agrees
+        0.0
     """
 
     def __init__(
@@ -80,7 +90,7 @@ class Distillation(Objective):
 
 
 def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""The mean over anchors of the Kullback-Leibler divergence of the student's softmax from the teacher's.
+    r"""Mean over anchors of the Kullback-Leibler divergence of the student's softmax from the teacher's.
 
     .. math:: \frac{1}{n} \sum_i \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}}, \qquad
               p_i = \mathrm{softmax}(\text{teacher}_i), \quad q_i = \mathrm{softmax}(\text{student}_i)

@@ -17,25 +17,33 @@ from multimodal.objectives.tiles import Block, Term, logsumexps
 
 
 class InfoNCE(Objective):
-    r"""Symmetric InfoNCE, weighted over pairs of modalities.
+    r"""Symmetric InfoNCE loss, averaged over pairs of modalities.
 
-    For a pair (a, b) the loss is the mean of ``info_nce`` from a to b and from b to a. Each direction's anchors are the
-    vectors that have a positive (a vector of the other modality in the same group), its candidates all vectors of the
-    other modality: vectors of the same group are never each other's negatives, a row that lacks one modality still
-    serves with those it has, and so do the hard negatives that the data give. The total is the weighted mean over the
-    pairs that have a positive in the batch.
+    For a pair (a, b), the loss is the mean of ``info_nce`` in both directions. The anchors of a direction are the vectors that
+    have a positive: a vector of the other modality in the same group. Its candidates are all vectors of the other modality.
+    Vectors of one group are never negatives of each other. A row without some modality counts in the pairs it has. Hard
+    negatives from the data are candidates too. The total is the weighted mean over the pairs that have a positive in the
+    batch.
 
-    The logits are :math:`e^{t} \langle a_i, b_j \rangle` with a learned :math:`t`, see ``Temperature``.
+    The logits are :math:`e^{t} \langle a_i, b_j \rangle` with a learned :math:`t`; see ``Temperature``.
 
     Args:
-        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
-            modalities, each with weight 1.
-        temperature: the initial temperature, in [1 / max_scale, 1]; the logit scale is its inverse. A mapping of pairs'
-            names gives each a temperature of its own.
-        max_scale: the bound of the logit scale; CLIP's is 100.
-        smoothing: the share of the target that is spread over all candidates, in [0, 1).
-        hardness: how much more the negatives weigh the closer they are, at least 0.
-        decoupled: leave the positives out of the denominator.
+        pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
+            None: every pair, with weight 1.
+        temperature: initial temperature in [1 / max_scale, 1]; the logit scale is its inverse. A mapping gives each
+            pair its own temperature.
+        max_scale: upper bound of the logit scale (CLIP uses 100), at least 1.
+        smoothing: fraction of the target that is spread over all candidates, in [0, 1).
+        hardness: exponent that weights close negatives more, at least 0; 0 weights all equally.
+        decoupled: leave the positives out of the denominator (DCL).
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> round(InfoNCE(temperature=1.0)(batch).total.item(), 4)  # log(1 + exp(-1))
+        0.3133
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class InfoNCE(Objective):
 
 
 def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, decoupled: bool = False) -> Tensor:
-    r"""The mean over both directions of multi-positive InfoNCE, with logits :math:`s_{ij} = \langle a_i, b_j \rangle`.
+    r"""Mean over both directions of multi-positive InfoNCE, with logits :math:`s_{ij} = \langle a_i, b_j \rangle`.
 
     .. math:: L_{a \to b} = \frac{1}{|A|} \sum_{i \in A} \Big( \log Z_i - \sum_j q_{ij} s_{ij} \Big), \qquad
               q_{ij} = (1 - \varepsilon) \frac{[j \in P(i)]}{|P(i)|} + \frac{\varepsilon}{m}
@@ -77,9 +85,9 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
 
     - :math:`\sum_j e^{s_{ij}}`. With one positive each it is the InfoNCE of CLIP (Radford et al. 2021, figure 3; van
       den Oord et al. 2018, eq. 4), with several the outer form of supervised contrastive learning (Khosla et al. 2020,
-      eq. 2), with the candidates of another modality.
+      eq. 2), with candidates of another modality.
     - :math:`N_i = \sum_{j \notin P(i)} e^{s_{ij}}` if it is decoupled (DCL, Yeh et al. 2022); anchors without
-      negatives are none.
+      negatives do not count.
     - hardness :math:`\beta`: negatives weighted by :math:`w_{ij} \propto e^{\beta s_{ij}}` with mean 1, so that
       :math:`N_i = (m - |P(i)|) \sum_{j \notin P(i)} e^{(1 + \beta) s_{ij}} / \sum_{j \notin P(i)} e^{\beta s_{ij}}`
       (Robinson et al. 2021 with :math:`\tau^+ = 0`; HN-NCE of Radenovic et al. 2023), and
@@ -96,9 +104,9 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
     matches = sum_matched_scores(a, b)
     rows, columns = logsumexps(a, b, _terms(hardness, decoupled))
     options = smoothing, hardness, decoupled
-    there = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
+    forth = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
     back = _direction(b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options)
-    return (there + back) / 2
+    return (forth + back) / 2
 
 
 def _direction(
@@ -124,11 +132,11 @@ def _direction(
     """
     needed = int(decoupled)  # negatives that an anchor must have
     anchors = (positives > 0) & (len(to) - positives >= needed)
-    drawn = (1 - smoothing) * (sums / counts)[len(to) - counts >= needed].sum()
+    matched = (1 - smoothing) * (sums / counts)[len(to) - counts >= needed].sum()
     if smoothing:
-        drawn = drawn + smoothing * (of[anchors].sum(0) @ to.mean(0))
+        matched = matched + smoothing * (of[anchors].sum(0) @ to.mean(0))
     denominators = _log_denominators(logs, len(to) - positives, hardness, decoupled)
-    return (denominators.where(anchors, 0.0).sum() - drawn) / anchors.sum().clamp(min=1)
+    return (denominators.where(anchors, 0.0).sum() - matched) / anchors.sum().clamp(min=1)
 
 
 def _terms(hardness: float, decoupled: bool) -> tuple[Term, ...]:

@@ -1,4 +1,4 @@
-"""The contract of an objective."""
+"""The interface of an objective."""
 
 from __future__ import annotations
 
@@ -17,22 +17,43 @@ from multimodal.objectives.pairs import Pairs
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to minimise, and its named parts (detached scalars) for the log."""
+    """A loss and its parts.
+
+    Args:
+        total: a scalar to minimise.
+        parts: name -> detached scalar, for the log.
+
+    Example:
+        >>> import torch
+        >>> Loss(torch.tensor(0.5), {"text-image": torch.tensor(0.5)}).total.item()
+        0.5
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
 class Objective(Recorded, nn.Module, ABC):
-    """Embeddings -> ``Loss``. Parameters of an objective (a temperature) are trained with the model.
+    """A loss of embeddings. Its parameters (a temperature) are trained with the model.
 
-    The total is a function of the vectors alone, whoever computed them, and has a gradient with respect to each of
-    them and to each parameter, if only of 0: a batch in which there is nothing to compare can still be trained on.
-    Where it compares pairs of modalities, its attribute ``pairs``, a ``Pairs``, tells which.
+    The total is a function of the vectors alone and has a gradient with respect to each vector and parameter, if only 0: a
+    batch in which there is nothing to compare can be trained on. If it compares pairs of modalities, the attribute ``pairs``
+    says which.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> class Spread(Objective):
+        ...     def forward(self, embeddings: Embeddings) -> Loss:
+        ...         parts = {m: (v.T @ v).square().mean() for m, v in embeddings.vectors.items()}
+        ...         return Loss(sum(parts.values(), start=zero_with_gradients(embeddings, ())), parts)
+        >>> rows = torch.arange(2)
+        >>> Spread()(Embeddings({"text": torch.eye(2)}, {"text": rows}, groups=rows)).total.item()
+        0.5
     """
 
     progress: float = 0.0
-    """How much of the training is done, in [0, 1]; ``set_progress`` tells it."""
+    """The fraction of the training that is done, in [0, 1], as ``set_progress`` sets it."""
 
     @property
     def _pairs(self) -> Pairs | None:
@@ -41,7 +62,7 @@ class Objective(Recorded, nn.Module, ABC):
 
     @property
     def named_modalities(self) -> set[str]:
-        """The modalities that its settings name, for whoever knows which there are."""
+        """The modalities that its settings name."""
         return set() if self._pairs is None else self._pairs.modalities
 
     @property
@@ -50,23 +71,24 @@ class Objective(Recorded, nn.Module, ABC):
         return set()
 
     def compared(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
-        """The pairs, among some modalities, whose vectors it compares with each other; None: it does not tell."""
+        """Return the pairs of modalities that it compares, among the given ones; None: not known."""
         return None if self._pairs is None else {frozenset(pair) for pair in self._pairs.of(modalities)}
 
     def set_progress(self, progress: float) -> None:
-        """Tell this objective, and those that it is made of, how much of the training is done."""
+        """Set the fraction of the training that is done, in this objective and those that it contains."""
         for module in self.modules():
             if isinstance(module, Objective):
                 module.progress = progress
 
     @abstractmethod
-    def forward(self, embeddings: Embeddings) -> Loss: ...
+    def forward(self, embeddings: Embeddings) -> Loss:
+        """Compute the loss of a batch's embeddings."""
 
     def __call__(self, embeddings: Embeddings) -> Loss:
-        """``forward``, whose answer is checked: people write objectives of their own.
+        """Call ``forward`` and check its result, as users write their own objectives.
 
         Raises:
-            UsageError: it is no ``Loss``.
+            UsageError: the result is not a ``Loss``.
         """
         loss = super().__call__(embeddings)
         if not isinstance(loss, Loss):
@@ -75,5 +97,5 @@ class Objective(Recorded, nn.Module, ABC):
 
 
 def zero_with_gradients(embeddings: Embeddings, parameters: Iterable[Tensor]) -> Tensor:
-    """A scalar 0 whose gradient with respect to every vector and parameter is 0."""
+    """Return a scalar 0 whose gradient with respect to every vector and parameter is 0."""
     return sum((t.sum() * 0.0 for t in (*embeddings.vectors.values(), *parameters)), start=torch.zeros(()))

@@ -1,4 +1,4 @@
-"""Which pairs of modalities are compared, how much each weighs, and what is learned for each."""
+"""Which pairs of modalities are compared, and the weight of each."""
 
 from __future__ import annotations
 
@@ -19,9 +19,19 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class Pair:
-    """The vectors of two modalities in a batch, where some of one match some of the other.
+    """The vectors of two modalities in a batch, of which some match.
 
-    Shapes: ``a.vectors`` ``(n, d)``, ``b.vectors`` ``(m, d)``; ``rows[0]`` ``(n,)`` and ``rows[1]`` ``(m,)`` int64.
+    Args:
+        names: the two modalities.
+        a: n vectors ``(n, d)`` of the first and their groups.
+        b: m vectors ``(m, d)`` of the second and their groups.
+        rows: the rows of the vectors in the batch, ``(n,)`` and ``(m,)`` int64.
+
+    Example:
+        >>> import torch
+        >>> block = Block(torch.eye(2), groups=torch.tensor([7, 8]))
+        >>> Pair(("text", "image"), block, block, (torch.arange(2), torch.arange(2))).same_group.tolist()
+        [[True, False], [False, True]]
     """
 
     names: tuple[str, str]
@@ -31,11 +41,11 @@ class Pair:
 
     @property
     def same_group(self) -> Tensor:
-        """``(n, m)`` bool: whether they match."""
+        """Whether each two vectors match, ``(n, m)`` bool."""
         return self.a.groups[:, None] == self.b.groups
 
     def of_same_rows(self) -> tuple[Tensor, Tensor]:
-        """The positions ``(k,)`` int64 in a and in b of the vectors whose row has both."""
+        """Return the positions ``(k,)`` int64, in a and in b, of the vectors whose row has both."""
         return shared_rows(*self.rows)
 
 
@@ -43,11 +53,15 @@ class Pairs:
     """A choice of pairs of modalities, with weights.
 
     Args:
-        weights: ``"text-image"``-like name -> weight (> 0). In a name ``*`` is any modality: ``{"image-*": 1}`` is
-            the star around the image that ImageBind trains (Girdhar et al. 2023), ``{"*-*": 1, "text-image": 2}`` all
-            pairs with one of them weighing double. Of several names the one with fewer ``*`` counts, then the first.
-            None: all pairs, each with weight 1.
+        weights: weight (> 0) of each pair, by a name like ``"text-image"``. ``*`` matches any modality: ``{"image-*": 1}``
+            is the star around the image that ImageBind trains (Girdhar et al. 2023), ``{"*-*": 1, "text-image": 2}`` all
+            pairs, one with double weight. Of several matching names the one with fewer ``*`` counts, then the first.
+            None: all pairs, with weight 1.
         owner: the name of the objective, for errors.
+
+    Example:
+        >>> Pairs({"image-*": 1.0}, "InfoNCE").of(["image", "text", "graph"])
+        {('image', 'text'): 1.0, ('image', 'graph'): 1.0}
     """
 
     def __init__(self, weights: Mapping[str, float] | None, owner: str) -> None:
@@ -60,11 +74,11 @@ class Pairs:
 
     @property
     def modalities(self) -> set[str]:
-        """Those that the names name."""
+        """The modalities that the names mention."""
         return {modality for pair in self.weights for modality in pair} - {ANY}
 
     def of(self, modalities: Iterable[str]) -> dict[tuple[str, str], float]:
-        """The chosen pairs among some modalities, and their weights."""
+        """Return the chosen pairs among the given modalities, with their weights."""
         chosen = {}
         for a, b in combinations(modalities, 2):
             name = match_pair_name((a, b), self.weights)
@@ -75,14 +89,14 @@ class Pairs:
     def mean(
         self, embeddings: Embeddings, zero: Tensor, loss_of: Callable[[Pair], Tensor | None]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted mean of a loss over the chosen pairs, and each pair's own loss, detached.
+        """Return the weighted mean of a loss over the chosen pairs, and each pair's loss, detached.
 
-        Pairs of which no vectors match in this batch do not count, nor those whose loss is None.
+        Pairs without matching vectors in this batch do not count, nor those whose loss is None.
 
         Args:
-            embeddings: what the batch has.
-            zero: a scalar 0 that carries the gradients of 0.
-            loss_of: the scalar loss of a pair.
+            embeddings: of the batch.
+            zero: a scalar 0 with gradients of 0.
+            loss_of: computes the scalar loss of a pair.
         """
         total, total_weight, parts = zero, 0.0, {}
         for (a, b), weight in self.of(embeddings.vectors).items():
@@ -100,11 +114,14 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Matches:
-    """What is known of the positives without computing a score.
+    """Sums and counts of the positives, which need no scores.
 
-    Shapes: of g shared groups ``counts_a`` and ``counts_b`` ``(g,)`` int64 are how many vectors each side has, ``sums``
-    ``(g,)`` is the sum of the scores of its matching vectors; ``of_a`` ``(n,)`` and ``of_b`` ``(m,)`` int64 are how many
-    positives each vector has.
+    Args:
+        counts_a: ``(g,)`` int64, the number of vectors of a in each of g shared groups.
+        counts_b: ``(g,)`` int64, the number of vectors of b.
+        sums: ``(g,)``, the sum of the scores of the matching vectors.
+        of_a: ``(n,)`` int64, the number of positives of each vector of a.
+        of_b: ``(m,)`` int64, the number of positives of each vector of b.
     """
 
     counts_a: Tensor
@@ -115,10 +132,7 @@ class Matches:
 
 
 def sum_matched_scores(a: Block, b: Block) -> Matches:
-    """The sums of the scores of positives, group by group, without computing any score.
-
-    Sums of scores are scores of sums, so that this takes ``O((n + m) d)``.
-    """
+    """Sum the scores of the positives in each group, in ``O((n + m) d)``: sums of scores are scores of sums."""
     groups, inverse = torch.cat([a.groups, b.groups]).unique(return_inverse=True)
     of_a, of_b = inverse.split([len(a.groups), len(b.groups)])
     counts_a, counts_b = (torch.bincount(of, minlength=len(groups)) for of in (of_a, of_b))
@@ -132,12 +146,12 @@ def sum_matched_scores(a: Block, b: Block) -> Matches:
 
 
 def shared_rows(rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
-    """The positions ``(k,)`` of the rows that two ascending lists of distinct rows share."""
+    """Return the positions ``(k,)`` of the rows that two ascending lists of distinct rows share."""
     return torch.isin(rows_a, rows_b).nonzero()[:, 0], torch.isin(rows_b, rows_a).nonzero()[:, 0]
 
 
 def parse_names(by_name: Mapping[str, float], owner: str) -> dict[tuple[str, str], float]:
-    """Names like "text-image" as pairs of modalities."""
+    """Parse names like "text-image" into pairs of modalities."""
     names: dict[tuple[str, str], float] = {}
     for name, value in by_name.items():
         a, b = _parse_name(name, owner)
@@ -148,7 +162,7 @@ def parse_names(by_name: Mapping[str, float], owner: str) -> dict[tuple[str, str
 
 
 def match_pair_name(pair: tuple[str, str], names: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
-    """The name with the fewest ``*`` that fits a pair, in whichever order it names the two."""
+    """Return the name with the fewest ``*`` that matches a pair, in either order."""
     fitting = [n for n in names if _matches(n, pair) or _matches(n, (pair[1], pair[0]))]
     return min(fitting, key=lambda name: name.count(ANY), default=None)
 
@@ -161,7 +175,7 @@ def _parse_name(name: str, owner: str) -> tuple[str, str]:
     a, _, b = name.partition("-")
     if not all(part == ANY or part.isidentifier() for part in (a, b)) or (a == b != ANY):
         raise UsageError(
-            f"{owner}: {name!r} is no pair of two modalities; write one like 'text-image', or 'image-*' for all that "
+            f"{owner}: {name!r} is not a pair of two modalities; write one like 'text-image', or 'image-*' for all that "
             "the image is in."
         )
     return a, b

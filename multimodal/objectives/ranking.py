@@ -16,9 +16,9 @@ from multimodal.objectives.pairs import Pair, Pairs
 
 
 class Triplet(Objective):
-    r"""A positive shall be closer than a negative by a margin. Weighted over pairs of modalities.
+    r"""Triplet loss: a positive should be closer than a negative by a margin. Averaged over pairs of modalities.
 
-    For a pair (a, b) the loss is the mean of that from a to b and from b to a: the mean of
+    For a pair (a, b), the loss is the mean of both directions, each the mean of
 
     .. math:: \max(0,\; \text{margin} - s_{ip} + s_{in})
 
@@ -27,14 +27,22 @@ class Triplet(Objective):
     2015, eq. 2), as :math:`|x - y|^2 = 2 - 2 s`. All scores of a pair are kept: memory is O(n m).
 
     Args:
-        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
-            modalities, each with weight 1.
+        pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
+            None: every pair, with weight 1.
         margin: in cosines, above 0.
         mining: ``hard``: for each anchor its farthest positive and its closest negative (batch hard of Hermans et al.
             2017, eq. 5; with one positive each, VSE++ of Faghri et al. 2018, eq. 6). ``semi-hard``: for each anchor and
             positive the closest of the negatives that are farther than the positive (Schroff et al. 2015, eq. 4).
-        negatives: whom to mine: ``batch``, all vectors of other groups, or ``given``, the anchor's own negatives that
-            the data give. Anchors without any do not count.
+        negatives: which negatives to mine: ``batch``, all vectors of other groups, or ``given``, the anchor's hard
+            negatives from the data. Anchors without any do not count.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> round(Triplet(margin=1.5)(batch).total.item(), 4)  # 1.5 - 1 + 0
+        0.5
     """
 
     def __init__(
@@ -48,9 +56,9 @@ class Triplet(Objective):
         if not 0 < margin < math.inf:
             raise UsageError(f"Triplet: margin {margin} must be a positive number.")
         if mining not in MINING:
-            raise UsageError(f"Triplet: mining {mining!r} is none of {', '.join(MINING)}.")
+            raise UsageError(f"Triplet: mining {mining!r} is not one of {', '.join(MINING)}.")
         if negatives not in ("batch", "given"):
-            raise UsageError(f"Triplet: negatives {negatives!r} are none of batch, given.")
+            raise UsageError(f"Triplet: negatives {negatives!r} is not one of batch, given.")
         self.pairs = Pairs(pairs, "Triplet")
         self.margin, self.mining, self.negatives = margin, MINING[mining], negatives
 
@@ -59,25 +67,35 @@ class Triplet(Objective):
             scores, positive = pair.a.vectors @ pair.b.vectors.T, pair.same_group
             to_b = to_a = ~positive
             if self.negatives == "given":
-                to_b, to_a = (to_b & mask for mask in given(embeddings.negative_of, *pair.rows))
-            there = margin_ranking(*self.mining(scores, positive, to_b), self.margin)
+                to_b, to_a = (to_b & mask for mask in given_negatives(embeddings.negative_of, *pair.rows))
+            forth = margin_ranking(*self.mining(scores, positive, to_b), self.margin)
             back = margin_ranking(*self.mining(scores.T, positive.T, to_a.T), self.margin)
-            return (there + back) / 2
+            return (forth + back) / 2
 
         return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """The mean of ``max(0, margin - positive + negative)`` over k scores ``(k,)`` each; 0 if k is 0."""
+    """Mean of ``max(0, margin - positive + negative)``.
+
+    Args:
+        positive: ``(k,)`` scores.
+        negative: ``(k,)`` scores.
+        margin: in the same unit.
+
+    Returns:
+        A scalar; 0 if k is 0.
+    """
     return (margin - positive + negative).relu().sum() / max(1, len(positive))
 
 
 def hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """For each anchor that has both: the score of its farthest positive and of its closest negative.
+    """Score of the farthest positive and of the closest negative of each anchor that has both.
 
     Args:
         scores: ``(n, m)``.
-        positive, negative: ``(n, m)`` bool.
+        positive: ``(n, m)`` bool.
+        negative: ``(n, m)`` bool.
 
     Returns:
         ``(k,)`` and ``(k,)``.
@@ -90,27 +108,33 @@ def hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Te
 
 
 def semi_hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """For each anchor and positive: its score and that of the closest negative that is farther, where there is one.
+    """Score of each positive, and of the closest negative that is farther, where there is one.
 
-    Args and returns are those of ``hard``.
+    Args:
+        scores: ``(n, m)``.
+        positive: ``(n, m)`` bool.
+        negative: ``(n, m)`` bool.
+
+    Returns:
+        ``(k,)`` and ``(k,)``.
     """
     ascending = scores.masked_fill(~negative, -torch.inf).sort(dim=1).values
     with torch.no_grad():
-        place = torch.searchsorted(ascending, scores.contiguous()) - 1  # of the last negative below each score
-        usable = positive & (place >= 0) & (ascending.gather(1, place.clamp(min=0)) > -torch.inf)
-    return scores[usable], ascending.gather(1, place.clamp(min=0))[usable]
+        position = torch.searchsorted(ascending, scores.contiguous()) - 1  # of the last negative below each score
+        usable = positive & (position >= 0) & (ascending.gather(1, position.clamp(min=0)) > -torch.inf)
+    return scores[usable], ascending.gather(1, position.clamp(min=0))[usable]
 
 
 MINING = {"hard": hard, "semi-hard": semi_hard}
 
 
-def given(negative_of: Tensor | None, rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Which vectors are the hard negatives that the data give, from a to b and from b to a: ``(n, m)`` bool each.
+def given_negatives(negative_of: Tensor | None, rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the hard negatives from the data, from a to b and from b to a: ``(n, m)`` bool each.
 
     Args:
-        negative_of: ``(rows,)`` the row that each row is a hard negative of, or -1; None: none is.
+        negative_of: ``(rows,)`` the row that each row is a hard negative of, or -1. None: there are none.
         rows_a: ``(n,)`` the rows of the vectors of a.
-        rows_b: ``(m,)`` those of b.
+        rows_b: ``(m,)`` the rows of the vectors of b.
     """
     if negative_of is None:
         nothing = rows_a.new_zeros(len(rows_a), len(rows_b), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Objectives without negatives: vectors of a row shall agree while their components are spread and not redundant."""
+"""Objectives without negatives: the vectors of a row should agree, with spread and uncorrelated components."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ from multimodal.objectives.pairs import Pair, Pairs
 
 
 class VICReg(Objective):
-    r"""Variance, invariance, covariance (Bardes et al. 2022, eq. 6), weighted over pairs of modalities.
+    r"""VICReg: variance, invariance, covariance (Bardes et al. 2022, eq. 6), averaged over pairs of modalities.
 
     .. math:: L = \lambda\, s(Z, Z') + \frac{\mu}{2} (v(Z) + v(Z')) + \nu (c(Z) + c(Z'))
 
     over the rows that have both modalities, at least two of them, with ``invariance`` s, ``variance`` v and
-    ``covariance`` c. Z are the unit vectors times :math:`\sqrt{d}`, so that a spread as wide as it can be has the
-    standard deviation 1 in every component, which v asks for. The half is that of the authors' code.
+    ``covariance`` c. Z are the unit vectors times :math:`\sqrt{d}`, so that the widest possible spread has
+    standard deviation 1 in every component, the target of v. The factor 1/2 follows the authors' code.
 
     Args:
-        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
-            modalities, each with weight 1.
-        invariance: :math:`\lambda`.
-        variance: :math:`\mu`.
-        covariance: :math:`\nu`.
+        pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
+            None: every pair, with weight 1.
+        invariance: :math:`\lambda`, at least 0.
+        variance: :math:`\mu`, at least 0.
+        covariance: :math:`\nu`, at least 0.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> VICReg(variance=0.0, covariance=0.0)(batch).total.item()  # equal vectors
+        0.0
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class VICReg(Objective):
 
 
 class BarlowTwins(Objective):
-    r"""The cross-correlation of two modalities shall be the identity (Zbontar et al. 2021, eq. 1 and 2).
+    r"""Barlow Twins: the cross-correlation of two modalities should be the identity (Zbontar et al. 2021, eq. 1 and 2).
 
     .. math:: L = \sum_i (1 - C_{ii})^2 + \lambda \sum_i \sum_{j \ne i} C_{ij}^2
 
@@ -67,7 +75,15 @@ class BarlowTwins(Objective):
 
     Args:
         pairs: as in ``VICReg``.
-        redundancy: :math:`\lambda`.
+        redundancy: :math:`\lambda`, at least 0.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> round(BarlowTwins(redundancy=0.0)(batch).total.item(), 4)
+        0.0
     """
 
     def __init__(self, pairs: Mapping[str, float] | None = None, redundancy: float = 0.005) -> None:
@@ -87,12 +103,12 @@ class BarlowTwins(Objective):
 
 
 def invariance(x: Tensor, y: Tensor) -> Tensor:
-    """The mean squared difference of ``(n, d)`` and ``(n, d)``, over rows and components (Bardes et al. 2022, eq. 5)."""
+    """Mean squared difference of ``(n, d)`` and ``(n, d)``, over rows and components (Bardes et al. 2022, eq. 5)."""
     return functional.mse_loss(x, y)
 
 
 def variance(x: Tensor, least: float = 1e-4) -> Tensor:
-    r"""By how much the standard deviations of the components of ``(n, d)`` fall short of 1 (eq. 1 and 2).
+    r"""Shortfall from 1 of the standard deviations of the components of ``(n, d)`` (eq. 1 and 2).
 
     .. math:: \frac{1}{d} \sum_j \max\Big(0, 1 - \sqrt{\mathrm{Var}(x_j) + \epsilon}\Big)
     """
@@ -100,15 +116,21 @@ def variance(x: Tensor, least: float = 1e-4) -> Tensor:
 
 
 def covariance(x: Tensor) -> Tensor:
-    r"""The squared covariances of different components of ``(n, d)``, summed, over d (eq. 3 and 4)."""
+    r"""Sum of the squared covariances of different components of ``(n, d)``, divided by d (eq. 3 and 4)."""
     centred = x - x.mean(dim=0)
     return _off_diagonal(centred.T @ centred / (len(x) - 1)).square().sum() / x.shape[1]
 
 
 def cross_correlation(x: Tensor, y: Tensor, least: float = 1e-5) -> Tensor:
-    """``(d, d)``: the correlation of each component of ``(n, d)`` with each of the other ``(n, d)``.
+    """Correlation of each component of one modality with each of the other.
 
-    Variances are over n and ``least`` is added to them, as batch normalisation does in the authors' code.
+    Args:
+        x: ``(n, d)``.
+        y: ``(n, d)``.
+        least: added to the variances (over n), as batch normalisation does in the authors' code.
+
+    Returns:
+        ``(d, d)``.
     """
     x, y = ((z - z.mean(dim=0)) / (z.var(dim=0, correction=0) + least).sqrt() for z in (x, y))
     return x.T @ y / len(x)

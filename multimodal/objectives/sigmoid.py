@@ -16,19 +16,27 @@ from multimodal.objectives.tiles import Block, softplus_sum
 
 
 class Sigmoid(Objective):
-    r"""For each two vectors of a pair of modalities: do they match? Weighted over pairs of modalities.
+    r"""Pairwise sigmoid loss (SigLIP): whether each two vectors match, averaged over pairs of modalities.
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle + \beta` with a learned :math:`t`, see ``Temperature``, and a
-    learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all of the
-    pairs do not match. The total is the weighted mean of ``sigmoid_loss`` over the pairs that have a positive in the batch.
+    learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all pairs
+    do not match. The total is the weighted mean of ``sigmoid_loss`` over the pairs that have a positive in the batch.
 
     Args:
-        pairs: ``"text-image"``-like name -> weight (> 0); ``*`` is any modality, see ``Pairs``. None: every pair of
-            modalities, each with weight 1.
-        temperature: the initial temperature, in [1 / max_scale, 1]; SigLIP's is 0.1. A mapping of pairs' names gives
-            each a temperature of its own.
-        max_scale: the bound of the logit scale.
-        bias: the initial bias; a mapping of pairs' names gives each its own.
+        pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
+            None: every pair, with weight 1.
+        temperature: the initial temperature, in [1 / max_scale, 1]; SigLIP uses 0.1. A mapping
+            gives each pair its own temperature.
+        max_scale: upper bound of the logit scale, at least 1.
+        bias: initial bias. A mapping gives each pair its own.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
+        >>> batch = Embeddings({"image": vectors, "text": vectors}, {"image": rows, "text": rows}, groups=rows)
+        >>> round(Sigmoid(temperature=1.0, bias=0.0)(batch).total.item(), 4)  # log(1 + exp(-1)) + log(2)
+        1.0064
     """
 
     def __init__(
@@ -58,7 +66,7 @@ class Sigmoid(Objective):
 
 
 def sigmoid_loss(a: Block, b: Block, bias: Tensor) -> Tensor:
-    r"""The sigmoid loss (Zhai et al. 2023, section 3.2), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
+    r"""Sigmoid loss (Zhai et al. 2023, section 3.2), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
 
     .. math:: L = \frac{-2}{n + m} \sum_{i} \sum_{j} \log \sigma(z_{ij} s_{ij})
                 = \frac{2}{n + m} \Big( \sum_{ij} \log(1 + e^{s_{ij}}) - \sum_{z_{ij} = 1} s_{ij} \Big)

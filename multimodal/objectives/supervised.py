@@ -1,4 +1,4 @@
-"""Heads on the shared space that predict what is known of a row: a class, labels, numbers."""
+"""Heads on the shared space that predict a target of the row: a class, labels, numbers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
 class Head(nn.Module):
     """A linear layer on the shared space, one for all modalities.
 
-    A prefix of a vector is predicted from by the prefix of the weights (the efficient MRL-E of Kusupati et al. 2022), so
-    that the head serves inside ``Matryoshka`` too.
+    For a prefix of a vector it uses the same prefix of the weights (the efficient MRL-E of Kusupati et al. 2022), so that it
+    works inside ``Matryoshka`` too.
 
     Args:
         dim: the width of the shared space.
-        outputs: how many numbers it predicts.
+        outputs: the number of outputs.
+        owner: the name of the objective, for errors.
+
+    Example:
+        >>> import torch
+        >>> Head(dim=8, outputs=3, owner="Regression")(torch.ones(2, 4)).shape  # a prefix of 4
+        torch.Size([2, 3])
     """
 
     def __init__(self, dim: int, outputs: int, owner: str) -> None:
@@ -31,7 +37,7 @@ class Head(nn.Module):
         self.linear = nn.Linear(dim, outputs)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """``(n, d)`` with d up to dim -> ``(n, outputs)``."""
+        """Predict ``(n, outputs)`` from ``(n, d)``, d at most dim."""
         if vectors.shape[1] > self.linear.in_features:
             raise UsageError(
                 f"{self.owner}: dim {self.linear.in_features} is less than the width {vectors.shape[1]} of the vectors; "
@@ -42,7 +48,7 @@ class Head(nn.Module):
 
 
 class _TargetObjective(Objective):
-    """An objective of one target of the rows, by a head; it compares no modalities with one another."""
+    """An objective of one target of the rows, by a head; it does not compare modalities."""
 
     def __init__(self, target: str, outputs: int, dim: int, modalities: Sequence[str] | None) -> None:
         super().__init__()
@@ -62,15 +68,23 @@ class _TargetObjective(Objective):
 
 
 class Classification(_TargetObjective):
-    """Which class a row is of: the cross-entropy of a linear head's softmax.
+    """Classification: the cross-entropy of a linear head's softmax.
 
-    The total is the mean over the modalities that have a labelled vector in the batch, each the mean over them.
+    The total is the mean over the modalities with a labelled vector in the batch, each the mean over its vectors.
 
     Args:
         target: the name of the target, ``(n,)`` class numbers from 0.
-        classes: how many classes there are.
-        dim: the width of the shared space, as the model's ``dim``.
-        modalities: from which vectors to predict; None: all.
+        classes: the number of classes.
+        dim: the width of the shared space, the model's ``dim``.
+        modalities: those whose vectors predict; None: all.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> rows, known = torch.arange(2), {"kind": torch.tensor([0.0, 1.0])}
+        >>> batch = Embeddings({"text": torch.eye(2)}, {"text": rows}, groups=rows, targets=known)
+        >>> Classification("kind", classes=2, dim=2)(batch).parts.keys()
+        dict_keys(['text'])
     """
 
     def __init__(self, target: str, classes: int, dim: int, modalities: Sequence[str] | None = None) -> None:
@@ -88,14 +102,23 @@ class Classification(_TargetObjective):
 
 
 class MultiLabel(_TargetObjective):
-    """Which labels a row has, any number of them: the binary cross-entropy of a linear head's sigmoids.
+    """Multi-label classification: the binary cross-entropy of a linear head's sigmoids.
 
-    The total is the mean over the modalities that have a labelled vector, each the mean over all known labels.
+    The total is the mean over the modalities with a labelled vector, each the mean over its known labels.
 
     Args:
         target: the name of the target, ``(n, labels)`` of 0 and 1 (or probabilities), NaN where it is not known.
-        labels: how many labels there are.
-        dim, modalities: as in ``Classification``.
+        labels: the number of labels.
+        dim: the width of the shared space, the model's ``dim``.
+        modalities: those whose vectors predict; None: all.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> rows, known = torch.arange(2), {"tags": torch.tensor([[0.0, 1.0], [1.0, 1.0]])}
+        >>> batch = Embeddings({"text": torch.eye(2)}, {"text": rows}, groups=rows, targets=known)
+        >>> MultiLabel("tags", labels=2, dim=2)(batch).parts.keys()
+        dict_keys(['text'])
     """
 
     def __init__(self, target: str, labels: int, dim: int, modalities: Sequence[str] | None = None) -> None:
@@ -113,14 +136,23 @@ class MultiLabel(_TargetObjective):
 
 
 class Regression(_TargetObjective):
-    """Numbers of a row: the mean squared error of a linear head. Standardised targets suit it best.
+    """Regression: the mean squared error of a linear head. It works best with standardised targets.
 
-    The total is the mean over the modalities that have a vector with a target, each the mean over all known numbers.
+    The total is the mean over the modalities with a vector that has a target, each the mean over its known numbers.
 
     Args:
         target: the name of the target, ``(n,)`` or ``(n, outputs)``, NaN where it is not known.
-        dim, modalities: as in ``Classification``.
-        outputs: how many numbers there are for a row.
+        dim: the width of the shared space, the model's ``dim``.
+        outputs: the number of numbers of a row.
+        modalities: those whose vectors predict; None: all.
+
+    Example:
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> rows, known = torch.arange(2), {"price": torch.tensor([0.0, 1.0])}
+        >>> batch = Embeddings({"text": torch.eye(2)}, {"text": rows}, groups=rows, targets=known)
+        >>> Regression("price", dim=2)(batch).parts.keys()
+        dict_keys(['text'])
     """
 
     def __init__(self, target: str, dim: int, outputs: int = 1, modalities: Sequence[str] | None = None) -> None:
@@ -143,7 +175,7 @@ def _mean_over_modalities(
     zero: Tensor,
     loss_of: Callable[[Tensor, Tensor], Tensor],
 ) -> Loss:
-    """The mean of a loss over the modalities with a vector whose target is known, at least in part."""
+    """Mean of a loss over the modalities with a vector whose target is known, at least in part."""
     parts: dict[str, Tensor] = {}
     total = zero
     for modality, vectors in embeddings.vectors.items():

@@ -1,4 +1,4 @@
-r"""Objectives of words: what a text encoder can learn from texts alone, before it meets another modality.
+r"""Objectives of text pre-training: what a text encoder learns from texts alone, before other modalities.
 
 1. ``negative_sampling``, ``window_pairs`` and ``mask_tokens`` are functions of tensors;
 2. ``SkipGram``, ``CBOW`` (word2vec) and ``MaskedTokens`` (BERT) apply them to the tokens of a batch of texts.
@@ -19,31 +19,39 @@ from torch.nn import functional
 from multimodal.core.errors import UsageError
 from multimodal.core.recording import Recorded
 
-PAD, UNKNOWN = 0, 1  # what stands for no word
+PAD, UNKNOWN = 0, 1  # tokens that are not words
 NEGATIVE_POWER = 0.75  # the power of the frequencies that negatives are drawn by (Mikolov et al. 2013b, section 2.2)
 
 
 @runtime_checkable
 class TokenEncoder(Protocol):
-    """What is needed of a text encoder.
+    """What text pre-training needs of an encoder.
 
     Attributes:
-        tokens: the table of the tokens' vectors; row 0 is padding, row 1 stands for what is unknown.
+        tokens: the table of the tokens' vectors; row 0 is padding, row 1 is unknown words.
     """
 
     tokens: nn.Embedding
 
     def hidden(self, tokens: Tensor, vectors: Tensor | None = None) -> Tensor:
-        """Tokens ``(n, length)`` int64, 0 after the end -> the last layer's vectors ``(n, length, width)``.
+        """Compute the last layer's vectors ``(n, length, width)``.
 
-        ``vectors`` ``(n, length, width)`` stand in place of the tokens' own, before their positions are added.
+        Args:
+            tokens: ``(n, length)`` int64, 0 after the end.
+            vectors: ``(n, length, width)``, used in place of the tokens' own, before positions are added.
         """
         ...
 
 
 @dataclass(frozen=True)
 class TextLoss:
-    """The mean loss of some predictions, a scalar; their number; and means over them for the log, detached."""
+    """The loss of some predictions.
+
+    Args:
+        total: the mean loss, a scalar.
+        count: the number of predictions.
+        parts: name -> mean over the predictions, detached, for the log.
+    """
 
     total: Tensor
     count: int
@@ -51,27 +59,34 @@ class TextLoss:
 
 
 class TextObjective(Recorded, nn.Module, ABC):
-    """Tokens of a batch of texts -> ``TextLoss``. Random choices come from torch's generator.
+    """A loss of the tokens of a batch of texts. Random choices come from torch's generator.
 
-    ``attach`` is called once, before training, and makes the parameters; ``counts`` ``(vocabulary,)`` float32 are then
-    to be filled with the number of times that each token occurs in the training texts.
+    ``attach`` is called once, before training, and makes the parameters. Then ``counts`` ``(vocabulary,)`` float32 is filled
+    with the number of times that each token occurs in the training texts.
+
+    Attributes:
+        counts: of the tokens in the training texts.
+        table_alone: whether only the encoder's table of tokens is used.
+
+    Example:
+        >>> MaskedTokens.table_alone, SkipGram.table_alone
+        (False, True)
     """
 
     counts: Tensor
     table_alone: ClassVar[bool] = False
-    """Of the encoder its table of tokens alone is used."""
 
     def attach(self, encoder: TokenEncoder) -> None:
-        """Make what depends on the encoder's width and vocabulary."""
+        """Make the parameters, which depend on the encoder's width and vocabulary."""
         self.register_buffer("counts", torch.zeros(encoder.tokens.num_embeddings))
 
     @abstractmethod
     def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
-        """``tokens`` ``(n, length)`` int64, 0 after the end of each text."""
+        """Compute the loss of ``tokens`` ``(n, length)`` int64, 0 after the end of each text."""
 
     @property
     def frequencies(self) -> Tensor:
-        """The share of each token among the words of the training texts, ``(vocabulary,)``; 0 for what is no word."""
+        """Fraction of each token among the words of the training texts, ``(vocabulary,)``; 0 for tokens that are not words."""
         words = self.counts.clone()
         words[[PAD, UNKNOWN]] = 0
         return words / words.sum().clamp(min=1)
@@ -97,13 +112,13 @@ def negative_sampling(inputs: Tensor, targets: Tensor, negatives: Tensor, counte
 
 
 class _WordVectors(TextObjective):
-    r"""What skip-gram and CBOW share: sub-sampling, windows, negatives, and the second table of vectors.
+    r"""The common part of skip-gram and CBOW: sub-sampling, windows, negatives, and the second table of vectors.
 
     Args:
-        window: the farthest context, in tokens; each word draws its own from 1 to it.
+        window: the largest distance of context, in tokens; each word draws its own from 1 to this.
         negatives: tokens drawn for each prediction, by their frequency to the power of 3/4.
         subsample: t; a token of frequency f is left out of a text with probability :math:`1 - \sqrt{t / f}` (equation 5
-            of the same paper); 0: none is.
+            of the same paper); 0: no token is left out.
     """
 
     table_alone = True
@@ -123,12 +138,12 @@ class _WordVectors(TextObjective):
         nn.init.zeros_(self.contexts.weight)  # as word2vec begins
 
     def forward(self, encoder: TokenEncoder, tokens: Tensor) -> TextLoss:
-        words, there = self._thinned(tokens)
+        words, is_word = self._thinned(tokens)
         reach = torch.randint(1, self.window + 1, words.shape, device=words.device)
-        centre, context = window_pairs(there, reach)
+        centre, context = window_pairs(is_word, reach)
         inputs, targets = self._predictions(encoder, words.flatten(), centre, context)
         drawn = self._drawn(len(targets))
-        counted = drawn != targets[:, None]  # the right answer is no negative
+        counted = drawn != targets[:, None]  # the right answer is not a negative
         u, k = self.contexts(targets), self.contexts(drawn)
         losses = negative_sampling(_to_float32(inputs), _to_float32(u), _to_float32(k), counted)
         with torch.no_grad():
@@ -138,13 +153,13 @@ class _WordVectors(TextObjective):
         return TextLoss(losses.sum() / max(len(losses), 1) + zero, len(losses), {"accuracy": accuracy})
 
     def _thinned(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The words that stay, moved together; and where there is one."""
-        stays = tokens > UNKNOWN
+        """Return the words that are kept, moved together, and where there is one."""
+        kept = tokens > UNKNOWN
         if self.subsample:
             share = self.frequencies[tokens].clamp(min=self.subsample)
-            stays &= torch.rand(tokens.shape, device=tokens.device) < (self.subsample / share).sqrt()
-        order = (~stays).long().argsort(dim=1, stable=True)
-        return tokens.gather(1, order), stays.gather(1, order)
+            kept &= torch.rand(tokens.shape, device=tokens.device) < (self.subsample / share).sqrt()
+        order = (~kept).long().argsort(dim=1, stable=True)
+        return tokens.gather(1, order), kept.gather(1, order)
 
     def _drawn(self, predictions: int) -> Tensor:
         weights = self.frequencies**NEGATIVE_POWER
@@ -157,14 +172,23 @@ class _WordVectors(TextObjective):
     def _predictions(
         self, encoder: TokenEncoder, words: Tensor, centre: Tensor, context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Vectors ``(p, width)`` that predict, and the words ``(p,)`` to be predicted."""
+        """Return the vectors ``(p, width)`` that predict, and the words ``(p,)`` to be predicted."""
 
 
 class SkipGram(_WordVectors):
     r"""Each word predicts the words around it (Mikolov et al. 2013a), one at a time, by negative sampling.
 
     The mean over all pairs of a word w and a word o within its window of ``negative_sampling`` with :math:`v = v_w`, the
-    row of w in the encoder's table. The second table, of the :math:`u`, is left behind after training.
+    row of w in the encoder's table. The second table, of the :math:`u`, is not part of the model.
+
+    Example:
+        >>> from multimodal import create
+        >>> encoder = create("text", "transformer", vocab_size=20, width=8, layers=1, heads=2)
+        >>> objective = SkipGram()
+        >>> objective.attach(encoder)
+        >>> objective.counts += 1  # how often each token occurs
+        >>> objective(encoder, torch.tensor([[5, 6, 7, 8]])).parts.keys()
+        dict_keys(['accuracy'])
     """
 
     def _predictions(
@@ -177,6 +201,15 @@ class CBOW(_WordVectors):
     r"""The words around a word predict it (continuous bag of words, Mikolov et al. 2013a), by negative sampling.
 
     The mean over all words that have a context C of ``negative_sampling`` with :math:`v = \frac{1}{|C|} \sum_{c \in C} v_c`.
+
+    Example:
+        >>> from multimodal import create
+        >>> encoder = create("text", "transformer", vocab_size=20, width=8, layers=1, heads=2)
+        >>> objective = CBOW()
+        >>> objective.attach(encoder)
+        >>> objective.counts += 1  # how often each token occurs
+        >>> objective(encoder, torch.tensor([[5, 6, 7, 8]])).parts.keys()
+        dict_keys(['accuracy'])
     """
 
     def _predictions(
@@ -188,44 +221,53 @@ class CBOW(_WordVectors):
         return total / number.bincount(minlength=len(places))[:, None].to(vectors.dtype), words[places]
 
 
-def window_pairs(there: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    """The places of words and of those within their windows.
+def window_pairs(is_word: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair each word with the words within its window.
 
     Args:
-        there: ``(n, length)`` bool, true up to the end of each text.
-        reach: ``(n, length)`` int64, how far each word looks to either side.
+        is_word: ``(n, length)`` bool, true up to the end of each text.
+        reach: ``(n, length)`` int64, the distance to either side that counts as context.
 
     Returns:
-        ``(p,)`` places of words and ``(p,)`` of a word of their context, in the flattened texts.
+        ``(p,)`` positions of words and ``(p,)`` of a word in their context, in the flattened texts.
     """
-    places = torch.arange(there.numel(), device=there.device).view(there.shape)
+    positions = torch.arange(is_word.numel(), device=is_word.device).view(is_word.shape)
     centres, contexts = [], []
     farthest = int(reach.max()) if reach.numel() else 0
-    for distance in range(1, min(farthest, there.shape[1] - 1) + 1):
-        left, right = places[:, :-distance], places[:, distance:]
-        both = there[:, distance:]  # what stands left of a word is one
+    for distance in range(1, min(farthest, is_word.shape[1] - 1) + 1):
+        left, right = positions[:, :-distance], positions[:, distance:]
+        both = is_word[:, distance:]  # everything left of a word is a word
         for centre, context, far in ((left, right, reach[:, :-distance]), (right, left, reach[:, distance:])):
-            seen = both & (far >= distance)
-            centres.append(centre[seen])
-            contexts.append(context[seen])
+            paired = both & (far >= distance)
+            centres.append(centre[paired])
+            contexts.append(context[paired])
     if not centres:
-        return places.new_empty(0), places.new_empty(0)
+        return positions.new_empty(0), positions.new_empty(0)
     return torch.cat(centres), torch.cat(contexts)
 
 
 class MaskedTokens(TextObjective):
     r"""Masked language modelling (Devlin et al. 2019, section 3.1).
 
-    Of the words of each text a share ``rate`` is chosen; of these 80 % are replaced by a learned mask, 10 % by a random
-    word, 10 % stay. Minimised is the mean of :math:`-\log p(w_i)` over them, with
+    In each text a fraction ``rate`` of the words is chosen; of these 80 % are replaced by a learned mask, 10 % by a random
+    word, 10 % are kept. The loss is the mean of :math:`-\log p(w_i)` over them, with
     :math:`p = \operatorname{softmax}(E\, g(h_i) + b)`: h are the encoder's last hidden vectors, g a linear layer with
     GELU and normalisation, E the encoder's own table of tokens.
 
-    Logged beside it: the accuracy, and ``unigram``, the mean of :math:`-\log` of the words' frequencies in the training
-    texts, which a model that looks at no context would reach.
+    The log also has the accuracy, and ``unigram``, the mean of :math:`-\log` of the words' frequencies in the training
+    texts, which a model without context would reach.
 
     Args:
-        rate: the share of words to predict, in (0, 1].
+        rate: the fraction of words to predict, in (0, 1].
+
+    Example:
+        >>> from multimodal import create
+        >>> encoder = create("text", "transformer", vocab_size=20, width=8, layers=1, heads=2)
+        >>> objective = MaskedTokens()
+        >>> objective.attach(encoder)
+        >>> objective.counts += 1  # how often each token occurs
+        >>> objective(encoder, torch.tensor([[5, 6, 7, 8]])).parts.keys()
+        dict_keys(['accuracy', 'unigram'])
     """
 
     def __init__(self, rate: float = 0.15) -> None:
@@ -245,8 +287,8 @@ class MaskedTokens(TextObjective):
         chosen, shown, hidden_ones = mask_tokens(tokens, self.rate, encoder.tokens.num_embeddings)
         vectors = encoder.tokens(shown)
         vectors = torch.where(hidden_ones[..., None], self.mask.to(vectors.dtype), vectors)
-        found = self.transform(encoder.hidden(tokens, vectors)[chosen])
-        logits = _to_float32(found @ encoder.tokens.weight.T.to(found.dtype)) + self.bias
+        predicted = self.transform(encoder.hidden(tokens, vectors)[chosen])
+        logits = _to_float32(predicted @ encoder.tokens.weight.T.to(predicted.dtype)) + self.bias
         targets = tokens[chosen]
         total = functional.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
         with torch.no_grad():
@@ -257,11 +299,11 @@ class MaskedTokens(TextObjective):
 
 
 def mask_tokens(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-    """BERT's corruption of texts.
+    """Corrupt texts as BERT does.
 
     Args:
         tokens: ``(n, length)`` int64; those from 2 on are words.
-        rate: the share of words that is chosen.
+        rate: the fraction of words that is chosen.
         vocabulary: random words are drawn from [2, vocabulary).
 
     Returns:
@@ -269,12 +311,12 @@ def mask_tokens(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, T
         place of a tenth of the chosen; bool, which of them are to be hidden by the mask, eight tenths of the chosen.
     """
     chosen = (torch.rand(tokens.shape, device=tokens.device) < rate) & (tokens > UNKNOWN)
-    lot = torch.rand(tokens.shape, device=tokens.device)
+    draw = torch.rand(tokens.shape, device=tokens.device)
     other = torch.randint_like(tokens, UNKNOWN + 1, vocabulary)
-    shown = torch.where(chosen & (lot >= 0.9), other, tokens)
-    return chosen, shown, chosen & (lot < 0.8)
+    shown = torch.where(chosen & (draw >= 0.9), other, tokens)
+    return chosen, shown, chosen & (draw < 0.8)
 
 
 def _to_float32(values: Tensor) -> Tensor:
-    """In float32 at least: logarithms of what bfloat16 tells apart are coarse."""
+    """Convert to float32 at least: logarithms of bfloat16 numbers are coarse."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,15 +1,15 @@
 """Reductions over all scores of two sets of vectors, one tile of scores at a time.
 
-1. The scores of vectors ``a`` ``(n, d)`` and ``b`` ``(m, d)`` are ``a @ b.T``; a temperature is multiplied into ``a``.
-2. A formula needs no more of them than some ``Term``: the log-sum-exp of each row and of each column
-   (``logsumexps``), or one sum over all of them (``softplus_sum``). What is linear in the scores (the positives' part)
-   needs no score at all, see ``pairs.matched_scores``.
-3. Tiles of ``TILE`` x ``TILE`` scores are computed, reduced and forgotten; the gradient computes them again. So memory
-   is ``O((n + m) d)``, and ``n = m = 16,384`` needs no more of it than the vectors do. Where all scores fit one tile
-   they are kept for the gradient: this is the dense form, and the same numbers.
+1. The scores of vectors ``a`` ``(n, d)`` and ``b`` ``(m, d)`` are ``a @ b.T``; ``a`` is already multiplied by a temperature.
+2. A formula needs only reductions (``Term``): the log-sum-exp of each row and of each column
+   (``logsumexps``), or one sum over all of them (``softplus_sum``). The part that is linear in the scores (the
+   positives) needs no score at all, see ``pairs.sum_matched_scores``.
+3. Tiles of ``TILE`` x ``TILE`` scores are computed, reduced and discarded; the gradient computes them again. So memory
+   is ``O((n + m) d)``: ``n = m = 16,384`` needs no more memory than the vectors. If all scores fit one tile, they are kept
+   for the gradient: this is the dense form, with the same numbers.
 4. ``tiled_logsumexps`` and ``tiled_logsumexps_backward`` take the columns as an iterable of blocks, which may come from
    anywhere, one by one.
-5. Where several processes train, they divide the tiles among them, each taking some of the rows; see ``sharing``.
+5. If several processes train, they divide the tiles, each taking some of the rows; see ``core.distributed``.
 
 The products are computed in the dtype of the vectors. For float32 ``torch.set_float32_matmul_precision`` decides:
 "medium" lets them be of bfloat16 with sums in float32, where the device has such products.
@@ -35,27 +35,48 @@ TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and 
 
 
 class Block(NamedTuple):
-    """Vectors ``(n, d)`` floating point and their groups ``(n,)`` int64."""
+    """Vectors and their groups.
+
+    Args:
+        vectors: ``(n, d)`` floating point.
+        groups: ``(n,)`` int64.
+
+    Example:
+        >>> block = Block(torch.eye(3), groups=torch.tensor([1, 1, 2]))
+        >>> [len(part.vectors) for part in block.split(2)]
+        [2, 1]
+    """
 
     vectors: Tensor
     groups: Tensor
 
     def part(self, own: slice) -> Block:
+        """Return some of the vectors."""
         return Block(self.vectors[own], self.groups[own])
 
     def split(self, size: int) -> Iterator[Block]:
+        """Yield blocks of ``size`` vectors; the last may be smaller."""
         for vectors, groups in zip(self.vectors.split(size), self.groups.split(size), strict=True):
             yield Block(vectors, groups)
 
 
 class Term(NamedTuple):
-    """Which scores a log-sum-exp is over (those of one group are positives), and what multiplies them."""
+    """Which scores a log-sum-exp is over, and a factor of the scores.
+
+    Args:
+        among: "all" scores, those of one group ("positives"), or of different groups ("negatives").
+        multiple: the factor.
+
+    Example:
+        >>> Term("negatives", 2.0).of(torch.tensor([[1.0, 3.0]]), torch.tensor([[True, False]]))
+        tensor([[-inf, 6.]])
+    """
 
     among: Literal["all", "positives", "negatives"] = "all"
     multiple: float = 1.0
 
     def of(self, scores: Tensor, same: Tensor | None) -> Tensor:
-        """The multiplied scores ``(n, m)``; -inf at those that are not among them."""
+        """Return the multiplied scores ``(n, m)``; -inf for those that do not count."""
         chosen = scores if self.multiple == 1 else scores * self.multiple
         if self.among == "all":
             return chosen
@@ -64,8 +85,11 @@ class Term(NamedTuple):
 
 
 def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int | None = None) -> tuple[Tensor, Tensor]:
-    r"""For each term :math:`\log \sum_j \exp(c\, s_{ij})` of every row and :math:`\log \sum_i \exp(c\, s_{ij})` of
-    every column, with :math:`s = a b^T` and c the term's multiple.
+    r"""Compute the log-sum-exp of the scores of each row and each column, for each term.
+
+    .. math:: \log \sum_j \exp(c\, s_{ij}) \quad \text{and} \quad \log \sum_i \exp(c\, s_{ij}), \qquad s = a b^T
+
+    with c the term's multiple.
 
     Args:
         a: n rows.
@@ -81,9 +105,9 @@ def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int 
 
 
 def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) -> Tensor:
-    r""":math:`\sum_{ij} \log(1 + \exp(s_{ij} + \beta))` with :math:`s = a b^T`.
+    r"""Compute the sum of the softplus of all scores, :math:`\sum_{ij} \log(1 + \exp(s_{ij} + \beta))` with :math:`s = a b^T`.
 
-    One sweep computes the sum and, where they are needed, its gradients: they do not depend on the whole.
+    One pass computes the sum and, if needed, its gradients, as they do not depend on the sum.
 
     Args:
         a: ``(n, d)`` rows.
@@ -100,11 +124,11 @@ def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) ->
 def tiled_logsumexps(
     a: Block, blocks: Iterable[Block], terms: Sequence[Term], tile: int = TILE
 ) -> tuple[Tensor, list[Tensor]]:
-    """The log-sum-exps of rows over all blocks of columns, and of each block's columns over the rows.
+    """Compute the log-sum-exps of rows over all blocks of columns, and of each block's columns over the rows.
 
     Args:
         a: n rows.
-        blocks: consecutive columns, m_1, m_2, ... of them, looked at one block after another.
+        blocks: consecutive columns, m_1, m_2, ... of them, read one block after another.
         terms: k terms.
         tile: rows and columns of a tile; a larger block is taken in parts.
 
@@ -135,10 +159,10 @@ def tiled_logsumexps_backward(
     d_a: Tensor,
     tile: int = TILE,
 ) -> Iterator[Tensor]:
-    """The gradients of what ``tiled_logsumexps`` computes.
+    """Compute the gradients of ``tiled_logsumexps``.
 
     Args:
-        a, blocks, terms, tile: as they were.
+        a, blocks, terms, tile: as in the forward pass.
         rows: the log-sum-exps of the rows and the gradients with respect to them, ``(k, n)`` each.
         columns: the same for each block, ``(k, m_i)`` each.
         d_a: ``(n, d)``, to which the gradient with respect to ``a`` is added.
@@ -168,7 +192,7 @@ def _score_gradient(
     sums: tuple[Tensor, Tensor],
     d_sums: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """The gradient with respect to the scores of a tile: each score's shares of its row's and column's sum."""
+    """Gradient with respect to the scores of a tile: each score's shares of its row's and column's sum."""
 
     def of_term(k: int, term: Term) -> Tensor:
         x = term.of(scores, same)
@@ -180,14 +204,14 @@ def _score_gradient(
 
 
 def _same(a: Block, b: Block, terms: Sequence[Term]) -> Tensor | None:
-    """Whether row i and column j are of one group, where a term asks."""
+    """Whether row i and column j are of one group, if a term needs it."""
     if all(term.among == "all" for term in terms):
         return None
     return a.groups[:, None] == b.groups
 
 
 def _finite(sums: Tensor) -> Tensor:
-    """Empty sums as 0: every share of them is exp(-inf - 0) = 0."""
+    """Replace empty sums by 0: every share of them is exp(-inf - 0) = 0."""
     return sums.masked_fill(sums == -torch.inf, 0.0)
 
 
@@ -254,7 +278,7 @@ class _SoftplusSum(torch.autograd.Function):
         ctx: Any, a: Tensor, b: Tensor, bias: Tensor, tile: int, ranks: RowShares, with_gradients: bool
     ) -> Tensor:
         if max(len(a), len(b)) <= tile:
-            ranks = SINGLE_PROCESS  # one tile is no work to divide
+            ranks = SINGLE_PROCESS  # one tile is not divided
         total, own = bias.new_zeros(()), ranks.share(len(a))
         d_a, d_b, d_bias = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (a, b, bias))
         for row_a, row_d in zip(a[own].split(tile), d_a[own].split(tile), strict=True):

@@ -16,14 +16,14 @@ from multimodal.core.layers import stacked_blocks
 
 
 def recompute_activations(encoders: Iterable[Encoder]) -> None:
-    """Let each block of the encoders' stacks keep its inputs alone while training; results and gradients are the same."""
+    """Let each block of the encoders' stacks keep only its inputs in training; results and gradients are the same."""
     for encoder in encoders:
         for block in stacked_blocks(encoder):
             block.forward = _CheckpointedForward(block)
 
 
 class _CheckpointedForward:
-    """Takes the place of a block's ``forward``."""
+    """Replaces a block's ``forward``."""
 
     def __init__(self, block: nn.Module) -> None:
         self.block, self.forward = block, block.forward
@@ -35,4 +35,4 @@ class _CheckpointedForward:
         return checkpoint(self.forward, *args, use_reentrant=False, **contexts, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), without_statistics(self.block)  # batch normalisation takes note of a batch once
+        return nullcontext(), without_statistics(self.block)  # batch normalisation records a batch once

@@ -14,19 +14,25 @@ Freeze = str | dict[int, str]
 
 
 class Freezing:
-    """What of each encoder is frozen, from which step on.
+    """Freezes parts of encoders from given steps on.
 
     Args:
-        embedder: its encoders are frozen as they are at step 0.
-        freeze: modality -> "all", "none", or a regular expression of the names of the encoder's parts; or several of them
-            by the step from which they hold, before which nothing is frozen.
+        embedder: its encoders are frozen as at step 0.
+        freeze: modality -> "all", "none", or a regular expression of names of the encoder's parameters; or a mapping from the
+            step at which each begins, before which nothing is frozen.
 
     Attributes:
-        throughout: the modalities whose encoder is frozen as a whole at every step; not those without weights, which cost
-            nothing to run.
+        throughout: the modalities whose encoder is completely frozen at every step, except encoders without weights.
 
     Raises:
         UsageError: an unknown modality, a pattern that matches nothing, an encoder that has adapters, a negative step.
+
+    Example:
+        >>> from multimodal import Embedder, create
+        >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
+        >>> freezing = Freezing(embedder, {"text": {0: "all", 100: "none"}})
+        >>> len(freezing.trained) == len(list(embedder.parameters())), freezing.throughout
+        (True, frozenset())
     """
 
     def __init__(self, embedder: Embedder, freeze: Mapping[str, Freeze]) -> None:
@@ -52,7 +58,7 @@ class Freezing:
         self._number = -1
         self.steps = sorted({0, *(step for stages in self._stages.values() for step in stages)})
         self._ever: set[str] = set()
-        for step in reversed(self.steps):  # at last as it is at the first step
+        for step in reversed(self.steps):  # it ends with the state of the first step
             self.apply(step)
             self._ever |= {name for name, p in embedder.named_parameters() if p.requires_grad}
 
@@ -62,7 +68,7 @@ class Freezing:
         return [p for name, p in self._embedder.named_parameters() if name in self._ever]
 
     def apply(self, step: int) -> bool:
-        """Freeze what is frozen at a step; true if it was not so before."""
+        """Freeze what is frozen at a step; return whether that changed."""
         number = sum(start <= step for start in self.steps)
         if number == self._number:
             return False

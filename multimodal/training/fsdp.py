@@ -1,9 +1,9 @@
 """Encoders whose weights, gradients and optimizer state are divided among the ranks (FSDP2).
 
 1. ``trainer.strategy: lightning.pytorch.strategies.ModelParallelStrategy`` makes a mesh of devices; each trained encoder is
-   a unit of its own. Heads, objective and frozen encoders are whole on every rank; the ranks' gradients of these are averaged.
-2. An encoder's weights are gathered when it runs and its gradients scattered when they are known: in both, all ranks have to
-   take part, in the same order. A rank whose batch lacks the modality does so by ``zero_through_weights``.
+   one unit. Heads, objective and frozen encoders are complete on every rank; their gradients are averaged over the ranks.
+2. An encoder's weights are gathered when it runs and its gradients scattered when they are known: both are
+   collective calls, in the same order on all ranks. A rank without the modality in its batch joins by ``zero_through_weights``.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ def shard(embedder: Embedder, mesh: Any) -> None:
 
 
 def is_sharded(embedder: Embedder) -> bool:
+    """Whether encoders of the embedder are divided among the ranks."""
     return any(isinstance(module, FSDPModule) for module in embedder.modules())
 
 
 def zero_through_weights(encoder: Encoder) -> Tensor | None:
-    """A scalar 0 with a gradient of 0 for the weights of a divided encoder; None for one that is whole."""
+    """Return a scalar 0 with a gradient of 0 for the weights of a divided encoder; None if it is not divided."""
     return encoder._zero() if isinstance(encoder, FSDPModule) else None  # pyright: ignore[reportCallIssue]
 
 
@@ -45,7 +46,7 @@ def _zero(encoder: nn.Module) -> Tensor:
 
 
 def unsharded_copy(embedder: Embedder) -> Embedder:
-    """A copy with all weights on this rank; every rank has to make it."""
+    """Copy the embedder with all weights on this rank; a collective call, so every rank must make it."""
     weights = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in embedder.state_dict().items()}
     encoders: dict[str, Encoder] = {}
     for modality in embedder.modalities:
@@ -62,7 +63,7 @@ def unsharded_copy(embedder: Embedder) -> Embedder:
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The norm of all gradients, divided or not."""
+    """Return the norm of all gradients, divided among ranks or not."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     kinds = [[g for g in gradients if isinstance(g, DTensor) == divided] for divided in (False, True)]
     norms = [nn.utils.get_total_norm(kind) for kind in kinds if kind]
@@ -70,7 +71,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], bound: float) -> None:
-    """Multiply all gradients so that their norm is ``bound`` at most, as ``torch.nn.utils.clip_grad_norm_`` does."""
+    """Scale all gradients so that their norm is at most ``bound``, as ``torch.nn.utils.clip_grad_norm_`` does."""
     parameters = list(parameters)
     factor = min(1.0, bound / (float(gradient_norm(parameters)) + 1e-6))
     for parameter in parameters:

@@ -1,7 +1,7 @@
-"""The batch of all processes, as each of them sees it.
+"""Gather the batch of all processes on each of them.
 
 Every rank embeds its own rows, gathers the vectors of all, and computes the loss of the whole batch; the ranks divide the
-tiles of its scores among them (``objectives.sharing``). Only the rank's own
+tiles of its scores among them (``core.distributed``). Only the rank's own
 vectors carry a graph; their gradient is multiplied by the number of ranks, as the parameters' gradients are averaged over
 the ranks afterwards (by DDP or FSDP). So loss and gradients are those of one process with the whole batch: with L the
 loss of all rows, ``mean_r(W dL/dv_r dv_r/dp) = sum_r dL/dv_r dv_r/dp = dL/dp``. No gradient has to be sent.
@@ -19,12 +19,14 @@ from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
 from multimodal.core.batch import Batch, MicroBatches
-from multimodal.core.distributed import _gathered_uneven
+from multimodal.core.distributed import gather_uneven
 from multimodal.core.embeddings import Embeddings
 
 
 def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: int, dtype: torch.dtype) -> Embeddings:
-    """The embeddings of all ranks, in the order of the ranks, without keys. Ranks may have different numbers of rows, or none.
+    """Gather the embeddings of all ranks, in the order of the ranks, without keys.
+
+    Ranks may have different numbers of rows, or none.
 
     Args:
         embeddings: this rank's.
@@ -41,7 +43,7 @@ def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: in
     device = embeddings.groups.device
 
     def of_all(own: Tensor | None, lengths: list[int], like: Tensor) -> list[Tensor]:
-        return _gathered_uneven(like if own is None else own, lengths)
+        return gather_uneven(like if own is None else own, lengths)
 
     vectors: dict[str, Tensor] = {}
     numbers: dict[str, Tensor] = {}
@@ -65,7 +67,7 @@ def gather_embeddings(embeddings: Embeddings, modalities: Sequence[str], dim: in
         none = torch.full_like(embeddings.groups, -1)
         of_ranks = of_all(embeddings.negative_of, rows, none)
         negative_of = torch.cat([r + offset * (r >= 0) for r, offset in zip(of_ranks, offsets, strict=True)])
-    groups = torch.cat(_gathered_uneven(embeddings.groups, rows))
+    groups = torch.cat(gather_uneven(embeddings.groups, rows))
     return Embeddings(vectors, numbers, groups, targets=targets, negative_of=negative_of)
 
 
@@ -102,9 +104,9 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace the gradients by their means over the ranks, one that no rank has by none.
+    """Replace the gradients by their means over the ranks; a gradient that no rank has is left out.
 
-    For steps of several backward passes, in which DDP does not do it, and for what FSDP leaves whole.
+    For steps of several backward passes, in which DDP does not do it, and for parameters that FSDP does not divide.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
@@ -120,7 +122,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def pad_to_most_parts(batch: MicroBatches) -> MicroBatches:
-    """The batch with empty parts at its end, so that every rank has as many."""
+    """Append empty micro-batches until every rank has the same number, as FSDP's collective calls require."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return batch
     counts: list[Any] = [None] * dist.get_world_size()

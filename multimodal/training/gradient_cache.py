@@ -1,4 +1,4 @@
-"""Exact gradients of a batch that does not fit: embed it in parts twice, once for the loss, once for the gradients.
+"""Exact gradients of a batch that does not fit into memory: embed it in parts twice, for the loss and for the gradients.
 
 1. every part but the first is embedded without a graph; the vectors are all that is kept. The first comes last and
    keeps its graph;
@@ -40,7 +40,21 @@ class GradientCache:
         context: what forward passes run in, such as autocast.
 
     Attributes:
-        embeddings: those of the whole batch; their vectors are leaves whose gradients ``backward`` passes on.
+        embeddings: of the whole batch; their vectors are leaves whose gradients ``backward`` passes on.
+
+    Example:
+        >>> from contextlib import nullcontext
+        >>> from multimodal import Sample, create
+        >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
+        >>> embedder.fit_processors({"text": ["a cup", "a red mug"]})
+        >>> processors = embedder.processors
+        >>> samples = [Sample(t, {"text": processors["text"](t)}, t) for t in ("a cup", "a red mug")]
+        >>> parts = MicroBatches(tuple(Batch.collate([sample], processors) for sample in samples))
+        >>> cache = GradientCache(embedder.train(), parts, seed=0, context=nullcontext)
+        >>> cache.embeddings.vectors["text"][:, 0].sum().backward()
+        >>> cache.backward()
+        >>> embedder.heads["text"].weight.grad.shape
+        torch.Size([8, 256])
     """
 
     def __init__(
@@ -88,7 +102,7 @@ class GradientCache:
             heap.piece_done()
 
     def _embed(self, number: int) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The unit vectors of a part, and zeros of the encoders that take part without rows."""
+        """Return the unit vectors of a part, and zeros of the encoders without rows in it."""
         part, kept = self._batch.parts[number], self._features[number]
         features, zeros = {}, []
         for modality in self._embedder.modalities:

@@ -1,4 +1,4 @@
-"""Keep the C library's heap from growing."""
+"""Return free memory of the C library's heap to the system."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from pathlib import Path
 
 
 class HeapTrimmer:
-    """Keeps the C library's heap from growing while pieces of work of ever other sizes come one after another.
+    """Keeps the C library's heap from growing while pieces of work of changing sizes follow one another.
 
-    Their tensors leave holes that nothing fits into again. Where that is glibc's heap, its free pages go back to the system
-    whenever the process has grown by so much since the first piece, or since the last time; the next piece is slower for it.
+    Their tensors leave holes that later tensors do not fit into. With glibc's heap, free pages are returned to the system
+    whenever the process has grown by ``growth`` since the first piece or since the last time; the next piece is slower.
 
     Args:
         growth: in bytes.
+
+    Example:
+        >>> trimmer = HeapTrimmer(growth=1 << 30)
+        >>> for _ in range(3):
+        ...     trimmer.piece_done()
     """
 
     def __init__(self, growth: int = 256 << 20) -> None:
@@ -22,6 +27,7 @@ class HeapTrimmer:
         self._bound: int | None = None
 
     def piece_done(self) -> None:
+        """Check the size of the process after a piece of work, and trim the heap if it has grown."""
         size = resident_bytes()
         if self._bound is None:
             self._bound = size + self.growth
@@ -33,6 +39,6 @@ class HeapTrimmer:
 
 
 def resident_bytes() -> int:
-    """The bytes of this process that are in memory; 0 where the system does not tell."""
+    """Return the bytes of this process that are in memory; 0 if the system does not report it."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0

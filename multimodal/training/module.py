@@ -35,13 +35,13 @@ class EmbedderModule(TrainingModule):
     Args:
         encoders: modality -> encoder.
         dim: width of the shared space.
-        shared: modality -> the one in ``encoders`` whose encoder it uses as well, with a head of its own.
-        begin_with: modality -> a run or exported model whose encoder, with what its processor learned, it begins with.
-        heads: modality -> "linear" (the default), "mlp", or "none", which takes the encoder's features as they are.
-        freeze: modality -> what of its encoder is not trained: "all", "none", or a regular expression of the names of its
-            parts; or {step: one of these}, each from that step on. What an encoder that is frozen throughout makes of the
-            training rows is computed once and kept on disk (but for streams); the rows are not augmented for it.
-        lora: modality -> adapters of low rank, which are trained instead of the encoder's own weights.
+        shared: modality -> the one in ``encoders`` whose encoder it uses as well, with its own head.
+        begin_with: modality -> a run or exported model whose encoder and fitted processor it begins with.
+        heads: modality -> "linear" (the default), "mlp", or "none", which uses the encoder's features unchanged.
+        freeze: modality -> what is not trained of its encoder: "all", "none", or a regular expression of names of its parts;
+            or {step: one of these}, each from that step on. The features of an encoder that is frozen throughout are computed
+            once for the training rows and kept on disk (not for streams); the rows are not augmented for it.
+        lora: modality -> low-rank adapters, which are trained instead of the encoder's own weights.
         rates: modality -> factor of the learning rate of its encoder.
         layer_decay: modality -> factor from each layer's learning rate to that of the layer before it.
         gradient_checkpointing: compute the activations of the encoders' blocks again for the gradients, instead of
@@ -51,6 +51,12 @@ class EmbedderModule(TrainingModule):
         optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
         schedule: the learning rate over the steps.
         seed: of the order of the samples, augmentation and dropout.
+
+    Example:
+        >>> from multimodal import create
+        >>> model = EmbedderModule({"text": create("text", "bag"), "words": create("text", "bag")}, dim=64)
+        >>> model.embedder.modalities, type(model.objective).__name__
+        (['text', 'words'], 'InfoNCE')
     """
 
     def __init__(
@@ -91,8 +97,8 @@ class EmbedderModule(TrainingModule):
             raise UsageError(
                 f"The objective names {modality!r}, which has no encoder.{suggest(modality, embedder.modalities)}"
             )
-        self._cache: GradientCache | None = None  # of the step at hand
-        self._thawed = False  # other parameters are trained than when DDP took note of them
+        self._cache: GradientCache | None = None  # of the current step
+        self._thawed = False  # other parameters are trained than those that DDP recorded
 
     @property
     def frozen(self) -> frozenset[str]:
@@ -104,7 +110,7 @@ class EmbedderModule(TrainingModule):
 
     @property
     def trained_pairs(self) -> set[frozenset[str]] | None:
-        """The pairs of modalities that the objective compares; None where it compares all, or does not tell which."""
+        """The pairs of modalities that the objective compares; None if it compares all, or it is not known which."""
         modalities = self.embedder.modalities
         pairs = self.objective.compared(modalities)
         return None if not pairs or len(pairs) == math.comb(len(modalities), 2) else pairs
@@ -116,7 +122,7 @@ class EmbedderModule(TrainingModule):
 
     def on_train_batch_start(self, batch: Batch | MicroBatches, batch_idx: int) -> None:
         self._thawed |= self._freezing.apply(self.global_step)
-        if self._ddp is not None:  # it can wait for one backward pass alone, of the parameters that it knows
+        if self._ddp is not None:  # it waits for only one backward pass, of the parameters that it recorded
             self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._thawed)
         super().on_train_batch_start(batch, batch_idx)
         self.objective.set_progress(self.global_step / total_steps(self.trainer))
@@ -139,7 +145,7 @@ class EmbedderModule(TrainingModule):
         return loss.total + zero
 
     def _embed(self, batch: Batch) -> tuple[Embeddings, Tensor | float]:
-        """And zero, with a gradient for the modalities that this rank's batch lacks: the other ranks wait for it."""
+        """Embed a batch; also return 0 with a gradient for the modalities that it does not have, as other ranks wait for it."""
         embedder, vectors, zeros = self.embedder, {}, []
         for modality in embedder.modalities:
             if modality in batch.inputs:
@@ -168,8 +174,8 @@ class EmbedderModule(TrainingModule):
         if self.device_mesh is not None and not is_sharded(self.embedder):
             if self.device_mesh["tensor_parallel"].size() > 1:
                 raise UsageError(
-                    "ModelParallelStrategy: only data are divided; set data_parallel_size to the number of devices and "
-                    "tensor_parallel_size to 1."
+                    "ModelParallelStrategy: only data parallelism is supported; set data_parallel_size to the number"
+                    " of devices and tensor_parallel_size to 1."
                 )
             shard(self.embedder, self.device_mesh["data_parallel"])
 

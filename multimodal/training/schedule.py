@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of the share of training that is done."""
+"""Learning-rate schedules as functions of the step and the number of steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from multimodal.core.recording import Recorded
 
 
 class Schedule(Recorded, ABC):
-    """The factor of the learning rate at each step."""
+    """The factor of the learning rate at each step.
+
+    Example:
+        >>> class Halves(Schedule):
+        ...     def factor(self, step: int, total: int) -> float:
+        ...         return 0.5 ** (10 * step // total)
+        >>> Halves().factor(30, 100)
+        0.125
+    """
 
     @abstractmethod
     def factor(self, step: int, total: int) -> float:
-        """For step in [0, total): a number in [0, 1]."""
+        """Return a number in [0, 1] for a step in [0, total)."""
 
 
 class WarmupCosine(Schedule):
@@ -24,8 +32,12 @@ class WarmupCosine(Schedule):
     :math:`f + (1 - f) (1 + \cos(\pi (i - w) / (N - w))) / 2`.
 
     Args:
-        warmup: the part of all steps that warms up, in [0, 1).
+        warmup: the fraction of the steps that warms up, in [0, 1).
         final: the factor at the end, in [0, 1].
+
+    Example:
+        >>> [round(WarmupCosine(warmup=0.5).factor(step, 4), 2) for step in range(4)]
+        [0.5, 1.0, 1.0, 0.5]
     """
 
     def __init__(self, warmup: float = 0.1, final: float = 0.0) -> None:
@@ -42,7 +54,12 @@ class WarmupCosine(Schedule):
 
 
 class Constant(Schedule):
-    """The same learning rate throughout."""
+    """The same learning rate at every step.
+
+    Example:
+        >>> Constant().factor(7, 10)
+        1.0
+    """
 
     def factor(self, step: int, total: int) -> float:
         return 1.0

@@ -28,17 +28,23 @@ class TextSource(Protocol):
 
 
 class TextPretrainingModule(TrainingModule):
-    """Trains the tokens of a text encoder, or all of it, by an objective of words.
+    """Trains the table of tokens of a text encoder, or all of it, on texts alone.
 
-    The run's model is the encoder without a head; ``model.begin_with`` takes it into another training.
+    The run's model is the encoder without a head; another training begins with it by ``model.begin_with``.
 
     Args:
-        encoders: one modality of texts -> its encoder.
+        encoders: one modality -> its text encoder.
         objective: what to minimise; by default ``MaskedTokens``.
         begin_with: the modality -> a run or exported model whose encoder and tokenizer it begins with.
         optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
         schedule: the learning rate over the steps.
         seed: of the order of the samples, of what is masked or drawn, and of dropout.
+
+    Example:
+        >>> from multimodal import create
+        >>> encoder = create("text", "transformer", vocab_size=100, width=16, layers=1, heads=2)
+        >>> type(TextPretrainingModule({"text": encoder}).objective).__name__
+        'MaskedTokens'
     """
 
     def __init__(
@@ -55,7 +61,7 @@ class TextPretrainingModule(TrainingModule):
         ((modality, encoder),) = encoders.items()
         if not isinstance(encoder, TokenEncoder):
             raise UsageError(
-                f"{type(encoder).__name__} cannot be trained on words alone: it needs a table `tokens` and a method"
+                f"{type(encoder).__name__} cannot be trained on texts alone: it needs a table `tokens` and a method"
                 " `hidden`, as the text encoder `transformer` has them."
             )
         begin(encoders, begin_with or {})
@@ -69,21 +75,22 @@ class TextPretrainingModule(TrainingModule):
 
     @property
     def encoder(self) -> Any:
+        """The text encoder."""
         return self.embedder.encoder(self.modality)
 
     def on_fit_start(self) -> None:
-        if not self.objective.counts.any():  # a resumed run has them
+        if not self.objective.counts.any():  # a resumed run has them already
             data: TextSource = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
             processor = self.encoder.processor
             for value in data.training_values(self.modality):
                 try:
                     tokens = processor.collate([processor(value)])["tokens"]
-                except Exception:  # reading the row will tell
+                except Exception:  # reading the row reports it
                     continue
                 self.objective.counts += tokens.flatten().bincount(minlength=len(self.objective.counts)).to(self.device)
 
     def loss(self, batch: Batch) -> TextLoss:
-        """Of the texts of a batch."""
+        """Compute the loss of the texts of a batch."""
         if self.modality in batch.inputs:
             return self.objective(self.encoder, batch.inputs[self.modality]["tokens"])
         zero = sum((p.sum() * 0.0 for p in self.trained), start=torch.zeros((), device=self.device))

@@ -1,4 +1,4 @@
-"""What every kind of training here has in common: the optimizer and its schedule, seeds, checks, checkpoints."""
+"""The common part of every kind of training: the optimizer and its schedule, seeds, checks, checkpoints."""
 
 from __future__ import annotations
 
@@ -26,16 +26,23 @@ OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
 
 class TrainingModule(Recorded, pl.LightningModule):
-    """An embedder in training.
+    """A Lightning module that trains an embedder.
 
-    Random numbers of a training step (dropout) depend on ``seed`` and the step's number alone, so that a run that was
-    stopped and resumed equals one that was not.
+    Random numbers of a training step (dropout) depend only on ``seed`` and the step's number, so that a run that was stopped
+    and resumed equals one that was not.
 
     Args:
-        embedder: what is trained, and exported.
+        embedder: the model that is trained and exported.
         optimizer: parameter groups -> optimizer. Weight decay spares biases, norms and other vectors.
         schedule: the learning rate over the steps.
         seed: of the order of the samples, augmentation and dropout.
+
+    Example:
+        >>> from torch.optim import AdamW
+        >>> from multimodal import create
+        >>> module = TrainingModule(Embedder({"text": create("text", "bag")}, dim=8), AdamW)
+        >>> module.frozen, module.trained_pairs
+        (frozenset(), None)
     """
 
     def __init__(
@@ -50,11 +57,12 @@ class TrainingModule(Recorded, pl.LightningModule):
         self.layer_decay: Mapping[str, float] = {}
 
     def forward(self, batch: Batch) -> Embeddings:
+        """Embed a batch."""
         return self.embedder.embed(batch)
 
     @property
     def frozen(self) -> frozenset[str]:
-        """The modalities whose encoder is frozen as a whole throughout."""
+        """The modalities whose encoder is completely frozen at every step."""
         return frozenset()
 
     @property
@@ -71,7 +79,16 @@ class TrainingModule(Recorded, pl.LightningModule):
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def log_loss(self, total: Tensor, parts: Mapping[str, Tensor], batch: Batch | MicroBatches) -> None:
-        """Log a loss and its parts; stop before the step is taken if it is no number."""
+        """Log a loss and its parts.
+
+        Args:
+            total: the loss, a scalar.
+            parts: name -> scalar.
+            batch: what it was computed of, for the error.
+
+        Raises:
+            MultimodalError: the loss is not finite; the step is not taken.
+        """
         if not total.isfinite():
             keys = ", ".join(batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(batch) > MAX_KEYS_SHOWN else "")
             raise MultimodalError(
@@ -103,18 +120,28 @@ class TrainingModule(Recorded, pl.LightningModule):
 
 
 def total_steps(trainer: pl.Trainer) -> int:
-    """How many steps the training will have, by which schedules go."""
+    """Return the number of steps of the training, for schedules.
+
+    Raises:
+        UsageError: it is not known.
+    """
     steps = trainer.estimated_stepping_batches
     if not 0 < steps < float("inf"):
-        raise UsageError("How long the training is cannot be told, as of a streamed table: set trainer.max_steps.")
+        raise UsageError("The number of training steps is unknown (the table is streamed): set trainer.max_steps.")
     return int(steps)
 
 
 def log_interval(trainer: pl.Trainer) -> int:
-    """Every how many steps the trainer writes its log."""
+    """Return the number of steps between two logs."""
     return trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] (set by a connector)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """A 63-bit seed for one step of one rank."""
+    """Return a 63-bit seed for one step of one rank.
+
+    Args:
+        seed: of the training.
+        step: the step's number.
+        rank: the process.
+    """
     return stable_hash(f"{seed} {step} {rank}")

@@ -1,4 +1,4 @@
-"""Encoders that begin with what another run has learned."""
+"""Encoders that begin with the weights and processors of another run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from multimodal.core.errors import UsageError, suggest
 
 
 def load_initial_encoders(encoders: Mapping[str, Encoder], folders: Mapping[str, str]) -> None:
-    """Give encoders the weights, and their processors what they learned, of the same modality in other models.
+    """Load the weights and fitted processors of the same modality from other models.
 
     Args:
         encoders: modality -> encoder; changed in place.
         folders: modality -> a run's folder or that of an exported model.
 
     Raises:
-        UsageError: a modality has no encoder, here or there, or the two are not of one shape.
+        UsageError: a modality has no encoder, here or in the other model, or the two differ in shape.
     """
     for modality, folder in folders.items():
         if modality not in encoders:

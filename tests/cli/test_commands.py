@@ -87,9 +87,7 @@ def test_encoders_of_one_name_show_their_size(called: Called) -> None:
 def test_the_size_of_an_encoder_that_needs_a_file_is_not_shown(called: Called) -> None:
     (entry,) = json.loads(called("encoders", "--json", "--name", "word_vectors"))
     assert (entry["weights"], entry["width"]) == (None, None)
-    assert "(size and width depend on its settings: see --settings)" in called(
-        "encoders", "--name", "word_vectors"
-    )
+    assert "(size and width depend on its settings: see --settings)" in called("encoders", "--name", "word_vectors")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +224,7 @@ def test_rows_that_cannot_be_read_count_against_the_table_as_in_training(
     assert main([*command, "--max_rejects", "0"]) == 1
     error = capsys.readouterr().err
     assert "The first: row 99 ('b'), column 'title': " in error
-    assert error.endswith("--max_rejects allows a larger part.\n")
+    assert error.endswith("--max_rejects allows a larger fraction.\n")
 
 
 def test_embed_counts_rejects_against_the_table_too(

@@ -159,7 +159,7 @@ FAILURES = [
     ("search {run} {index} --text a --target pictures", 2, "no 'pictures' vectors"),
     ("search {run} {index} --text a -k 0", 2, "k must be at least 1"),
     ("search {run} {index} --text=", 1, "the text is empty"),
-    ("search {run} {index} --image {tmp}/thesis/chapter.txt", 1, "chapter.txt is no picture"),
+    ("search {run} {index} --image {tmp}/thesis/chapter.txt", 1, "chapter.txt is not an image"),
     ("search {run} {index} --image {tmp}/nowhere.png", 1, "nowhere.png does not exist"),
     ("search {run} {index} --image {tmp}/empty", 1, "empty"),
     ("search {run} {index} --graph {tmp}/thesis/chapter.txt", 1, "chapter.txt is not JSON"),

@@ -142,7 +142,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("latin.csv", "title\ncafé\n".encode("latin-1") * 9, "data.options.encoding"),
     ("torn.jsonl", b'{"title": "a"}\n{"title": ', "torn.jsonl"),
     ("not.parquet", b"PAR1 nothing", "not.parquet"),
-    ("t.xlsx", b"x", "format is not known"),
+    ("t.xlsx", b"x", "is unknown: it does not end in"),
 ]
 
 

@@ -87,7 +87,7 @@ def test_targets_are_numbers_by_row_and_nan_where_there_is_none() -> None:
 
 def test_targets_of_different_lengths_are_refused() -> None:
     samples = [Sample("a", {}, "a", {"labels": [1, 0]}), Sample("b", {}, "b", {"labels": 1})]
-    with pytest.raises(UsageError, match=r"Target 'labels' of 'b' has shape \(\), that of an earlier sample \(2,\)"):
+    with pytest.raises(UsageError, match=r"Target 'labels' of 'b' has shape \(\), an earlier sample's has \(2,\)"):
         Batch.collate(samples, PROCESSORS)
 
 

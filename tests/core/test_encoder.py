@@ -76,7 +76,9 @@ def test_the_settings_of_a_constructor_with_open_arguments_build_the_encoder_aga
 
 
 def test_a_constructor_whose_arguments_have_no_names_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Nameless\.__init__: an encoder's settings have names; it can take no \*"):
+    with pytest.raises(
+        TypeError, match=r"Nameless\.__init__: arguments that are recorded need names; it cannot take \*"
+    ):
 
         class Nameless(Base):
             def __init__(self, *sizes: int) -> None:

@@ -60,12 +60,12 @@ def test_heads_are_saved_and_the_ordinary_one_is_not_mentioned(tmp_path: Path) -
     assert [entry.get("head") for entry in described["encoders"].values()] == ["mlp", "none", None]
     described["encoders"]["a"]["head"] = "deep"
     path.write_text(json.dumps(described))
-    with pytest.raises(MultimodalError, match=r"heads.a: 'deep' is none of linear, mlp, none"):
+    with pytest.raises(MultimodalError, match=r"heads.a: 'deep' is not one of linear, mlp, none"):
         Embedder.from_pretrained(tmp_path / "model")
 
 
 def test_heads_that_cannot_be_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"heads.a is none, so its encoder's 8 features .* dim is 6; set dim to 8"):
+    with pytest.raises(UsageError, match=r"heads.a is 'none', so its encoder's 8 features .* dim is 6; set dim to 8"):
         embedder({"a": "none"}, dim=6)
     with pytest.raises(UsageError, match="no modality 'd'"):
         embedder({"d": "mlp"})

@@ -122,5 +122,5 @@ def test_a_pattern_that_is_none_or_matches_nothing_is_refused() -> None:
         match_parameter_names(NAMES, "layer1", "freeze.a")
     with pytest.raises(UsageError, match=r"To match it inside net\.conv1\S*, write '\.\*\(conv1\)'"):
         match_parameter_names(NAMES, "conv1", "freeze.a")
-    with pytest.raises(UsageError, match=r"lora.a: '\(' is no regular expression"):
+    with pytest.raises(UsageError, match=r"lora.a: '\(' is not a regular expression"):
         match_parameter_names(NAMES, "(", "lora.a")

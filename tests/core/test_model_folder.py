@@ -317,7 +317,7 @@ def test_saving_onto_what_is_no_model_is_refused_and_nothing_is_lost(
     assert Embedder.from_pretrained(run).modalities == ["text"]
 
 
-# folders that are no model
+# folders that are not a model
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_module_that_is_loaded_anew_registers_its_encoder_anew() -> None:
 @pytest.mark.parametrize("word", ["", "two words", "2d", "a.b", "a-b", "class", "None"])
 def test_a_name_that_no_keyword_argument_can_have_is_refused(word: str) -> None:
     for modality, name in ((word, "spectrum"), ("sound", word)):
-        with pytest.raises(UsageError, match=f"{word!r} must be a Python identifier, and no keyword"):
+        with pytest.raises(UsageError, match=f"{word!r} must be a Python identifier, not a keyword"):
             registry.register(modality, name)
 
 

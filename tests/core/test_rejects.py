@@ -76,7 +76,7 @@ def test_of_a_stream_the_part_is_of_the_rows_seen_from_a_thousand_on() -> None:
 
 def test_a_file_of_other_things_is_not_added_to(tmp_path: Path) -> None:
     (tmp_path / "rejects.jsonl").write_text("hello\n")
-    with pytest.raises(MultimodalError, match=r"rejects\.jsonl is no file of rejected rows"):
+    with pytest.raises(MultimodalError, match=r"rejects\.jsonl is not a file of rejected rows"):
         Rejects(0.1, 10, tmp_path / "rejects.jsonl")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tables are read anew; what the datasets library leaves open of files that it cannot read is closed."""
+    """Read tables without a cache, and close files that the datasets library cannot read and leaves open."""
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "cache"))
     yield
     gc.collect()  # here, where its warnings are ignored

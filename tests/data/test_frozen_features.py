@@ -1,4 +1,4 @@
-"""Features of a frozen encoder are what the encoder makes, are made once, and survive a kill."""
+"""Cached features are the encoder's features, are computed once, and survive a kill."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Numbers(Processor):
         return float(value)
 
     def augment(self, item: float, rng: np.random.Generator) -> float:
-        raise AssertionError("kept features are not augmented")
+        raise AssertionError("cached features are not augmented")
 
     def collate(self, items: Sequence[float]) -> Inputs:
         return {"x": torch.tensor(items)[:, None]}
 
 
 class Counting(Encoder):
-    """Two numbers of a number; dropout shows whether it is in evaluation mode."""
+    """A linear layer that counts its rows; dropout shows whether it is in evaluation mode."""
 
     def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Counting(Encoder):
 
 
 @pytest.fixture
-def few_in_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "PART_ROWS", 4)
 
 
@@ -69,27 +69,27 @@ def make(encoder: Encoder, cache: Path, samples: Samples | None = None, rows: np
     )
 
 
-def test_items_are_the_encoder_s_features(tmp_path: Path, few_in_a_part: None) -> None:
+def test_items_are_the_features_of_the_encoder(tmp_path: Path, small_parts: None) -> None:
     encoder, samples = Counting().train(), samples_of()
     processor = make(encoder, tmp_path)
     assert encoder.training
-    assert encoder.seen == 8  # row 5 lacks the number, row 13 cannot be read
+    assert encoder.seen == 8  # row 5 has no number, row 13 cannot be read
     for row in ROWS.tolist():
-        (found,) = samples.items(row, {"number": processor}, seed=(0, 0, row))
+        (item,) = samples.items(row, {"number": processor}, seed=(0, 0, row))
         if row == 13:
-            assert isinstance(found, Reject)
+            assert isinstance(item, Reject)
         elif row == 5:
-            assert isinstance(found, Sample)
-            assert found.values == {}
+            assert isinstance(item, Sample)
+            assert item.values == {}
         else:
-            assert isinstance(found, Sample)
-            torch.testing.assert_close(found.values["number"], encoder.linear(torch.tensor([float(row)])).detach())
+            assert isinstance(item, Sample)
+            torch.testing.assert_close(item.values["number"], encoder.linear(torch.tensor([float(row)])).detach())
     again = pickle.loads(pickle.dumps(processor))
-    assert again.of_row(14, "n").equal(processor.of_row(14, "n"))
-    assert processor.collate([processor.of_row(1, "n")] * 3)["features"].shape == (3, 2)
+    assert again.item_of_row(14, "n").equal(processor.item_of_row(14, "n"))
+    assert processor.collate([processor.item_of_row(1, "n")] * 3)["features"].shape == (3, 2)
 
 
-def test_they_are_made_once_and_what_is_missing_is_made_again(tmp_path: Path, few_in_a_part: None) -> None:
+def test_features_are_computed_once_and_missing_parts_are_computed_again(tmp_path: Path, small_parts: None) -> None:
     encoder, rows = Counting(), ROWS[ROWS != 13]
     make(encoder, tmp_path, rows=rows)
     first = encoder.seen
@@ -100,19 +100,19 @@ def test_they_are_made_once_and_what_is_missing_is_made_again(tmp_path: Path, fe
     (folder / "part-00001.1234.new").write_bytes(b"half")
     processor = make(encoder, tmp_path, rows=rows)
     assert encoder.seen == first + 4
-    torch.testing.assert_close(processor.of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
+    torch.testing.assert_close(processor.item_of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
 
 
-def test_a_part_with_a_row_that_could_not_be_read_is_tried_again(
-    tmp_path: Path, few_in_a_part: None, monkeypatch: pytest.MonkeyPatch
+def test_a_part_with_an_unreadable_row_is_computed_again(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = Counting()
     samples = samples_of()
-    (found,) = samples.items(13, {"number": make(encoder, tmp_path)})
-    assert isinstance(found, Reject)
+    (item,) = samples.items(13, {"number": make(encoder, tmp_path)})
+    assert isinstance(item, Reject)
     monkeypatch.setattr(type(encoder.processor), "__call__", lambda self, value: torch.tensor([float(value)]))
-    (found,) = samples.items(13, {"number": make(encoder, tmp_path)})
-    assert isinstance(found, Sample)
+    (item,) = samples.items(13, {"number": make(encoder, tmp_path)})
+    assert isinstance(item, Sample)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -122,13 +122,13 @@ def test_negatives_have_features_too(tmp_path: Path) -> None:
         [{"n": row, "wrong": row + 100} for row in range(20)], {"number": "n"}, negatives={"number": "wrong"}
     )
     processor = make(encoder, tmp_path, samples)
-    (found,) = samples.items(2, {"number": processor}, seed=(0, 0, 2))
-    assert isinstance(found, Sample)
-    (negative,) = found.negatives
+    (item,) = samples.items(2, {"number": processor}, seed=(0, 0, 2))
+    assert isinstance(item, Sample)
+    (negative,) = item.negatives
     torch.testing.assert_close(negative.values["number"], encoder.linear(torch.tensor([102.0])).detach())
 
 
-def test_another_encoder_column_table_or_rows_have_features_of_their_own(tmp_path: Path) -> None:
+def test_features_depend_on_the_encoder_column_table_and_rows(tmp_path: Path) -> None:
     encoder = Counting()
     make(encoder, tmp_path)
     with torch.no_grad():
@@ -141,9 +141,7 @@ def test_another_encoder_column_table_or_rows_have_features_of_their_own(tmp_pat
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_an_encoder_whose_code_has_changed_has_features_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_depend_on_the_code_of_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "own_encoder.py"
     text = Path(__file__).read_text()
     monkeypatch.syspath_prepend(tmp_path)
@@ -158,22 +156,22 @@ def test_an_encoder_whose_code_has_changed_has_features_of_its_own(
 def test_every_column_of_a_modality_has_features(tmp_path: Path) -> None:
     encoder, samples = Counting(), samples_of(number=["n", "m"])
     processor = make(encoder, tmp_path, samples)
-    found = samples.items(2, {"number": processor})
-    values = [s.values["number"] for s in found if isinstance(s, Sample)]
+    item = samples.items(2, {"number": processor})
+    values = [s.values["number"] for s in item if isinstance(s, Sample)]
     torch.testing.assert_close(torch.stack(values), encoder.linear(torch.tensor([[2.0], [20.0]])).detach())
 
 
-def test_processes_share_the_work(tmp_path: Path, few_in_a_part: None) -> None:
+def test_processes_divide_the_parts(tmp_path: Path, small_parts: None) -> None:
     encoders = [Counting(), Counting()]
     encoders[1].load_state_dict(encoders[0].state_dict())
     one, other = encoders
 
-    def share_of(encoder: Counting, number: int) -> FeatureProcessor:
+    def compute_parts_of_rank(encoder: Counting, number: int) -> FeatureProcessor:
         where = ("number", ROWS, tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {})
-        return load_or_compute_features(encoder, samples_of(), *where, share=(number, 2))
+        return load_or_compute_features(encoder, samples_of(), *where, rank_and_world_size=(number, 2))
 
-    share_of(one, 0)
-    made = share_of(other, 1)
-    assert [encoder.seen for encoder in encoders] == [3 + 1, 4]  # row 5 lacks it, row 13 cannot be read
+    compute_parts_of_rank(one, 0)
+    processor = compute_parts_of_rank(other, 1)
+    assert [encoder.seen for encoder in encoders] == [3 + 1, 4]  # row 5 has no number, row 13 cannot be read
     assert len(list(tmp_path.iterdir())) == 1
-    torch.testing.assert_close(made.of_row(9, "n"), one.linear(torch.tensor([9.0])).detach())
+    torch.testing.assert_close(processor.item_of_row(9, "n"), one.linear(torch.tensor([9.0])).detach())

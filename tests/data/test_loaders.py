@@ -1,4 +1,4 @@
-"""The order of training is a function of seed and epoch, and goes on where it was stopped."""
+"""The order of training depends on seed and epoch only, and training resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from multimodal.data.samples import Samples
 
 
 class NumberTable(Table):
-    """Row r has the number r; every third row lacks its ``even`` one; some cells cannot be read."""
+    """Row r has the number r; every third row has no ``even`` number; some cells cannot be read."""
 
     name = "numbers"
     columns = ("number", "even", "key")
@@ -48,11 +48,11 @@ class NumberTable(Table):
 
 
 class NumberProcessor(Processor):
-    """A number -> itself, to which training adds noise."""
+    """Returns a number unchanged; training adds noise."""
 
     def __call__(self, value: Any) -> float:
         if not isinstance(value, int):
-            raise MultimodalError(f"{value} is no number.")
+            raise MultimodalError(f"{value} is not a number.")
         return float(value)
 
     def augment(self, item: float, rng: np.random.Generator) -> float:
@@ -100,14 +100,14 @@ def test_an_epoch_takes_a_row_of_each_group_in_full_batches(
     assert [len(batch) for batch in batches] == [batch_size] * (len(set(groups)) // batch_size)
     assert len(sampler) == len(batches)
     drawn = [draw.row for batch in batches for draw in batch]
-    of_row = dict(zip(rows.tolist(), groups, strict=True))
-    assert max(Counter(of_row[row] for row in drawn).values(), default=1) == 1
+    group_of_row = dict(zip(rows.tolist(), groups, strict=True))
+    assert max(Counter(group_of_row[row] for row in drawn).values(), default=1) == 1
     assert all(draw.seed == (seed, epoch, draw.row) for batch in batches for draw in batch)
 
 
 @given(groups_strategy, st.integers(1, 8), st.integers(0, 99), st.lists(st.integers(0, 9), max_size=4))
 @settings(deadline=None, max_examples=40)
-def test_an_epoch_is_the_same_whatever_was_read_before(
+def test_an_epoch_does_not_depend_on_what_was_read_before(
     groups: list[int], batch_size: int, seed: int, before: list[int]
 ) -> None:
     one, other = (EpochSampler(np.arange(len(groups)), np.array(groups), batch_size, seed) for _ in range(2))
@@ -137,13 +137,13 @@ def test_every_row_of_a_group_and_every_group_gets_its_turn() -> None:
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 5), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_the_ranks_part_each_batch_among_them(groups: int, batch_size: int, world_size: int, epoch: int) -> None:
+def test_the_ranks_divide_each_batch(groups: int, batch_size: int, world_size: int, epoch: int) -> None:
     def of_rank(rank: int, world_size: int) -> list[list[Draw]]:
         rows = np.arange(groups)
         return batches_of(EpochSampler(rows, rows, batch_size, 1, rank, world_size), epoch)
 
-    whole, parts = of_rank(0, 1), [of_rank(rank, world_size) for rank in range(world_size)]
-    for number, batch in enumerate(whole):
+    full, parts = of_rank(0, 1), [of_rank(rank, world_size) for rank in range(world_size)]
+    for number, batch in enumerate(full):
         assert [part[number] for part in parts] == [batch[rank::world_size] for rank in range(world_size)]
 
 
@@ -151,7 +151,7 @@ def test_the_ranks_part_each_batch_among_them(groups: int, batch_size: int, worl
 
 
 def stream(loader: ResumableLoader) -> Iterator[Batch]:
-    """One epoch after another, none of them empty: a trainer would take that for the end."""
+    """One epoch after another; none may be empty, as a trainer would stop at an empty one."""
     while True:
         batches = iter(loader)
         yield next(batches)
@@ -165,14 +165,16 @@ def seen(batch: Batch) -> tuple[Any, ...]:
 
 @given(st.data())
 @settings(deadline=None, max_examples=40)
-def test_a_loader_resumed_at_any_batch_goes_on_as_one_that_was_not_stopped(data: st.DataObject) -> None:
+def test_a_loader_resumed_at_any_batch_continues_as_one_that_was_not_stopped(data: st.DataObject) -> None:
     batch_size = data.draw(st.integers(1, 4), "batch size")
     groups = data.draw(
         st.lists(st.integers(0, 12), min_size=6, max_size=30).filter(lambda g: len(set(g)) >= batch_size)
     )
     seed = data.draw(st.integers(0, 9), "seed")
     total = data.draw(st.integers(1, 3 * (len(set(groups)) // batch_size) + 1), "batches")
-    whole = [seen(batch) for batch in itertools.islice(stream(training_loader(groups, batch_size, seed)), total)]
+    uninterrupted = [
+        seen(batch) for batch in itertools.islice(stream(training_loader(groups, batch_size, seed)), total)
+    ]
 
     stops = sorted(data.draw(st.sets(st.integers(1, total), max_size=3), "stops"))
     parts: list[tuple[Any, ...]] = []
@@ -184,34 +186,34 @@ def test_a_loader_resumed_at_any_batch_goes_on_as_one_that_was_not_stopped(data:
         if stop > start:
             parts += [seen(batch) for batch in itertools.islice(stream(loader), stop - start)]
             state = json.loads(json.dumps(loader.state_dict()))
-    assert parts == whole
+    assert parts == uninterrupted
 
 
-def test_a_loader_resumed_with_workers_goes_on_as_one_without() -> None:
-    """The workers have read ahead of the batch that was the last to be handed out."""
+def test_a_loader_resumed_with_workers_continues_as_one_without() -> None:
+    """The workers have prefetched batches after the last one that was returned."""
     groups = [row // 2 for row in range(40)]
-    whole = [seen(batch) for batch in itertools.islice(stream(training_loader(groups, 2)), 17)]
+    uninterrupted = [seen(batch) for batch in itertools.islice(stream(training_loader(groups, 2)), 17)]
     first = training_loader(groups, 2, num_workers=2)
     parts = [seen(batch) for batch in itertools.islice(stream(first), 13)]  # three into the second epoch
     second = training_loader(groups, 2, num_workers=2)
     second.load_state_dict(first.state_dict())
     parts += [seen(batch) for batch in itertools.islice(stream(second), 4)]
-    assert parts == whole
+    assert parts == uninterrupted
 
 
-def test_a_place_that_was_loaded_is_the_place_that_is_saved() -> None:
+def test_a_loaded_position_is_saved_again() -> None:
     loader = training_loader(range(20), 2)
     loader.load_state_dict({"epoch": 3, "batch": 4})
     assert loader.state_dict() == {"epoch": 3, "batch": 4}
 
 
-def test_an_iteration_that_was_left_is_gone_on_with_and_ends_with_its_epoch() -> None:
+def test_an_abandoned_iteration_is_continued_to_the_end_of_its_epoch() -> None:
     loader = training_loader(range(10), 2)
-    whole = [seen(batch) for batch in itertools.islice(stream(training_loader(range(10), 2)), 10)]
+    uninterrupted = [seen(batch) for batch in itertools.islice(stream(training_loader(range(10), 2)), 10)]
     parts = [seen(batch) for batch in itertools.islice(loader, 3)]
     rest = [list(loader), list(loader)]
     assert [len(part) for part in rest] == [2, 5]
-    assert parts + [seen(batch) for part in rest for batch in part] == whole
+    assert parts + [seen(batch) for part in rest for batch in part] == uninterrupted
 
 
 # -- items
@@ -225,7 +227,7 @@ def number_of(row: int, seed: tuple[int, ...] | None) -> float:
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 19))
 @settings(deadline=None, max_examples=30)
-def test_augmentation_depends_on_seed_epoch_and_row_alone(seed: int, epoch: int, row: int) -> None:
+def test_augmentation_depends_on_seed_epoch_and_row_only(seed: int, epoch: int, row: int) -> None:
     once = number_of(row, (seed, epoch, row))
     number_of(5, (1, 2, 5))
     assert number_of(row, (seed, epoch, row)) == once
@@ -235,14 +237,14 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone(seed: int, epoch: int,
     assert number_of(row, None) == row
 
 
-def test_rows_of_one_epoch_get_noise_of_their_own() -> None:
+def test_every_row_of_an_epoch_gets_different_noise() -> None:
     noise = {number_of(row, (0, 0, row)) - row for row in range(20)}
     assert len(noise) == 20
 
 
 @given(st.lists(st.integers(0, 19), max_size=20), st.integers(1, 7))
 @settings(deadline=None, max_examples=40)
-def test_an_ordered_loader_reads_the_rows_in_their_order_as_they_are(rows: list[int], batch_size: int) -> None:
+def test_an_ordered_loader_reads_the_rows_in_order_and_unchanged(rows: list[int], batch_size: int) -> None:
     loader = ordered_loader(samples_of(20), np.array(rows, dtype=np.int64), PROCESSORS, batch_size, few_rejects())
     batches = list(loader)
     assert len(loader) == len(batches) == -(-len(rows) // batch_size)
@@ -261,7 +263,7 @@ def test_an_ordered_loader_reads_the_rows_in_their_order_as_they_are(rows: list[
 @pytest.mark.parametrize("seed", [None, (0, 0, 4)])
 def test_a_row_that_cannot_be_read_is_a_reject(seed: tuple[int, ...] | None) -> None:
     (reject,) = ProcessedSamples(samples_of(9, unreadable=[4]), PROCESSORS)[Draw(4, seed)]
-    assert reject == Reject(4, "n4", "number", "unreadable", "unreadable", "unreadable is no number.")
+    assert reject == Reject(4, "n4", "number", "unreadable", "unreadable", "unreadable is not a number.")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -320,7 +322,7 @@ def test_every_pair_gets_its_share_of_each_batch(
     assert batches == list(sampler)
 
 
-def test_rare_pairs_come_again_before_others_and_all_their_groups_in_turn() -> None:
+def test_rare_pairs_are_repeated_evenly_over_their_groups() -> None:
     """1,000 rows of a and b, 8 of a and c: each pair fills half of every batch."""
     has = {"a": np.ones(1008, bool), "b": np.arange(1008) < 1000, "c": np.arange(1008) >= 1000}
     sampler = PairSampler(np.arange(1008), np.arange(1008), rows_with_pairs(has), 16, seed=1)
@@ -336,13 +338,13 @@ def test_the_coverage_counts_groups() -> None:
     assert coverage(np.array([0, 0, 1, 2]), rows_with_pairs(has)) == {"a-b": 1 / 3}
 
 
-def test_pairs_that_nobody_compares_do_not_count() -> None:
+def test_pairs_that_are_not_chosen_are_left_out() -> None:
     has = {m: np.ones(2, bool) for m in "abc"}
     assert list(rows_with_pairs(has)) == ["a-b", "a-c", "b-c"]
     assert list(rows_with_pairs(has, {frozenset("cb")})) == ["b-c"]
 
 
-def test_a_batch_in_many_parts_comes_from_a_worker_as_few_files() -> None:
+def test_micro_batches_of_a_worker_share_one_block_of_memory() -> None:
     samples, draws, collate = samples_of(64), [Draw(n) for n in range(64)], Collate(dict(PROCESSORS), micro_batch=1)
     plain, batch = (
         next(

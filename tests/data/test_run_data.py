@@ -1,4 +1,4 @@
-"""The data of a run, or of another configuration."""
+"""The data of a run, of another configuration, or of another table is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATA = {
     "group": "character",
     "split": "split",
     "test": "unseen_characters",
-    "batch_size": 256,  # of training, and none of the samples'
+    "batch_size": 256,  # a setting of training, not of the samples
 }
 
 
@@ -40,43 +40,43 @@ def settings_of(data: RunData) -> dict[str, Any]:
     return {name: samples.settings[name] for name in ("table", "columns", "key", "group", "split")}
 
 
-def test_a_run_knows_its_samples_test_split_and_seed(run: Path) -> None:
+def test_a_run_has_its_samples_test_split_and_seed(run: Path) -> None:
     data = load_run_data(run)
     assert settings_of(data) == {name: DATA[name] for name in ("table", "columns", "key", "group", "split")}
     assert (data.test_split, data.seed) == ("unseen_characters", 3)
 
 
-def test_what_the_configuration_leaves_out_has_the_defaults_of_training(tmp_path: Path) -> None:
+def test_missing_settings_have_the_defaults_of_training(tmp_path: Path) -> None:
     write(tmp_path / "config.yaml", {"data": {"table": "glyphs", "columns": {"text": "name"}}})
     data = load_run_data(tmp_path)
     assert [settings_of(data)[name] for name in ("key", "group", "split")] == [None] * 3
     assert (data.test_split, data.seed) == ("test", None)
 
 
-def test_what_another_table_has_not_is_left_out(run: Path, tmp_path: Path) -> None:
+def test_columns_that_another_table_does_not_have_are_left_out(run: Path, tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("name,key\nstar,a\n")
     data = load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}})
     found = settings_of(data)
     assert (found["key"], found["group"], found["split"]) == ("key", None, None)
-    with pytest.raises(UsageError, match=r"group: .* has no column 'sort'"):  # what is asked for must be there
+    with pytest.raises(UsageError, match=r"group: .* has no column 'sort'"):  # requested columns must exist
         load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
 
 
-def test_another_table_is_seen_in_the_run_s_way(run: Path) -> None:
+def test_another_table_is_read_with_the_settings_of_the_run(run: Path) -> None:
     assert settings_of(load_run_data(run, "glyphs")) == settings_of(load_run_data(run))
     with pytest.raises(UsageError, match="no table 'scenes'"):
         load_run_data(run, "scenes")
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml"])
-def test_a_configuration_takes_the_place_of_the_run_s(run: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_configuration_replaces_that_of_the_run(run: Path, tmp_path: Path, suffix: str) -> None:
     other = {"table": "glyphs", "columns": {"graph": "outline"}, "test": "validation"}
     data = load_run_data(run, str(write(tmp_path / f"other{suffix}", {"data": other})))
     assert data.samples.schema.columns == {"graph": ("outline",)}
     assert (data.samples.schema.key, data.test_split) == (None, "validation")
 
 
-def test_the_seed_is_the_run_s_also_with_other_data(run: Path, tmp_path: Path) -> None:
+def test_the_seed_is_that_of_the_run_also_with_other_data(run: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "other.yaml", {"seed_everything": 4, "data": DATA})
     assert [load_run_data(run, data).seed for data in (None, "glyphs", str(other))] == [3, 3, 3]
 
@@ -93,7 +93,7 @@ def test_a_folder_without_a_configuration_is_named(tmp_path: Path, data: str | N
         load_run_data(tmp_path, data)
 
 
-def test_a_configuration_that_is_not_there_is_named(run: Path) -> None:
+def test_a_missing_configuration_is_named(run: Path) -> None:
     with pytest.raises(MultimodalError, match=r"nowhere\.yaml cannot be read"):
         load_run_data(run, "nowhere.yaml")
 
@@ -118,8 +118,17 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes) -> Non
         load_run_data(tmp_path)
 
 
-@pytest.mark.parametrize("table", [5, None, ["glyphs"]])
-def test_a_table_that_is_no_name_is_refused(tmp_path: Path, table: Any) -> None:
+@pytest.mark.parametrize("table", [5, ["glyphs"]])
+def test_a_table_setting_that_is_not_a_name_is_rejected(tmp_path: Path, table: Any) -> None:
     write(tmp_path / "config.yaml", {"data": DATA | {"table": table}})
-    with pytest.raises(UsageError, match=rf"The table {re.escape(repr(table))} is no name"):
+    with pytest.raises(UsageError, match=rf"The table {re.escape(repr(table))} is not a name"):
         load_run_data(tmp_path)
+
+
+def test_a_run_of_a_table_in_memory_needs_the_table(tmp_path: Path) -> None:
+    write(tmp_path / "config.yaml", {"data": {"columns": {"text": "name"}}})
+    with pytest.raises(UsageError, match=r"config\.yaml names no table.* pass the table as `data`"):
+        load_run_data(tmp_path)
+    assert load_run_data(tmp_path, [{"name": "star"}], {"columns": {"text": "name"}}).samples[0].values == {
+        "text": "star"
+    }

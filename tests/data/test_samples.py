@@ -1,4 +1,4 @@
-"""A table seen as samples: values, keys, groups and splits."""
+"""Samples of a table have the right values, keys, groups, splits, targets and negatives."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def shop() -> Samples:
     return samples_of(CELLS, COLUMNS, key="sku", group="product", split="part")
 
 
-def test_a_sample_has_the_values_that_its_row_has(shop: Samples) -> None:
+def test_a_sample_has_the_values_of_its_row(shop: Samples) -> None:
     assert len(shop) == 4
     assert shop.modalities == ["image", "text"]
     assert [dict(shop[row].values) for row in range(4)] == [
@@ -74,18 +74,18 @@ def test_keys_and_groups_are_the_cells_of_their_columns(shop: Samples) -> None:
     ]
 
 
-def test_without_a_key_and_a_group_column_a_row_is_its_number_and_alone() -> None:
+def test_without_a_key_and_a_group_column_a_row_has_its_number_and_is_alone() -> None:
     bare = samples_of(CELLS, COLUMNS)
     assert [(s.key, s.group) for s in map(bare.__getitem__, range(4))] == [(n, f"#{n}") for n in "0123"]
 
 
 @given(st.lists(st.sampled_from([None, 0, 1, 2, "2", "=2", "#2", "#", "None"]), min_size=3, max_size=12))
-def test_a_row_without_a_group_is_alone_whatever_the_groups_are_called(groups: list[Any]) -> None:
+def test_a_row_without_a_group_is_alone_for_any_names_of_groups(groups: list[Any]) -> None:
     samples = samples_of({"title": groups, "product": groups}, {"text": "title"}, group="product")
-    of = [samples.group_of(row) for row in range(len(groups))]
+    names = [samples.group_of(row) for row in range(len(groups))]
     for row, group in enumerate(groups):
         alike = [row] if group is None else [r for r, g in enumerate(groups) if g is not None and str(g) == str(group)]
-        assert [r for r, name in enumerate(of) if name == of[row]] == alike
+        assert [r for r, name in enumerate(names) if name == names[row]] == alike
 
 
 def test_rows_with_a_missing_key_are_named_by_their_number() -> None:
@@ -94,7 +94,7 @@ def test_rows_with_a_missing_key_are_named_by_their_number() -> None:
     assert len({samples.group_of(row) for row in range(3)}) == 3
 
 
-def test_the_settings_are_json_values_that_make_the_same_samples() -> None:
+def test_the_settings_are_json_values_that_create_the_same_samples() -> None:
     shop = samples_of(CELLS, {"image": "picture", "text": ["title", "sku"]}, key="sku", split={"a": 0.5, "b": 0.5})
     settings = shop.settings
     assert json.loads(json.dumps(settings)) == settings
@@ -133,23 +133,26 @@ def test_splits_hold_their_rows_in_ascending_order(names: list[str]) -> None:
     st.sampled_from([None, {"train": 0.9, "test": 0.1}, {"a": 0.2, "b": 0.3, "c": 0.5}]),
     st.integers(0, 3),
 )
-def test_without_a_split_column_groups_are_dealt(groups: list[Any], shares: dict[str, float] | None, seed: int) -> None:
+def test_without_a_split_column_groups_are_assigned(
+    groups: list[Any], shares: dict[str, float] | None, seed: int
+) -> None:
     cells = {"title": groups, "product": groups}
-    dealt = samples_of(cells, {"text": "title"}, group="product", split=shares, split_seed=seed)
+    assigned = samples_of(cells, {"text": "title"}, group="product", split=shares, split_seed=seed)
     names = set(shares or ("train", "validation", "test"))
-    assert set(dealt.splits) <= names
-    assert sorted(row for rows in dealt.splits.values() for row in rows.tolist()) == list(range(len(groups)))
-    of = {row: name for name, rows in dealt.splits.items() for row in rows.tolist()}
-    for row, group in enumerate(groups):  # no group is in two splits, and where it is does not hang on other rows
-        assert {of[r] for r, g in enumerate(groups) if g == group and g is not None} <= {of[row]} or group is None
+    assert set(assigned.splits) <= names
+    assert sorted(row for rows in assigned.splits.values() for row in rows.tolist()) == list(range(len(groups)))
+    split_of_row = {row: name for name, rows in assigned.splits.items() for row in rows.tolist()}
+    for row, group in enumerate(groups):  # no group is in two splits, and its split does not depend on other rows
+        if group is None:
+            continue
+        assert {split_of_row[r] for r, g in enumerate(groups) if g == group} == {split_of_row[row]}
         alone = samples_of(
             {"title": [group], "product": [group]}, {"text": "title"}, group="product", split=shares, split_seed=seed
         )
-        if group is not None:
-            assert list(alone.splits) == [of[row]]
+        assert list(alone.splits) == [split_of_row[row]]
 
 
-def test_the_shares_of_dealt_splits_are_met() -> None:
+def test_the_shares_of_assigned_splits_are_met() -> None:
     many = samples_of({"title": list(range(20_000))}, {"text": "title"}, split={"train": 0.7, "test": 0.3})
     assert len(many.rows("test")) / 20_000 == pytest.approx(0.3, abs=0.015)
     other = samples_of(
@@ -160,7 +163,7 @@ def test_the_shares_of_dealt_splits_are_met() -> None:
 
 
 @pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.5, "test": -0.5}])
-def test_shares_that_are_no_shares_are_refused(shares: dict[str, float]) -> None:
+def test_invalid_shares_are_rejected(shares: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r"split: the shares .* must be positive and add up to 1"):
         samples_of(CELLS, COLUMNS, split=shares)
 
@@ -170,13 +173,13 @@ def test_several_splits_are_read_as_one(shop: Samples) -> None:
     assert shop.rows(["test"]).tolist() == [1, 3]
 
 
-def test_an_unknown_split_is_answered_with_the_close_and_the_known_ones(shop: Samples) -> None:
+def test_an_unknown_split_is_rejected_with_close_and_known_ones(shop: Samples) -> None:
     with pytest.raises(UsageError, match=r"'shop' has no split 'tests'.*Did you mean 'test'\?.*all, test, train"):
         shop.rows("tests")
 
 
 @pytest.mark.parametrize(
-    ("columns", "options", "said"),
+    ("columns", "options", "message"),
     [
         ({"image": "pictures"}, {}, r"columns\.image: .*'shop' has no column 'pictures'.*Did you mean 'picture'\?"),
         (COLUMNS, {"key": "skus"}, r"key: .*'skus'.*Did you mean 'sku'\?"),
@@ -185,15 +188,15 @@ def test_an_unknown_split_is_answered_with_the_close_and_the_known_ones(shop: Sa
         ({}, {}, "need columns"),
     ],
 )
-def test_a_missing_column_is_answered_with_the_option_and_the_columns(
-    columns: dict[str, str], options: dict[str, str], said: str
+def test_a_missing_column_is_rejected_with_the_option_and_the_columns(
+    columns: dict[str, str], options: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         samples_of(CELLS, columns, **options)
 
 
 class Words(Processor):
-    """A word -> itself; training shouts; "?" cannot be read."""
+    """Returns a word unchanged, in training in capitals; "?" cannot be read."""
 
     def __call__(self, value: Any) -> str:
         if value == "?":
@@ -220,18 +223,18 @@ def worded() -> Samples:
     return samples_of(ALTERNATIVES, {"image": "picture", "text": ["name", "words"]})
 
 
-def test_evaluation_takes_all_columns_of_a_modality_as_one_group(worded: Samples) -> None:
-    found = [worded.items(row, PROCESSORS) for row in range(4)]
-    assert [[dict(s.values) for s in row if isinstance(s, Sample)] for row in found] == [
+def test_evaluation_uses_all_columns_of_a_modality_as_one_group(worded: Samples) -> None:
+    items = [worded.items(row, PROCESSORS) for row in range(4)]
+    assert [[dict(s.values) for s in row if isinstance(s, Sample)] for row in items] == [
         [{"image": "a", "text": "cup"}, {"text": "mug"}],
         [{"image": "b", "text": "jug"}],
         [{"image": "c", "text": "pot"}],
         [{"image": "d"}],
     ]
-    assert {(s.key, s.group) for s in found[0] if isinstance(s, Sample)} == {("0", "#0")}
+    assert {(s.key, s.group) for s in items[0] if isinstance(s, Sample)} == {("0", "#0")}
 
 
-def test_training_draws_one_of_the_columns_and_in_time_each(worded: Samples) -> None:
+def test_training_draws_one_of_the_columns_and_eventually_each(worded: Samples) -> None:
     drawn = set()
     for epoch in range(40):
         (sample,) = worded.items(0, PROCESSORS, seed=(0, epoch, 0))
@@ -248,7 +251,7 @@ def test_a_row_that_cannot_be_read_is_a_reject_with_its_reason(worded: Samples) 
 
 
 class BrokenTable(ShopTable):
-    """The titles of its second row cannot be read."""
+    """A table whose second title cannot be read."""
 
     def value(self, row: int, column: str) -> Any:
         if (row, column) == (1, "title"):
@@ -256,7 +259,7 @@ class BrokenTable(ShopTable):
         return super().value(row, column)
 
 
-def test_a_cell_that_cannot_be_read_is_the_reject_s_own() -> None:
+def test_an_unreadable_cell_rejects_only_its_own_value() -> None:
     samples = Samples.of(BrokenTable(CELLS | {"picture": ["a", "b", "c", "d"]}), COLUMNS, key="title", group="title")
     (reject,) = samples.items(1, PROCESSORS)
     assert reject == Reject(1, "1", "title", "None", "broken", "it is broken.")
@@ -265,16 +268,16 @@ def test_a_cell_that_cannot_be_read_is_the_reject_s_own() -> None:
     assert samples.group_of(1) == "#1"
 
 
-def test_rows_that_have_a_modality_in_any_of_its_columns(worded: Samples) -> None:
+def test_a_row_has_a_modality_if_any_of_its_columns_has_a_value(worded: Samples) -> None:
     assert worded.present("text").tolist() == [True, True, True, False, True]
     assert worded.present("image").all()
 
 
-def test_processors_learn_from_all_columns(worded: Samples) -> None:
+def test_processors_are_fitted_on_all_columns(worded: Samples) -> None:
     assert list(worded.values("text", np.arange(3))) == ["cup", "mug", "jug", "pot"]
 
 
-def test_a_settings_error_while_reading_is_no_reject(worded: Samples) -> None:
+def test_a_settings_error_while_reading_is_raised(worded: Samples) -> None:
     class Wrong(Words):
         def __call__(self, value: Any) -> str:
             raise UsageError("the extra is missing.")
@@ -292,10 +295,10 @@ KNOWN: dict[str, Sequence[Any]] = {
 }
 
 
-def test_targets_are_numbers_lists_or_the_numbers_of_classes() -> None:
+def test_targets_are_numbers_lists_or_class_indices() -> None:
     samples = samples_of(KNOWN, {"text": "title"}, targets={"price": "price", "kind": "kind", "marks": "marks"})
-    found = [samples.items(row, {"text": Words()})[0] for row in range(3)]
-    assert [s.targets for s in found if isinstance(s, Sample)] == [
+    items = [samples.items(row, {"text": Words()})[0] for row in range(3)]
+    assert [s.targets for s in items if isinstance(s, Sample)] == [
         {"price": 1.5, "kind": 1, "marks": [1.0, 0.0]},
         {"kind": 0, "marks": [0.0, 1.0]},
         {"price": 3.0, "marks": [1.0, 1.0]},
@@ -303,33 +306,33 @@ def test_targets_are_numbers_lists_or_the_numbers_of_classes() -> None:
     assert samples.classes == {"kind": {"a": 0, "b": 1}}
 
 
-def test_a_few_words_among_numbers_are_no_classes_and_gaps_in_a_list_are_unknown() -> None:
+def test_a_few_words_among_numbers_are_not_classes_and_gaps_in_a_list_are_unknown() -> None:
     prices = [str(n / 4) for n in range(39)]
     known = {"title": ["cup"] * 41, "price": [*prices, "n/a", None], "marks": [[1, None]] * 41}
     samples = samples_of(known, {"text": "title"}, targets={"price": "price", "marks": "marks"})
     assert samples.classes == {}
-    found = [samples.items(row, {"text": Words()})[0] for row in (3, 39, 40)]
-    assert isinstance(found[0], Sample)
-    assert found[0].targets["price"] == 0.75
-    np.testing.assert_array_equal(found[0].targets["marks"], [1.0, np.nan])
-    assert isinstance(found[1], Reject)
-    assert (found[1].reason, found[1].value) == ("no number", "n/a")
-    assert isinstance(found[2], Sample)
-    assert "price" not in found[2].targets
+    items = [samples.items(row, {"text": Words()})[0] for row in (3, 39, 40)]
+    assert isinstance(items[0], Sample)
+    assert items[0].targets["price"] == 0.75
+    np.testing.assert_array_equal(items[0].targets["marks"], [1.0, np.nan])
+    assert isinstance(items[1], Reject)
+    assert (items[1].reason, items[1].value) == ("not a number", "n/a")
+    assert isinstance(items[2], Sample)
+    assert "price" not in items[2].targets
     of_two = samples_of(
         {"title": ["a"] * 3, "price": ["1", "2", "dear"]}, {"text": "title"}, targets={"price": "price"}
     )
     assert of_two.classes == {"price": {"1": 0, "2": 1, "dear": 2}}
 
 
-def test_rows_whose_group_is_no_number_are_alone() -> None:
+def test_rows_whose_group_is_not_a_number_are_alone() -> None:
     rows = [{"title": "cup", "product": value} for value in (1.0, math.nan, math.nan, 1.0)]
     samples = Samples.of(rows, {"text": "title"}, group="product")
     assert samples.group_numbers.tolist() == [0, 1, 2, 0]
     assert samples.group_of(1) == "#1"
 
 
-def test_negatives_come_in_training_each_in_a_group_of_its_own() -> None:
+def test_negatives_are_read_in_training_each_in_its_own_group() -> None:
     samples = samples_of(KNOWN, {"text": "title"}, group="kind", negatives={"text": "unlike"})
     (sample,) = samples.items(0, {"text": Words()}, seed=(0, 0, 0))
     assert isinstance(sample, Sample)

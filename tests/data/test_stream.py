@@ -1,4 +1,4 @@
-"""Streams lose no row, repeat none, and go on where they were stopped, whatever the workers and ranks are."""
+"""Streams lose and repeat no row, and resume where they were stopped, with any number of workers and ranks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from multimodal.data.tables.open import locate
 
 
 class Numbers(Processor):
-    """A number -> itself; training adds noise; 13 cannot be read."""
+    """Returns a number unchanged; training adds noise; 13 cannot be read."""
 
     def __call__(self, value: Any) -> float:
         if value == 13:
@@ -50,7 +50,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stream_of(folder: Path, files: Sequence[int], splits: tuple[str, ...] = ("all",), **settings: Any) -> Stream:
-    """Files of so many rows each; a row has its number in all files."""
+    """Write files with the given numbers of rows; the rows are numbered over all files."""
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.jsonl"):
         old.unlink()
@@ -70,9 +70,9 @@ def loader_of(
 
 
 def read(loader: StreamLoader) -> Iterator[Batch]:
-    """The batches of an epoch, each taken when it is used."""
+    """The batches of an epoch, each marked as used."""
     for batch in loader:
-        loader.taken()
+        loader.mark_used()
         yield batch
 
 
@@ -97,10 +97,12 @@ def test_an_epoch_has_each_row_once_over_all_ranks(
     seen = Counter(key for batches in of_ranks for batch in batches for key in batch.keys)
     seen.update(reject.key for batches in of_ranks for batch in batches for reject in batch.rejects)
     total = sum(files)
-    left = total % batch_size
-    whole = total if left == 0 or left >= world else total - left  # a last batch of fewer rows than ranks
+    remainder = total % batch_size
+    expected = (
+        total if remainder == 0 or remainder >= world else total - remainder
+    )  # a last batch of fewer rows than ranks
     assert set(seen.values()) <= {1}
-    assert len(seen) == whole
+    assert len(seen) == expected
     assert set(seen) <= {str(n) for n in range(total)}
 
 
@@ -108,7 +110,7 @@ def test_an_epoch_has_each_row_once_over_all_ranks(
 def test_workers_do_not_change_the_order(tmp_path: Path, workers: int) -> None:
     stream = stream_of(tmp_path / "s", [9, 4, 10])
     alone, shared = loader_of(stream), loader_of(stream, num_workers=workers, persistent_workers=True)
-    for _ in range(2):  # the second epoch has another order, in workers that live on too
+    for _ in range(2):  # the second epoch has another order, in persistent workers too
         one, other = list(read(alone)), list(read(shared))
         assert keys(one) == keys(other)
         for a, b in zip(one, other, strict=True):
@@ -127,33 +129,33 @@ def test_epochs_differ_and_shuffle_across_files(tmp_path: Path) -> None:
 
 @given(st.integers(0, 12))
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_stream_resumed_at_any_batch_goes_on_as_one_that_was_not_stopped(tmp_path: Path, at: int) -> None:
+def test_a_stream_resumed_at_any_batch_continues_as_one_that_was_not_stopped(tmp_path: Path, at: int) -> None:
     stream = stream_of(tmp_path / "s", [9, 4, 10])  # six batches an epoch
 
     def endless(loader: StreamLoader) -> Iterator[Batch]:
         while True:
             yield from read(loader)
 
-    whole = keys(list(islice(endless(loader_of(stream)), 20)))
+    uninterrupted = keys(list(islice(endless(loader_of(stream)), 20)))
     stopped = loader_of(stream)
     begun = keys(list(islice(endless(stopped), at)))
     resumed = loader_of(stream)
     resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
-    assert begun + keys(list(islice(endless(resumed), 20 - at))) == whole
+    assert begun + keys(list(islice(endless(resumed), 20 - at))) == uninterrupted
 
 
-def test_a_batch_that_was_read_ahead_does_not_count(tmp_path: Path) -> None:
+def test_a_prefetched_batch_does_not_count(tmp_path: Path) -> None:
     loader = loader_of(stream_of(tmp_path / "s", [12]))
     batches = iter(loader)
     next(batches)
     next(batches)
     assert loader.state_dict() == {"epoch": 0, "batch": 0}
-    loader.taken()
+    loader.mark_used()
     assert loader.state_dict() == {"epoch": 0, "batch": 1}
     next(batches)
     assert next(batches, None) is None
-    loader.taken()
-    loader.taken()
+    loader.mark_used()
+    loader.mark_used()
     assert loader.state_dict() == {"epoch": 1, "batch": 0}
 
 
@@ -162,7 +164,7 @@ def test_only_the_rows_of_the_splits_are_read(tmp_path: Path) -> None:
     assert sorted(int(key) for batch in read(loader_of(a)) for key in batch.keys) == [0, 2, 4, 6, 8, 10, 12]
 
 
-def test_dealt_splits_are_those_of_the_same_table_by_rows(tmp_path: Path) -> None:
+def test_assigned_splits_are_those_of_the_same_table_by_rows(tmp_path: Path) -> None:
     shares = {"train": 0.5, "test": 0.5}
     stream = stream_of(tmp_path / "s", [30, 30], splits=("test",), group="n", split=shares)
     streamed = {int(key) for batch in read(loader_of(stream)) for key in batch.keys}
@@ -170,13 +172,13 @@ def test_dealt_splits_are_those_of_the_same_table_by_rows(tmp_path: Path) -> Non
     assert streamed == set(by_row.rows("test").tolist())
 
 
-def test_without_shuffling_the_rows_come_in_order_and_unchanged(tmp_path: Path) -> None:
+def test_without_shuffling_the_rows_are_in_order_and_unchanged(tmp_path: Path) -> None:
     batches = list(StreamedBatches(stream_of(tmp_path / "s", [3, 4]), PROCESSORS, 4, buffer=0, seed=0))
     assert keys(batches) == [("0", "1", "2", "3"), ("4", "5", "6")]
     assert [n for batch in batches for n in batch.inputs["number"]["x"].tolist()] == list(range(7))
 
 
-def test_rejects_of_a_stream_are_noted_and_too_many_stop_it(tmp_path: Path) -> None:
+def test_rejects_of_a_stream_are_recorded_and_too_many_stop_it(tmp_path: Path) -> None:
     stream = stream_of(tmp_path / "s", [10, 10])
     loader = loader_of(stream)
     assert sum(len(batch) for batch in read(loader)) == 19
@@ -186,16 +188,16 @@ def test_rejects_of_a_stream_are_noted_and_too_many_stop_it(tmp_path: Path) -> N
         list(strict)
 
 
-def test_processors_learn_from_the_beginning_of_the_stream(tmp_path: Path) -> None:
+def test_processors_are_fitted_on_the_beginning_of_the_stream(tmp_path: Path) -> None:
     assert list(stream_of(tmp_path / "s", [2, 3]).values("number", PROCESSORS["number"])) == [0, 1, 2, 3, 4]
 
 
-def test_a_column_that_is_not_there_is_told_before_training(tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_reported_before_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"key: .* has no column 'm'\. Known: n, part"):
         stream_of(tmp_path / "s", [2], key="m").check()
 
 
-def test_a_file_without_the_column_of_splits_is_told(tmp_path: Path) -> None:
+def test_a_file_without_the_column_of_splits_is_reported(tmp_path: Path) -> None:
     stream = stream_of(tmp_path / "s", [4, 4], ("a",), split="part")
     assert len(list(stream.rows())) == 4
     (tmp_path / "s" / "001.jsonl").write_text('{"n": 4}\n')
@@ -214,19 +216,19 @@ def test_an_empty_file_among_others_has_no_rows(tmp_path: Path) -> None:
         stream.check()
 
 
-def test_names_of_classes_are_refused_in_a_stream(tmp_path: Path) -> None:
+def test_class_names_are_rejected_in_a_stream(tmp_path: Path) -> None:
     stream_of(tmp_path / "s", [4], targets={"n": "n"}).check()
-    with pytest.raises(UsageError, match=r"targets\.kind: the column 'part' holds names of classes \(a, b, \.\.\.\)"):
+    with pytest.raises(UsageError, match=r"targets\.kind: the column 'part' has class names \(a, b, \.\.\.\)"):
         stream_of(tmp_path / "s", [4], targets={"kind": "part"}).check()
 
 
-def test_a_split_without_rows_is_told_at_the_first_epoch(tmp_path: Path) -> None:
+def test_a_split_without_rows_is_reported_at_the_first_epoch(tmp_path: Path) -> None:
     stream = stream_of(tmp_path / "s", [4, 4], ("c",), split="part")
-    with pytest.raises(UsageError, match=r"too few of its rows are in the split 'c'\."):
+    with pytest.raises(UsageError, match=r"has too few rows for a batch in the split 'c'\."):
         list(loader_of(stream))
 
 
-def test_rows_of_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_rows_of_files_of_one_name_are_distinguished(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "p.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
@@ -235,13 +237,13 @@ def test_rows_of_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert len({row.name for row in stream.rows()}) == 4
 
 
-def test_splits_of_a_stream_are_not_dealt_by_row_numbers(tmp_path: Path) -> None:
+def test_splits_of_a_stream_are_not_assigned_by_row_numbers(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"n": 1}\n')
     settings: dict[str, Any] = {"table": str(tmp_path / "p.jsonl"), "columns": {"number": "n"}, "access": "streamed"}
     with pytest.raises(UsageError, match=r"name data\.split, a column of the table, or data\.group"):
         DataModule(**settings)
     DataModule(**settings, group="n")
-    with pytest.raises(UsageError, match="balance_pairs does not go with access: streamed"):
+    with pytest.raises(UsageError, match="balance_pairs is not available with access: streamed"):
         DataModule(**settings, group="n", balance_pairs=True)
     with pytest.raises(UsageError, match="batch_size and eval_batch_size must be at least 1"):
         DataModule(**settings, group="n", batch_size=0)

@@ -1,4 +1,4 @@
-"""What docs/datasets.md says of real data is true of the copies here: checksums, and the tables that its scripts write."""
+"""The copies of real data agree with docs/datasets.md: checksums, and the tables that its scripts write."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def documented(digest: str) -> bool:
 def test_the_page_names_every_table_and_its_rows() -> None:
     rows = dict(re.findall(r"^\| `([\w:]+)` \| ([\d,]+) \|", PAGE, re.MULTILINE))
     assert set(rows) == set(TABLES)
-    for name, count in rows.items():  # other versions of Python know some characters more or less
+    for name, count in rows.items():  # the number of characters depends on the version of Python
         assert len(load(name)) == pytest.approx(int(count.replace(",", "")), rel=0.02)
 
 
@@ -65,7 +65,7 @@ def test_the_recordings_and_their_table_have_the_documented_checksums() -> None:
 
 
 def test_the_script_of_the_emoji_writes_their_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the two repositories as far as the table here has them."""
+    """The two repositories are reconstructed from the local table."""
     table = real("emoji/emoji.csv")
     assert documented(hashlib.sha256(table.read_bytes()).hexdigest())
     with table.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The glyphs are what the fonts and Unicode say, dealt into splits without a leak, and made once."""
+"""The glyphs agree with the fonts and Unicode, their splits do not leak, and the table is built once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.datasets import glyphs as source
-from multimodal.datasets.glyphs import FONTS, Glyphs, outline_graph, split_of
+from multimodal.datasets.glyphs import FONTS, Glyphs, assign_splits, outline_graph
 
 FONT_FILES = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 ONE_FACE = "STIXGeneralBolIta"  # has few characters
@@ -62,18 +62,18 @@ def test_a_key_names_the_font_and_the_code_point_of_one_row(cells: dict[str, lis
         assert (key_font, chr(int(code_point, 16))) == (font, character)
 
 
-def test_the_name_is_the_one_that_unicode_finds_the_character_by(cells: dict[str, list[str]]) -> None:
+def test_unicode_finds_the_character_by_its_name(cells: dict[str, list[str]]) -> None:
     assert [unicodedata.lookup(name) for name in cells["name"]] == cells["character"]
 
 
-def test_each_font_gives_every_named_character_that_it_draws(cells: dict[str, list[str]]) -> None:
-    of_font = {c for c, font in zip(cells["character"], cells["font"], strict=True) if font == ONE_FACE}
+def test_each_font_has_every_named_character_that_it_draws(cells: dict[str, list[str]]) -> None:
+    characters_of_font = {c for c, font in zip(cells["character"], cells["font"], strict=True) if font == ONE_FACE}
     with TTFont(FONT_FILES / f"{ONE_FACE}.ttf") as font:
         glyf: Any = font["glyf"]
         cmap = font.getBestCmap() or {}
         inked = {chr(c) for c, name in cmap.items() if glyf[name].numberOfContours and unicodedata.name(chr(c), "")}
-    assert of_font <= inked
-    assert len(inked - of_font) <= 0.01 * len(inked)  # those with nothing to see at this size
+    assert characters_of_font <= inked
+    assert len(inked - characters_of_font) <= 0.01 * len(inked)  # the others are invisible at this size
 
 
 def test_the_metadata_are_json_values(table: Glyphs) -> None:
@@ -81,7 +81,7 @@ def test_the_metadata_are_json_values(table: Glyphs) -> None:
     assert json.loads(json.dumps(values)) == values
 
 
-def test_an_unknown_column_is_refused(table: Glyphs) -> None:
+def test_an_unknown_column_is_rejected(table: Glyphs) -> None:
     with pytest.raises(KeyError, match="colour"):
         table.value(0, "colour")
 
@@ -90,7 +90,7 @@ def test_an_unknown_column_is_refused(table: Glyphs) -> None:
 
 
 def check_splits(characters: list[Any], fonts: list[str], splits: list[str]) -> None:
-    """Every sentence of the docstring of ``split_of``."""
+    """Check every sentence of the docstring of ``assign_splits``."""
     rows: dict[str, list[int]] = {split: [i for i, s in enumerate(splits) if s == split] for split in set(splits)}
     assert set(rows) <= {"train", "validation", "unseen_characters", "unseen_font", "other"}
     of = {split: [characters[row] for row in rows.get(split, [])] for split in ("unseen_characters", "validation")}
@@ -118,7 +118,7 @@ def check_splits(characters: list[Any], fonts: list[str], splits: list[str]) -> 
             assert all(splits[row] == "other" for row in serif)
 
 
-def test_the_splits_of_the_table_keep_their_promises(cells: dict[str, list[str]]) -> None:
+def test_the_splits_of_the_table_are_as_documented(cells: dict[str, list[str]]) -> None:
     check_splits(cells["character"], cells["font"], cells["split"])
 
 
@@ -130,7 +130,7 @@ def test_a_tenth_of_the_characters_is_unseen_and_three_per_cent_validate(cells: 
     assert counts["unseen_font"] > 3_000
 
 
-def test_an_unseen_font_is_drawn_upright_where_it_can_be(cells: dict[str, list[str]]) -> None:
+def test_an_unseen_font_is_drawn_upright_if_possible(cells: dict[str, list[str]]) -> None:
     drawn = set(cells["key"])
     for key, font, split in zip(cells["key"], cells["font"], cells["split"], strict=True):
         if split == "unseen_font" and font != "DejaVuSerif":
@@ -142,19 +142,19 @@ drawings = st.sets(st.tuples(st.integers(0x21, 0x60), st.integers(0, len(FONTS) 
 
 @given(drawings, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=50)
-def test_splits_of_any_drawings_keep_their_promises_in_any_order(drawn: set[tuple[int, int]], random: Any) -> None:
+def test_splits_of_any_drawings_in_any_order_are_as_documented(drawn: set[tuple[int, int]], random: Any) -> None:
     rows = sorted(drawn)
-    splits = split_of(np.array([c for c, _ in rows]), np.array([f for _, f in rows]))
+    splits = assign_splits(np.array([c for c, _ in rows]), np.array([f for _, f in rows]))
     check_splits([c for c, _ in rows], [FONTS[f] for _, f in rows], splits)
     mixed = random.sample(range(len(rows)), len(rows))
-    again = split_of(np.array([rows[i][0] for i in mixed]), np.array([rows[i][1] for i in mixed]))
+    again = assign_splits(np.array([rows[i][0] for i in mixed]), np.array([rows[i][1] for i in mixed]))
     assert again == [splits[i] for i in mixed]
 
 
-def test_one_more_font_of_the_same_characters_moves_none_of_them() -> None:
+def test_another_font_of_the_same_characters_changes_no_split() -> None:
     characters = np.arange(0x21, 0x400)
-    one_font = split_of(characters, np.zeros_like(characters))
-    twice = split_of(np.tile(characters, 2), np.repeat([0, 1], len(characters)))
+    one_font = assign_splits(characters, np.zeros_like(characters))
+    twice = assign_splits(np.tile(characters, 2), np.repeat([0, 1], len(characters)))
     assert twice[: len(characters)] == one_font
 
 
@@ -166,12 +166,12 @@ def test_every_picture_is_ink_on_white_that_touches_no_edge(images: np.ndarray) 
     assert images.dtype == np.uint8
     assert (images.min(axis=(1, 2)) <= 127).all()
     assert (images.max(axis=(1, 2)) == 255).all()
-    assert np.mean(images.mean(axis=(1, 2)) > 127) > 0.999  # the ground is white, not the ink
+    assert np.mean(images.mean(axis=(1, 2)) > 127) > 0.999  # the background is white, not the ink
     edge = np.concatenate([images[:, [0, -1], :].reshape(-1, 96), images[:, :, [0, -1]].reshape(-1, 96)], axis=1)
     assert (edge.min(axis=1) > 127).all()
 
 
-def test_a_picture_is_where_and_as_large_as_its_outline_says(
+def test_a_picture_has_the_position_and_size_of_its_outline(
     table: Glyphs, cells: dict[str, list[str]], images: np.ndarray
 ) -> None:
     letters = "ABCEHKMTVWXZacemnouvxz0123456789ΑΩЖд∑"
@@ -184,7 +184,7 @@ def test_a_picture_is_where_and_as_large_as_its_outline_says(
         assert ink_box == pytest.approx(point_box, abs=2.5), (font, letter)
 
 
-def test_writing_into_a_picture_leaves_the_table_as_it_is(table: Glyphs) -> None:
+def test_writing_into_a_picture_does_not_change_the_table(table: Glyphs) -> None:
     picture = table.value(0, "image")
     before = picture.copy()
     picture[:] = 7
@@ -273,29 +273,29 @@ def test_an_outline_has_the_points_that_fonttools_reads(
 
 # -- the cache
 
-# Makes the table of one face in the folder that is its first argument, and tells what it is.
+# Builds or opens the table of one face in the folder given by its first argument, and prints a digest of it.
 DRIVER = f"""
 import hashlib, sys
 from pathlib import Path
 from multimodal.datasets import glyphs
 
 glyphs.FONTS = ({ONE_FACE!r},)
-make, makes = glyphs._make, []
-glyphs._make = lambda folder: (makes.append(folder), make(folder))
+build, builds = glyphs._build, []
+glyphs._build = lambda folder: (builds.append(folder), build(folder))
 {{before}}
 table = glyphs.Glyphs(Path(sys.argv[1]))
 cells = [(table.value(r, "key"), table.value(r, "image").tobytes()) for r in range(len(table))]
-print("made" if makes else "found", len(table), hashlib.sha256(repr(cells).encode()).hexdigest())
+print("built" if builds else "found", len(table), hashlib.sha256(repr(cells).encode()).hexdigest())
 """
 
 
 def start(cache: Path, before: str = "") -> subprocess.Popen[str]:
-    """A process that makes the table of one face, if it is not there."""
+    """Start a process that builds the table of one face, unless it exists."""
     command = [sys.executable, "-c", DRIVER.format(before=before), str(cache)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def said(error: str) -> list[str]:
+def messages(error: str) -> list[str]:
     """The lines on standard error other than the progress bar."""
     return [line for line in error.splitlines() if not line.startswith("Drawing the glyphs ")]
 
@@ -304,17 +304,18 @@ def folders(cache: Path) -> list[str]:
     return sorted(entry.name for entry in cache.iterdir() if entry.name != "glyphs.lock")
 
 
-def test_processes_that_start_at_once_make_the_table_once_and_see_the_same(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_build_the_table_once_and_read_the_same(tmp_path: Path) -> None:
     processes = [start(tmp_path / "cache") for _ in range(3)]
-    told = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sorted((out.split()[0], said(error)) for out, error in told) == [("found", []), ("found", []), ("made", [])]
-    assert len({tuple(out.split()[1:]) for out, _ in told}) == 1
+    states = sorted((out.split()[0], messages(error)) for out, error in outputs)
+    assert states == [("built", []), ("found", []), ("found", [])]
+    assert len({tuple(out.split()[1:]) for out, _ in outputs}) == 1
     (name,) = folders(tmp_path / "cache")
     assert name.startswith("glyphs-")
 
 
-def test_a_making_killed_half_way_is_made_anew(tmp_path: Path) -> None:
+def test_a_killed_build_is_repeated(tmp_path: Path) -> None:
     kill = """
 import os, signal
 save, saves = glyphs.np.save, []
@@ -324,15 +325,15 @@ glyphs.np.save = lambda *a: (save(*a), saves.append(a), len(saves) == 3 and os.k
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert not [name for name in folders(tmp_path) if name.startswith("glyphs-")]
-    whole, error = start(tmp_path).communicate(timeout=60)
-    assert (whole.split()[0], said(error)) == ("made", [])
-    assert int(whole.split()[1]) > 1000
-    (name,) = folders(tmp_path)  # what the killed process left is gone
+    out, error = start(tmp_path).communicate(timeout=60)
+    assert (out.split()[0], messages(error)) == ("built", [])
+    assert int(out.split()[1]) > 1000
+    (name,) = folders(tmp_path)  # the leftovers of the killed process are removed
     assert name.startswith("glyphs-")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_an_interrupted_making_leaves_nothing(
+def test_an_interrupted_build_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     def half(folder: Path) -> None:
@@ -345,32 +346,30 @@ def test_an_interrupted_making_leaves_nothing(
     assert folders(tmp_path) == []
 
 
-def test_the_progress_of_making_the_table_is_told_on_standard_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # how rich is told that it writes to a terminal
+def test_build_progress_is_printed_on_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich assume a terminal
     out, error = start(tmp_path).communicate(timeout=60)
-    assert out.startswith("made")
+    assert out.startswith("built")
     assert len(out.splitlines()) == 1
     assert "Drawing the glyphs" in error
 
 
-def test_making_the_table_says_nothing_where_there_is_no_terminal(tmp_path: Path) -> None:
+def test_building_is_silent_without_a_terminal(tmp_path: Path) -> None:
     out, error = start(tmp_path).communicate(timeout=60)
-    assert out.startswith("made")
+    assert out.startswith("built")
     assert error == ""
 
 
-def test_a_pickled_table_is_its_place_and_not_its_arrays(
+def test_a_pickled_table_has_its_path_and_not_its_arrays(
     table: Glyphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A data worker that is spawned gets the table as a pickle."""
+    """A spawned data worker receives the table as a pickle."""
     monkeypatch.setattr(source, "FONTS", (ONE_FACE,))
     few = Glyphs(tmp_path)
     monkeypatch.undo()
     check_pickle(table, rows=range(0, len(table), 5003))
     monkeypatch.setattr(source, "FONTS", (ONE_FACE,))
-    monkeypatch.setattr(source, "_build", None)  # nothing is made again
+    monkeypatch.setattr(source, "_build", None)  # nothing is built again
     check_pickle(few, rows=range(0, len(few), 101))
 
 

@@ -1,4 +1,4 @@
-"""Rows in memory are a table: cells by row and column, and a fingerprint that changes with any of them."""
+"""A table in memory has the cells of its rows, and a fingerprint that changes with any cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def shop(title: str | None = "a plate", photo: bytes = b"jpeg") -> InMemoryTable
     return InMemoryTable("shop", rows, ("id",))
 
 
-def test_the_cells_are_those_of_the_rows() -> None:
+def test_the_table_has_the_cells_of_the_rows() -> None:
     table = shop(title=None)
     assert (len(table), table.columns, table.metadata_columns) == (2, ("id", "title", "photo"), ("id",))
     assert table.column("title") == ["a cup", None]

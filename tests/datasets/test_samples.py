@@ -1,4 +1,4 @@
-"""The samples are what their modules say, the same each time, and hold what their configurations are to learn."""
+"""The samples are as documented, the same each time, and learnable by their configurations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_sample_is_the_same_in_another_process(emoji: Table, molecules: Table,
     assert sorted(shown.splitlines()) == sorted(table.fingerprint for table in (emoji, molecules, digits))
 
 
-def test_ids_are_of_one_row_each(emoji: Table, molecules: Table, digits: Table) -> None:
+def test_ids_are_unique(emoji: Table, molecules: Table, digits: Table) -> None:
     for table in (emoji, molecules, digits):
         assert len(set(table.column("id"))) == len(table)
 
@@ -59,7 +59,7 @@ def test_ids_are_of_one_row_each(emoji: Table, molecules: Table, digits: Table) 
 # -- emoji
 
 
-def test_a_drawing_is_in_the_colours_that_its_name_says(emoji: Table) -> None:
+def test_a_drawing_has_the_colours_of_its_name(emoji: Table) -> None:
     for row in rows_of(emoji)[::7]:
         name, ink, ground = re.fullmatch(r"(.*) in (\w+) on (\w+)", row["name"]).groups()  # pyright: ignore[reportOptionalMemberAccess]
         code_point, _ = row["id"][2:].split("-")
@@ -90,7 +90,7 @@ def test_no_two_drawings_have_the_same_name(emoji: Table) -> None:
 # -- molecules
 
 
-def test_a_description_counts_the_atoms_that_the_formula_does(molecules: Table) -> None:
+def test_a_description_has_the_atoms_of_the_formula(molecules: Table) -> None:
     table = Chem.GetPeriodicTable()
     symbols = {table.GetElementName(n).lower(): table.GetElementSymbol(n) for n in range(1, 119)}
     for row in rows_of(molecules)[::11]:
@@ -124,7 +124,7 @@ def in_digits(word: str) -> int:
     ],
 )
 def test_groups_rings_and_atoms_are_described(smiles: str, described: str) -> None:
-    assert sample_molecules.description(Chem.MolFromSmiles(smiles)) == described
+    assert sample_molecules.describe_molecule(Chem.MolFromSmiles(smiles)) == described
 
 
 def test_all_molecules_can_be_read_and_no_two_descriptions_are_the_same(molecules: Table) -> None:
@@ -132,7 +132,7 @@ def test_all_molecules_can_be_read_and_no_two_descriptions_are_the_same(molecule
     assert all(Chem.MolFromSmiles(smiles) for smiles in molecules.column("SMILES"))
 
 
-def test_the_molecules_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_molecules_report_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(UsageError, match=r"pip install 'multimodal\[molecules\]'"):
         load("sample:molecules")
@@ -153,7 +153,7 @@ def test_every_voice_says_every_word_thirty_times(digits: Table) -> None:
 
 @pytest.mark.parametrize(("voice", "pitch"), [(name, pitch) for name, (pitch, _) in VOICES.items()])
 def test_a_voice_has_its_pitch(voice: str, pitch: float) -> None:
-    """The period of a vowel is found by its autocorrelation."""
+    """The autocorrelation of a vowel shows its period."""
     wave = speak("four", *VOICES[voice], np.random.default_rng(3))
     vowel = wave[int(0.4 * len(wave)) :][:800].astype(float)
     correlation = np.correlate(vowel, vowel, "full")[len(vowel) :]  # from a lag of 1 on
@@ -162,16 +162,16 @@ def test_a_voice_has_its_pitch(voice: str, pitch: float) -> None:
     assert RATE / lag == pytest.approx(pitch, rel=0.25)
 
 
-def test_words_of_a_voice_never_heard_are_recognised_by_the_nearest_mean(digits: Table) -> None:
-    """Most of them by log spectra in eight moments: the words differ, and in the same ways whoever speaks."""
+def test_words_of_an_unseen_voice_are_recognised_by_the_nearest_mean(digits: Table) -> None:
+    """Log spectra of eight segments recognise most words: the words differ in the same way for all speakers."""
     rows = rows_of(digits)
     features = np.stack([log_spectra(samples_of(row["audio"])) for row in rows])
     words = np.array([row["digit"] for row in rows])
-    heard = np.array([row["speaker"] != "alto" for row in rows])
-    means = np.stack([features[heard & (words == word)].mean(axis=0) for word in WORDS])
-    nearest = ((features[~heard][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
-    accuracy = (np.array(list(WORDS))[nearest] == words[~heard]).mean()
-    assert 0.6 < accuracy < 0.99  # by chance 0.1; and there is something left to learn
+    is_training = np.array([row["speaker"] != "alto" for row in rows])
+    means = np.stack([features[is_training & (words == word)].mean(axis=0) for word in WORDS])
+    nearest = ((features[~is_training][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    accuracy = (np.array(list(WORDS))[nearest] == words[~is_training]).mean()
+    assert 0.6 < accuracy < 0.99  # chance is 0.1; an encoder can still improve on it
 
 
 def samples_of(recording: bytes) -> np.ndarray:
@@ -181,7 +181,7 @@ def samples_of(recording: bytes) -> np.ndarray:
 
 
 def log_spectra(wave: np.ndarray) -> np.ndarray:
-    """``(8 * 16,)``: energy in 16 bands of 250 Hz in eighths of the recording, each as far as from the loudest."""
+    """``(8 * 16,)``: energy in 16 bands of 250 Hz in eight segments of the recording, relative to the loudest."""
     parts = [np.abs(np.fft.rfft(part / 2**15, 512))[1:] ** 2 for part in np.array_split(wave, 8)]
     bands = np.log10(np.stack(parts).reshape(8, 16, 16).sum(axis=2) + 1e-6)
     return (bands - bands.max()).clip(-6).ravel()

@@ -75,7 +75,7 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
     (lambda c: c.update(sed_everything=3), [], 2, "Did you mean 'seed_everything'?"),
     (lambda c: c["trainer"].update(max_steps="many"), [], 2, "trainer.max_steps"),
     (lambda c: c["data"]["columns"].update(image="picture"), [], 2, "has no column 'picture'"),
-    (lambda c: c["data"]["columns"].pop("image"), [], 2, "has an encoder for 'image', but data.columns names none"),
+    (lambda c: c["data"]["columns"].pop("image"), [], 2, "has an encoder for 'image', but data.columns has no column for it"),
     (lambda c: c["data"].update(train="training"), [], 2, "Did you mean 'train'?"),
     (lambda c: c["data"].update(batch_size=1000), [], 1, "Lower data.batch_size"),
     (lambda c: None, ["--model.encoders.text", "transfomer"], 2, "Did you mean 'transformer'"),

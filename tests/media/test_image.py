@@ -162,7 +162,7 @@ def test_a_picture_whose_exif_tells_no_orientation_stays_as_it_is(exif: bytes) -
     ],
 )
 def test_a_picture_with_damaged_exif_is_refused(exif: bytes) -> None:
-    with pytest.raises(Unreadable, match="bytes is no picture that can be read"):
+    with pytest.raises(Unreadable, match="bytes is not an image that can be read"):
         processor()(file_of(Image.fromarray(GREY), exif=exif))
 
 
@@ -267,11 +267,11 @@ def test_rare_modes_with_transparency_lie_on_the_ground_too(mode: str) -> None:
 
 @pytest.mark.parametrize("background", ["whitish", "#12345678", ""])
 def test_a_ground_that_is_no_opaque_colour_is_refused(background: str) -> None:
-    with pytest.raises(UsageError, match=f"background '{background}' is no opaque colour"):
+    with pytest.raises(UsageError, match=f"background '{background}' is not an opaque colour"):
         CNN(background=background)
 
 
-# what is no picture
+# what is not a picture
 
 ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
 
@@ -279,10 +279,10 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (None, "NoneType is no picture that can be read (give a path, bytes, a PIL image or an array)"),
-        (3.5, "float is no picture that can be read (give a path, bytes, a PIL image or an array)"),
-        (b"", "0 bytes is no picture that can be read"),
-        (b"not a picture at all", "20 bytes is no picture that can be read"),
+        (None, "NoneType is not an image that can be read (give a path, bytes, a PIL image or an array)"),
+        (3.5, "float is not an image that can be read (give a path, bytes, a PIL image or an array)"),
+        (b"", "0 bytes is not an image that can be read"),
+        (b"not a picture at all", "20 bytes is not an image that can be read"),
         (np.zeros((4, 4, 7), dtype=np.uint8), f"(shape (4, 4, 7), type uint8; {ARRAYS}"),
         (np.zeros((4, 4, 1), dtype=np.uint8), f"(shape (4, 4, 1), type uint8; {ARRAYS}"),
         (np.zeros((1, 4, 4, 3), dtype=np.uint8), f"(shape (1, 4, 4, 3), type uint8; {ARRAYS}"),
@@ -294,8 +294,8 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
             pytest.param(np.zeros((4, 4, 3), dtype), f"(shape (4, 4, 3), type {dtype}; {ARRAYS}")
             for dtype in ("uint16", "bool")
         ),
-        (np.zeros((0, 4), dtype=np.uint8), "ndarray is no picture that can be read"),
-        (Image.new("RGB", (0, 0)), "Image is no picture that can be read (it has no pixels)"),
+        (np.zeros((0, 4), dtype=np.uint8), "ndarray is not an image that can be read"),
+        (Image.new("RGB", (0, 0)), "Image is not an image that can be read (it has no pixels)"),
         (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is not known"),
     ],
 )
@@ -303,7 +303,7 @@ def test_what_is_no_picture_is_refused(value: Any, said: str) -> None:
     with pytest.raises(Unreadable) as refusal:
         processor()(value)
     assert said in str(refusal.value)
-    assert refusal.value.reason == "no picture"
+    assert refusal.value.reason == "not an image"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_what_is_no_picture_is_refused(value: Any, said: str) -> None:
     ],
 )
 def test_a_picture_object_that_cannot_be_read_is_refused(value: Any) -> None:
-    with pytest.raises(Unreadable, match="is no picture that can be read"):
+    with pytest.raises(Unreadable, match="is not an image that can be read"):
         processor()(value())
 
 
@@ -328,7 +328,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("a note")
     for path in (tmp_path / "notes.png", tmp_path):
-        with pytest.raises(Unreadable, match=rf"{path} is no picture that can be read"):
+        with pytest.raises(Unreadable, match=rf"{path} is not an image that can be read"):
             processor()(str(path))
 
 
@@ -337,11 +337,11 @@ def test_a_file_cut_anywhere_is_refused(form: str) -> None:
     whole = file_of(Image.fromarray(RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)), form)
     reasons = []
     for length in range(0, len(whole) - 20, 97):
-        with pytest.raises(Unreadable, match="is no picture that can be read") as refusal:
+        with pytest.raises(Unreadable, match="is not an image that can be read") as refusal:
             processor()(whole[:length])
         reasons.append(refusal.value.reason)
-    assert reasons[0] == "no picture"  # no byte
-    assert set(reasons) <= {"no picture", "truncated picture"}
+    assert reasons[0] == "not an image"  # no byte
+    assert set(reasons) <= {"not an image", "truncated picture"}
     if form in ("PNG", "BMP", "JPEG"):
         assert reasons[len(reasons) // 2 :] == ["truncated picture"] * (len(reasons) - len(reasons) // 2)
 

@@ -161,24 +161,24 @@ def test_unlearned_columns_are_told_with_how_to_learn_them() -> None:
         processor()({"price": 3})
 
 
-# what is no row
+# what is not a row
 
 
 @pytest.mark.parametrize(
     ("value", "reason", "said"),
     [
-        ("red", "wrong type", "a str is no row; give a mapping"),
-        (None, "wrong type", "a NoneType is no row"),
+        ("red", "wrong type", "a str is not a row; give a mapping"),
+        (None, "wrong type", "a NoneType is not a row"),
         ({}, "empty row", "give one at least of price, size, colour, sold"),
         ({"price": None, "colour": " "}, "empty row", "the row has no value"),
         ({"prise": 3}, "no known column", "Did you mean 'price'"),
-        ({"price": "cheap"}, "no number", "column 'price' is numeric, but 'cheap' is no number"),
-        ({"price": {}}, "no number", "column 'price' is numeric"),
+        ({"price": "cheap"}, "not a number", "column 'price' is numeric, but 'cheap' is not a number"),
+        ({"price": {}}, "not a number", "column 'price' is numeric"),
         ({"price": math.inf}, "infinite number", "column 'price' is infinite"),
         ({"size": [1.0]}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
         ({"size": 3}, "wrong number of numbers", "column 'size' has 1 numbers, not 2"),
         ({"price": 10**5000}, "number too large", "column 'price' holds <whole number of 16610 bits>"),
-        ({"price": 3, "color": "red"}, "unknown column", "'color' is no column of training. Did you mean 'colour'"),
+        ({"price": 3, "color": "red"}, "unknown column", "'color' is not a column of training. Did you mean 'colour'"),
         ({"Price": 3, "colour": "red"}, "unknown column", "Did you mean 'price', which the row lacks"),
     ],
 )
@@ -324,7 +324,7 @@ def test_few_words_among_many_numbers_are_told_and_cannot_be_read() -> None:
         reader.fit(rows)
     assert list(reader.state()["numeric"]) == ["price"]
     assert list(reader.state()["categorical"]) == ["code"]
-    assert refusal(reader, rows[-1]).reason == "no number"
+    assert refusal(reader, rows[-1]).reason == "not a number"
 
 
 def test_the_text_of_a_json_object_is_a_row() -> None:

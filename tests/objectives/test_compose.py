@@ -94,7 +94,7 @@ def test_a_sum_names_what_its_objectives_name() -> None:
     ("objectives", "weights", "message"),
     [
         ({}, None, "it needs at least one objective"),
-        ({"clip": InfoNCE()}, {"clop": 1.0}, "there is a weight for 'clop', which is none of clip"),
+        ({"clip": InfoNCE()}, {"clop": 1.0}, "there is a weight for 'clop', which is not one of clip"),
         ({"clip": InfoNCE()}, {"clip": -1.0}, "of 'clip' must be at least 0"),
         ({"clip": InfoNCE()}, {"clip": Ramp(0.0, math.inf)}, "of 'clip' must be at least 0"),
     ],

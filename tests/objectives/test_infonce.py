@@ -281,7 +281,7 @@ def test_an_objective_whose_settings_name_nothing_names_no_modality() -> None:
 
 @pytest.mark.parametrize("name", ["", "text", "text-", "-image", "text-text", "text-image-graph", "my text-image"])
 def test_what_names_no_two_modalities_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name!r} is no pair of two modalities; write one like 'text-image'"):
+    with pytest.raises(UsageError, match=f"{name!r} is not a pair of two modalities; write one like 'text-image'"):
         InfoNCE({name: 1.0})
 
 

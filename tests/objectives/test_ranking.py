@@ -19,8 +19,7 @@ from pytorch_metric_learning.reducers import MeanReducer
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives import Triplet
-from multimodal.objectives.ranking import given as given_negatives
-from multimodal.objectives.ranking import margin_ranking
+from multimodal.objectives.ranking import given_negatives, margin_ranking
 
 
 def one_direction(embeddings: Embeddings, of: str, to: str, margin: float, mining: str, only_given: bool) -> float:
@@ -119,7 +118,7 @@ def test_a_margin_that_is_no_positive_number_is_refused(margin: float) -> None:
 
 
 def test_unknown_ways_to_mine_are_refused() -> None:
-    with pytest.raises(UsageError, match="mining 'soft' is none of hard, semi-hard"):
+    with pytest.raises(UsageError, match="mining 'soft' is not one of hard, semi-hard"):
         Triplet(mining="soft")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(UsageError, match="negatives 'all' are none of batch, given"):
+    with pytest.raises(UsageError, match="negatives 'all' is not one of batch, given"):
         Triplet(negatives="all")  # pyright: ignore[reportArgumentType]

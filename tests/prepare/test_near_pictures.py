@@ -75,10 +75,10 @@ def test_transparency_is_white_and_other_modes_are_converted() -> None:
     ("damage", "reason"),
     [
         ("cut", "truncated picture"),
-        ("text", "no picture"),
+        ("text", "not an image"),
         ("flipped", "truncated picture"),
         ("bomb", "decompression bomb"),
-        ("float", "no picture"),
+        ("float", "not an image"),
     ],
 )
 def test_a_broken_picture_is_rejected_as_in_training(

@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_told(texts: Path) -> None:
         load_initial_encoders({"text": create("text", "transformer", **TEXT | {"layers": 2})}, {"text": run})
     with pytest.raises(UsageError, match="no modality 'image'"):
         load_initial_encoders({"image": create("image", "cnn", stem="standard")}, {"image": run})
-    with pytest.raises(UsageError, match="CNN cannot be trained on words alone"):
+    with pytest.raises(UsageError, match="CNN cannot be trained on texts alone"):
         TextPretrainingModule({"image": create("image", "cnn", stem="standard")})
     with pytest.raises(UsageError, match="one encoder of texts"):
         TextPretrainingModule({})

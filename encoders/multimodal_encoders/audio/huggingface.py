@@ -41,7 +41,7 @@ TOWERS = {"clap": "audio_config"}  # models of two modalities, and where their c
 
 
 class HuggingFaceAudioProcessor(Processor):
-    """Recordings -> what a pretrained model's own feature extractor makes of them: the wave, or a log-mel spectrogram.
+    """Turns recordings into the input of a pretrained model by its own feature extractor: the wave, or a log-mel spectrogram.
 
     Raw values: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone, at the
     rate of the model. Channels are averaged, the rate is changed by soxr, and what comes after ``max_seconds`` is cut.
@@ -49,7 +49,13 @@ class HuggingFaceAudioProcessor(Processor):
     Args:
         extractor: of transformers.
         max_seconds: longer recordings are cut.
-        shortest: samples; shorter waves are filled up with silence.
+        shortest: in samples; shorter waves are padded with silence.
+
+    Example:
+        >>> from transformers import Wav2Vec2FeatureExtractor
+        >>> processor = HuggingFaceAudioProcessor(Wav2Vec2FeatureExtractor(), max_seconds=1.0, shortest=400)
+        >>> processor.collate([processor(np.sin(np.arange(800)))])["values"].shape
+        torch.Size([1, 800])
     """
 
     reads_files = True
@@ -108,6 +114,12 @@ class HuggingFaceAudio(Encoder):
         config: entries of the model's config to change; without weights a published name or a folder to take the
             architecture and the feature extractor from.
         preprocess: the feature extractor's settings; null: the model's own.
+
+    Example:
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> config = {"model_type": "wav2vec2", "conv_dim": [8], "conv_kernel": [10], "conv_stride": [5], **sizes}
+        >>> HuggingFaceAudio(config=config, preprocess={"feature_extractor_type": "Wav2Vec2FeatureExtractor"}).width
+        16
     """
 
     def __init__(
@@ -123,7 +135,7 @@ class HuggingFaceAudio(Encoder):
         for name in ("soundfile", "soxr"):
             import_audio_library(name)
         if pooling not in get_args(Pooling):
-            raise UsageError(f"HuggingFaceAudio: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"HuggingFaceAudio: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         if max_seconds is not None and max_seconds <= 0:
             raise UsageError(f"HuggingFaceAudio: max_seconds {max_seconds} must be positive.")
         self.pooling = pooling
@@ -222,7 +234,15 @@ KINDS = {
 
 @dataclass(frozen=True)
 class AudioModel:
-    """A model of transformers, how it is called, its feature extractor, and the settings of both."""
+    """A model of transformers with its feature extractor.
+
+    Args:
+        model: the model.
+        kind: how it is called.
+        extractor: its feature extractor.
+        config: the model's settings.
+        preprocess: the extractor's settings.
+    """
 
     model: nn.Module
     kind: AudioFamily
@@ -238,7 +258,7 @@ def _audio_model(
     changes = config if isinstance(config, dict) else None
     named = weights or (config if isinstance(config, str) else None)
     if weights is not None and isinstance(config, str):
-        raise UsageError(f"config {config!r} names a second model beside weights {weights!r}; give entries to change.")
+        raise UsageError(f"config {config!r} names a second model with weights {weights!r}; give entries to change.")
     if named is None and (changes is None or preprocess is None):
         raise UsageError(
             "an audio encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
@@ -282,7 +302,7 @@ def _kind(model: Any) -> AudioFamily:
         return KINDS[config.model_type]
     if not hasattr(model, "_get_feat_extract_output_lengths"):
         raise UsageError(
-            f"{type(model).__name__} is no encoder of sound that is known: take one of the wave as wav2vec2, HuBERT or WavLM,"
+            f"{type(model).__name__} is not a known encoder of sound: take one of the wave as wav2vec2, HuBERT or WavLM,"
             f" or {', '.join(KINDS)}."
         )
     masked = config.model_type in MODELS_WITH_MASK and config.feat_extract_norm != "group"
@@ -303,7 +323,7 @@ def _extractor_of(settings: dict[str, Any]) -> Any:
     cls = getattr(transformers, str(settings.get("feature_extractor_type")), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.SequenceFeatureExtractor)):
         raise UsageError(
-            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is no extractor of sound; give the"
+            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not one of sound; give the"
             f" contents of a {EXTRACTOR}."
         )
     return cls.from_dict(settings)

@@ -29,6 +29,11 @@ def mel_filters(mels: int, bins: int, rate: int) -> Tensor:
     corners :math:`c_i` equally spaced in m, filter i is the triangle over f from :math:`c_i` over :math:`c_{i+1}` to
     :math:`c_{i+2}`.
 
+    Args:
+        mels: the number of filters.
+        bins: the number of frequencies.
+        rate: samples per second.
+
     Returns:
         ``(bins, mels)`` float32, for the frequencies ``rate / 2 * k / (bins - 1)``.
     """
@@ -41,7 +46,7 @@ def mel_filters(mels: int, bins: int, rate: int) -> Tensor:
 
 
 class SpectrogramProcessor(Processor):
-    """Recordings -> log-mel spectrograms that do not depend on the recording's gain.
+    """Turns recordings into log-mel spectrograms that do not depend on the recording's gain.
 
     Raw values: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone, at
     the rate of the encoder. Samples are an array ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
@@ -58,13 +63,20 @@ class SpectrogramProcessor(Processor):
         hop: from one window to the next, in seconds.
         max_seconds: longer recordings are cut.
         stretch: for training, the largest random change of tempo, as the logarithm of the factor.
-        warp: for training, the largest random change of scale and shift of the bands, as a part of them all: as another
+        warp: for training, the largest random change of scale and shift of the bands, as a fraction of all: as another
             voice has (vocal tract length perturbation, Jaitly and Hinton 2013, on the mel scale).
         response: for training, another microphone's: each of three cosines over the bands (of a half, one and one and a
-            half periods) is added with a random factor of up to so many dB.
-        noise: for training, noise of a random level is added, of up to so many dB above L - 60, under the same response.
-        time_mask, band_mask: for training, the largest part of the frames and of the bands that each of two masks
-            silences (SpecAugment, Park et al. 2019).
+            half periods) is added with a random factor of up to this many dB.
+        noise: for training, noise of a random level is added, of up to this many dB above L - 60, under the same response.
+        time_mask: for training, the largest fraction of the frames that each of two masks silences (SpecAugment, Park et
+            al. 2019).
+        band_mask: for training, the same of the bands.
+
+    Example:
+        >>> processor = SpectrogramProcessor(rate=8000, mels=20, window=0.025, hop=0.01, max_seconds=1.0)
+        >>> quiet, loud = (processor(factor * np.sin(np.arange(4000))) for factor in (0.01, 1.0))
+        >>> quiet.shape[1], torch.allclose(quiet.float(), loud.float(), atol=0.1)
+        (20, True)
     """
 
     reads_files = True
@@ -138,7 +150,7 @@ class SpectrogramProcessor(Processor):
 
     def _with_noise(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         """Powers add; that of noise varies from window to window as those of a Gaussian process do (chi-squared)."""
-        level = 10 ** (rng.uniform(0, self.noise) / 10) - 1  # of the softest that an item tells
+        level = 10 ** (rng.uniform(0, self.noise) / 10) - 1  # of the softest that an item represents
         power = torch.from_numpy(
             level * rng.chisquare(NOISE_DEGREES_OF_FREEDOM, item.shape) / NOISE_DEGREES_OF_FREEDOM
         ).to(item.dtype)
@@ -208,7 +220,7 @@ class SpectrogramCNN(Encoder):
     change them.
 
     Args:
-        rate: recordings are brought to so many samples a second; what sounds above half of it is lost.
+        rate: samples per second that recordings are resampled to; frequencies above half of it are lost.
         mels: number of frequency bands.
         window: length of the spectrogram's windows, in seconds.
         hop: from one window to the next, in seconds.
@@ -217,10 +229,16 @@ class SpectrogramCNN(Encoder):
         drop: dropout of the features.
         stretch: in training, random change of tempo, up to this natural logarithm of the factor.
         warp: in training, random scale and shift of the bands up to this part of them, as between voices.
-        response: in training, a random response of the microphone, of three components of up to so many dB.
-        noise: in training, noise is added, of up to so many dB above what is 60 dB softer than the loudest.
-        time_mask: in training, two stretches of up to this part of the frames are silenced.
-        band_mask: in training, two ranges of up to this part of the bands are silenced.
+        response: in training, a random response of the microphone, of three components of up to this many dB.
+        noise: in training, noise is added, of up to this many dB above what is 60 dB softer than the loudest.
+        time_mask: in training, two stretches of up to this fraction of the frames are silenced.
+        band_mask: in training, two ranges of up to this fraction of the bands are silenced.
+
+    Example:
+        >>> encoder = SpectrogramCNN(rate=8000, channels=4)
+        >>> tone = np.sin(np.arange(8000))
+        >>> encoder(**encoder.processor.collate([encoder.processor(tone)])).shape
+        torch.Size([1, 64])
     """
 
     def __init__(

@@ -14,24 +14,34 @@ if TYPE_CHECKING:
 
 Attention = Literal["multihead", "performer"]
 HEADS = 4
-SMALL_GRAPH_NODES = 32  # nodes of graphs that are taken together
+SMALL_GRAPH_NODES = 32  # graphs of up to this many nodes are padded together
 EPSILON = 1e-3  # of the performer's kernel
 
 
 class GlobalLayer(nn.Module):
-    r"""torch-geometric's ``GPSConv`` (Rampášek et al. 2022, "Recipe for a General, Powerful, Scalable Graph Transformer").
+    r"""A layer of message passing and attention: torch-geometric's ``GPSConv``.
+
+    From Rampášek et al. 2022, "Recipe for a General, Powerful, Scalable Graph Transformer".
 
     .. math:: X' = N(M(X) + \mathrm{MLP}(M(X))), \qquad M(X) = N(X + \mathrm{Conv}(X, E)) + N(X + \mathrm{Attention}(X))
 
-    with layer normalisation N. The numbers are those of ``GPSConv``; the nodes are laid out by graph once for all layers,
-    those of small graphs apart from those of large ones, and programs can be exported. The performer's attention leaves
-    out what only fills the room of short graphs, so that a graph's features do not depend on those beside it.
+    with layer normalisation N. The numbers are those of ``GPSConv``; nodes are padded by graph once for all layers,
+    small graphs apart from large ones, and programs can be exported. The performer's attention ignores padding, so that a
+    graph's features do not depend on the other graphs in the batch.
 
     Args:
         width: of the nodes, a multiple of 4 (heads).
         conv: among neighbours.
         attention: "multihead", or "performer" (Choromanski et al. 2021) whose cost is linear in the nodes.
         drop: dropout.
+
+    Example:
+        >>> from torch_geometric.nn import GINConv
+        >>> layer = GlobalLayer(8, GINConv(nn.Linear(8, 8)), "multihead", drop=0.0)
+        >>> sizes, edges = torch.tensor([3]), torch.tensor([[0, 1], [1, 2]])
+        >>> padded, position = pad_graphs(torch.arange(3)[None], sizes, torch.zeros(3, dtype=torch.long))
+        >>> layer(torch.ones(3, 8), edges, padded, position).shape
+        torch.Size([3, 8])
     """
 
     def __init__(self, width: int, conv: MessagePassing, attention: Attention, drop: float) -> None:
@@ -45,7 +55,15 @@ class GlobalLayer(nn.Module):
     def forward(
         self, nodes: Tensor, edge_index: Tensor, rooms: Sequence[PaddedGraphs], place: Tensor, **edges: Tensor
     ) -> Tensor:
-        """``nodes`` ``(nodes, width)`` of n graphs, ``rooms`` and ``place`` as ``pad_graphs`` makes them -> the same shape."""
+        """Compute the next features of the nodes of n graphs, of the same shape.
+
+        Args:
+            nodes: ``(nodes, width)``.
+            edge_index: ``(2, edges)`` int64.
+            rooms: the graphs by size, from ``pad_graphs``.
+            place: ``(nodes,)`` int64, from ``pad_graphs``.
+            **edges: perhaps ``edge_attr`` ``(edges, edge_width)``.
+        """
         gps, drop = self.gps, nn.functional.dropout
         conv, mlp = gps.get_submodule("conv"), gps.mlp
         first, second, last = (gps.get_submodule(name) for name in ("norm1", "norm2", "norm3"))
@@ -57,21 +75,21 @@ class GlobalLayer(nn.Module):
 
     def _attend(self, dense: Tensor, there: Tensor) -> Tensor:
         attention = self.gps.get_submodule("attn")
-        if self.gps.attn_type == "multihead":  # perhaps with adapters around it
+        if self.gps.attn_type == "multihead":  # perhaps with adapters
             return attention(dense, dense, dense, key_padding_mask=~there, need_weights=False)[0]
         return _performer(attention, dense, there)
 
 
 @dataclass(frozen=True)
 class PaddedGraphs:
-    """Graphs of about one size: ``places`` ``(m, longest)`` int64, the numbers of their nodes; ``there``, where one is."""
+    """Graphs of similar size: ``places`` ``(m, longest)`` int64, the numbers of their nodes; ``there``, which are nodes."""
 
     places: Tensor
     there: Tensor
 
 
 def pad_graphs(places: Tensor, sizes: Tensor, graph: Tensor) -> tuple[list[PaddedGraphs], Tensor]:
-    """Room for the nodes of n graphs: one for those up to 32, one for those up to 64, and so on.
+    """Pad n graphs by size: those of up to 32 nodes, of up to 64, and so on.
 
     Args:
         places: ``(n, longest)`` int64, the numbers of the nodes.
@@ -79,11 +97,11 @@ def pad_graphs(places: Tensor, sizes: Tensor, graph: Tensor) -> tuple[list[Padde
         graph: ``(nodes,)`` int64, the number of each node's graph.
 
     Returns:
-        The rooms; ``(nodes,)`` int64, the place of each node in all of them, flattened one after the other.
+        The padded graphs; ``(nodes,)`` int64, the position of each node in all of them, flattened one after the other.
     """
     longest = places.shape[1]
     steps = torch.arange(longest, device=places.device)
-    if torch.compiler.is_exporting():  # a program cannot look at numbers: all lie in one room
+    if torch.compiler.is_exporting():  # a program cannot look at numbers: all graphs are padded together
         rooms = [PaddedGraphs(places, steps < sizes[:, None])]
         begins = longest * torch.arange(sizes.shape[0], device=places.device)
     else:
@@ -102,7 +120,7 @@ def pad_graphs(places: Tensor, sizes: Tensor, graph: Tensor) -> tuple[list[Padde
 
 
 def _performer(attention: nn.Module, dense: Tensor, there: Tensor) -> Tensor:
-    """PyG's ``PerformerAttention``, whose keys that are no nodes do not count."""
+    """PyG's ``PerformerAttention``, without the keys that are padding."""
     from torch_geometric.nn.attention.performer import linear_attention
 
     of: dict[str, Any] = dict(attention.named_children())

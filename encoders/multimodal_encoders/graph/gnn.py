@@ -19,7 +19,7 @@ from multimodal_encoders.graph.structure import StructureProcessor
 
 
 class GraphProcessor(Processor):
-    """Graphs with numeric features -> one disjoint union.
+    """Turns graphs with numeric features into one disjoint union.
 
     Raw values: a PyG ``Data``, a mapping, or the path or the bytes of a file. A mapping, and a JSON file, hold ``x`` (node
     features), ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them), or are networkx's
@@ -31,6 +31,12 @@ class GraphProcessor(Processor):
     Args:
         node_features: columns of ``x``.
         edge_features: columns of ``edge_attr``; 0: edges have none.
+
+    Example:
+        >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
+        >>> processor = GraphProcessor(node_features=1, edge_features=0)
+        >>> processor.collate([processor(triangle)] * 2)["sizes"]
+        tensor([3, 3])
     """
 
     reads_files = True
@@ -89,6 +95,7 @@ class GraphProcessor(Processor):
 
 
 def malformed_graph(message: str) -> Unreadable:
+    """Make the error for a graph that cannot be read."""
     return Unreadable("malformed graph", message)
 
 
@@ -102,7 +109,7 @@ def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
         if given.is_complex():
             raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise malformed_graph(f"the graph's {name} is no array of numbers: {error}.") from error
+        raise malformed_graph(f"the graph's {name} is not an array of numbers: {error}.") from error
     if not bool(given.isfinite().all() and tensor.isfinite().all()):
         raise malformed_graph(f"the graph's {name} holds NaN or infinite values, or some too large.")
     if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):
@@ -118,12 +125,19 @@ class GNN(GraphNetwork):
         conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "gcn"
             (Kipf and Welling 2017), "sage" (Hamilton et al. 2017) or "pna" (Corso et al. 2020), which learns the degrees of
             the training graphs. gat and pna use edge features if there are any.
-        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the nodes become one vector.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how nodes are reduced to one vector.
         node_features: columns of the graph's ``x``.
         edge_features: columns of its ``edge_attr``; 0: none. Only gine, gat and pna see them.
         width: width of the nodes and of the features.
-        layers: number of message-passing layers.
-        drop: dropout after each.
+        layers: the number of message-passing layers.
+        drop: dropout after each layer.
+
+    Example:
+        >>> import torch
+        >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
+        >>> encoder = GNN(conv="gin", node_features=1, edge_features=0, width=8, layers=2)
+        >>> encoder(**encoder.processor.collate([encoder.processor(triangle)])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -138,7 +152,7 @@ class GNN(GraphNetwork):
     ) -> None:
         super().__init__()
         if conv not in get_args(Conv):
-            raise UsageError(f"GNN: conv {conv!r} is none of {', '.join(get_args(Conv))}.")
+            raise UsageError(f"GNN: conv {conv!r} is not one of {', '.join(get_args(Conv))}.")
         if conv == "gine" and edge_features < 1:
             raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
         self.width = width
@@ -149,5 +163,5 @@ class GNN(GraphNetwork):
         self._set_layers(conv, pooling, width, layers, drop, edge_features if uses_edges else None)
 
     def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
-        """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
+        """Encode the disjoint union of n graphs, with ``sizes`` ``(n,)`` nodes each, as ``(n, width)``."""
         return self._readout(self.nodes(x), edge_index, sizes, edge_attr)

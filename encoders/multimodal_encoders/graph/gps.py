@@ -18,18 +18,25 @@ from multimodal_encoders.graph.structure import StructureProcessor
 class GPS(GraphNetwork):
     """A graph transformer: message passing and attention over all nodes side by side (Rampášek et al. 2022).
 
-    Nodes know where they are by random walks (Dwivedi et al. 2022): how likely one is back after 1, 2, ... steps. Neighbours
-    speak by GINE (Hu et al. 2020), or without edge features by GIN (Xu et al. 2019).
+    The position of a node is encoded by random walks (Dwivedi et al. 2022): the probability of returning after 1, 2, ... steps.
+    Messages are passed by GINE (Hu et al. 2020), or without edge features by GIN (Xu et al. 2019).
 
     Args:
         attention: "multihead", with 4 heads, or "performer" (Choromanski et al. 2021), for graphs of thousands of nodes.
-        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the nodes become one vector.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how nodes are reduced to one vector.
         node_features: columns of the graph's ``x``.
         edge_features: columns of its ``edge_attr``; 0: none.
-        walks: steps of the longest walk; 0: nodes do not know where they are.
+        walks: steps of the longest walk; 0: no position encoding.
         width: width of the nodes and of the features.
-        layers: how many.
+        layers: the number of layers.
         drop: dropout.
+
+    Example:
+        >>> import torch
+        >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
+        >>> encoder = GPS(node_features=1, edge_features=0, width=8, layers=1, walks=4)
+        >>> encoder(**encoder.processor.collate([encoder.processor(triangle)])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class GPS(GraphNetwork):
     ) -> None:
         super().__init__()
         if attention not in get_args(Attention):
-            raise UsageError(f"GPS: attention {attention!r} is none of {', '.join(get_args(Attention))}.")
+            raise UsageError(f"GPS: attention {attention!r} is not one of {', '.join(get_args(Attention))}.")
         if walks < 0 or edge_features < 0:
             raise UsageError(f"GPS: walks {walks} and edge_features {edge_features} must be at least 0.")
         self.width = width
@@ -62,5 +69,5 @@ class GPS(GraphNetwork):
         edge_attr: Tensor | None = None,
         walks: Tensor | None = None,
     ) -> Tensor:
-        """The disjoint union of n graphs, as ``StructureProcessor.collate`` makes it -> ``(n, width)``."""
+        """Encode the disjoint union of n graphs, from ``StructureProcessor.collate``, as ``(n, width)``."""
         return self._readout(self.nodes(x), edge_index, sizes, edge_attr, walks, places)

@@ -61,7 +61,7 @@ def _of_graphml(content: bytes, what: str) -> dict[str, Any]:
         _reject_doctype(content, what)
         graph = networkx.read_graphml(io.BytesIO(content))
     except (expat.ExpatError, SyntaxError, networkx.NetworkXException, ValueError, KeyError, TypeError) as error:
-        raise Unreadable("not GraphML", f"{what} is no GraphML that can be read ({error}).") from error
+        raise Unreadable("not GraphML", f"{what} is not GraphML that can be read ({error}).") from error
     return {
         "directed": graph.is_directed(),
         "nodes": [attributes | {"id": node} for node, attributes in graph.nodes(data=True)],
@@ -102,7 +102,7 @@ def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]
         names = [_name(link, end, f"edge {position}") for end in ENDPOINTS]
         for name in names:
             if name not in numbers:
-                raise _malformed(f"the graph's edge {position} names {name!r}, which is no node.")
+                raise _malformed(f"the graph's edge {position} names {name!r}, which is not a node.")
         ends.append([numbers[name] for name in names])
     features = _features(links, "edge_attr", {*ENDPOINTS, "key", "id"}, "edge") if with_edges else []
     if not graph.get("directed", False):
@@ -119,7 +119,7 @@ def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]
 def _entries(graph: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     entries = graph.get(name)
     if not isinstance(entries, Sequence) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise _malformed(f"the graph's {name!r} is no list of mappings, as in networkx's node-link form.")
+        raise _malformed(f"the graph's {name!r} is not a list of mappings, as in networkx's node-link form.")
     return entries
 
 
@@ -137,9 +137,9 @@ def _features(entries: Sequence[Mapping[str, Any]], name: str, names: set[str], 
         numeric = [name]
     rows = []
     for position, entry in enumerate(entries):
-        lacking = [key for key in numeric if not isinstance(entry.get(key), Real | str | Sequence)]
-        if lacking:
-            raise _malformed(f"the graph's {what} {position} has no number for {lacking[0]!r}, as others have.")
+        missing = [key for key in numeric if not isinstance(entry.get(key), Real | str | Sequence)]
+        if missing:
+            raise _malformed(f"the graph's {what} {position} has no number for {missing[0]!r}, as others have.")
         rows.append(_as_list(entry[name], what, position) if numeric == [name] else [entry[key] for key in numeric])
     return rows
 
@@ -149,7 +149,7 @@ def _as_list(value: Any, what: str, position: int) -> list[Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise _malformed(f"the features of the graph's {what} {position} are no list: {value!r}.") from error
+            raise _malformed(f"the features of the graph's {what} {position} are not a list: {value!r}.") from error
     return value if isinstance(value, list) else [value]
 
 

@@ -24,10 +24,21 @@ PNA_SCALERS = ["identity", "amplification", "attenuation"]
 
 
 class GraphNetwork(Encoder):
-    """The base of encoders of graphs: residual pre-norm layers of torch-geometric, then a readout.
+    """Base of encoders of graphs: residual pre-norm layers of torch-geometric, then a readout.
 
     A subclass embeds the nodes and edges of its graphs, calls ``_set_layers`` in its constructor and ``_readout`` in
     ``forward``.
+
+    Example:
+        >>> class Ones(GraphNetwork):
+        ...     def __init__(self, width: int = 8) -> None:
+        ...         super().__init__()
+        ...         self.width = width
+        ...         self._set_layers("gin", "sum", width, layers=1, drop=0.0, edge_width=None)
+        ...     def forward(self, edge_index, sizes):
+        ...         return self._readout(torch.ones(int(sizes.sum()), self.width), edge_index, sizes)
+        >>> Ones()(torch.tensor([[0], [1]]), torch.tensor([2])).shape
+        torch.Size([1, 8])
     """
 
     def _set_layers(
@@ -48,8 +59,8 @@ class GraphNetwork(Encoder):
             conv: the kind of layers; "gps" needs ``places``. pooling: one of ``Pooling``.
             width: width of the nodes; layers: how many; drop: dropout after each.
             edge_width: width of the edges' features; None: edges have none.
-            virtual_node: one more node a graph, which hears and tells all others between the layers (Gilmer et al. 2017).
-            walks: steps of the random walks that tell nodes where they are.
+            virtual_node: an extra node in each graph, connected to all others between the layers (Gilmer et al. 2017).
+            walks: steps of the random walks that encode the nodes' positions.
             attention: of "gps".
 
         Raises:
@@ -57,16 +68,16 @@ class GraphNetwork(Encoder):
         """
         kind = type(self).__name__
         if pooling not in get_args(Pooling):
-            raise UsageError(f"{kind}: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"{kind}: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         if conv in ("gat", "gps") and width % HEADS:
             raise UsageError(f"{kind}: {conv} needs a width that is a multiple of its {HEADS} heads, got {width}.")
         self.walks = nn.Linear(walks, width) if walks else None
         if conv == "gps":
             near: Conv = "gine" if edge_width else "gin"
-            made = [GlobalLayer(width, _conv(near, width, edge_width), attention, drop) for _ in range(layers)]
+            convs = [GlobalLayer(width, _conv(near, width, edge_width), attention, drop) for _ in range(layers)]
         else:
-            made = [_conv(conv, width, edge_width) for _ in range(layers)]
-        self.convs = nn.ModuleList(made)
+            convs = [_conv(conv, width, edge_width) for _ in range(layers)]
+        self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers if conv != "gps" else 0))
         self.virtual = nn.ModuleList(_virtual_node(width) for _ in range(layers - 1 if virtual_node else 0))
         self.drop = nn.Dropout(drop)
@@ -114,7 +125,7 @@ class GraphNetwork(Encoder):
 
 
 def graph_of_node(sizes: Tensor, nodes: int) -> Tensor:
-    """Sizes of n graphs, ``(n,)`` int64, and their sum -> the number of each node's graph, ``(nodes,)`` int64."""
+    """Return the number of each node's graph, ``(nodes,)`` int64, from the sizes of n graphs, ``(n,)`` int64, and their sum."""
     # a count of the graphs that have ended: unlike repeat_interleave, all formats of exported programs have it
     ended = torch.zeros(nodes + 1, dtype=torch.int64, device=sizes.device)
     return ended.scatter_add_(0, sizes.cumsum(0), torch.ones_like(sizes)).cumsum(0)[:-1]
@@ -149,7 +160,7 @@ def set_pna_degrees(network: nn.Module, degrees: Sequence[int]) -> None:
 
     Args:
         network: its layers of torch-geometric are changed in place.
-        degrees: how many nodes have 0, 1, 2, ... edges that end there.
+        degrees: the number of nodes with 0, 1, 2, ... incoming edges.
     """
     from torch_geometric.nn.aggr import DegreeScalerAggregation
 
@@ -161,7 +172,7 @@ def set_pna_degrees(network: nn.Module, degrees: Sequence[int]) -> None:
 
 
 def make_pooling(name: Pooling, width: int) -> nn.Module:
-    """The readout: nodes ``(nodes, width)`` and the number of each one's graph -> ``(n, width)``."""
+    """Make the readout: from nodes ``(nodes, width)`` and the number of each one's graph to ``(n, width)``."""
     from torch_geometric.nn import aggr
 
     if name == "attention":

@@ -30,16 +30,24 @@ REQUIRED = ("in_channels", "hidden_channels", "num_layers")
 
 @register("graph", "pyg")
 class PyG(Encoder):
-    """A network of ``torch_geometric.nn.models`` and a readout over its nodes, without more: its features are theirs.
+    """A network of ``torch_geometric.nn.models`` with a readout over its nodes; its features are the library's.
 
     Args:
         arch: the class: GCN, GraphSAGE, GIN, GAT, PNA or EdgeCNN.
-        config: what it is called with: ``in_channels`` (columns of the graph's ``x``), ``hidden_channels``, ``num_layers``,
+        config: its arguments: ``in_channels`` (columns of the graph's ``x``), ``hidden_channels``, ``num_layers``,
             and as there ``out_channels``, ``norm``, ``jk``, ... With ``edge_dim``, GAT and PNA see the columns of
-            ``edge_attr``. The ``deg`` of PNA is counted in the training graphs, unless it is given here or ``weights`` are; its
-            aggregators and scalers are at first all of the paper's.
+            ``edge_attr``. The ``deg`` of PNA is counted in the training graphs, unless it or ``weights`` are given; its
+            aggregators and scalers default to the paper's.
         weights: a safetensors file of the network's ``state_dict()``, or one of ``torch.save``; null: untrained.
-        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016, which is trained here): how the nodes become one vector.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016, which is trained here): how nodes are reduced to
+            one vector.
+
+    Example:
+        >>> import torch
+        >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
+        >>> encoder = PyG("GIN", {"in_channels": 1, "hidden_channels": 8, "num_layers": 2})
+        >>> encoder(**encoder.processor.collate([encoder.processor(triangle)])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -52,7 +60,7 @@ class PyG(Encoder):
         super().__init__()
         for what, chosen, known in (("arch", arch, get_args(Arch)), ("pooling", pooling, get_args(Pooling))):
             if chosen not in known:
-                raise UsageError(f"PyG: {what} {chosen!r} is none of {', '.join(known)}.")
+                raise UsageError(f"PyG: {what} {chosen!r} is not one of {', '.join(known)}.")
         for name in REQUIRED:
             if not isinstance(config.get(name), int) or config[name] < 1:
                 raise UsageError(f"PyG: config needs {name}, a number from 1 on; got {config.get(name)!r}.")
@@ -74,7 +82,7 @@ class PyG(Encoder):
             set_pna_degrees(self, self.processor.degrees)
 
     def forward(self, x: Tensor, edge_index: Tensor, sizes: Tensor, edge_attr: Tensor | None = None) -> Tensor:
-        """The disjoint union of n graphs, ``sizes`` ``(n,)`` their numbers of nodes -> ``(n, width)``."""
+        """Encode the disjoint union of n graphs, with ``sizes`` ``(n,)`` nodes each, as ``(n, width)``."""
         graph, n = graph_of_node(sizes, x.shape[0]), sizes.shape[0]
         nodes = self.model(x, edge_index, edge_attr=edge_attr, batch=graph, batch_size=n)
         return self.pool(nodes, graph, dim_size=n)
@@ -88,6 +96,6 @@ def _network(arch: Arch, config: dict[str, Any]) -> Any:
         given = {"aggregators": PNA_AGGREGATORS, "scalers": PNA_SCALERS} | given
     try:
         return getattr(models, arch)(**given)
-    except Exception as error:  # classes, norms and activations of that library each refuse in their own way
-        said = str(error) or "a setting that it does not take"
-        raise UsageError(f"PyG: torch_geometric.nn.models.{arch} does not take this config: {said}") from error
+    except Exception as error:  # classes, norms and activations of that library raise different errors
+        reason = str(error) or "a setting that it does not take"
+        raise UsageError(f"PyG: torch_geometric.nn.models.{arch} does not take this config: {reason}") from error

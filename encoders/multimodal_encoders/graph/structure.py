@@ -1,4 +1,4 @@
-"""What layers of graphs ask of the graphs' structure, beside nodes and edges: random walks, degrees, places of nodes."""
+"""Structure of graphs that some layers need next to nodes and edges: random walks, degrees, positions of nodes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from torch import Tensor
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 
-MAX_GRAPHS_FOR_DEGREES = 100_000  # the first of the training split tell the degrees
-MAX_DENSE_NODES = 300  # of larger graphs few nodes are met on a walk
+MAX_GRAPHS_FOR_DEGREES = 100_000  # of the training split, from which degrees are counted
+MAX_DENSE_NODES = 300  # in larger graphs a walk visits few of the nodes
 
 
 class StructureProcessor(Processor):
-    """A processor of graphs, and beside its items what their structure tells.
+    """A processor of graphs that adds what layers need of their structure.
 
     Args:
-        graphs: learns nothing by ``fit``, and makes ``edge_index`` ``(2, edges)`` and ``sizes`` ``(n,)`` among its inputs.
+        graphs: a processor that ``fit`` does not change, with ``edge_index`` ``(2, edges)`` and ``sizes`` ``(n,)`` among its
+            inputs.
         walks: steps of the walks of ``random_walks``; 0: none.
-        places: whether layers look at all nodes of a graph at once.
+        places: whether layers need all nodes of a graph at once.
         degrees: whether ``fit`` counts the degrees of the nodes.
+
+    Example:
+        >>> from multimodal_encoders.graph.gnn import GraphProcessor
+        >>> processor = StructureProcessor(GraphProcessor(node_features=1, edge_features=0), walks=2)
+        >>> item = processor({"x": [[1.0], [2.0]], "edge_index": [[0, 1], [1, 0]]})
+        >>> processor.collate([item])["walks"].tolist()  # back after two steps, never after one
+        [[0.0, 1.0], [0.0, 1.0]]
     """
 
     def __init__(self, graphs: Processor, walks: int = 0, places: bool = False, degrees: bool = False) -> None:
@@ -34,7 +42,7 @@ class StructureProcessor(Processor):
         self.degrees: list[int] = []
 
     def fit(self, values: Iterable[Any]) -> None:
-        """``degrees``: how many nodes have 0, 1, 2, ... edges that end there, in the first 100,000 graphs."""
+        """Count ``degrees``: the number of nodes with 0, 1, 2, ... incoming edges, in the first 100,000 graphs."""
         if not self.counts_degrees:
             return
         counts = np.zeros(1, dtype=np.int64)
@@ -59,7 +67,7 @@ class StructureProcessor(Processor):
         self.degrees = list(state.get("degrees", []))
 
     def __call__(self, value: Any) -> tuple[Any, Tensor | None]:
-        """The graph's item, and ``(nodes, walks)`` float32 of its walks."""
+        """Return the graph's item, and ``(nodes, walks)`` float32 of its walks."""
         if self.counts_degrees and not self.degrees:
             raise UsageError(
                 "the degrees of nodes have not been counted; call fit_processors, train, or load a trained model."
@@ -81,7 +89,7 @@ class StructureProcessor(Processor):
         return self.graphs.linear_features()
 
     def collate(self, items: Sequence[tuple[Any, Tensor | None]]) -> Inputs:
-        """Those of the graphs, and perhaps ``walks`` ``(nodes, walks)`` and ``places``.
+        """Collate the graphs, perhaps with ``walks`` ``(nodes, walks)`` and ``places``.
 
         ``places`` ``(n, longest)`` int64: the numbers of each graph's nodes, the last of them repeated.
         """
@@ -96,13 +104,14 @@ class StructureProcessor(Processor):
 
 
 def random_walks(edge_index: np.ndarray, nodes: int, steps: int) -> Tensor:
-    r"""How likely a random walk is back where it began, after 1, 2, ... steps (Dwivedi et al. 2022, equation 3).
+    r"""Probability that a random walk returns to its start after 1, 2, ... steps (Dwivedi et al. 2022, equation 3).
 
     .. math:: p_i = (P_{ii}, (P^2)_{ii}, \dots), \qquad P = D^{-1} A
 
     Args:
-        edge_index: ``(2, edges)``; a walk goes along the edges' direction, repeated edges count as often as they are.
-        nodes: how many; steps: the longest walk.
+        edge_index: ``(2, edges)``; a walk follows the edges' direction, repeated edges count each time.
+        nodes: the number of nodes.
+        steps: the longest walk.
 
     Returns:
         ``(nodes, steps)`` float32.

@@ -25,13 +25,13 @@ ADAPTER = "adapter_config.json"
 NUMBER = re.compile(r"\.\d+\.")  # of a layer, in a name of a weight
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name on the hub: owner/name, of the oldest models the name alone
 IGNORED_FILES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*")
-IGNORED_CONFIG_KEYS = (  # in a config: where it comes from, and what is said of heads that the encoder lacks
+IGNORED_CONFIG_KEYS = (  # in a config: its origin, and settings of heads that the encoder does not have
     "_name_or_path", "architectures", "auto_map", "transformers_version", "id2label", "label2id", "problem_type",
 )  # fmt: skip
 
 
 def import_library(name: str = "transformers") -> Any:
-    """The library, or a ``UsageError`` that says how to install it."""
+    """Import a library, or raise a ``UsageError`` that says how to install it."""
     from importlib import import_module
 
     try:
@@ -44,12 +44,16 @@ def import_library(name: str = "transformers") -> Any:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from.
+    """The files of a model.
 
     Args:
         folder: holds its files.
-        setting: what the user named it by, for error texts.
-        subfolder: of the folder, where this part of it lies.
+        setting: the user's setting that named it, for errors.
+        subfolder: the folder of this part of the model, in ``folder``.
+
+    Example:
+        >>> ModelSource(Path("models/bert"), "text").file("config.json") is None  # there is no such file
+        True
     """
 
     folder: Path
@@ -58,14 +62,19 @@ class ModelSource:
 
     @classmethod
     def of(cls, name: str, setting: str, subfolder: str = "") -> ModelSource:
-        """Of a folder or a published name: that is downloaded into Hugging Face's cache, unless it is there.
+        """Find a model by its folder or published name; a published model is downloaded into Hugging Face's cache.
+
+        Args:
+            name: a folder, or a name on the hub.
+            setting: the user's setting, for errors.
+            subfolder: the folder of a part of the model, in the model's folder.
 
         Raises:
             UsageError: the name is neither a folder nor can be a published name.
             MultimodalError: the model is not in the cache and cannot be downloaded.
         """
         if Path(name).is_file():
-            raise UsageError(f"{setting}: {name} is a file; name the folder that holds it with config.json beside it.")
+            raise UsageError(f"{setting}: {name} is a file; name the folder that holds it and config.json.")
         if not Path(name).is_dir() and not HUB_NAME.fullmatch(name):
             raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
         source = cls(Path(name) if Path(name).is_dir() else _download(name, setting), setting, subfolder)
@@ -79,14 +88,17 @@ class ModelSource:
 
     @property
     def shown(self) -> str:
+        """The folder, for messages."""
         return str(self.folder / self.subfolder)
 
     def load(self, what: str, files: str, loader: Callable[..., Any], **settings: Any) -> Any:
-        """What a loader of the library (``AutoModel.from_pretrained``) makes of the source.
+        """Load a part of the model by a function of the library.
 
         Args:
-            what: "config", "weights", "tokenizer", for error texts.
-            files: where they usually are, likewise.
+            what: "config", "weights" or "tokenizer", for errors.
+            files: the files that usually hold it, for errors.
+            loader: of the library, such as ``AutoModel.from_pretrained``.
+            **settings: its further arguments.
 
         Raises:
             MultimodalError: they are not there, damaged, or need code that comes with the model.
@@ -100,10 +112,17 @@ class ModelSource:
             raise self.error(what, files, error) from error
 
     def error(self, what: str, files: str, error: Exception) -> MultimodalError:
+        """Explain an error of the library.
+
+        Args:
+            what: the part that was loaded.
+            files: the files that usually hold it.
+            error: what the library raised.
+        """
         if "trust_remote_code" in str(error):
             return MultimodalError(f"{self.setting}: {self.shown} is a model with code of its own, which is not run.")
         first = str(error).strip().partition("\n")[0] or type(error).__name__
-        if "weights_only" in str(error):  # torch advises to read it all the same
+        if "weights_only" in str(error):  # torch advises to read it nevertheless
             first = "they hold Python objects, which could run anything, or are damaged"
         if "ignore_mismatched_sizes" in str(error):  # the report that the library points to is not shown
             first = "some are of another shape than the config says"
@@ -112,7 +131,7 @@ class ModelSource:
         )
 
     def file(self, name: str) -> Path | None:
-        """The path of one file; None if there is none such."""
+        """Return the path of a file; None if there is none."""
         path = self.folder / self.subfolder / name
         return path if path.is_file() else None
 
@@ -141,7 +160,7 @@ class ModelSource:
             keep: takes of it what the encoder consists of.
 
         Raises:
-            MultimodalError: weights are lacking or damaged.
+            MultimodalError: weights are missing or damaged.
         """
         files = "model.safetensors"
         model, found = self.load(
@@ -157,7 +176,7 @@ class ModelSource:
         taken = {names[id(tensor)] for tensor in kept.state_dict(keep_vars=True).values() if id(tensor) in names}
         own = f"{model.base_model_prefix}."
         faults = {
-            "are lacking": {n for n in taken & set(found["missing_keys"]) if not n.endswith("num_batches_tracked")},
+            "are missing": {n for n in taken & set(found["missing_keys"]) if not n.endswith("num_batches_tracked")},
             "are of layers that the config does not have": _unexpected_layer_names(
                 {name.removeprefix(own) for name in found["unexpected_keys"]},
                 {name.removeprefix(own) for name in taken},
@@ -194,7 +213,7 @@ def _download(name: str, setting: str) -> Path:
 
 
 def with_changes(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A config with some entries changed; a ``UsageError`` if it has no such entry."""
+    """Change entries of a config; raise a ``UsageError`` if it has no such entry."""
     for name, value in changes.items():
         if not hasattr(config, name):
             known = [key for key in config.to_dict() if not key.startswith("_")]
@@ -204,13 +223,13 @@ def with_changes(config: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def config_to_json(config: Any) -> dict[str, Any]:
-    """A config as JSON values, without what is not the model's; ``random_model`` builds the model again."""
+    """Write a config as JSON values, without entries that are not the model's; ``random_model`` rebuilds the model."""
     values = json.loads(config.to_json_string(use_diff=False))
     return {name: value for name, value in values.items() if name not in IGNORED_CONFIG_KEYS} | {"dtype": "float32"}
 
 
 def config_from_json(values: Mapping[str, Any]) -> Any:
-    """The config that ``config_to_json`` wrote; a ``UsageError`` where it is none."""
+    """Rebuild the config that ``config_to_json`` wrote; raise a ``UsageError`` if it is invalid."""
     try:
         return import_library().AutoConfig.for_model(**values)
     except Exception as error:  # each model's config checks its values in its own way
@@ -219,14 +238,20 @@ def config_from_json(values: Mapping[str, Any]) -> Any:
 
 
 def random_model(auto: Any, config: Any, keep: Callable[[Any], nn.Module]) -> nn.Module:
-    """A model in float32 with random weights."""
+    """Make a model in float32 with random weights.
+
+    Args:
+        auto: the library's class, such as ``AutoModel``.
+        config: of the model.
+        keep: returns the part of the model that is kept.
+    """
     with silence_transformers():
         make = auto._from_config if issubclass(auto, import_library().PreTrainedModel) else auto.from_config
         return keep(make(_prepare_config(config), dtype=torch.float32))
 
 
 def drop_unused_parameters(model: Any) -> Any:
-    """A model without parts of other tasks: parameters that take no part upset distributed training and averaging."""
+    """Remove parts of other tasks from a model: unused parameters break distributed training and averaging."""
     idle = ["pooler", "mask_emb"]  # of classification; of XLNet's pretraining
     if not getattr(model.config, "apply_spec_augment", False):
         idle.append("masked_spec_embed")  # of wav2vec2's

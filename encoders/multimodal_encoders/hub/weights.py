@@ -32,7 +32,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             found = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except UnpicklingError as error:  # torch advises to read it all the same
+    except UnpicklingError as error:  # torch advises to read it nevertheless
         raise MultimodalError(
             f"{path} cannot be read as weights: it is damaged, or holds Python objects, which could run anything. Whoever made"
             " it can write its tensors alone: save_file(model.state_dict(), ...) of safetensors.torch."
@@ -51,14 +51,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Give a module all of its weights; none may be lacking, left over or of another shape.
+    """Load all weights of a module; none may be missing, unexpected or of another shape.
+
+    Args:
+        module: the module.
+        weights: name -> tensor.
+        what: their name, for errors.
 
     Raises:
-        MultimodalError: they do not fit; ``what`` names them.
+        MultimodalError: they do not fit.
     """
     wanted = module.state_dict()
-    lacking = sorted(wanted.keys() - weights.keys())
-    left = sorted(weights.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - weights.keys())
+    unexpected = sorted(weights.keys() - wanted.keys())
     shapes = [
         f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -66,7 +71,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     ]
     faults = [
         f"{len(names)} {fault} ({', '.join(names[:MAX_NAMES_SHOWN])}{', ...' if len(names) > MAX_NAMES_SHOWN else ''})"
-        for fault, names in (("lacking", lacking), ("left over", left), ("of another shape", shapes))
+        for fault, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         if names
     ]
     if faults:

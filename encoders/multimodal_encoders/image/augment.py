@@ -17,12 +17,17 @@ class Augmentations:
     """Transforms of ``torchvision.transforms.v2``, applied one after another to uint8 pictures.
 
     Args:
-        encoder: whose setting ``augment`` they are, for error texts.
-        named: ``[{name: {setting: value}}]``; ``transforms`` among the settings are such a list in turn.
+        encoder: the encoder with the setting ``augment``, for errors.
+        named: ``[{name: {setting: value}}]``; the setting ``transforms`` is such a list itself.
         shape: ``(height, width, channels)`` of the pictures, which they must keep, as the type.
 
     Raises:
-        UsageError: an unknown transform or setting, or one that makes something else of a picture.
+        UsageError: an unknown transform or setting, or one that changes the shape or type of a picture.
+
+    Example:
+        >>> flip = Augmentations("cnn", [{"RandomHorizontalFlip": {"p": 1.0}}], (1, 2, 1))
+        >>> flip(torch.tensor([[[1], [2]]], dtype=torch.uint8), np.random.default_rng(0)).flatten().tolist()
+        [2, 1]
     """
 
     def __init__(

@@ -26,7 +26,7 @@ THUMBNAIL_EDGE = 16  # edge of the pictures of the linear baseline
 
 
 class ImageProcessor(Processor):
-    """Pictures of any size -> square uint8 tensors.
+    """Turns pictures of any size into square uint8 tensors.
 
     Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
     A picture is turned upright (EXIF), laid on a ground, resized with antialiasing and made square with the ground.
@@ -34,10 +34,15 @@ class ImageProcessor(Processor):
     Args:
         size: edge of the square, in pixels.
         channels: 1 for grey, 3 for RGB.
-        jitter: for training, the largest random shift (as a part of the edge) and change of scale; 0 for none.
+        jitter: for training, the largest random shift (as a fraction of the edge) and change of scale; 0 for none.
         background: colour of the ground, by a name or as ``#rrggbb``.
         augment: for training, transforms of ``torchvision.transforms.v2`` as ``{name: {setting: value}}``, applied one
             after another to the ``(channels, size, size)`` uint8 picture, whose shape and type they must keep.
+
+    Example:
+        >>> processor = ImageProcessor(size=8, channels=1)
+        >>> processor.collate([processor(np.zeros((20, 30), np.uint8))])["pixels"].shape
+        torch.Size([1, 1, 8, 8])
     """
 
     reads_files = True
@@ -130,15 +135,20 @@ class CNN(Encoder):
 
     Args:
         arch: torchvision's name: resnet18, resnet34, resnet50, wide_resnet50_2, resnext50_32x4d, ...
-        size: pictures are brought to ``size`` x ``size`` pixels.
+        size: pictures are resized to ``size`` x ``size`` pixels.
         channels: 1 for grey, 3 for RGB.
         stem: "small" is one 3x3 convolution of stride 2 (a 48-pixel picture goes through the stages at 24, 12, 6 and 3);
             "standard" the 7x7 convolution and pooling made for 224 pixels, which divide by 4.
-        jitter: in training, random shift and scale up to this part of the picture's edge.
+        jitter: in training, random shift and scale up to this fraction of the picture's edge.
         drop: dropout of the pooled features.
         background: what transparent pictures lie on and others are made square with: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings:
             ``[{RandomHorizontalFlip: {p: 0.5}}, {ColorJitter: {brightness: 0.3}}]``.
+
+    Example:
+        >>> encoder = CNN(size=16)
+        >>> encoder(torch.zeros(2, 1, 16, 16, dtype=torch.uint8)).shape
+        torch.Size([2, 512])
     """
 
     def __init__(
@@ -159,7 +169,7 @@ class CNN(Encoder):
             raise UsageError(f"CNN: stem is small or standard and channels 1 or 3, got {stem!r} and {channels!r}.")
         known = models.list_models(module=models, include="*resne[tx]*")
         if arch not in known:
-            raise UsageError(f"CNN: arch {arch!r} is none of torchvision's residual networks: {', '.join(known)}.")
+            raise UsageError(f"CNN: arch {arch!r} is not one of torchvision's residual networks: {', '.join(known)}.")
         self.processor = ImageProcessor(size, channels, jitter, background, augment or ())
         self.net = cast("ResNet", models.get_model(arch, weights=None))
         self.width = self.net.fc.in_features

@@ -1,4 +1,4 @@
-"""Pictures for pretrained encoders: fitted as the weights' own library does it, normalised beside the weights."""
+"""Preprocessing of pretrained image encoders: resized by the weights' own library, normalised in the model."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ Fit = Callable[[Image.Image], Image.Image]
 
 
 class PretrainedImageProcessor(Processor):
-    """Pictures of any size -> uint8 tensors, resized and cropped as the library of the weights does it.
+    """Turns pictures of any size into uint8 tensors, resized and cropped by the library of the weights.
 
     Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
-    A picture is turned upright (EXIF), laid on a ground and made RGB before; the libraries do neither of the first two, and
+    A picture is turned upright (EXIF), laid on a ground and converted to RGB first; the libraries do not do the first two, and
     convert colours after resizing.
 
     Args:
         encoder: the encoder's name, for error texts.
-        preprocess: the library's own description of what ``fit`` does.
-        fit: an RGB picture -> one of ``size``.
+        preprocess: the library's description of ``fit``.
+        fit: resizes and crops an RGB picture to ``size``.
         size: ``(height, width)``, in pixels.
         background: colour of the ground, by a name or as ``#rrggbb``.
         augment: for training, transforms of ``torchvision.transforms.v2``, see ``Augmentations``.
+
+    Example:
+        >>> processor = PretrainedImageProcessor("mine", {}, lambda picture: picture.resize((4, 4)), (4, 4))
+        >>> processor.collate([processor(np.zeros((20, 30), np.uint8))])["pixels"].shape
+        torch.Size([1, 3, 4, 4])
     """
 
     reads_files = True
@@ -82,7 +87,17 @@ def _limit_aspect_ratio(picture: Image.Image) -> Image.Image:
 
 
 class Normalize(nn.Module):
-    """``(n, 3, h, w)`` uint8 -> ``(pixels / 255 - mean) / std``, computed in float32."""
+    """Normalises pictures: ``(pixels / 255 - mean) / std``, computed in float32.
+
+    Args:
+        mean: of each channel.
+        std: of each channel.
+
+    Example:
+        >>> normalize = Normalize(mean=[0.5] * 3, std=[0.5] * 3)
+        >>> normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), torch.float32).flatten().tolist()
+        [1.0, 1.0, 1.0]
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -92,5 +107,6 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        """Normalise ``(n, 3, h, w)`` uint8, in channels-last order."""
         scaled = pixels.float().div_(255).sub_(self.mean).div_(self.std)
         return scaled.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -24,7 +24,7 @@ SAVED = ("model.safetensors", "pytorch_model.bin")  # the weights in such a fold
 
 @register("image", "timm")
 class Timm(Encoder):
-    """Any picture encoder of timm, without its classifier: the features that fed it.
+    """Any image encoder of timm, without its classifier.
 
     Args:
         arch: timm's name: resnet50, vit_small_patch16_224, convnext_tiny, ..., perhaps with a tag (resnet50.a1_in1k).
@@ -35,6 +35,12 @@ class Timm(Encoder):
             mean, std, crop_pct, crop_mode (center, squash, border).
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
+
+    Example:
+        >>> import numpy as np
+        >>> encoder = Timm("test_resnet")  # a tiny architecture of timm, with random weights
+        >>> encoder.processor(np.zeros((20, 30, 3), np.uint8)).shape, encoder.width
+        (torch.Size([160, 160, 3]), 96)
     """
 
     def __init__(
@@ -104,7 +110,7 @@ def _resolve_model(arch: str | None, weights: str | None) -> tuple[str, Any, dic
             return _on_hub(weights)
         file = next((path / name for name in SAVED if (path / name).is_file()), None)
         if file is None or not (path / "config.json").is_file():
-            raise MultimodalError(f"{path} is no model of timm: give {FOLDER}.")
+            raise MultimodalError(f"{path} is not a model of timm: give {FOLDER}.")
         try:
             described, name, args = load_model_config_from_path(path)
         except (ValueError, KeyError, TypeError) as error:
@@ -120,7 +126,7 @@ def _resolve_model(arch: str | None, weights: str | None) -> tuple[str, Any, dic
     if path is not None and path.is_file():
         return name, tag or None, {}, path
     if path is not None and path.is_dir():
-        raise UsageError(f"timm: the folder {weights!r} tells its architecture; leave out arch.")
+        raise UsageError(f"timm: the folder {weights!r} names its architecture; leave out arch.")
     if weights not in (None, DEFAULT):
         tag = _tag(name, str(weights))
     return name, tag or None, {}, None
@@ -144,7 +150,7 @@ def _on_hub(weights: str) -> tuple[str, Any, dict[str, Any], Path | None]:
     repository = weights.removeprefix("hf-hub:")
     if repository.count("/") != 1 or repository.startswith(("/", ".", "~")):
         raise UsageError(
-            f"timm: there is no folder {weights!r}; give {FOLDER}, hf-hub:owner/name, or arch beside weights."
+            f"timm: there is no folder {weights!r}; give {FOLDER}, hf-hub:owner/name, or arch with weights."
         )
     try:
         described, name, args = load_model_config_from_hf(repository)

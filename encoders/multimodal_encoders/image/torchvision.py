@@ -29,7 +29,7 @@ MAX_NAMES_SHOWN = 3  # weights that differ, in an error
 
 @register("image", "torchvision")
 class Torchvision(Encoder):
-    """Any classification model of torchvision, without its classifier: the features that fed it.
+    """Any classification model of torchvision, without its classifier.
 
     Args:
         arch: torchvision's name: resnet50, efficientnet_b0, vit_b_16, swin_t, convnext_tiny, ...
@@ -39,6 +39,11 @@ class Torchvision(Encoder):
             (nearest, bilinear, bicubic), antialias.
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
+
+    Example:
+        >>> encoder = Torchvision("squeezenet1_1")  # random weights
+        >>> encoder.width
+        512
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class Torchvision(Encoder):
     def _load(self, state: Mapping[str, Tensor], what: str, classifier: str) -> None:
         left = tuple(f"{name}." for name in (classifier, *AUXILIARY))
         kept = OrderedDict((OLD_DENSENET.sub(r"\1\2", n), t) for n, t in state.items() if not n.startswith(left))
-        # without the versions that torch keeps beside a state dict, MNASNet refuses it and ViT takes its older names too
+        # without the versions that torch keeps with a state dict, MNASNet rejects it and ViT accepts older names
         versions = getattr(self.net.state_dict(), "_metadata", {})
         kept._metadata = {"": versions.get("", {})}  # pyright: ignore[reportAttributeAccessIssue]
         try:
@@ -90,7 +95,7 @@ class Torchvision(Encoder):
         wrong = [*missing, *unexpected]
         if wrong:
             raise MultimodalError(
-                f"{what} does not fit {self.settings['arch']}: {len(missing)} weights are lacking and {len(unexpected)} left"
+                f"{what} does not fit {self.settings['arch']}: {len(missing)} weights are missing and {len(unexpected)} left"
                 f" over ({', '.join(wrong[:MAX_NAMES_SHOWN])}). Name its arch."
             )
 

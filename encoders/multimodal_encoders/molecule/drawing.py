@@ -13,17 +13,20 @@ from torch import Tensor
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.registry import register
 from multimodal_encoders.image.cnn import CNN
-from multimodal_encoders.molecule.smiles import morgan_counts, need_rdkit, parse
+from multimodal_encoders.molecule.smiles import morgan_counts, parse, require_rdkit
 
 
 class DrawingProcessor(Processor):
-    """SMILES -> RDKit's drawing of the molecule -> what another processor makes of pictures.
-
-    Raw values: SMILES strings.
+    """Draws molecules from SMILES strings by RDKit, and processes the drawings as pictures.
 
     Args:
         pictures: the processor of the drawings.
         size: edge of a drawing, in pixels.
+
+    Example:
+        >>> encoder = DrawingCNN(size=32)
+        >>> encoder.processor("CCO").shape
+        torch.Size([32, 32, 1])
     """
 
     def __init__(self, pictures: Processor, size: int) -> None:
@@ -47,7 +50,7 @@ class DrawingProcessor(Processor):
 
 
 def draw(smiles: Any, size: int) -> Image.Image:
-    """The structural formula of a SMILES string on a white ground, ``size`` x ``size`` pixels; the same at every call.
+    """Draw the structural formula of a SMILES string on a white ground, ``size`` x ``size`` pixels; deterministic.
 
     Raises:
         Unreadable: as ``parse``.
@@ -72,11 +75,16 @@ class DrawingCNN(Encoder):
     Args:
         size: edge of the drawings, in pixels.
         cnn: the other settings of ``cnn``.
+
+    Example:
+        >>> encoder = DrawingCNN(size=32)
+        >>> encoder(encoder.processor.collate([encoder.processor("CCO")])["pixels"]).shape
+        torch.Size([1, 512])
     """
 
     def __init__(self, size: int = 96, **cnn: Any) -> None:
         super().__init__()
-        need_rdkit()
+        require_rdkit()
         self.cnn = CNN(size=size, **cnn)
         self.width = self.cnn.width
         self.processor = DrawingProcessor(self.cnn.processor, size)

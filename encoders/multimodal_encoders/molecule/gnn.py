@@ -16,7 +16,7 @@ from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.graph.message_passing import EdgeConv, GraphNetwork, Pooling, graph_of_node
 from multimodal_encoders.graph.structure import StructureProcessor
-from multimodal_encoders.molecule.smiles import _morgan_generator, morgan_counts, need_rdkit, parse
+from multimodal_encoders.molecule.smiles import _morgan_generator, morgan_counts, parse, require_rdkit
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -52,8 +52,13 @@ TOTALS = 4  # atoms, hydrogens, positive charge, negative charge
 
 @dataclass(frozen=True)
 class Molecule:
-    """One molecule: ``atoms`` ``(a, 8)`` and ``bonds`` ``(e, 2)`` uint8 categories (the columns of ``ATOM_COLUMNS`` and
-    ``BOND_COLUMNS``), ``ends`` ``(2, e)`` int64 with each bond in both directions, ``counts`` ``(bits,)`` uint8.
+    """One molecule as arrays.
+
+    Args:
+        atoms: ``(a, 8)`` uint8 categories, the columns of ``ATOM_COLUMNS``.
+        bonds: ``(e, 2)`` uint8 categories, the columns of ``BOND_COLUMNS``.
+        ends: ``(2, e)`` int64, each bond in both directions.
+        counts: ``(bits,)`` uint8, of hashed fragments.
     """
 
     atoms: np.ndarray
@@ -63,26 +68,30 @@ class Molecule:
 
 
 class MoleculeProcessor(Processor):
-    """SMILES -> atoms, bonds and hashed fragments, by RDKit. Raw values: SMILES strings.
+    """Turns SMILES strings into atoms, bonds and hashed fragments, by RDKit.
 
     Hydrogens are counts of their atoms, not atoms. Fragments are the environments of the atoms up to ``radius`` bonds
-    (Morgan or circular fingerprints; Rogers and Hahn 2010), counted, and hashed to ``bits`` places.
+    (Morgan or circular fingerprints; Rogers and Hahn 2010), counted, and hashed to ``bits`` positions.
 
     Args:
-        bits: places of the counts; 0: none.
+        bits: the number of counts; 0: none.
         radius: of the environments, in bonds.
+
+    Example:
+        >>> MoleculeProcessor(bits=64, radius=2)("CCO").atoms.shape  # ethanol, without hydrogens
+        (3, 8)
     """
 
     def __init__(self, bits: int, radius: int) -> None:
         self.bits, self.radius = bits, radius
-        # RDKit's calls for an atom are slow from Python. One call for all atoms gives hashes of what the first columns
-        # hold; the columns themselves are asked for where a hash is new.
+        # RDKit's calls for single atoms are slow from Python. One call for all atoms returns hashes of the first columns;
+        # the columns themselves are computed for new hashes.
         self._columns_of: dict[int, bytes] = {}
 
     def __call__(self, value: Any) -> Molecule:
         molecule = parse(value)
         orders = self._rdkit.GetAdjacencyMatrix(molecule, useBO=True)
-        orders = np.maximum(orders, orders.T)  # dative bonds stand there in one direction
+        orders = np.maximum(orders, orders.T)  # dative bonds are listed in one direction
         ends = np.stack(orders.nonzero())
         bonds = np.zeros((ends.shape[1], len(BOND_COLUMNS)), dtype=np.uint8)
         bonds[:, 0] = ORDERS[(2 * orders[ends[0], ends[1]]).astype(np.int64)]
@@ -185,26 +194,31 @@ def _stereo_category(atom: Any) -> int:
 
 @register("graph", "molecule", extra="molecules")
 class MoleculeGNN(GraphNetwork):
-    """A message-passing network over atoms and bonds, with counts of fragments beside it.
+    """A message-passing network over atoms and bonds, with counts of fragments.
 
-    Atoms and bonds are sums of learned embeddings of their categories. The counts are those of each category over the
-    molecule, which make up its formula, charge, rings and stereo centres, and those of the circular fragments. They are
-    projected to ``count_width`` and stand beside the readout of the network.
+    Atoms and bonds are sums of learned embeddings of their categories. Each category (which together give the formula, charge,
+    rings and stereo centres) and each circular fragment is counted in the molecule. The counts are projected to
+    ``count_width`` and concatenated with the readout of the network.
 
     Args:
         conv: "gine" (Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "pna" (Corso et al. 2020), all with the bonds'
-            features; or "gps" (Rampášek et al. 2022), gine and attention over all atoms side by side.
-        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how the atoms become one vector.
+            features; or "gps" (Rampášek et al. 2022), gine and attention over all atoms in parallel.
+        pooling: "sum", "mean", "max" or "attention" (Li et al. 2016): how atoms are reduced to one vector.
         width: width of the atoms.
         layers: number of message-passing layers.
-        virtual_node: one more node a molecule, which hears and tells all atoms between the layers (Gilmer et al. 2017).
-        walks: steps of random walks that tell atoms where they are, as in the encoder ``gps``; 0: none.
+        virtual_node: an extra node in each molecule, connected to all atoms between the layers (Gilmer et al. 2017).
+        walks: steps of random walks that encode the atoms' positions, as in the encoder ``gps``; 0: none.
         drop: dropout after each layer.
-        bits: places of the hashed fragments; 0: no counts stand beside the network.
+        bits: the number of hashed fragments; 0: no counts are used.
         radius: of the fragments, in bonds.
         count_width: width of the projected counts.
         input_drop: dropout of the counts.
         count_drop: dropout of the projected counts.
+
+    Example:
+        >>> encoder = MoleculeGNN(width=16, layers=1, bits=64, count_width=8)
+        >>> encoder.eval()(**encoder.processor.collate([encoder.processor("CCO")])).shape
+        torch.Size([1, 24])
     """
 
     def __init__(
@@ -224,10 +238,10 @@ class MoleculeGNN(GraphNetwork):
     ) -> None:
         super().__init__()
         if conv not in get_args(EdgeConv):
-            raise UsageError(f"MoleculeGNN: conv {conv!r} is none of {', '.join(get_args(EdgeConv))}.")
+            raise UsageError(f"MoleculeGNN: conv {conv!r} is not one of {', '.join(get_args(EdgeConv))}.")
         if bits < 0 or radius < 0 or walks < 0:
             raise UsageError(f"MoleculeGNN: bits {bits}, radius {radius} and walks {walks} must be at least 0.")
-        need_rdkit()
+        require_rdkit()
         molecules = MoleculeProcessor(bits, radius)
         needs = {"walks": walks, "places": conv == "gps", "degrees": conv == "pna"}
         self.processor = StructureProcessor(molecules, **needs) if any(needs.values()) else molecules
@@ -248,7 +262,7 @@ class MoleculeGNN(GraphNetwork):
         walks: Tensor | None = None,
         places: Tensor | None = None,
     ) -> Tensor:
-        """The disjoint union of n molecules, as the processor's ``collate`` makes it -> ``(n, width)``."""
+        """Encode the disjoint union of n molecules, from the processor's ``collate``, as ``(n, width)``."""
         features = self._readout(self.atoms(atoms), edge_index, sizes, self.bonds(bonds), walks, places)
         if self.counts is None or counts is None:
             return features
@@ -281,22 +295,38 @@ class _CategoryEmbedding(nn.Module):
     def counts(self, columns: Tensor, graph: Tensor, graphs: int) -> Tensor:
         """How often each category occurs in each graph, ``(graphs, size)`` int64; ``graph`` ``(n,)`` int64 in [0, graphs)."""
         places = graph[:, None] * self.size + columns + self.offsets
-        found = torch.zeros(
-            graphs * self.size, dtype=torch.int64, device=places.device
-        )  # exported programs lack bincount
+        found = torch.zeros(graphs * self.size, dtype=torch.int64, device=places.device)  # bincount cannot be exported
         return found.index_add(0, places.flatten(), torch.ones_like(places.flatten())).reshape(graphs, self.size)
 
 
 def graph_sums(values: Tensor, graph: Tensor, graphs: int) -> Tensor:
-    """The sum of a column ``(n,)`` in each graph, ``(graphs,)`` int64; ``graph`` ``(n,)`` int64 in [0, graphs)."""
+    """Sum a column in each graph, ``(graphs,)`` int64.
+
+    Args:
+        values: ``(n,)``.
+        graph: ``(n,)`` int64 in [0, graphs).
+        graphs: the number of graphs.
+    """
     return torch.zeros(graphs, dtype=torch.int64, device=values.device).index_add(0, graph, values.long())
 
 
 class CountProjection(nn.Module):
-    """Counts of categories ``(n, categories)`` and of fragments ``(n, bits)`` -> ``(n, width)``.
+    """Projects counts of categories ``(n, categories)`` and of fragments ``(n, bits)`` to ``(n, width)``.
 
-    Of both the log1p is taken. The categories are standardised (Ioffe and Szegedy 2015), so that a rare one weighs as much
-    as a common one; the fragments, of which most are rare, are not.
+    Both enter as log1p. The categories are standardised (Ioffe and Szegedy 2015), so that a rare one weighs as much as a
+    common one; the fragments, most of which are rare, are not.
+
+    Args:
+        categories: the number of categories.
+        bits: the number of fragments.
+        width: of the result.
+        input_drop: dropout of the counts.
+        drop: dropout of the result.
+
+    Example:
+        >>> projection = CountProjection(categories=3, bits=4, width=8, input_drop=0.0, drop=0.0)
+        >>> projection(torch.ones(2, 3), torch.zeros(2, 4)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, categories: int, bits: int, width: int, input_drop: float, drop: float) -> None:
@@ -309,6 +339,7 @@ class CountProjection(nn.Module):
         nn.init.normal_(self.project.weight, std=width**-0.5)
 
     def forward(self, categories: Tensor, fragments: Tensor) -> Tensor:
+        """Project the counts of n molecules."""
         dtype = self.project.weight.dtype
         standard = self.standardise(categories.to(dtype).log1p()).clamp(-4, 4)
         standard = standard * CATEGORY_SCALE

@@ -17,16 +17,16 @@ MAX_SMILES_LENGTH = 10_000
 
 
 def parse(smiles: Any) -> Mol:
-    """A SMILES string -> RDKit's molecule, without a word on standard error.
+    """Parse a SMILES string into RDKit's molecule, without messages on standard error.
 
     Raises:
-        Unreadable: it is no string, is empty or too long, or no molecule.
+        Unreadable: it is not a string, empty, too long, or not valid.
     """
     from rdkit import rdBase
     from rdkit.Chem import MolFromSmiles
 
     if not isinstance(smiles, str):
-        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is no SMILES; give a string like 'CCO'.")
+        raise Unreadable("not a SMILES string", f"{type(smiles).__name__} is not SMILES; give a string like 'CCO'.")
     if len(smiles) > MAX_SMILES_LENGTH:
         raise Unreadable(
             "molecule too large", f"a SMILES of {len(smiles):,} letters; at most {MAX_SMILES_LENGTH:,} are read."
@@ -39,7 +39,7 @@ def parse(smiles: Any) -> Mol:
     except UnicodeEncodeError:  # half of a character, which no UTF-8 has
         molecule = None
     if molecule is None:
-        raise Unreadable("invalid SMILES", f"{smiles!r} is no valid SMILES; RDKit cannot read it.")
+        raise Unreadable("invalid SMILES", f"{smiles!r} is not valid SMILES; RDKit cannot read it.")
     atoms = molecule.GetNumAtoms()
     if atoms > MAX_ATOMS:
         raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")
@@ -52,7 +52,8 @@ def _morgan_generator(bits: int, radius: int) -> Any:
     return GetMorganGenerator(radius=radius, fpSize=bits)
 
 
-def need_rdkit() -> None:
+def require_rdkit() -> None:
+    """Raise a ``UsageError`` that says how to install RDKit if it is missing."""
     try:
         import rdkit  # noqa: F401
     except ImportError as error:
@@ -62,10 +63,10 @@ def need_rdkit() -> None:
 
 
 def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
-    """A scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
+    """Return a scikit-learn transformer: SMILES strings -> log1p of their Morgan counts, ``(n, bits)`` float32."""
     from sklearn.preprocessing import FunctionTransformer
 
-    need_rdkit()
+    require_rdkit()
     return FunctionTransformer(_log_counts, kw_args={"bits": bits, "radius": radius})
 
 

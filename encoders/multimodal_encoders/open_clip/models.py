@@ -20,17 +20,17 @@ from multimodal_encoders.hub.weights import download_error, load_weights, read_w
 Side = Literal["visual", "text"]
 
 CONFIG_FILE = "open_clip_config.json"
-HF_CONFIG = "hf_config"  # beside open_clip's own keys: what transformers needs to rebuild a text tower
+HF_CONFIG = "hf_config"  # in addition to open_clip's keys: what transformers needs to rebuild a text tower
 LOGITS = ("logit_scale", "logit_bias")
-DECODER = "text_decoder."  # of CoCa, which makes captions; no part of either tower
+DECODER = "text_decoder."  # of CoCa, which writes captions; not in either tower
 FOLDER = f"a folder with {CONFIG_FILE} and the weights, as open_clip saves it"
 
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds: its towers that no encoder has taken yet, and the scale and bias of similarities.
+    """The contents of a checkpoint: the towers that no encoder has used yet, and the scale and bias of similarities.
 
-    These are no part of a tower; under open_clip's names for the first values of a model they stay with the config.
+    Scale and bias are not in a tower; they are kept with the config, by open_clip's names for the initial values of a model.
     """
 
     towers: dict[str, nn.Module]
@@ -38,18 +38,30 @@ class Checkpoint:
 
 
 class Towers(nn.ModuleDict):
-    """Both towers, by the names that they have in a checkpoint."""
+    """Both towers, by their names in a checkpoint.
+
+    Example:
+        >>> [*Towers({"visual": nn.Identity(), "text": nn.Identity()})]
+        ['visual', 'text']
+    """
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of open_clip: how to build it, how to read for it, and where its weights are.
+    """A model of open_clip: its configuration, preprocessing and the place of its weights.
 
     Args:
         config: open_clip's ``model_cfg``.
         preprocess: open_clip's ``preprocess_cfg``.
         checkpoint: the file of the weights; None: it starts from random ones.
-        tokenizer: folder or hub name of its own tokenizer, where it has one of Hugging Face; None: what the config names.
+        tokenizer: folder or hub name of its own tokenizer of Hugging Face. None: the one that the config names.
+
+    Example:
+        >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
+        >>> text = {"vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+        >>> model = Model({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text})
+        >>> model.checkpoint is None
+        True
     """
 
     config: dict[str, Any]
@@ -122,6 +134,7 @@ def _text_tower_of_hugging_face(config: Mapping[str, Any], tower: Mapping[str, A
 
 
 def require_transformers() -> None:
+    """Raise a ``UsageError`` that says how to install transformers if it is missing."""
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -131,10 +144,15 @@ def require_transformers() -> None:
 
 
 def resolve_model(arch: str | None, weights: str | None, config: Mapping[str, Any] | str | None) -> Model:
-    """The model that settings name.
+    """Find the model that settings name.
+
+    Args:
+        arch: open_clip's name of the architecture.
+        weights: a published tag, a checkpoint, a folder, or hf-hub:owner/name.
+        config: the model's description, or a file or folder that holds it.
 
     Raises:
-        UsageError: they name none, or one twice.
+        UsageError: they name no model, or one twice.
         MultimodalError: a file is missing or damaged, or what is published cannot be downloaded.
     """
     model = _resolve(arch, weights, config)
@@ -174,13 +192,13 @@ def _resolve(arch: str | None, weights: str | None, config: Mapping[str, Any] | 
     if path.is_file():
         return Model(model_cfg, preprocess, path)
     if arch is None:
-        raise UsageError(f"open_clip: weights {weights!r} is no file; with a config of your own, name a checkpoint.")
+        raise UsageError(f"open_clip: weights {weights!r} is not a file; with a config of your own, name a checkpoint.")
     return _published(arch, str(weights), model_cfg)
 
 
 def _check_folder_alone(weights: str | None, arch: str | None, config: Any) -> None:
     if arch is not None or config is not None:
-        raise UsageError(f"open_clip: the folder {weights!r} tells its architecture; leave out arch and config.")
+        raise UsageError(f"open_clip: the folder {weights!r} names its architecture; leave out arch and config.")
 
 
 def _in_folder(folder: Path) -> Model:
@@ -190,7 +208,7 @@ def _in_folder(folder: Path) -> Model:
     checkpoint = _find_checkpoint_in_dir(folder)
     if checkpoint is None:
         raise MultimodalError(
-            f"{folder} has no weights beside its {CONFIG_FILE}; put open_clip_model.safetensors there."
+            f"{folder} has no weights next to its {CONFIG_FILE}; put open_clip_model.safetensors there."
         )
     model_cfg = _model_cfg(described, str(folder))
     return Model(model_cfg, described.get("preprocess_cfg", {}), Path(checkpoint), str(folder))
@@ -206,7 +224,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{file} cannot be read as a configuration of open_clip ({error}); name {FOLDER}."
         ) from error
     if not isinstance(found, dict):
-        raise MultimodalError(f"{file} is no configuration of open_clip: it holds no keys.")
+        raise MultimodalError(f"{file} is not a configuration of open_clip: it holds no keys.")
     return found if "model_cfg" in found else {"model_cfg": found}
 
 
@@ -214,7 +232,7 @@ def _model_cfg(described: Mapping[str, Any], where: str) -> dict[str, Any]:
     found = described["model_cfg"]
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in found]
     if missing:
-        raise UsageError(f"open_clip: {where} describes no model; it lacks {', '.join(missing)}.")
+        raise UsageError(f"open_clip: {where} does not describe a model; {', '.join(missing)} is missing.")
     return found
 
 
@@ -261,7 +279,7 @@ def _published(arch: str, tag: str, model_cfg: dict[str, Any]) -> Model:
 
 
 def _manual_download_hint(arch: str, published: Mapping[str, Any]) -> str:
-    """How to bring published weights by hand, with what they were trained with, which their file does not tell."""
+    """Say how to get published weights by hand, with the settings that their file does not contain."""
     repository, _, file = str(published.get("hf_hub", "")).rpartition("/")
     if repository:
         return (
@@ -284,7 +302,7 @@ def _on_hub(weights: str) -> Model:
         put = f"There is no file or folder of that name either. {put}"
     if name.count("/") != 1 or name.startswith(("/", ".", "~")):
         raise UsageError(
-            f"open_clip: there is no file or folder {weights!r}; give {FOLDER}, hf-hub:owner/name, or arch beside weights."
+            f"open_clip: there is no file or folder {weights!r}; give {FOLDER}, hf-hub:owner/name, or arch with weights."
         )
     try:
         described = _read_config(Path(download_pretrained_from_hf(name, filename=CONFIG_FILE)))

@@ -28,7 +28,7 @@ SAVED_TOKENIZER = "saved_tokenizer"  # in a config: the tokenizer comes with the
 
 @register("image", "open_clip")
 class OpenClipImages(Encoder):
-    """The picture tower of a model of open_clip, with its projection: any architecture, published or local weights.
+    """The image tower of a model of open_clip, with its projection: any architecture, published or local weights.
 
     Args:
         arch: open_clip's name of the architecture: ViT-B-32, ViT-B-16-SigLIP, RN50, ...
@@ -38,7 +38,15 @@ class OpenClipImages(Encoder):
         preprocess: settings of open_clip's ``preprocess_cfg`` other than the weights' own: mean, std, interpolation,
             resize_mode (shortest, longest, squash), fill_color.
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
-        augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
+        augment: in training, transforms of ``torchvision.transforms.v2`` in order, by their names and settings.
+
+    Example:
+        >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
+        >>> text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+        >>> config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+        >>> encoder = OpenClipImages(config=config)
+        >>> encoder(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape
+        torch.Size([1, 16])
     """
 
     def __init__(
@@ -115,6 +123,14 @@ class OpenClipTexts(Encoder):
         weights: with an arch, a tag that open_clip publishes (laion2b_s34b_b79k) or a checkpoint (.safetensors, .pt);
             without one, a folder in open_clip's format or hf-hub:owner/name; null for random weights.
         config: in place of an arch, the model's description (``model_cfg`` of open_clip), or a file or folder that holds it.
+
+    Example:
+        >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
+        >>> text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+        >>> config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+        >>> encoder = OpenClipTexts(config=config)
+        >>> encoder(**encoder.processor.collate([encoder.processor("a red cup")])).shape
+        torch.Size([1, 16])
     """
 
     def __init__(
@@ -159,7 +175,7 @@ class OpenClipTexts(Encoder):
             return None
         config = _published_config(self.settings["config"])
         custom = config.get("custom_text", False) or "hf_model_name" in config["text_cfg"]
-        prefix = "text." if custom else ""  # CLIP has the parts of the text tower beside those of the pictures'
+        prefix = "text." if custom else ""  # CLIP has the parts of the text tower next to those of the image tower
         return {
             "tower": "text",
             "model_cfg": config,
@@ -177,7 +193,7 @@ Truncation = Literal["argmax", "eos", "padding", "none"]
 
 
 def _truncation_rule(config: Mapping[str, Any], tower: Any) -> tuple[Truncation, int]:
-    """Up to where a text's tokens count, and the number of the token that tells it."""
+    """Return how texts are truncated, and the token at which they are."""
     if config["text_cfg"].get("hf_model_name"):
         pad = tower.config.pad_token_id
         return ("none", 0) if pad is None else ("padding", pad)  # it is masked
@@ -186,15 +202,23 @@ def _truncation_rule(config: Mapping[str, Any], tower: Any) -> tuple[Truncation,
 
 
 class ClipTokens(Processor):
-    """Text -> the token numbers of open_clip's tokenizer, cut at the model's context length as open_clip cuts it.
+    """Turns texts into token numbers of open_clip's tokenizer, truncated at the model's context length as open_clip does it.
 
-    Raw values: strings with at least one visible character.
+    Raw values are strings with at least one visible character.
 
     Args:
-        model: whose tokenizer.
-        cut: what is left out behind a text, as it changes nothing: in causal towers what comes after the token that is pooled
+        model: the model of the tokenizer.
+        cut: what is left out after a text because it has no effect: in causal towers, everything after the pooled token
             ("argmax", the highest number; "eos", the first ``mark``), in masked ones the "padding" ``mark``; "none".
         mark: a token's number.
+
+    Example:
+        >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
+        >>> text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+        >>> config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+        >>> processor = ClipTokens(Model(config), "none", 0)
+        >>> processor.collate([processor("a red cup")])["tokens"].shape
+        torch.Size([1, 16])
     """
 
     def __init__(self, model: Model, cut: Truncation, mark: int) -> None:
@@ -273,13 +297,13 @@ class ClipTokens(Processor):
     def __call__(self, value: Any) -> Tensor:
         """The text's tokens as far as they count."""
         if not isinstance(value, str):
-            raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("wrong type", f"{type(value).__name__} is not a text; give a string.")
         if not value.strip():
             raise Unreadable("empty text", "the text is empty; give at least one word.")
         try:
             value.encode()
         except UnicodeEncodeError as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
         assert self._tokenize is not None
         (tokens,) = self._tokenize([value])
         if self.cut == "argmax":

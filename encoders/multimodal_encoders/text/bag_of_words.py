@@ -24,18 +24,25 @@ MAX_CHUNK_CHARACTERS = 200  # letters; what is longer between two spaces is cut
 
 
 class BagProcessor(Processor):
-    r"""Text -> its terms with their weights.
+    r"""Turns texts into terms with weights.
 
     Terms are the words, and the groups of ``shortest`` to ``longest`` neighbouring characters between two spaces, the
-    spaces among them; upper and lower case are one. The vocabulary and the number of texts that hold a term come from
+    spaces among them; upper and lower case are the same. The vocabulary and the number of texts that hold a term come from
     the training texts. A term that occurs c times in a text, and in d of the N training texts, weighs
     :math:`(1 + \ln c) (1 + \ln \frac{1 + N}{1 + d})`; the weights of a text are then scaled to unit length (TF-IDF with
     sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character.
 
     Args:
-        vocab_size: so many terms at most are kept, those in the most texts; terms of a single text are left out.
-        shortest, longest: of the letter groups; longest 0: words only.
-        word_drop: for training, the probability that a word is left out (one always stays).
+        vocab_size: the largest number of terms, those in the most texts; terms of a single text are left out.
+        shortest: the shortest letter group, in characters.
+        longest: the longest letter group; 0: words only.
+        word_drop: for training, the probability that a word is left out (one is always kept).
+
+    Example:
+        >>> processor = BagProcessor(vocab_size=100, shortest=2, longest=3, word_drop=0.0)
+        >>> processor.fit(["a red cup", "a red mug"])
+        >>> sorted(processor.collate([processor("red cup")]))
+        ['sizes', 'terms', 'weights']
     """
 
     def __init__(self, vocab_size: int, shortest: int, longest: int, word_drop: float) -> None:
@@ -93,7 +100,7 @@ class BagProcessor(Processor):
         if not self._texts:
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
         if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
         chunks = _split_words(value)
         if not chunks:
             raise Unreadable("empty text", "the text is empty; give at least one word.")
@@ -132,17 +139,23 @@ def _split_words(text: str) -> list[str]:
 class BagOfWords(Encoder):
     """A weighted sum of learned embeddings of words and letter groups, normalised.
 
-    Names with parts (of chemicals, places, products) are told apart by their letters; the order of the words is not
-    seen. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
+    Names with parts (of chemicals, places, products) are distinguished by their letters; the order of the words has no
+    effect. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
 
     Args:
-        vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most so many.
+        vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most this many.
         width: of the embeddings and of the features.
         shortest: of the letter groups, in characters.
         longest: of the letter groups; 0: words only.
         term_drop: dropout of the terms.
         drop: dropout of the features.
         word_drop: in training, the probability that a word is left out of the text.
+
+    Example:
+        >>> encoder = BagOfWords(width=8)
+        >>> encoder.fit(["a red cup", "a red mug"])
+        >>> encoder(**encoder.processor.collate([encoder.processor("red cup")])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(

@@ -46,9 +46,21 @@ class HuggingFaceText(Encoder):
     Args:
         weights: a published name or a folder; null: random weights.
         pooling: of the last layer's vectors: that of the first token (cls) or of the last, the mean, or the largest values.
-        max_length: longer texts are cut after so many tokens; null: after as many as the model takes.
+        max_length: longer texts are cut after this many tokens; null: after as many as the model takes.
         config: entries of the model's config to change, as ``{hidden_dropout_prob: 0.2}``; without weights a published name
             or a folder to take the architecture and the tokenizer from.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cup": 2}, "[UNK]"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+        >>> _ = tokenizer.save_pretrained("bert")
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> BertModel(BertConfig(vocab_size=3, **sizes)).save_pretrained("bert")
+        >>> encoder = HuggingFaceText("bert")
+        >>> encoder(**encoder.processor.collate([encoder.processor("cup")])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -60,7 +72,7 @@ class HuggingFaceText(Encoder):
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
-            raise UsageError(f"HuggingFaceText: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"HuggingFaceText: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         self.pooling = pooling
         made = text_model(weights, config, max_length)
         self.model, self.width, self.processor = made.model, made.width, made.processor
@@ -89,13 +101,26 @@ class HuggingFaceText(Encoder):
 def last_hidden_states(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None
 ) -> Tensor:
-    """The last layer's vectors of the tokens, ``(n, longest, width)``."""
+    """Compute the last layer's vectors of the tokens, ``(n, longest, width)``.
+
+    Args:
+        model: of transformers.
+        input_ids: ``(n, longest)`` int64.
+        attention_mask: ``(n, longest)``, 1 for tokens, 0 for padding.
+        token_type_ids: ``(n, longest)`` int64, for models that need them.
+    """
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     return model(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
 
 
 def pool_tokens(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """``hidden`` ``(n, longest, width)``, ``mask`` ``(n, longest)``, 1 from the left on, then 0 -> ``(n, width)``."""
+    """Pool the vectors of the tokens to ``(n, width)``.
+
+    Args:
+        hidden: ``(n, longest, width)``.
+        mask: ``(n, longest)``, 1 from the left on, then 0.
+        pooling: "cls", "last", "max" or "mean".
+    """
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "last":
@@ -111,7 +136,14 @@ TOKENIZER = "tokenizer.json, or vocab.txt and the like with tokenizer_config.jso
 
 @dataclass(frozen=True)
 class TextModel:
-    """A model of transformers with its processor, and the config that it is rebuilt from."""
+    """A model of transformers with its processor.
+
+    Args:
+        model: the model.
+        width: of its vectors.
+        processor: its tokenizer.
+        config: the settings that rebuild it.
+    """
 
     model: nn.Module
     width: int
@@ -127,12 +159,15 @@ def text_model(
     prompt: str = "",
     adapt: Callable[[Any], None] = lambda tokenizer: None,
 ) -> TextModel:
-    """The model that the settings of ``HuggingFaceText`` describe.
+    """Make the model that the settings of ``HuggingFaceText`` describe.
 
     Args:
-        subfolder: of the source, where its files lie.
-        prompt: stands before each text.
-        adapt: called with the source's tokenizer before it is taken.
+        weights: a published name or a folder; None: random weights.
+        config: changes, or a name or folder of the architecture.
+        max_length: the longest text, in tokens; None: what the model takes.
+        subfolder: the folder of its files, in the source.
+        prompt: precedes each text.
+        adapt: called with the source's tokenizer before it is used.
 
     Raises:
         UsageError: settings that do not fit together or name no model of texts.
@@ -146,7 +181,7 @@ def text_model(
             "a text encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
         )
     if weights is not None and isinstance(config, str):
-        raise UsageError(f"config {config!r} names a second model beside weights {weights!r}; give entries to change.")
+        raise UsageError(f"config {config!r} names a second model with weights {weights!r}; give entries to change.")
     if named is None:
         found = config_from_json(changes or {})
         model = random_model(_auto(found), found, _encoder_of)
@@ -189,11 +224,11 @@ def is_loadable_by_transformers(model: Any) -> bool:
 
 
 def _width(model: nn.Module) -> int:
-    """The width of the last layer's vectors; a ``UsageError`` if it is no model of texts that may be padded."""
+    """The width of the last layer's vectors; a ``UsageError`` if it is not a model of texts that may be padded."""
     name = type(model).__name__
     taken = inspect.signature(model.forward).parameters
     if "input_ids" not in taken or "attention_mask" not in taken:
-        raise UsageError(f"{name} is no text encoder: it does not take input_ids with an attention_mask.")
+        raise UsageError(f"{name} is not a text encoder: it does not take input_ids with an attention_mask.")
     ones = torch.ones(1, 2, dtype=torch.long)
     try:
         with torch.no_grad():
@@ -224,7 +259,7 @@ def max_positions(model: Any) -> int | None:
 
 
 def transformer_module(model: Any, processor: TokenProcessor) -> Any:
-    """The same as a module of sentence-transformers, which reads it from a folder."""
+    """Convert the model to a module of sentence-transformers, which reads it from a folder."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
     with silence_transformers(), TemporaryDirectory() as folder:

@@ -17,15 +17,19 @@ UNLIMITED_TOKENS = 10**6  # transformers writes a longest text of 1e30 tokens wh
 
 
 class TokenProcessor(Processor):
-    """Text -> tokens of a pretrained model's tokenizer, its special tokens among them.
+    """Turns texts into tokens of a pretrained model's tokenizer, including special tokens.
 
-    Raw values: strings with at least one visible character. What runs is the library tokenizers alone; what it does, and
-    what transformers adds to it, is the processor's state. Texts are padded on the right, to the longest of a batch: with
+    Raw values: strings with at least one visible character. Only the library tokenizers runs; its settings, and those
+    that transformers adds, are the processor's state. Texts are padded on the right, to the longest of a batch: with
     the mask that is the same to a model as padding on the left.
 
     Args:
-        max_length: longer texts are cut after so many tokens.
-        prompt: stands before each text.
+        max_length: longer texts are cut after this many tokens.
+        prompt: precedes each text.
+
+    Example:
+        >>> TokenProcessor(max_length=8, prompt="query: ").max_length
+        8
     """
 
     def __init__(self, max_length: int, prompt: str = "") -> None:
@@ -120,7 +124,7 @@ class TokenProcessor(Processor):
         return len(numbers) - bool(numbers and numbers[-1] in special)
 
     def of_transformers(self) -> Any:
-        """The same as a tokenizer of the library transformers."""
+        """Convert it to a tokenizer of the library transformers."""
         from tokenizers import Tokenizer
         from transformers import PreTrainedTokenizerFast
 
@@ -165,7 +169,7 @@ def tokenizer_state(tokenizer: Any) -> dict[str, Any]:
     plain.no_padding()
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     pad = tokenizer.pad_token_id
-    if pad is None:  # of decoders; the mask hides whatever stands there
+    if pad is None:  # of decoders; the mask hides the padding
         pad = tokenizer.eos_token_id or 0
         special["pad_token"] = str(plain.id_to_token(pad))
     typed = "token_type_ids" in tokenizer.model_input_names and any(plain.encode("a").type_ids)
@@ -180,20 +184,23 @@ def tokenizer_state(tokenizer: Any) -> dict[str, Any]:
 
 
 def has_vocabulary(tokenizer: Any) -> bool:
-    """Whether a tokenizer of transformers knows more than its special tokens: where its files are not there, an empty one
-    is made of the model's type, and every text is unknown to it.
+    """Whether a tokenizer of transformers has more than special tokens.
+
+    If its files are missing, the library makes an empty tokenizer of the model's type, which knows no text.
     """
     return bool(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - {"▁"})
 
 
 def max_length_of(tokenizer: Any, positions: int | None, asked: int | None) -> int:
-    """The tokens of the longest text: those asked for, or the most that tokenizer and model both take.
+    """Return the number of tokens of the longest text: the requested one, or what tokenizer and model both take.
 
     Args:
-        positions: that the model has; None: any number.
+        tokenizer: of transformers.
+        positions: the number of positions of the model; None: unlimited.
+        asked: the requested number; None: not set.
 
     Raises:
-        UsageError: too many are asked for, or neither the user nor the model says how many.
+        UsageError: too many are requested, or neither the user nor the model says how many.
     """
     if asked is not None:
         if not 1 <= asked <= (positions or asked):
@@ -201,5 +208,5 @@ def max_length_of(tokenizer: Any, positions: int | None, asked: int | None) -> i
         return asked
     known = [n for n in (tokenizer.model_max_length, positions) if n is not None and n < UNLIMITED_TOKENS]
     if not known:
-        raise UsageError("neither the model nor its tokenizer tells the longest text; set max_length.")
+        raise UsageError("neither the model nor its tokenizer says how long a text may be; set max_length.")
     return int(min(known))

@@ -12,14 +12,14 @@ LINEAR_FEATURES = 50_000  # the most frequent words and pairs of words
 def read_text(value: Any) -> str:
     """A raw value as it is, if it is a text that says something."""
     if not isinstance(value, str):
-        raise Unreadable("wrong type", f"{type(value).__name__} is no text; give a string.")
+        raise Unreadable("wrong type", f"{type(value).__name__} is not a text; give a string.")
     if not value.strip():
         raise Unreadable("empty text", "the text is empty; give at least one word.")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:  # half a surrogate pair
-            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
     return value
 
 

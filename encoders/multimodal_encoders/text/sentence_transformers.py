@@ -47,16 +47,30 @@ SUPPORTED = "Transformer, Pooling, Dense, LayerNorm, Dropout, Normalize"
 
 @register("text", "sentence_transformers", extra="huggingface")
 class SentenceTransformersText(Encoder):
-    """A model of the library sentence-transformers: its features are what the library's ``encode`` makes.
+    """A model of the library sentence-transformers, with the features that the library's ``encode`` returns.
 
     The library itself is not needed. Its modules Transformer, Pooling (in all its modes), Dense, LayerNorm, Dropout and
-    Normalize are read from the model's folder, with its longest text and its prompts; others are refused.
+    Normalize are read from the model's folder, with its longest text and its prompts; other modules are rejected.
 
     Args:
         weights: a published name or a folder; null: random weights.
-        max_length: longer texts are cut after so many tokens; null: as the model has it.
-        prompt: the name of one of the model's prompts, such as query; null: its default, which mostly is none.
+        max_length: longer texts are cut after this many tokens; null: as the model has it.
+        prompt: the name of one of the model's prompts, such as query; null: its default, usually no prompt.
         config: without weights, a published name or a folder to take the modules from.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cup": 2}, "[UNK]"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+        >>> _ = tokenizer.save_pretrained("bert")
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> BertModel(BertConfig(vocab_size=3, **sizes)).save_pretrained("bert")
+        >>> SentenceTransformer("bert").save("pooled")  # the library adds mean pooling
+        >>> encoder = SentenceTransformersText("pooled")
+        >>> encoder(**encoder.processor.collate([encoder.processor("cup")])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -189,15 +203,15 @@ def _describe_module(source: ModelSource, name: str, path: str) -> dict[str, Any
         return _transformer(source, source.json(file) if file else {}) | {"path": path}
     given = source.json(f"{inside}config.json", {})
     needed = {"Dense": ("in_features", "out_features"), "LayerNorm": ("dimension",)}.get(name, ())
-    if lacking := [key for key in needed if key not in given]:
-        raise _unsupported_model_error(source, f"{inside}config.json says nothing of {lacking[0]}")
+    if missing := [key for key in needed if key not in given]:
+        raise _unsupported_model_error(source, f"{inside}config.json has no {missing[0]}")
     entry: dict[str, Any] = {"type": name, "path": path}
     if name == "Pooling":
         old = [mode for setting, mode in LEGACY_POOLING_MODES.items() if given.get(setting)]
         modes = given.get("pooling_mode", old or ["mean"])
         modes = [modes] if isinstance(modes, str) else list(modes)
         if unknown := [mode for mode in modes if mode not in MODES]:
-            raise _unsupported_model_error(source, f"its pooling {unknown[0]} is none of {', '.join(MODES)}")
+            raise _unsupported_model_error(source, f"its pooling {unknown[0]} is not one of {', '.join(MODES)}")
         return entry | {"modes": modes, "include_prompt": given.get("include_prompt", True)}
     if name == "Dense":
         names = {given.get("module_input_name"), given.get("module_output_name")} - {None, "sentence_embedding"}
@@ -213,7 +227,7 @@ def _describe_module(source: ModelSource, name: str, path: str) -> dict[str, Any
         return entry | {"dropout": given.get("dropout", 0.2)}
     if name == "Normalize" and given.get("module_input_name", "sentence_embedding") == "sentence_embedding":
         return entry
-    raise _unsupported_model_error(source, f"its module {name} is none of {SUPPORTED} over pooled vectors")
+    raise _unsupported_model_error(source, f"its module {name} is not one of {SUPPORTED} over pooled vectors")
 
 
 def _transformer(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,13 +256,13 @@ def _activation(source: ModelSource, given: Mapping[str, Any]) -> str:
     cls = getattr(nn, name, None)
     if not package.startswith("torch.nn") or not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise _unsupported_model_error(
-            source, f"its Dense has the activation {given.get('activation_function')}, which torch.nn lacks"
+            source, f"its Dense has the activation {given.get('activation_function')}, which torch.nn does not have"
         )
     return name
 
 
 def _unsupported_model_error(source: ModelSource, why: str) -> MultimodalError:
-    return MultimodalError(f"{source.setting}: {source.shown} is no model that can be taken: {why}.")
+    return MultimodalError(f"{source.setting}: {source.shown} is not a model that can be taken: {why}.")
 
 
 def _prompt(found: Mapping[str, Any], name: str | None) -> str:

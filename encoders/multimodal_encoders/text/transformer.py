@@ -23,16 +23,22 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are for
 
 
 class SubwordProcessor(Processor):
-    """Text -> sub-word numbers, by a byte-pair encoding (Sennrich et al. 2016) fitted on the training texts.
+    """Turns texts into sub-word numbers, by a byte-pair encoding (Sennrich et al. 2016) fitted on the training texts.
 
-    Upper and lower case are one; words are split at white space, punctuation and digits. Raw values: strings with at least one
-    visible character.
+    Upper and lower case are the same; words are split at white space, punctuation and digits. Raw values: strings with
+    at least one visible character.
 
     Args:
-        vocab_size: at most so many sub-words are learned.
-        max_length: longer texts are cut after so many sub-words.
-        word_drop: for training, the probability that a word is left out (one always stays).
-        word_split: for training, the probability that a sub-word falls into the two it was merged from, and so on.
+        vocab_size: at most this many sub-words are learned.
+        max_length: longer texts are cut after this many sub-words.
+        word_drop: for training, the probability that a word is left out (one is always kept).
+        word_split: for training, the probability that a sub-word is split into the two it was merged from, recursively.
+
+    Example:
+        >>> processor = SubwordProcessor(vocab_size=50, max_length=8, word_drop=0.0)
+        >>> processor.fit(["a red cup", "a red mug"])
+        >>> processor.collate([processor("red cup"), processor("red")])["tokens"].shape[0]
+        2
     """
 
     def __init__(self, vocab_size: int, max_length: int, word_drop: float, word_split: float = 0.0) -> None:
@@ -51,7 +57,7 @@ class SubwordProcessor(Processor):
             [
                 pre_tokenizers.WhitespaceSplit(),
                 pre_tokenizers.Punctuation(),
-                pre_tokenizers.Digits(individual_digits=True),  # "DOTS-1256" is four dots, not a number by heart
+                pre_tokenizers.Digits(individual_digits=True),  # "DOTS-1256" is four dots, not a memorised number
                 pre_tokenizers.Metaspace(),
             ]
         )
@@ -132,15 +138,21 @@ class TextTransformer(Encoder):
     """A transformer encoder over sub-words (Vaswani et al. 2017, pre-norm), mean-pooled over the text.
 
     Args:
-        vocab_size: rows of the token table; the tokenizer, fitted on the training split, learns at most so many.
+        vocab_size: rows of the token table; the tokenizer, fitted on the training split, learns at most this many.
         width: width of the tokens and of the features.
         layers: number of layers.
         heads: attention heads in each.
         max_length: longest text, in sub-words; the rest is cut.
         drop: dropout in the layers.
         word_drop: in training, the probability that a word is left out of the text.
-        word_split: in training, the probability that a sub-word falls into the two it was merged from, each of which may
-            fall again (as BPE dropout, Provilkov et al. 2020): words never met are then read by familiar parts.
+        word_split: in training, the probability that a sub-word is split into the two it was merged from, recursively (as
+            BPE dropout, Provilkov et al. 2020): new words are then read by known parts.
+
+    Example:
+        >>> encoder = TextTransformer(vocab_size=50, width=8, layers=1, heads=2)
+        >>> encoder.fit(["a red cup", "a red mug"])
+        >>> encoder(**encoder.processor.collate([encoder.processor("red cup")])).shape
+        torch.Size([1, 8])
     """
 
     def __init__(
@@ -178,7 +190,7 @@ class TextTransformer(Encoder):
     def hidden(self, tokens: Tensor, vectors: Tensor | None = None) -> Tensor:
         """The last layer's vectors of the tokens, ``(n, length, width)``.
 
-        ``vectors`` ``(n, length, width)`` stand in place of the tokens' own, before their positions are added.
+        ``vectors`` ``(n, length, width)`` replace the tokens' own, before positions are added.
         """
         found = (self.tokens(tokens) if vectors is None else vectors) + self.positions[: tokens.shape[1]]
         return self.layers(found, src_key_padding_mask=tokens == PAD)

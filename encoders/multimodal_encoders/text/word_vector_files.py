@@ -21,9 +21,12 @@ FIRST_TOKEN = 2  # of a tokenizer of ours; before it are padding and what is unk
 
 @dataclass(frozen=True)
 class WordTable:
-    """``vectors`` ``(n, width)`` float32 of the ``words``, or of a tokenizer's sub-words from number 1 on.
+    """A table of word vectors.
 
-    ``tokenizer`` is its JSON text, with which ``words`` is empty.
+    Args:
+        vectors: ``(n, width)`` float32 of the words, or of a tokenizer's sub-words from number 1 on.
+        words: the n words; empty with a tokenizer.
+        tokenizer: its JSON text.
     """
 
     vectors: np.ndarray
@@ -32,7 +35,7 @@ class WordTable:
 
 
 def read_word_table(path: Path, limit: int) -> WordTable:
-    """The first ``limit`` words of a text file, or all tokens of a run's or model's text encoder.
+    """Read the first ``limit`` words of a text file, or all tokens of a run's or model's text encoder.
 
     Raises:
         UsageError: there is nothing at ``path``.
@@ -59,7 +62,7 @@ def _lines(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, li
         number += 1
         if len(line) == MAX_LINE_BYTES or b"\0" in line:
             raise MultimodalError(
-                f"{path}, line {number} is no line of text. word2vec's binary format is not read: write the vectors as"
+                f"{path}, line {number} is not a line of text. word2vec's binary format is not read: write the vectors as"
                 " text (in gensim: save_word2vec_format(..., binary=False))."
             )
         # some words of published tables are cut within a character

@@ -29,15 +29,20 @@ TEXTS_PER_BLOCK = 4096
 
 
 class WordVectorProcessor(Processor):
-    r"""Text -> rows of a table of word vectors, and a weight for each.
+    r"""Turns texts into rows of a table of word vectors, with a weight for each.
 
-    Words are runs of letters, marks, digits and underscores, looked up as they stand or else in lower case; those that the
-    table lacks are skipped, and a text of no other is the row ``UNKNOWN``. Of a model of ours the words are the sub-words of
-    its tokenizer. Of n words each weighs 1 / n, or with a smoothing a :math:`\frac{1}{n} \frac{a}{a + p(w)}`, where p(w) is
-    the share of w among the known words of the training texts. Raw values: strings with at least one visible character.
+    Words are runs of letters, marks, digits and underscores, looked up unchanged or else in lower case. Words that are
+    not in the table are skipped; a text without any other is the row ``UNKNOWN``. For a model of this package, the words are
+    the sub-words of its tokenizer. Of n words each weighs 1 / n, or with a smoothing a
+    :math:`\frac{1}{n} \frac{a}{a + p(w)}`, where p(w) is the share of w among the known words of the
+    training texts. Raw values: strings with at least one visible character.
 
     Args:
         smoothing: a; None: all words weigh the same.
+
+    Example:
+        >>> WordVectorProcessor(smoothing=None).state()
+        {}
     """
 
     def __init__(self, smoothing: float | None) -> None:
@@ -85,7 +90,7 @@ class WordVectorProcessor(Processor):
             self._subwords.load_state({"tokenizer": state["tokenizer"]})
         self._counts = np.array(state["counts"], dtype=np.float64) if "counts" in state else None
 
-    def __getstate__(self) -> dict[str, Any]:  # the splitter is made anew
+    def __getstate__(self) -> dict[str, Any]:  # the splitter is made again
         return {name: value for name, value in vars(self).items() if name != "_splitter"}
 
     @cached_property
@@ -116,13 +121,13 @@ class WordVectorProcessor(Processor):
 
     def _split(self, value: Any) -> Iterator[str]:
         if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is no text; give a string.")
+            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
         if not value.strip():
             raise Unreadable("empty text", "the text is empty; give at least one word.")
         try:
             pieces = self._splitter.pre_tokenize_str(unicodedata.normalize("NFC", value))
         except (TypeError, UnicodeEncodeError) as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is no valid Unicode.") from error
+            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
         return (word for word, _ in pieces)
 
     def examples(self) -> list[Any]:
@@ -142,10 +147,10 @@ class WordVectorProcessor(Processor):
 
 @register("text", "word_vectors")
 class WordVectors(Encoder):
-    r"""The mean of known word vectors: of GloVe, of word2vec, or of a text encoder of ours.
+    r"""The mean of known word vectors: of GloVe, of word2vec, or of a text encoder of this package.
 
-    A text without any word of the table is a vector of its own, at first the mean of the table. With ``pooling: sif`` the
-    words of a text s weigh by their frequency p, and what all texts have in common is left out (Arora et al. 2017):
+    A text without any word of the table has its own vector, initially the mean of the table. With ``pooling: sif`` the
+    words of a text s are weighted by their frequency p, and the common component of all texts is removed (Arora et al. 2017):
 
     .. math:: v_s = \frac{1}{|s|} \sum_{w \in s} \frac{a}{a + p(w)} v_w, \qquad f_s = v_s - u u^T v_s
 
@@ -155,10 +160,17 @@ class WordVectors(Encoder):
     Args:
         weights: a text file of word2vec or GloVe (.gz too); or a run's or exported model's folder, of which the token table
             of its text encoder is taken.
-        vocab_size: so many words at most are taken, from the file's head, where the frequent ones are; of a folder all are.
+        vocab_size: the largest number of words, read from the head of the file, where frequent words are; of a folder all.
         width: of the vectors; null: that of ``weights``.
         pooling: "mean" or "sif".
         smoothing: a of "sif".
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("vectors.txt").write_text("red 1 0\ncup 0 1\n")
+        >>> encoder = WordVectors("vectors.txt")
+        >>> encoder(**encoder.processor.collate([encoder.processor("a red cup")])).tolist()
+        [[0.5, 0.5]]
     """
 
     component: Tensor | None
@@ -173,7 +185,7 @@ class WordVectors(Encoder):
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
-            raise UsageError(f"WordVectors: pooling {pooling!r} is none of {', '.join(get_args(Pooling))}.")
+            raise UsageError(f"WordVectors: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         if vocab_size < 1 or not 0 < smoothing < math.inf:
             raise UsageError(
                 f"WordVectors: vocab_size {vocab_size} and smoothing {smoothing} must be above 0 and finite."

@@ -21,16 +21,21 @@ Scale = Literal["length", "standard", "none"]
 
 
 class VectorProcessor(Processor):
-    """Raw value -> vector of one width.
+    """Reads vectors of one width.
 
     Raw values: a list, array or tensor of numbers; the bytes of an ``.npy`` file; and, with a file of vectors, a key in it,
     or else the path of an ``.npy`` file.
 
     Args:
-        width: numbers of a vector.
+        width: the number of components.
         file: the file of vectors; None: there are no keys.
         column: of the file.
         scale: see ``Precomputed``.
+
+    Example:
+        >>> processor = VectorProcessor(width=2, file=None, column=None, scale="none")
+        >>> processor.collate([processor([1.0, 2.0])])["numbers"].tolist()
+        [[1.0, 2.0]]
     """
 
     def __init__(self, width: int, file: str | None, column: str | None, scale: Scale) -> None:
@@ -109,14 +114,14 @@ class VectorProcessor(Processor):
         if self.file is not None and isinstance(value, str | int):
             found = self.vectors.find(str(value))
             if found is None:
-                raise Unreadable("unknown key", f"{value!r} is no key of a vector in {self.file}.")
+                raise Unreadable("unknown key", f"{value!r} is not a key of a vector in {self.file}.")
             return _check_vector(found, self.width)
         if isinstance(value, str | Path | bytes):
             return _check_vector(_load_npy(value), self.width)
         try:
             given = value.detach().cpu().float().numpy() if isinstance(value, Tensor) else np.asarray(value)
         except (TypeError, ValueError) as error:
-            raise Unreadable("not a vector", f"the value is no list of numbers ({error}).") from error
+            raise Unreadable("not a vector", f"the value is not a list of numbers ({error}).") from error
         return _check_vector(given, self.width)
 
     def examples(self) -> list[Any]:
@@ -159,7 +164,7 @@ def _without_pickle_advice(error: Exception) -> str:
 
 def _check_vector(vector: np.ndarray, width: int) -> np.ndarray:
     if vector.dtype.kind not in "fiu" and vector.size:
-        raise Unreadable("not a vector", f"the value is no list of numbers, but of {vector.dtype}.")
+        raise Unreadable("not a vector", f"the value is not a list of numbers, but of {vector.dtype}.")
     if vector.shape != (width,):
         raise Unreadable("wrong width", f"the vector has shape {vector.shape}, not ({width},).")
     with np.errstate(over="ignore"):
@@ -178,16 +183,21 @@ def _check_vector(vector: np.ndarray, width: int) -> np.ndarray:
 class Precomputed(Encoder):
     """Vectors that another system made, as features; it has no weights.
 
-    A saved model takes vectors as they stand anywhere; keys need the file at the same path.
+    A saved model takes vectors anywhere; keys need the file at the same path.
 
     Args:
-        width: numbers of a vector; null: as many as those in ``file`` have.
+        width: the number of components; null: that of ``file``.
         file: vectors by key (.npy, .safetensors, .parquet, or a folder that ``multimodal embed`` wrote); the table's cells
             are then keys. null: they are vectors, or paths of .npy files.
         column: which tensor or column of the file; null: the only one.
-        scale: "length" brings every vector to the length of the root of its width, so that its numbers are about 1 and
-            its direction stays; "standard" brings each place to mean 0 and deviation 1 over the training split; "none"
-            leaves the numbers as they are.
+        scale: "length" scales every vector to the square root of its width, so that its components are about 1 and its
+            direction is kept; "standard" scales each component to mean 0 and deviation 1 over the training split; "none"
+            leaves the components unchanged.
+
+    Example:
+        >>> encoder = Precomputed(width=2, scale="none")
+        >>> encoder(**encoder.processor.collate([encoder.processor([1.0, 2.0])])).tolist()
+        [[1.0, 2.0]]
     """
 
     def __init__(
@@ -199,9 +209,9 @@ class Precomputed(Encoder):
     ) -> None:
         super().__init__()
         if scale not in get_args(Scale):
-            raise UsageError(f"Precomputed: scale {scale!r} is none of {', '.join(get_args(Scale))}.")
+            raise UsageError(f"Precomputed: scale {scale!r} is not one of {', '.join(get_args(Scale))}.")
         if file is None and (width is None or column is not None):
-            raise UsageError("Precomputed: set width, the numbers of a vector; or file, and perhaps its column.")
+            raise UsageError("Precomputed: set width, the number of components; or file, and perhaps its column.")
         if width is None:
             width = VectorFile(Path(file or ""), column).width
         if width < 1:

@@ -3,11 +3,11 @@
 ========================  =====================================================================================
 file                      keys and vectors
 ========================  =====================================================================================
-``NAME.npy``              ``(n, width)``; the keys are the list of strings in ``NAME.json`` beside it, else 0 to n - 1
+``NAME.npy``              ``(n, width)``; the keys are the list of strings in ``NAME.json`` next to it, else 0 to n - 1
 ``NAME.safetensors``      a tensor ``(n, width)``; the keys are the JSON list ``keys`` in the file's metadata, else as
                           above. ``predictions.safetensors`` of ``multimodal predict`` is such a file
 ``NAME.parquet``          a column ``key`` and one of lists of numbers; it is copied once to an ``.npy`` in the cache
-a folder of Parquet       the same, as ``multimodal embed`` writes it; rows without a vector are passed over
+a folder of Parquet       the same, as ``multimodal embed`` writes it; rows without a vector are ignored
 ========================  =====================================================================================
 """
 
@@ -39,7 +39,7 @@ VectorOf = Callable[[int], np.ndarray]
 
 
 class VectorFile:
-    """The vectors of a file by their keys; of equal keys the first counts.
+    """The vectors of a file by key; of equal keys the first counts.
 
     Args:
         path: see the table above.
@@ -51,6 +51,11 @@ class VectorFile:
     Raises:
         UsageError: there is no such file, column or format.
         MultimodalError: the file is damaged, or the keys are not as many as the vectors.
+
+    Example:
+        >>> np.save("vectors.npy", np.eye(2, dtype=np.float32))
+        >>> VectorFile(Path("vectors.npy"), None).width
+        2
     """
 
     def __init__(self, path: Path, column: str | None) -> None:
@@ -229,7 +234,7 @@ def _keys_from_json(path: Path) -> pa.Array | None:
 
 def _key_array(keys: Any) -> pa.Array:
     if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
-        raise ValueError("its keys are no JSON list of strings")
+        raise ValueError("its keys are not a JSON list of strings")
     return pa.array(map(str, keys), pa.large_string(), size=len(keys))
 
 

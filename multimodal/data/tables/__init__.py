@@ -1,1 +1,1 @@
-"""Opening a table by name: files and their readers, folders, tar shards, joined columns."""
+"""Tables by name: files and their readers, folders of files, tar shards, joined columns."""

@@ -1,4 +1,4 @@
-"""Addresses of files as fsspec writes them: paths, URLs, and chains (``zip://pairs.csv::https://host/pairs.zip``)."""
+"""Addresses of files in fsspec's notation: paths, URLs, and chains (``zip://pairs.csv::https://host/pairs.zip``)."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ from multimodal.core.errors import UsageError
 
 
 def is_remote(address: str) -> bool:
-    """Whether it is more than a path."""
+    """Return whether an address is more than a path: a URL or a chain."""
     return "://" in address or "::" in address
 
 
 def archive_of(address: str) -> str:
-    """The file that a chain begins from, as the archive; of what is no chain, all."""
+    """Return the last address of a chain, such as the archive; an address that is not a chain is returned unchanged."""
     return address.rpartition("::")[2]
 
 
 def replace_path(address: str, path: str, system: Any) -> str:
-    """The address of another file of the same file system.
+    """Return the address of another file of the same file system.
 
     Args:
         address: a path, URL or chain.
-        path: as the file system writes it, in place of that of ``address``.
+        path: path of the other file, in the file system's notation; it replaces the path of ``address``.
         system: the file system that fsspec opens ``address`` with.
 
     Raises:
-        UsageError: a chain begins with a file system that has no paths of its own, as ``simplecache::`` does.
+        UsageError: the chain starts with a file system that has no paths, such as ``simplecache::``.
+
+    Example:
+        >>> replace_path("zip://shop/a.csv::shop.zip", "shop/b.csv", None)
+        'zip://shop/b.csv::shop.zip'
     """
     if not is_remote(address):
         return path
-    first, sign, rest = address.partition("::")
-    if not sign:
-        return system.unstrip_protocol(path)
-    protocol, separator, _ = first.partition("://")
+    first, separator, archives = address.partition("::")
     if not separator:
-        raise UsageError(f"{address!r}: leave out '{first}::'; tables are kept in a cache without it.")
-    return f"{protocol}://{path}::{rest}"
+        return system.unstrip_protocol(path)
+    protocol, scheme_end, _ = first.partition("://")
+    if not scheme_end:
+        raise UsageError(f"{address!r}: leave out '{first}::'; tables are cached without it.")
+    return f"{protocol}://{path}::{archives}"
 
 
 def join(folder: str, name: str) -> str:
-    """The address of a file in a folder: ``zip://shop::a.zip`` and ``red.png`` make ``zip://shop/red.png::a.zip``."""
-    first, sign, rest = folder.partition("::")
-    return f"{first}{'' if first.endswith('/') else '/'}{name}{sign}{rest}"
+    """Return the address of a file in a folder: ``zip://shop::a.zip``, ``red.png`` -> ``zip://shop/red.png::a.zip``."""
+    path, separator, archives = folder.partition("::")
+    return f"{path}{'' if path.endswith('/') else '/'}{name}{separator}{archives}"

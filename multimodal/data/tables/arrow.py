@@ -17,8 +17,22 @@ if TYPE_CHECKING:
 
 
 class ArrowTable(Table):
-    """A ``datasets.Dataset`` as a table. Pictures and sounds in it come as the bytes or paths of their files, classes
-    as their names.
+    """A ``datasets.Dataset`` as a table.
+
+    Values of ``Image`` and ``Audio`` columns are the bytes or paths of their files; values of ``ClassLabel`` columns are
+    class names.
+
+    Args:
+        name: name of the table in reports.
+        data: the rows; an indices mapping (from ``select``, ``shuffle``, ...) is flattened.
+        base: the folder or URL that paths in the cells are relative to; None: paths are used as given.
+        metadata_columns: the columns that describe a row to users; None: see ``default_metadata_columns``.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> table = ArrowTable("shop", Dataset.from_dict({"title": ["a red cup", None]}))
+        >>> len(table), table.value(0, "title"), table.present("title").tolist()
+        (2, 'a red cup', [True, False])
     """
 
     def __init__(
@@ -30,12 +44,12 @@ class ArrowTable(Table):
         self.metadata_columns = (
             default_metadata_columns(data.features) if metadata_columns is None else metadata_columns
         )
-        self._cells: dict[str, Any] = {}
+        self._columns: dict[str, Any] = {}
         self._decoders = _decoders(self._data.features)
 
     @property
     def fingerprint(self) -> str:
-        return self._data._fingerprint  # the datasets library's: it changes with the files that were read
+        return self._data._fingerprint  # of the datasets library; it changes with the files that were read
 
     def __len__(self) -> int:
         return len(self._data)
@@ -47,19 +61,19 @@ class ArrowTable(Table):
         return self._decoders[column](cell) if column in self._decoders else cell
 
     def _column(self, name: str) -> Any:
-        if name not in self._cells:
-            self._cells[name] = self._data.data.column(name)
-        return self._cells[name]
+        if name not in self._columns:
+            self._columns[name] = self._data.data.column(name)
+        return self._columns[name]
 
-    def __getstate__(self) -> dict[str, Any]:  # a process that is given the table maps the files itself
-        return vars(self) | {"_cells": {}}
+    def __getstate__(self) -> dict[str, Any]:  # a process that unpickles the table maps the files itself
+        return vars(self) | {"_columns": {}}
 
     def column(self, name: str) -> Sequence[Any]:
         import pyarrow as pa
 
         column = self._column(name)
         if pa.types.is_struct(column.type) and {field.name for field in column.type} == set(CELL_FIELDS):
-            field = column.type.get_field_index("json")  # files name no rows
+            field = column.type.get_field_index("json")  # files are not keys, groups or splits
             texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
             return [None if text is None else decode_or_none(text) for text in texts]
         cells = (self._decoded(name, cell) for cell in column.to_pylist())
@@ -72,16 +86,16 @@ class ArrowTable(Table):
         if name in self._decoders:
             return super().present(name)
         if pa.types.is_floating(column.type):
-            return ~np.isnan(column.to_numpy())  # missing ones become NaN
+            return ~np.isnan(column.to_numpy())  # missing values become NaN
         if pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE_FIELDS:
-            found = [np.any([chunk.field(part).is_valid() for part in FILE_FIELDS], axis=0) for chunk in column.chunks]
-            inside = np.concatenate(found) if found else np.zeros(0, dtype=bool)
-            return inside & column.is_valid().to_numpy(zero_copy_only=False)
+            chunks = [np.any([chunk.field(part).is_valid() for part in FILE_FIELDS], axis=0) for chunk in column.chunks]
+            has_file = np.concatenate(chunks) if chunks else np.zeros(0, dtype=bool)
+            return has_file & column.is_valid().to_numpy(zero_copy_only=False)
         return column.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:
-    """Column -> what makes its value of what Arrow holds, for the columns where these differ."""
+    """Return column -> decoder of Arrow values, for the columns whose values differ from Arrow's."""
     from datasets.features.features import decode_nested_example
 
     mixed: dict[str, Any] = {c: partial(decode_nested_example, f) for c, f in features.items() if _holds_json(f)}
@@ -89,7 +103,7 @@ def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:
 
 
 def _holds_json(feature: Any) -> bool:
-    """Whether values of several types stand there, which the datasets library keeps as JSON."""
+    """Return whether a column has values of several types, which the datasets library stores as JSON."""
     from datasets import Json
 
     if isinstance(feature, dict):
@@ -98,19 +112,19 @@ def _holds_json(feature: Any) -> bool:
 
 
 def class_names(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """Column -> the names of its classes, for the columns that hold the numbers of classes."""
+    """Return column -> the names of its classes, for columns of class indices."""
     from datasets import ClassLabel
 
     return {c: list(f.names) for c, f in (features or {}).items() if isinstance(f, ClassLabel) and f.names}
 
 
 def class_name(classes: Sequence[str], number: int | None) -> str | None:
-    """The name of a class; None where it is missing: the ``datasets`` library writes -1 for that too."""
+    """Return the name of a class; None if it is missing, which the ``datasets`` library also writes as -1."""
     return None if number is None or number < 0 else classes[number]
 
 
 def without_decoding(data: Any) -> Any:
-    """A data set, or a stream, whose pictures and sounds stay the files that they are."""
+    """Return a data set, or a stream, whose images and audio are files rather than decoded arrays."""
     from datasets import Audio, Image
 
     for column, feature in (data.features or {}).items():
@@ -120,7 +134,7 @@ def without_decoding(data: Any) -> Any:
 
 
 def default_metadata_columns(features: Features) -> tuple[str, ...]:
-    """The columns whose cells are JSON values for people."""
+    """Return the columns whose cells are JSON values that users can read."""
     from datasets import ClassLabel, Value
 
     kinds = ("string", "large_string", "bool", "int", "uint", "float")

@@ -1,4 +1,4 @@
-"""Cells of tables that are made of files: values of any type as JSON, and what is said of those that cannot be read."""
+"""Cells of tables that consist of files: values of any type as JSON, and marks of unreadable values."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from multimodal.core.errors import Unreadable
 
-CELL_FIELDS = ("json", "bytes", "path")  # the fields of a cell that is a value as JSON, or a file
+CELL_FIELDS = ("json", "bytes", "path")  # fields of a cell that is either a value as JSON, or a file
 FILE_FIELDS = {"bytes", "path"}
-UNREADABLE_MARK = "!"  # no JSON begins with it
+UNREADABLE_MARK = "!"  # no JSON text starts with it
 
 
 def encode_json_cell(value: Any) -> str:
-    """A value as JSON, which Arrow stores whatever the types of the others are."""
+    """Encode a value as JSON, so that one Arrow column can store values of different types."""
     return json.dumps(value)
 
 
 def unreadable_cell(reason: str, message: str) -> str:
-    """What stands in the place of a value that cannot be read."""
+    """Return the text that is stored for a value that cannot be read; ``decode_json_cell`` raises it."""
     return UNREADABLE_MARK + json.dumps([reason, message])
 
 
 def decode_json_cell(text: str) -> Any:
-    """The value.
+    """Decode the text of ``encode_json_cell``.
 
     Raises:
-        Unreadable: there is none that can be read.
+        Unreadable: the text is that of ``unreadable_cell``.
     """
     if text.startswith(UNREADABLE_MARK):
         reason, message = json.loads(text[1:])
@@ -37,7 +37,7 @@ def decode_json_cell(text: str) -> Any:
 
 
 def raw_value(cell: Any) -> Any:
-    """A cell as processors take it: the bytes or path of a file, None for what is missing, else the value.
+    """Return a cell's value as processors expect it: the bytes or path of a file, None if missing, else the value.
 
     Raises:
         Unreadable: the value cannot be read.
@@ -49,7 +49,7 @@ def raw_value(cell: Any) -> Any:
 
 
 def unpack_cell(cell: Any) -> Any:
-    """A cell of a tar as those of other tables are: a value, or a file as a mapping of ``path`` and ``bytes``.
+    """Convert a cell of a tar to the form in other tables: a value, or a file as a mapping of ``path`` and ``bytes``.
 
     Raises:
         Unreadable: the value cannot be read.
@@ -62,12 +62,12 @@ def unpack_cell(cell: Any) -> Any:
 
 
 def decode_or_none(text: str) -> Any:
-    """The value that ``decode_json_cell`` makes; None where it cannot be read."""
+    """Decode the text of ``encode_json_cell``; None if the value cannot be read."""
     return None if text.startswith(UNREADABLE_MARK) else json.loads(text)
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is one that Python reads as a number."""
+    """Return whether Python reads the text as a number."""
     try:
         float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From a cell that names a file to the file."""
+"""Cells that name files: from the name to the file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from typing import Any
 from multimodal.core.errors import Unreadable
 from multimodal.data.tables.addresses import is_remote, join
 
-MAX_FILE_BYTES = 256 * 2**20  # bytes of a remote file
+MAX_FILE_BYTES = 256 * 2**20  # of a remote file
 
 
 def resolve_file_cell(value: Any, base: str | None) -> Any:
-    """What a processor that reads files is given for a cell: a ``Path``, or the bytes of a remote file.
+    """Return the input of a processor that reads files: a ``Path``, or the bytes of a remote file.
 
     Args:
-        value: the cell; one that is no string stays as it is.
-        base: the folder or URL of the table; None: paths are as they stand.
+        value: the cell; values other than strings are returned unchanged.
+        base: the folder or URL of the table; None: paths are used as given.
 
     Raises:
-        Unreadable: there is no such file, or the cell of a remote table points elsewhere than into its folder.
+        Unreadable: the file does not exist, or the cell of a remote table points outside the table's folder.
+
+    Example:
+        >>> _ = Path("cup.png").write_bytes(b"...")
+        >>> resolve_file_cell("cup.png", ".")
+        PosixPath('cup.png')
     """
     if not isinstance(value, str):
         return value
@@ -28,10 +33,10 @@ def resolve_file_cell(value: Any, base: str | None) -> Any:
         return _read_remote(base, value)
     path = Path(base or "") / value
     try:
-        there = path.is_file()
-    except (OSError, ValueError) as error:  # a name that is too long, or has a null character
-        raise Unreadable("missing file", f"{value[:100]!r} is no name of a file ({error}).") from error
-    if not there:
+        exists = path.is_file()
+    except (OSError, ValueError) as error:  # the name is too long or has a null character
+        raise Unreadable("missing file", f"{value[:100]!r} is not a file name ({error}).") from error
+    if not exists:
         raise Unreadable("missing file", f"the file {path} does not exist; paths are relative to the table's folder.")
     return path
 
@@ -40,7 +45,7 @@ def _read_remote(base: str, value: str) -> bytes:
     import fsspec
 
     if is_remote(value) or posixpath.isabs(value) or posixpath.normpath(value).startswith(".."):
-        raise Unreadable("path outside the table", f"{value!r} does not lie in the folder of the table, {base}.")
+        raise Unreadable("path outside the table", f"{value!r} is not in the folder of the table, {base}.")
     url = join(base, value)
     try:
         with fsspec.open(url, "rb") as file:

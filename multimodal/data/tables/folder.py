@@ -11,19 +11,29 @@ from multimodal.data.tables.arrow import ArrowTable
 from multimodal.data.tables.cells import CELL_FIELDS, encode_json_cell, unreadable_cell
 
 TEXT_SUFFIXES = ("txt", "caption")
-RESERVED_COLUMNS = ("key", "name", "folder")  # columns that no file makes
+RESERVED_COLUMNS = ("key", "name", "folder")  # columns that are not suffixes
 
 
 def folder_of_files(folder: str) -> ArrowTable:
-    """The files in a folder and below it.
+    """Open all files in a folder and its subfolders as a table.
 
-    Files that differ in nothing but their suffix, as ``cups/red.png`` and ``cups/red.txt``, are one row with the columns
+    Files that differ only in their suffix, such as ``cups/red.png`` and ``cups/red.txt``, are one row with the columns
 
     - ``key``: ``"cups/red"``; ``name``: ``"red"``; ``folder``: ``"cups"``, which often is the class;
-    - one for each suffix (``key file`` for ``.key``, and so on): the path relative to the folder, of ``.txt`` the text
-      itself; missing where there is none.
+    - one column for each suffix (``key file`` for ``.key``, and so on): the path relative to the folder, or for ``.txt``
+      the text itself; missing if the row has no such file.
 
     Hidden files are left out.
+
+    Raises:
+        UsageError: two files would be one cell, as their suffixes differ in case only.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("red.png").write_bytes(b"..."), Path("red.txt").write_text("a red cup")
+        >>> table = folder_of_files(".")
+        >>> table.value(0, "name"), table.value(0, "png"), table.value(0, "txt")
+        ('red', 'red.png', 'a red cup')
     """
     import datasets
     import fsspec
@@ -42,7 +52,7 @@ def folder_of_files(folder: str) -> ArrowTable:
         if column in rows[key]:
             raise UsageError(
                 f"The folder {folder!r} has two files for the column {column!r} of {key!r}: {relative!r} and one whose suffix"
-                " differs in capitals alone; rename one."
+                " differs in case only; rename one."
             )
         rows[key][column] = _text_cell(relative, system.cat_file(path)) if column in TEXT_SUFFIXES else relative
         suffixes.add(column)
@@ -60,7 +70,7 @@ def folder_of_files(folder: str) -> ArrowTable:
 
 def _text_cell(file: str, content: bytes) -> dict[str, Any]:
     try:
-        found = encode_json_cell(content.decode("utf-8"))
+        encoded = encode_json_cell(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        found = unreadable_cell("not UTF-8", f"the text {file} is not UTF-8 ({error}); save it as that.")
-    return {"json": found, "bytes": None, "path": None}
+        encoded = unreadable_cell("not UTF-8", f"the text {file} is not UTF-8 ({error}); save it as UTF-8.")
+    return {"json": encoded, "bytes": None, "path": None}

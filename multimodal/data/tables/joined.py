@@ -13,21 +13,27 @@ JOIN_SIGN = "+"
 
 
 def split_joined_name(column: str, columns: Iterable[str]) -> tuple[str, ...]:
-    """The columns that a name stands for: a column of that name, else those that it joins."""
+    """Return the columns that a name joins; a name that is itself in ``columns`` is not split."""
     return (column,) if column in columns else tuple(part.strip() for part in column.split(JOIN_SIGN))
 
 
 def join_cells(cell: Callable[[str], Any], parts: Iterable[str]) -> dict[str, Any] | None:
-    """Column -> its value in one row, without the missing ones; None where all are missing."""
+    """Return column -> value for one row, without missing values; None if all are missing."""
     return {part: value for part in parts if (value := cell(part)) is not None} or None
 
 
 class JoinedColumns(Table):
-    """A table with further columns, each of which joins some of its own.
+    """A table with additional columns that join some of its columns.
 
     Args:
-        table: whose columns are joined.
-        joins: name -> the columns that are one value there.
+        table: the table whose columns are joined.
+        joins: name of an additional column -> the columns that it joins.
+
+    Example:
+        >>> from multimodal.data.tables.open import open_table
+        >>> shop = open_table([{"price": 2, "colour": "red"}])
+        >>> JoinedColumns(shop, {"price+colour": ("price", "colour")}).value(0, "price+colour")
+        {'price': 2, 'colour': 'red'}
     """
 
     def __init__(self, table: Table, joins: dict[str, tuple[str, ...]]) -> None:
@@ -57,7 +63,7 @@ class JoinedColumns(Table):
 
 
 def with_joined_columns(table: Table, columns: Iterable[str]) -> Table:
-    """The table, with those of the named columns that join columns of it."""
+    """Return the table with the joined columns among the given names; names of unknown columns are ignored."""
     joins = {c: parts for c in columns if len(parts := split_joined_name(c, table.columns)) > 1}
     joins = {c: parts for c, parts in joins.items() if set(parts) <= set(table.columns)}
     return JoinedColumns(table, joins) if joins else table

@@ -1,7 +1,7 @@
-"""Opening tables by name: what is there, which reader of the ``datasets`` library takes it, and how.
+"""Tables by name: find the files, choose the reader of the ``datasets`` library, and read.
 
-1. a name -> ``locate`` -> ``Source``: the kind of its files, their addresses, the folder that their cells are relative to;
-2. a source -> ``open_table`` -> ``Table`` (mapped from a cache on disk, or in memory), or ``stream_rows`` one of its files.
+1. a name -> ``locate`` -> ``Source``: the format and the addresses of its files, and the folder that cells are relative to;
+2. a source -> ``open_table`` -> ``Table``, mapped from a cache on disk or in memory; or ``stream_rows`` for one file.
 """
 
 from __future__ import annotations
@@ -21,31 +21,41 @@ from multimodal.core.table import Table
 from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
 from multimodal.data.tables.folder import folder_of_files
-from multimodal.data.tables.reader_errors import _told
-from multimodal.data.tables.source import READERS, Source, _suffix
+from multimodal.data.tables.reader_errors import translate_reader_errors
+from multimodal.data.tables.source import READERS, Source, format_suffix
 from multimodal.data.tables.webdataset import tar_columns
 
 Access = Literal["mapped", "memory", "streamed"]
 
-PREPARED_MARKER = "prepare.json"  # tells a folder that ``multimodal prepare`` wrote
-STREAM_BATCH_ROWS = 256  # rows of a stream
+PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
+STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
 GLOB_CHARACTERS = "*?["  # of patterns
 
 
 def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Access = "mapped") -> Table:
-    """A table by its name, or one that is at hand.
+    r"""Open a table by its name, or wrap an object in memory as a table.
 
     Args:
         table: "glyphs"; the path, pattern or fsspec URL of a CSV, TSV, JSON Lines or Parquet file or of WebDataset tar
             shards; a folder of such files, of a ``datasets`` data set saved to disk, or of any other files (see
             ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the Hugging Face hub; or in Python a ``Table``, a
             ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
-        options: settings of the reader, by the names of the ``datasets`` library (``delimiter``, ``encoding``, ...).
-        access: "mapped": from a cache on disk, made at the first opening; "memory": kept in memory.
+        options: settings of the reader, named as in the ``datasets`` library (``delimiter``, ``encoding``, ...).
+        access: "mapped": from a cache on disk, which is created when the table is first opened; "memory": in memory.
+
+    Returns:
+        The table; its rows are numbered in the order of the files.
 
     Raises:
-        UsageError: there is nothing of that name, or an option is unknown.
+        UsageError: no table has that name, or an option is unknown.
         MultimodalError: the files cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("shop.csv").write_text("id,title\n007,a red cup\n")
+        >>> table = open_table("shop.csv")
+        >>> len(table), table.columns, table.value(0, "id")
+        (1, ('id', 'title'), '007')
     """
     if isinstance(table, Table):
         return table
@@ -57,7 +67,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
     import fsspec
     import pyarrow as pa
 
-    with _told(table):
+    with translate_reader_errors(table):
         if table.startswith("hf:"):
             data = datasets.load_dataset(table[3:], cache_dir=_cache(), **(options or {}))
             return ArrowTable(table, _concatenate_splits(data))
@@ -68,25 +78,27 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
             if not _shards_in(files, path):
                 return folder_of_files(table)
     source = locate(table, options)
-    with _told(table, source):
+    with translate_reader_errors(table, source):
         builder = _builder(source, source.files)
-        # a file in an archive has no date of its own that would tell that a copy of it is old
-        again = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
-        builder.download_and_prepare(download_config=again)
-        pa.default_memory_pool().release_unused()  # what the copy to the cache took
+        # files in an archive have no date of their own that would show that a cached copy is outdated
+        download_config = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
+        builder.download_and_prepare(download_config=download_config)
+        pa.default_memory_pool().release_unused()  # memory that the copy to the cache used
         data = builder.as_dataset(split="train", in_memory=access == "memory")
         return ArrowTable(table, data, source.base, source.metadata_columns)
 
 
 def stream_rows(source: Source, file: str) -> Generator[dict[str, Any]]:
-    """The rows of one file of a source, in their order, as they are read."""
-    with _told(file):
+    """Read the rows of one file of a source in order, as column -> cell."""
+    with translate_reader_errors(file):
         try:
             rows = without_decoding(_builder(source, [file]).as_streaming_dataset(split="train"))
         except StopIteration:  # an empty file has no types
             return
         classes = class_names(rows.features)
-        for block in rows.iter(batch_size=STREAM_BATCH_ROWS):  # plain iteration would deal the files to torch's workers
+        for block in rows.iter(
+            batch_size=STREAM_BATCH_ROWS
+        ):  # plain iteration would split the files over torch's workers
             columns = list(block)
             block |= {column: [class_name(classes[column], n) for n in block[column]] for column in classes}
             for cells in zip(*block.values(), strict=True):
@@ -94,7 +106,7 @@ def stream_rows(source: Source, file: str) -> Generator[dict[str, Any]]:
 
 
 def _builder(source: Source, files: Sequence[str]) -> Any:
-    """The reader itself: ``load_dataset`` would tell the hub that it was called."""
+    """Construct the reader directly: ``load_dataset`` would report its call to the hub."""
     from datasets.packaged_modules.csv.csv import Csv
 
     from multimodal.data.tables.typed_readers import JsonReader, ParquetReader
@@ -104,26 +116,30 @@ def _builder(source: Source, files: Sequence[str]) -> Any:
     if source.reader == "csv":
         from pandas.errors import ParserWarning
 
-        # what stands beyond the last column would be cut off
+        # fields beyond the last column would be cut off
         warnings.filterwarnings("error", "Length of header or names does not match", ParserWarning)
     return readers[source.reader](cache_dir=_cache(), data_files=_data_files(files), **source.options)
 
 
 def _data_files(files: Sequence[str]) -> Any:
-    """Files as the ``datasets`` library takes them: it knows no chains, but what they begin from."""
+    """Return files in the form that the ``datasets`` library accepts: it finds archives, but not chains."""
     from datasets.data_files import DataFilesDict, DataFilesList
 
     if not any("::" in file for file in files):
-        return [escape(file) for file in files]  # "pairs [2].csv" is no pattern
-    known = DataFilesList.from_patterns([escape(archive_of(file)) for file in files])
-    return DataFilesDict({"train": DataFilesList(list(files), known.origin_metadata)})
+        return [escape(file) for file in files]  # "pairs [2].csv" is not a pattern
+    archives = DataFilesList.from_patterns([escape(archive_of(file)) for file in files])
+    return DataFilesDict({"train": DataFilesList(list(files), archives.origin_metadata)})
 
 
 def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
-    """The files of a table of files, with the reader that takes them.
+    """Find the files of a table that consists of files, and the reader for their format.
+
+    Args:
+        table: path, pattern, folder or URL; see ``open_table``.
+        options: settings of the reader, which override the defaults of the format.
 
     Raises:
-        UsageError: nothing is there, or it is of no known kind.
+        UsageError: there are no such files, their formats differ, or the format is unknown.
     """
     import fsspec
 
@@ -132,45 +148,45 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             f"The table {table!r} does not consist of table files, so it cannot be read from end to end: leave out"
             f" data.access: streamed{_files_of_hub(table)}."
         )
-    with _told(table):
+    with translate_reader_errors(table):
         system, path = fsspec.url_to_fs(table)
         if system.isdir(path):
-            found, base = _shards_in(system, path), path
+            files, base = _shards_in(system, path), path
         else:
             is_pattern = any(c in path for c in GLOB_CHARACTERS) and not system.isfile(path)
-            found = sorted(str(file) for file in system.glob(path)) if is_pattern else [path]
-            found = [file for file in found if system.isfile(file)]
+            files = sorted(str(file) for file in system.glob(path)) if is_pattern else [path]
+            files = [file for file in files if system.isfile(file)]
             base = posixpath.dirname(re.split("[*?[]", path)[0] if is_pattern else path)
-    if not found:
+    if not files:
         raise UsageError(
             f"There is no table {table!r}: no file or folder of that name."
             f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
             f" hf:OWNER/NAME as data.table.{_searched_path_hint(table)}"
         )
-    suffixes = {_suffix(file) for file in found}
+    suffixes = {format_suffix(file) for file in files}
     if len(suffixes) > 1:
         raise UsageError(
-            f"{table} holds several kinds of tables ({', '.join(sorted(suffixes))}); name one, as a pattern."
+            f"{table} contains several table formats ({', '.join(sorted(suffixes))}); select one with a pattern."
         )
     (suffix,) = suffixes
     if suffix not in READERS:
-        raise UsageError(f"The table {table!r} ends in none of {', '.join(READERS)}, so its format is not known.")
+        raise UsageError(f"The format of the table {table!r} is unknown: it does not end in {', '.join(READERS)}.")
     reader, settings = READERS[suffix]
-    addresses = tuple(replace_path(table, file, system) for file in found)
-    if "sep" in (options or {}):  # another name of it
+    addresses = tuple(replace_path(table, file, system) for file in files)
+    if "sep" in (options or {}):  # an alias of delimiter
         settings = {key: value for key, value in settings.items() if key != "delimiter"}
     settings = settings | dict(options or {})
-    described: tuple[str, ...] | None = None
-    with _told(table):
+    metadata_columns: tuple[str, ...] | None = None
+    with translate_reader_errors(table):
         if reader == "csv" and "features" not in settings:
             settings = _string_columns(addresses, settings)
         if reader == "webdataset":
             from multimodal.data.tables.webdataset_reader import cell_features
 
             columns = tar_columns(addresses)
-            described = columns.described
+            metadata_columns = columns.metadata
             settings |= {"features": cell_features(columns.names)}
-    return Source(table, reader, settings, addresses, replace_path(table, base, system), described)
+    return Source(table, reader, settings, addresses, replace_path(table, base, system), metadata_columns)
 
 
 def _files_of_hub(table: str) -> str:
@@ -178,39 +194,40 @@ def _files_of_hub(table: str) -> str:
 
 
 def _searched_path_hint(table: str) -> str:
-    """Where a relative path was looked for."""
-    return "" if is_remote(table) or os.path.isabs(table) else f" {os.path.abspath(table)} was looked for."
+    """Say where a relative path was searched."""
+    return "" if is_remote(table) or os.path.isabs(table) else f" Searched for {os.path.abspath(table)}."
 
 
 def consists_of_files(table: str) -> bool:
-    """Whether a table is one of files that ``locate`` finds: not one that comes with the package, of the hub, or a folder
-    that is a table otherwise.
+    """Return whether ``locate`` finds the table's files.
+
+    False for tables of the package and of the hub, and for folders of a saved data set or of files other than tables.
     """
     import fsspec
 
     if table in builtin.TABLES or table.startswith("hf:"):
         return False
-    with _told(table):
+    with translate_reader_errors(table):
         system, path = fsspec.url_to_fs(table)
         return not system.isdir(path) or (not _is_saved_dataset(system, path) and bool(_shards_in(system, path)))
 
 
 def _is_saved_dataset(system: Any, folder: str) -> bool:
-    """Whether the ``datasets`` library saved the folder."""
+    """Return whether the ``datasets`` library saved the folder."""
     return any(system.exists(posixpath.join(folder, name)) for name in ("state.json", "dataset_dict.json"))
 
 
 def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that read each cell as the text that it is: "007" stays itself, "NA" too; an empty cell is missing.
+    """Return settings that read every cell as text: "007" and "NA" are kept; an empty cell is missing.
 
     Raises:
-        UsageError: the files have not the same columns.
+        UsageError: the columns of the files differ.
     """
     import pandas as pd
     from datasets import Features, Value
     from datasets.packaged_modules.csv.csv import CsvConfig
 
-    # without index_col a row with a field too many would begin with a name of its own, all its columns one further left
+    # without index_col, the first field of a row with one field too many would be an index, which shifts its columns
     settings = {"keep_default_na": False, "na_values": [""], "index_col": False} | dict(settings)
     reading = CsvConfig(**settings).pd_read_csv_kwargs | {"nrows": 0, "chunksize": None, "dtype": str}
     columns = [str(column) for column in pd.read_csv(files[0], **reading).columns]
@@ -218,8 +235,8 @@ def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[s
         others = [str(column) for column in pd.read_csv(file, **reading).columns]
         if set(others) != set(columns):
             raise UsageError(
-                f"{file} has the columns {', '.join(others)}, and {files[0]} {', '.join(columns)}: the files of a table have"
-                " the same."
+                f"{file} has the columns {', '.join(others)}, but {files[0]} has {', '.join(columns)}: all files of a table"
+                " must have the same columns."
             )
     return settings | {"features": Features({column: Value("string") for column in columns})}
 
@@ -229,21 +246,21 @@ def _open_in_memory(table: Any) -> ArrowTable:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
-        with _told("rows"):
+        with translate_reader_errors("rows"):
             table = datasets.Dataset.from_pandas(table, preserve_index=False)
     elif isinstance(table, list) and all(isinstance(row, dict) for row in table):
-        with _told("rows"):
+        with translate_reader_errors("rows"):
             columns = dict.fromkeys(name for row in table for name in row)
             table = datasets.Dataset.from_dict({name: [row.get(name) for row in table] for name in columns})
     if not isinstance(table, datasets.Dataset):
         raise UsageError(
-            f"A {type(table).__name__} is no table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."
+            f"{type(table).__name__} is not a table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."
         )
     return ArrowTable("in memory", table)
 
 
 def _concatenate_splits(data: Any) -> Any:
-    """A data set; of several splits one, with a column ``split`` that names them."""
+    """Return a data set; several splits become one, with a column ``split`` that names the split."""
     import datasets
 
     if not isinstance(data, datasets.DatasetDict):
@@ -256,19 +273,19 @@ def _concatenate_splits(data: Any) -> Any:
 
 
 def _shards_in(system: Any, folder: str) -> list[str]:
-    """The table files that lie directly in a folder; of a prepared one the shards alone.
+    """Return the table files directly in a folder; for a prepared folder, the shards only.
 
-    A ``.json`` file is a table only where nothing else is: beside tables it tells something of them, beside pictures of one.
+    A ``.json`` file is a table only if the folder contains nothing else: next to tables or images, it describes those.
     """
     files = sorted(str(file) for file in system.ls(folder, detail=False))
     prepared = any(posixpath.basename(file) == PREPARED_MARKER for file in files)
-    kinds = (".parquet", ".tar") if prepared else READERS
-    found = [file for file in files if _suffix(file) in kinds and system.isfile(file)]
-    tables = [file for file in found if _suffix(file) != ".json"]
-    if tables or not found:
+    suffixes = (".parquet", ".tar") if prepared else READERS
+    shards = [file for file in files if format_suffix(file) in suffixes and system.isfile(file)]
+    tables = [file for file in shards if format_suffix(file) != ".json"]
+    if tables or not shards:
         return tables
     everything = {str(file) for file in system.find(folder) if not posixpath.basename(str(file)).startswith(".")}
-    return found if everything == set(found) else []
+    return shards if everything == set(shards) else []
 
 
 def _cache() -> str:

@@ -9,11 +9,11 @@ from typing import Any
 # suffix -> the reader of the datasets library, and its settings
 READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {}),
-    ".tsv": ("csv", {"delimiter": "\t", "quoting": 3}),  # quotes are letters there
+    ".tsv": ("csv", {"delimiter": "\t", "quoting": 3}),  # quotes are ordinary characters in TSV
     ".jsonl": ("json", {}),
     ".ndjson": ("json", {}),
     ".json": ("json", {}),
-    ".parquet": ("parquet", {"batch_size": 10_000}),  # by default a whole row group is held in memory
+    ".parquet": ("parquet", {"batch_size": 10_000}),  # by default an entire row group is held in memory
     ".tar": ("webdataset", {}),
 }
 COMPRESSED = (".gz", ".bz2", ".xz")
@@ -21,18 +21,34 @@ COMPRESSED = (".gz", ".bz2", ".xz")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a table lies: the reader of its ``files``, the reader's settings, and the ``base`` of relative paths."""
+    """The location of a table that consists of files, and its reader.
+
+    Attributes:
+        name: name of the table, as the user gave it.
+        reader: name of the reader: "csv", "json", "parquet" or "webdataset".
+        options: settings of the reader.
+        files: addresses of the files, in order.
+        base: the folder or URL that paths in the table are relative to.
+        metadata_columns: the columns that describe a row to users; None: inferred from the column types.
+    """
 
     name: str
     reader: str
     options: dict[str, Any]
     files: tuple[str, ...]
     base: str
-    metadata_columns: tuple[str, ...] | None = None  # None: as the types of the columns tell
+    metadata_columns: tuple[str, ...] | None = None
 
 
-def _suffix(file: str) -> str:
-    """What tells the format; Parquet is compressed inside, and is read from any place of its file."""
+def format_suffix(file: str) -> str:
+    """Return the suffix that determines a file's format, in lower case, without the suffix of a compression.
+
+    Compressed Parquet files keep the latter (``.gz``): Parquet is compressed internally and needs random access.
+
+    Example:
+        >>> format_suffix("shop.CSV.gz"), format_suffix("shop.parquet.gz")
+        ('.csv', '.gz')
+    """
     stem, suffix = posixpath.splitext(file.lower())
-    packed = posixpath.splitext(stem)[1] if suffix in COMPRESSED else ""
-    return packed if packed not in ("", ".parquet") else suffix
+    inner_suffix = posixpath.splitext(stem)[1] if suffix in COMPRESSED else ""
+    return inner_suffix if inner_suffix not in ("", ".parquet") else suffix

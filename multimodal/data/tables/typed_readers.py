@@ -1,7 +1,7 @@
-"""The readers of the ``datasets`` library, but for conversions that would change values without a word.
+"""Readers of the ``datasets`` library that reject conversions which would silently change values.
 
-The types of a table are those of its beginning. The library casts whatever comes later to them: ``"007"`` to 7, ``true`` to 1,
-a text that looks like a date to another text. These readers stop there.
+The column types are inferred from the first rows of a table. The library casts all later values to these types: ``"007"`` to
+7, ``true`` to 1, a text that looks like a date to another text. These readers raise an error instead.
 """
 
 from __future__ import annotations
@@ -15,59 +15,90 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 
 from multimodal.core.errors import MultimodalError
 
-t = pa.types
-COMPATIBLE_TYPES = (  # types whose values are the same in one another
-    (t.is_floating,),
-    (t.is_string, t.is_large_string, t.is_string_view),
-    (t.is_binary, t.is_large_binary, t.is_binary_view, t.is_fixed_size_binary),
-    (t.is_decimal,),
+types = pa.types
+COMPATIBLE_TYPES = (  # values are preserved by casts within a line
+    (types.is_floating,),
+    (types.is_string, types.is_large_string, types.is_string_view),
+    (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary),
+    (types.is_decimal,),
 )
-LISTS = (t.is_list, t.is_large_list, t.is_fixed_size_list)
+LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list)
 
 
 class JsonReader(Json):
+    """Reader of JSON and JSON Lines that keeps the types of values and checks that texts are UTF-8.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("shop.jsonl").write_text('{"price": 2}')
+        >>> reader = JsonReader(cache_dir="cache", data_files=["shop.jsonl"])
+        >>> list(reader.as_streaming_dataset(split="train"))
+        [{'price': 2}]
+    """
+
     def _cast_table(self, pa_table: pa.Table, json_field_paths: Any = ()) -> pa.Table:
-        pa_table.validate(full=True)  # texts that are not UTF-8 would be found only as they are used
+        pa_table.validate(full=True)  # otherwise invalid UTF-8 would only be found when it is used
         if self.config.features is None:  # pyright: ignore[reportAttributeAccessIssue]
             check_types(pa_table.schema, self.info.features)
         return super()._cast_table(pa_table, json_field_paths)
 
 
 class ParquetReader(Parquet):
+    """Reader of Parquet files that rejects files whose column types differ from those of the first file.
+
+    Example:
+        >>> pa.parquet.write_table(pa.table({"price": [2]}), "shop.parquet")
+        >>> reader = ParquetReader(cache_dir="cache", data_files=["shop.parquet"])
+        >>> list(reader.as_streaming_dataset(split="train"))
+        [{'price': 2}]
+    """
+
     def _cast_table(self, pa_table: pa.Table) -> pa.Table:
         if self.config.features is None:  # pyright: ignore[reportAttributeAccessIssue]
             check_types(pa_table.schema, self.info.features)
         return super()._cast_table(pa_table)
 
 
-def check_types(found: pa.Schema, features: Features | None) -> None:
-    """Raise a ``MultimodalError`` if a column that is in both cannot be cast to the features with its values kept."""
+def check_types(schema: pa.Schema, features: Features | None) -> None:
+    """Raise a ``MultimodalError`` if casting a column to the features would change its values.
+
+    Args:
+        schema: types of some rows. Columns that are not in both arguments are ignored.
+        features: types of the first rows; None: not inferred yet.
+    """
     for field in () if features is None else features.arrow_schema:
-        place = found.get_field_index(field.name)
-        if place >= 0 and not preserves_values(found.field(place).type, field.type):
+        index = schema.get_field_index(field.name)
+        if index >= 0 and not preserves_values(schema.field(index).type, field.type):
             raise MultimodalError(
-                f"the values of the column {field.name!r} are {field.type} where the table begins and"
-                f" {found.field(place).type} later on; write them alike in all rows and files"
+                f"the values of the column {field.name!r} are {field.type} in the first rows of the table and"
+                f" {schema.field(index).type} later; write all rows and files with the same type"
             )
 
 
-def preserves_values(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of a type stay the same values as those of another."""
-    if t.is_dictionary(found):
+def preserves_values(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Return whether casting from one type to another keeps all values.
+
+    Example:
+        >>> preserves_values(pa.int64(), pa.float64()), preserves_values(pa.string(), pa.int64())
+        (True, False)
+    """
+    if types.is_dictionary(found):
         found = found.value_type
-    if found == wanted or isinstance(wanted, pa.BaseExtensionType):  # an extension is made of its storage
+    if found == expected or isinstance(expected, pa.BaseExtensionType):  # built from its storage
         return True
-    if t.is_null(found) or t.is_null(wanted):  # to nothing the library casts nothing
+    if types.is_null(found) or types.is_null(expected):  # the library does not cast to or from null
         return True
-    if t.is_struct(found) and t.is_struct(wanted):
+    if types.is_struct(found) and types.is_struct(expected):
         return all(
-            preserves_values(f.type, wanted.field(f.name).type) for f in found if wanted.get_field_index(f.name) >= 0
+            preserves_values(f.type, expected.field(f.name).type)
+            for f in found
+            if expected.get_field_index(f.name) >= 0
         )
-    if any(kind(found) for kind in LISTS) and any(kind(wanted) for kind in LISTS):
-        return preserves_values(found.value_type, wanted.value_type)
-    if t.is_integer(found):
-        return t.is_integer(wanted) or t.is_floating(wanted)
+    if any(kind(found) for kind in LISTS) and any(kind(expected) for kind in LISTS):
+        return preserves_values(found.value_type, expected.value_type)
+    if types.is_integer(found):
+        return types.is_integer(expected) or types.is_floating(expected)
     for kinds in COMPATIBLE_TYPES:
         if any(kind(found) for kind in kinds):
-            return any(kind(wanted) for kind in kinds)
-    return found.id == wanted.id
+            return any(kind(expected) for kind in kinds)
+    return found.id == expected.id

@@ -1,11 +1,11 @@
-"""WebDataset tar shards: which columns they have, and what the files of a sample say of them.
+"""WebDataset tar shards: their columns, and the cells of a sample.
 
-A sample is the files whose names are equal up to the first dot. ``12.photo.png`` is its column ``photo``, ``12.png`` its
-column ``png``; the keys of the mapping in ``12.json`` are columns too, of what no file holds. Where samples have two files
-of one name (``12.left.png``, ``12.left.txt``), these columns keep their suffixes. Texts are ``.txt``, whole numbers
-``.cls``; any other file is bytes. Pickled files are left out.
+A sample is the files whose names are equal up to the first dot. ``12.photo.png`` is in its column ``photo``, ``12.png`` in
+its column ``png``; the keys of the mapping in ``12.json`` are columns too, except where a file has the value. If samples
+have two files of one name (``12.left.png``, ``12.left.txt``), these columns keep their suffixes. ``.txt`` files are texts,
+``.cls`` files are integers; any other file is bytes. Pickled files are left out.
 
-The cells of all columns have one Arrow type, ``CELL``, as a column may hold files here and JSON there.
+The cells of all columns have one Arrow type with the fields ``CELL_FIELDS``, as a column may contain both files and JSON.
 """
 
 from __future__ import annotations
@@ -23,113 +23,138 @@ from urllib.parse import unquote
 
 from multimodal.core.errors import UsageError
 from multimodal.data.tables.cells import encode_json_cell, unreadable_cell
-from multimodal.data.tables.file_cells import MAX_FILE_BYTES as LARGEST_FILE
+from multimodal.data.tables.file_cells import MAX_FILE_BYTES
 
 KEY, ADDRESS = "__key__", "__url__"
-SAMPLED_MEMBERS = 2_000  # members; a column that none of them has is not seen
-MAX_JSON_BYTES = 64 * 2**20  # bytes of a JSON file that is read
+SAMPLED_MEMBERS = 2_000  # a column that is in none of these members is not found
+MAX_JSON_BYTES = 64 * 2**20  # larger JSON files are not read
 MAX_COLUMNS = 1_000
 JSON_SUFFIXES = ("json", "jsn")
 TEXT_SUFFIXES = ("txt", "text", "transcript", "caption")
 INTEGER_SUFFIXES = ("cls", "cls2", "class", "count", "index", "inx", "id")
 PICKLE_SUFFIXES = ("pth", "pt", "pyd", "pickle", "pkl")
 
-Member = tuple[str, bytes | None]  # what follows the first dot of its name, and its content where it was read
+Member = tuple[str, bytes | None]  # the name after the first dot, and the content if it was read
 
 
 @dataclass(frozen=True)
 class TarColumns:
-    """The columns of tar shards; ``described`` are those whose cells describe a row to people."""
+    """The columns of tar shards.
+
+    Attributes:
+        names: all columns.
+        metadata: the columns that describe a row to users.
+    """
 
     names: tuple[str, ...]
-    described: tuple[str, ...]
+    metadata: tuple[str, ...]
 
 
 def tar_columns(files: Sequence[str]) -> TarColumns:
-    """The columns of tar shards, as far as their first members tell.
+    """Find the columns of tar shards from their first ``SAMPLED_MEMBERS`` members.
 
     Raises:
-        UsageError: there are more than anybody can mean, or a file breaks off.
+        UsageError: there are more than ``MAX_COLUMNS`` columns, or a file is truncated.
     """
-    seen: dict[str, bool] = {}  # column -> whether people can read it
-    twice: dict[str, list[str]] = {}  # column -> the suffixes of its files, where a sample has several
+    readable: dict[str, bool] = {}  # column -> whether users can read its values
+    ambiguous: dict[str, list[str]] = {}  # column -> the suffixes of its files, if a sample has several
     suffixes: dict[str, dict[str, None]] = defaultdict(dict)
     for _, members in group_members(islice(_members(files), SAMPLED_MEMBERS)):
-        mine: dict[str, list[str]] = defaultdict(list)
+        suffixes_of_column: dict[str, list[str]] = defaultdict(list)
         for suffix, content in members:
             if suffix.lower() in JSON_SUFFIXES:
                 for name, value in (_parse_json_columns(content) or {}).items():
-                    seen[name] = seen.get(name, False) or isinstance(value, str | int | float)
+                    readable[name] = readable.get(name, False) or isinstance(value, str | int | float)
             elif _suffix(suffix) not in PICKLE_SUFFIXES:
                 column = _column(suffix)
-                mine[column].append(suffix)
+                suffixes_of_column[column].append(suffix)
                 suffixes[column][suffix] = None
-                seen[column] = seen.get(column, False) or _suffix(suffix) in (*TEXT_SUFFIXES, *INTEGER_SUFFIXES)
-        twice |= {column: files_of for column, files_of in mine.items() if len(set(files_of)) > 1}
-    for column in twice:
-        del seen[column]
-        seen |= {suffix: _suffix(suffix) in (*TEXT_SUFFIXES, *INTEGER_SUFFIXES) for suffix in suffixes[column]}
-    names = [name for name in seen if name not in (KEY, ADDRESS) and _utf8_safe(name) == name]
+                is_text = _suffix(suffix) in (*TEXT_SUFFIXES, *INTEGER_SUFFIXES)
+                readable[column] = readable.get(column, False) or is_text
+        ambiguous |= {column: several for column, several in suffixes_of_column.items() if len(set(several)) > 1}
+    for column in ambiguous:
+        del readable[column]
+        readable |= {suffix: _suffix(suffix) in (*TEXT_SUFFIXES, *INTEGER_SUFFIXES) for suffix in suffixes[column]}
+    names = [name for name in readable if name not in (KEY, ADDRESS) and _utf8_safe(name) == name]
     if len(names) > MAX_COLUMNS:
         raise UsageError(
             f"{files[0]} has {len(names):,} columns, more than {MAX_COLUMNS:,}: its JSON files differ in keys."
         )
-    return TarColumns((*names, KEY, ADDRESS), (*(name for name in names if seen[name]), KEY))
+    return TarColumns((*names, KEY, ADDRESS), (*(name for name in names if readable[name]), KEY))
 
 
 def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[Member]]]:
-    """The key and the members of each sample, from the names and contents of files in the order of the tar."""
-    split = (((found := _key_and_suffix(name))[0], found[1], content) for name, content in members)
+    """Group files in the order of the tar into samples, each with its key and members.
+
+    Args:
+        members: name and content of each file.
+
+    Example:
+        >>> list(group_members([("shop/1.png", b"..."), ("shop/1.txt", b"a cup"), ("shop/2.txt", b"a jug")]))
+        [('shop/1', [('png', b'...'), ('txt', b'a cup')]), ('shop/2', [('txt', b'a jug')])]
+    """
+    split = ((*_key_and_suffix(name), content) for name, content in members)
     for key, sample in groupby((part for part in split if part[0]), key=lambda part: part[0]):
         yield key, [(suffix, content) for _, suffix, content in sample]
 
 
 def cells_of(key: str, members: Sequence[Member], columns: Sequence[str]) -> dict[str, Any]:
-    """Column -> its cell in one sample, a mapping as ``CELL`` has it, or None; of ``KEY`` the string."""
+    """Return column -> cell for one sample.
+
+    Args:
+        key: key of the sample.
+        members: suffix and content of each of its files.
+        columns: the columns of the table.
+
+    Returns:
+        For each column a mapping with the fields ``CELL_FIELDS``, or None if missing; for ``KEY`` a string.
+    """
     known = set(columns)
     cells: dict[str, Any] = dict.fromkeys(columns)
-    beside: dict[str, Any] = {}
+    json_values: dict[str, Any] = {}
     broken: dict[str, Any] | None = None
     for suffix, content in members:
         if suffix.lower() in JSON_SUFFIXES:
-            found = _parse_json_columns(content)
-            if found is None:
+            values = _parse_json_columns(content)
+            if values is None:
                 broken = _json_cell(
                     unreadable_cell(
-                        "not JSON", f"{key}.{suffix} is no JSON, or larger than {MAX_JSON_BYTES >> 20} MiB."
+                        "not JSON", f"{key}.{suffix} is not JSON, or larger than {MAX_JSON_BYTES >> 20} MiB."
                     )
                 )
-            beside |= found or {}
+            json_values |= values or {}
             continue
         column = suffix if suffix in known else _column(suffix)
         if column in known and _suffix(suffix) not in PICKLE_SUFFIXES:
-            again = unreadable_cell("two files of one column", f"the sample {key} has two files for {column!r}.")
-            cells[column] = _cell(key, suffix, content) if cells[column] is None else _json_cell(again)
+            duplicate = unreadable_cell("two files of one column", f"the sample {key} has two files for {column!r}.")
+            cells[column] = _cell(key, suffix, content) if cells[column] is None else _json_cell(duplicate)
     for column in columns:
         if cells[column] is None and column not in (KEY, ADDRESS):
-            value = None if (found := beside.get(column)) != found else found  # NaN is missing
+            value = json_values.get(column)
+            value = None if value != value else value  # NaN is missing
             cells[column] = broken if value is None else _json_cell(encode_json_cell(value))
-    cells[KEY] = _utf8_safe(found if isinstance(found := beside.get(KEY), str) else key)
+    json_key = json_values.get(KEY)
+    cells[KEY] = _utf8_safe(json_key if isinstance(json_key, str) else key)
     return cells
 
 
 def _cell(key: str, suffix: str, content: bytes | None) -> dict[str, Any]:
     if content is None:
-        return _json_cell(unreadable_cell("too large", f"{key}.{suffix} is larger than {LARGEST_FILE >> 20} MiB."))
-    ending = _suffix(suffix)
+        return _json_cell(unreadable_cell("too large", f"{key}.{suffix} is larger than {MAX_FILE_BYTES >> 20} MiB."))
+    last_suffix = _suffix(suffix)
     try:
-        if ending in TEXT_SUFFIXES:
+        if last_suffix in TEXT_SUFFIXES:
             return _json_cell(encode_json_cell(content.decode("utf-8")))
-        if ending in INTEGER_SUFFIXES:
+        if last_suffix in INTEGER_SUFFIXES:
             return _json_cell(encode_json_cell(int(content)))
     except ValueError as error:
-        reason = "not UTF-8" if ending in TEXT_SUFFIXES else "no number"
+        reason = "not UTF-8" if last_suffix in TEXT_SUFFIXES else "not a number"
         return _json_cell(unreadable_cell(reason, f"{key}.{suffix} cannot be read ({error})."))
     return {"json": None, "bytes": content, "path": _utf8_safe(f"{posixpath.basename(key)}.{suffix}")}
 
 
 def _utf8_safe(name: str) -> str:
-    """A name as UTF-8 can write it; those of files may hold any bytes."""
+    """Replace characters of a name that UTF-8 cannot encode: names of files may contain any bytes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -138,16 +163,16 @@ def _json_cell(text: str) -> dict[str, Any]:
 
 
 def _parse_json_columns(content: bytes | None) -> dict[str, Any] | None:
-    """What a JSON file says of the columns; a value that is no mapping is that of the column ``json``."""
+    """Return column -> value for a JSON file; a value other than a mapping is in the column ``json``. None: invalid."""
     try:
-        found = json.loads(content) if content is not None and len(content) <= MAX_JSON_BYTES else None
+        parsed = json.loads(content) if content is not None and len(content) <= MAX_JSON_BYTES else None
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else {"json": found} if found is not None else None
+    return parsed if isinstance(parsed, dict) else {"json": parsed} if parsed is not None else None
 
 
 def _members(files: Sequence[str]) -> Iterator[Member]:
-    """Names of members; the contents of the JSON files alone."""
+    """Read the names of members, and the contents of JSON files only."""
     import fsspec
 
     for file in files:
@@ -160,17 +185,22 @@ def _members(files: Sequence[str]) -> Iterator[Member]:
 
 
 def is_wanted_member(member: tarfile.TarInfo) -> bool:
-    """Whether a member is one of those that cells are made of."""
-    return member.size <= LARGEST_FILE and _suffix(member.name) not in PICKLE_SUFFIXES
+    """Return whether cells are read from a member: it is not too large and not a pickle."""
+    return member.size <= MAX_FILE_BYTES and _suffix(member.name) not in PICKLE_SUFFIXES
 
 
 def read_members(
     file: str, stream: IO[bytes], wanted: Callable[[tarfile.TarInfo], bool] = is_wanted_member
 ) -> Iterator[Member]:
-    """Name and content of each file of a tar, None for those that are not ``wanted``; ``file`` names the tar.
+    """Read the name and content of each file of a tar, except hidden files and files that start with ``__``.
+
+    Args:
+        file: name of the tar, for errors.
+        stream: the tar, read sequentially; it may be compressed.
+        wanted: whether to read the content of a member; otherwise its content is None.
 
     Raises:
-        UsageError: it is no tar, or breaks off.
+        UsageError: the stream is not a tar, or it is truncated.
     """
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive:
@@ -178,13 +208,13 @@ def read_members(
                 if member.isfile() and not posixpath.basename(member.name).startswith((".", "__")):
                     content = archive.extractfile(member) if wanted(member) else None
                     yield member.name, content.read() if content else None
-                archive.members = []  # type: ignore[attr-defined]  (it would remember all)
+                archive.members = []  # type: ignore[attr-defined]  (otherwise it keeps all headers)
     except (tarfile.TarError, EOFError) as error:
-        raise UsageError(f"{file} is no tar, or not all of it is there ({error}); copy it again.") from error
+        raise UsageError(f"{file} is not a tar, or it is truncated ({error}); copy it again.") from error
 
 
 class _Header(tarfile.TarInfo):
-    """A header. Where there is neither one nor the mark of the end, ``tarfile`` ends as if all had been read."""
+    """A header that must be valid: ``tarfile`` treats an invalid or missing header as the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
@@ -197,15 +227,15 @@ class _Header(tarfile.TarInfo):
 
 
 def _key_and_suffix(name: str) -> tuple[str, str]:
-    """``("a/12", "photo.png")`` of ``a/12.photo.png``; of a file without a dot ``("", "")``."""
+    """Split a name: ``a/12.photo.png`` -> ``("a/12", "photo.png")``; a name without a dot -> ``("", "")``."""
     folder, file = posixpath.split(name)
     stem, _, suffix = file.partition(".")
     return (posixpath.join(folder, stem), suffix) if stem and suffix else ("", "")
 
 
 def _column(suffix: str) -> str:
-    stem, dot, ending = suffix.rpartition(".")
-    return unquote(stem) if dot else ending.lower()
+    stem, dot, last_suffix = suffix.rpartition(".")
+    return unquote(stem) if dot else last_suffix.lower()
 
 
 def _suffix(suffix: str) -> str:

@@ -22,7 +22,11 @@ class AveragedWeights(WeightAveraging, Recorded):
     a short run does not end with an average over its random beginning.
 
     Args:
-        decay: of the average, in (0, 1); it looks back over about ``1 / (1 - decay)`` steps.
+        decay: of the average, in (0, 1); it averages over about ``1 / (1 - decay)`` steps.
+
+    Example:
+        >>> AveragedWeights(decay=0.99).decay
+        0.99
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -30,10 +34,10 @@ class AveragedWeights(WeightAveraging, Recorded):
             raise UsageError(f"AveragedWeights: decay {decay} lies outside (0, 1).")
 
         def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-            if not averaged.is_floating_point():  # a count or a place: a mean of it means nothing
+            if not averaged.is_floating_point():  # a count or a position: its mean has no meaning
                 return current
             d = min(decay, (1 + int(updates)) / (10 + int(updates)))
-            return averaged + (1 - d) * (current - averaged)  # to the bit what it was, where nothing changes
+            return averaged + (1 - d) * (current - averaged)  # bit for bit unchanged, where nothing changes
 
         super().__init__(avg_fn=average)
         self.decay = decay

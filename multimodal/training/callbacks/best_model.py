@@ -1,4 +1,4 @@
-"""What watches a training run: what is trained, how fast, the best model, Ctrl-C."""
+"""Saves the best model of a run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class SaveBestModel(Callback):
         folder: the run's folder.
         monitor: the metric's name.
         mode: whether the highest ("max") or the lowest ("min") is the best.
+
+    Example:
+        >>> SaveBestModel(Path("runs/pairs"), "val/recall@1").mode
+        'max'
     """
 
     def __init__(self, folder: Path, monitor: str, mode: Mode = "max") -> None:

@@ -14,7 +14,15 @@ from multimodal.core.errors import MultimodalError
 
 
 class StopOnInterrupt(Callback):
-    """Ctrl-C ends training after the step at hand, with a checkpoint to resume from; a second one ends it at once."""
+    """Ends training at Ctrl-C after the current step, with a checkpoint to resume from; a second Ctrl-C ends it at once.
+
+    Args:
+        checkpoint: the file to write.
+
+    Example:
+        >>> StopOnInterrupt(Path("runs/pairs/checkpoints/last.ckpt")).checkpoint.name
+        'last.ckpt'
+    """
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint

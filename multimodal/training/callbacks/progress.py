@@ -1,4 +1,4 @@
-"""The progress bar of training: how many of the steps are done."""
+"""The progress bar of training, with the number of steps that are done."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from multimodal.training.training_module import total_steps
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar of the epoch at hand, with the step's number in the whole training.
+    """Lightning's bar of the current epoch, with the step's number in the whole training.
 
-    Most trainings here are planned in steps, and have no last epoch to show.
+    Most trainings are planned in steps and have no last epoch to show.
+
+    Example:
+        >>> Progress().is_enabled
+        True
     """
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
@@ -22,7 +26,7 @@ class Progress(RichProgressBar):
         return {"step": f"{trainer.global_step}/{total_steps(trainer)}"} | metrics
 
     def _initialize_train_progress_bar_id(self) -> None:
-        """Begin the bar of an epoch that is resumed in the middle; Lightning's own is as long as the steps that are left."""
+        """Begin the bar of an epoch that is resumed in the middle; Lightning's own is as long as the remaining steps."""
         super()._initialize_train_progress_bar_id()
         trainer, bar = self.trainer, self.train_progress_bar_id
         if self.progress is not None and bar is not None and trainer.max_steps > 0:

@@ -12,7 +12,12 @@ from multimodal.training.training_module import TrainingModule
 
 
 class ModelTable(Callback):
-    """Prints what is trained: each modality's encoder with its parameters, before the first step."""
+    """Prints each modality's encoder with its parameters, before the first step.
+
+    Example:
+        >>> ModelTable().state_key
+        'ModelTable'
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)

@@ -16,7 +16,12 @@ MONITORED_METRIC = "val/loss"
 
 
 class TextLossMonitor(Callback):
-    """Logs and prints the mean validation loss of all predictions, and the means of its parts."""
+    """Logs and prints the mean validation loss of all predictions, and the means of its parts.
+
+    Example:
+        >>> TextLossMonitor.monitor, TextLossMonitor.mode
+        ('val/loss', 'min')
+    """
 
     monitor = MONITORED_METRIC
     mode: Literal["max", "min"] = "min"

@@ -13,7 +13,12 @@ from multimodal.training.training_module import log_interval
 
 
 class Throughput(Callback):
-    """Logs ``train/samples_per_second`` since the last log, validation left out."""
+    """Logs ``train/samples_per_second`` since the last log, without the time of validation.
+
+    Example:
+        >>> Throughput().state_key
+        'Throughput'
+    """
 
     def __init__(self) -> None:
         self._samples, self._seconds, self._since = 0, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Tables, and the files that they name, at chained addresses."""
+"""Tables, and the files that they name, are read from chained addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
 def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -> None:
     archive = tmp_path / "all.zip"
     rows = "id,photo\n1,photos/a.png\n"
-    for last in ("2,b.png\n", "3,c.png\n"):  # a changed archive is read anew
+    for last in ("2,b.png\n", "3,c.png\n"):  # a changed archive is read again
         with zipfile.ZipFile(archive, "w") as parts:
             parts.writestr("shop/pairs.csv", rows + last)
             parts.writestr("shop/photos/a.png", b"a picture")
@@ -39,7 +39,7 @@ def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -
     assert table.base == f"zip://shop::{archive}"
     assert resolve_file_cell(table.value(0, "photo"), table.base) == b"a picture"
     for outside in ("../lines/1.jsonl", f"zip://lines/1.jsonl::{archive}", "a::b"):
-        with pytest.raises(Unreadable, match="does not lie in the folder"):
+        with pytest.raises(Unreadable, match="is not in the folder"):
             resolve_file_cell(outside, table.base)
     source = locate(address)
     assert list(stream_rows(source, source.files[0])) == rows_of(table)
@@ -61,5 +61,5 @@ def test_a_table_in_an_archive_is_read_by_a_chain_of_addresses(tmp_path: Path) -
         ("zip://shop::https://host/a.zip", "photos/red.png", "zip://shop/photos/red.png::https://host/a.zip"),
     ],
 )
-def test_a_file_of_a_folder_has_its_address(folder: str, name: str, address: str) -> None:
+def test_a_folder_and_a_name_are_joined_to_an_address(folder: str, name: str, address: str) -> None:
     assert join(folder, name) == address

@@ -1,4 +1,4 @@
-"""From cells to files."""
+"""Cells that name files are resolved to the files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_paths_are_relative_to_the_table_s_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["nope.png", "", ".", "x" * 5000, "a\0b"])
-def test_what_is_no_file_is_a_missing_file(tmp_path: Path, value: str) -> None:
+def test_anything_but_a_file_is_a_missing_file(tmp_path: Path, value: str) -> None:
     with pytest.raises(Unreadable) as caught:
         resolve_file_cell(value, str(tmp_path))
     assert caught.value.reason == "missing file"
 
 
-def test_files_of_a_remote_table_come_as_bytes_from_its_folder_alone() -> None:
+def test_files_of_a_remote_table_are_read_as_bytes_from_its_folder_only() -> None:
     with fsspec.open("memory://things/pictures/a.png", "wb") as file:
         file.write(b"png")  # pyright: ignore[reportAttributeAccessIssue]
     assert resolve_file_cell("pictures/a.png", "memory://things") == b"png"

@@ -1,4 +1,4 @@
-"""Several columns as one value."""
+"""Several columns are joined to one value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS: list[dict[str, Any]] = [
 CSV = "price,colour\n1.5,red\n,blue\n,\n2.5,red\n"
 
 
-def test_joined_columns_are_a_mapping_without_what_is_missing() -> None:
+def test_joined_columns_are_a_mapping_without_missing_values() -> None:
     samples = Samples.of(ROWS, {"tabular": "price + colour"})
     assert [dict(samples[row].values) for row in range(3)] == [
         {"tabular": {"price": 1.5, "colour": "red"}},
@@ -33,12 +33,12 @@ def test_joined_columns_are_a_mapping_without_what_is_missing() -> None:
     assert samples.settings["columns"] == {"tabular": "price + colour"}
 
 
-def test_a_column_whose_name_has_the_sign_is_itself() -> None:
+def test_a_column_whose_name_contains_the_sign_is_not_split() -> None:
     samples = Samples.of(ROWS, {"tabular": "a+b"})
     assert samples[1].values["tabular"] == 2
 
 
-def test_they_may_be_alternatives_of_others() -> None:
+def test_joined_columns_may_be_alternatives_of_others() -> None:
     samples = Samples.of(ROWS, {"tabular": ["a+b", "price+colour"]})
     assert list(samples.values("tabular", samples.rows("all"))) == [
         1,
@@ -49,7 +49,7 @@ def test_they_may_be_alternatives_of_others() -> None:
     ]
 
 
-def test_a_part_that_is_no_column_is_told() -> None:
+def test_an_unknown_joined_column_is_reported() -> None:
     with pytest.raises(
         UsageError, match=r"columns\.tabular: the table .* has no column 'colou'\. Did you mean 'colour'"
     ):

@@ -1,4 +1,4 @@
-"""Values that come later in a table are kept as they stand, or told."""
+"""Later values of a table are kept unchanged, or the table is rejected."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ pytestmark = [
         ({"code": {"n": 7}}, {"code": {"n": "007"}}),
     ],
 )
-def test_values_of_a_later_file_are_not_made_others(tmp_path: Path, first: Any, later: Any) -> None:
+def test_values_of_a_later_file_are_not_converted(tmp_path: Path, first: Any, later: Any) -> None:
     for number, row in enumerate((first, later)):
         (tmp_path / f"{number}.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(MultimodalError, match=r"the values of the column 'code' are .* later on; write them alike"):
+    with pytest.raises(
+        MultimodalError,
+        match=r"the values of the column 'code' are .* later; write all rows and files",
+    ):
         open_table(str(tmp_path))
     if not isinstance(first["code"], dict | list):
         rows = tmp_path / "parquet"
@@ -46,7 +49,7 @@ def test_values_of_a_later_file_are_not_made_others(tmp_path: Path, first: Any, 
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted"),
+    ("found", "expected"),
     [
         (pa.int32(), pa.int64()), (pa.int64(), pa.float64()), (pa.float32(), pa.float64()), (pa.null(), pa.string()),
         (pa.string(), pa.large_string()), (pa.dictionary(pa.int8(), pa.string()), pa.string()),
@@ -54,11 +57,11 @@ def test_values_of_a_later_file_are_not_made_others(tmp_path: Path, first: Any, 
         (pa.timestamp("s"), pa.timestamp("us")), (pa.string(), pa.json_()),
     ],
 )  # fmt: skip
-def test_what_keeps_its_values_is_cast(found: Any, wanted: Any) -> None:
-    assert preserves_values(found, wanted)
+def test_casts_that_keep_all_values_are_allowed(found: Any, expected: Any) -> None:
+    assert preserves_values(found, expected)
 
 
-def test_texts_that_are_not_utf_8_are_told_as_the_table_is_opened(tmp_path: Path) -> None:
+def test_invalid_utf_8_is_reported_when_the_table_is_opened(tmp_path: Path) -> None:
     (tmp_path / "k.jsonl").write_bytes(b'{"k": "\xfc1"}\n{"k": "b"}\n')
     with pytest.raises(MultimodalError, match=r"k\.jsonl.*UTF8.*Set data\.options\.encoding"):
         open_table(str(tmp_path / "k.jsonl"))

@@ -190,7 +190,7 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
     torch.testing.assert_close(reader(file_of(long / 2)), reader(file_of(NOISE / 2)), atol=1e-3, rtol=0)
 
 
-# what is no recording
+# what is not a recording
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert f"the recording {tmp_path / 'none.wav'} does not exist" in str(missing)
     folder = refusal(str(tmp_path))
     assert folder.reason == "no audio file"
-    assert f"{tmp_path} is no recording that can be read" in str(folder)
+    assert f"{tmp_path} is not a recording that can be read" in str(folder)
 
 
 @pytest.mark.parametrize("library", ["soundfile", "soxr"])

@@ -106,20 +106,22 @@ def test_edge_features_are_read_only_where_they_are_used() -> None:
         pytest.param(small(x=torch.zeros(0, 3)), "x has shape (0, 3)", id="no nodes, right width"),
         pytest.param(small(x=[1.0, 2.0, 3.0]), "x has shape (3,)", id="x flat"),
         pytest.param(small(x=[[1.0], [2.0]]), "x has shape (2, 1), not (nodes >= 1, 3)", id="x narrow"),
-        pytest.param(small(x=[[1.0, 2.0, 3.0], [4.0]]), "x is no array of numbers", id="x ragged"),
-        pytest.param(small(x="abc"), "x is no array of numbers", id="x a word"),
+        pytest.param(small(x=[[1.0, 2.0, 3.0], [4.0]]), "x is not an array of numbers", id="x ragged"),
+        pytest.param(small(x="abc"), "x is not an array of numbers", id="x a word"),
         pytest.param(small(x=[[1.0, float("nan"), 3.0]] * 2), "x holds NaN or infinite values", id="x NaN"),
         pytest.param(small(x=[[1.0, 1e300, 3.0]] * 2), "x holds NaN or infinite values", id="x beyond float32"),
         pytest.param(small(edge_index=[[0, 2, 0], [1, 0, 0]]), "names nodes outside 0 to 1", id="missing node"),
         pytest.param(small(edge_index=[[0, -1, 0], [1, 0, 0]]), "names nodes outside 0 to 1", id="negative node"),
         pytest.param(small(edge_index=[[0, 1], [1, 0], [0, 0]]), "shape (3, 2), not (2, edges)", id="transposed"),
         pytest.param(small(edge_index=[0, 1]), "shape (2,), not (2, edges)", id="edges flat"),
-        pytest.param(small(edge_index=[["a"], ["b"]]), "edge_index is no array of numbers", id="edges words"),
+        pytest.param(small(edge_index=[["a"], ["b"]]), "edge_index is not an array of numbers", id="edges words"),
         pytest.param(small(edge_attr=[[1.0, 2.0]]), "edge_attr has shape (1, 2), not (3, 2)", id="too few features"),
         pytest.param(small(edge_attr=[[1.0, float("inf")]] * 3), "edge_attr holds NaN or infinite", id="infinite"),
         pytest.param(small(edge_index=[[0.5, 1, 1], [1.9, 0, 1]]), "edge_index holds fractions", id="half nodes"),
         pytest.param(small(edge_index=[[1e30, 1, 1], [1, 0, 1]]), "the graph's edge_index", id="node beyond int64"),
-        pytest.param(small(edge_index=[[2**70, 1, 1], [1, 0, 1]]), "edge_index is no array", id="whole node beyond"),
+        pytest.param(
+            small(edge_index=[[2**70, 1, 1], [1, 0, 1]]), "edge_index is not an array", id="whole node beyond"
+        ),
         pytest.param(
             small(edge_attr=[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
             "edge_attr has shape (2, 3), not (3, 2)",
@@ -127,7 +129,7 @@ def test_edge_features_are_read_only_where_they_are_used() -> None:
         ),
         pytest.param(small(edge_attr=[[1.0]] * 3), "edge_attr has shape (3, 1), not (3, 2)", id="edge features narrow"),
         pytest.param(small(edge_attr=[1.0] * 6), "edge_attr has shape (6,), not (3, 2)", id="edge features flat"),
-        pytest.param(small(x=[[10**400, 1, 2]] * 2), "x is no array of numbers", id="x beyond any float"),
+        pytest.param(small(x=[[10**400, 1, 2]] * 2), "x is not an array of numbers", id="x beyond any float"),
     ],
 )
 def test_a_malformed_graph_is_refused(graph: Any, said: str) -> None:

@@ -56,8 +56,8 @@ def test_examples_differ_in_size_and_the_baseline_has_features() -> None:
 
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(Unreadable) as caught:
-        processor()(b"no picture")
-    assert caught.value.reason == "no picture"
+        processor()(b"not an image")
+    assert caught.value.reason == "not an image"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

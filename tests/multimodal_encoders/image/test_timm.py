@@ -173,7 +173,7 @@ def test_what_cannot_be_downloaded_is_said_with_its_address(monkeypatch: pytest.
         ({"arch": "test_resnet", "preprocess": {"input_size": [1, 9, 9]}}, r"input_size is \[3, height, width\]"),
         ({"arch": "test_resnet", "config": {"in_chans": 1}}, "so in_chans is 3; config has 1"),
         ({"arch": "test_resnet", "preprocess": {"interpolation": "cubical"}}, "timm cannot preprocess"),
-        ({"arch": "test_resnet", "background": "wight"}, "timm: background 'wight' is no opaque colour"),
+        ({"arch": "test_resnet", "background": "wight"}, "timm: background 'wight' is not an opaque colour"),
     ],
 )
 def test_settings_that_name_no_model_are_refused(settings: Any, said: str) -> None:
@@ -186,7 +186,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     save_file(model("test_resnet").state_dict(), file)
     with pytest.raises(MultimodalError, match=r"weights.safetensors does not fit timm's test_vit: .*Name the arch"):
         Timm("test_vit", str(file))
-    with pytest.raises(MultimodalError, match="is no model of timm: give a folder with config"):
+    with pytest.raises(MultimodalError, match="is not a model of timm: give a folder with config"):
         Timm(weights=str(tmp_path))
     shutil.copy(file, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")

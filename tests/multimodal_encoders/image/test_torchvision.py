@@ -245,7 +245,7 @@ def test_what_cannot_be_downloaded_is_said_with_its_address(monkeypatch: pytest.
             {"arch": "resnet18", "preprocess": {"interpolation": "cubical"}},
             "preprocess.interpolation is one of nearest",
         ),
-        ({"arch": "resnet18", "background": "wight"}, "torchvision: background 'wight' is no opaque colour"),
+        ({"arch": "resnet18", "background": "wight"}, "torchvision: background 'wight' is not an opaque colour"),
     ],
 )
 def test_settings_that_name_no_model_are_refused(settings: Any, said: str) -> None:

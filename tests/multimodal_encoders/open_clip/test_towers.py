@@ -168,7 +168,7 @@ def test_a_model_goes_back_to_the_library(kind: str, clips: Any, tmp_path: Path)
 
 
 def _local_only(name: str) -> Any:
-    """A from_pretrained that refuses what is no folder written for it."""
+    """A from_pretrained that refuses what is not a folder written for it."""
     from transformers import AutoConfig
 
     theirs = AutoConfig.from_pretrained
@@ -277,13 +277,13 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
         ({"arch": "ViT-B-32", "config": VIT}, "arch and config both name an architecture"),
         ({"arch": "ViT-B-32", "weights": "laion"}, r"'laion' is neither a file .* published for ViT-B-32 \(openai, "),
         ({"weights": "nowhere/else/clip.pt"}, "no file or folder 'nowhere/else/clip.pt'; give a folder with"),
-        ({"config": VIT, "weights": "nowhere.pt"}, "'nowhere.pt' is no file"),
+        ({"config": VIT, "weights": "nowhere.pt"}, "'nowhere.pt' is not a file"),
         ({"config": {"embed_dim": 3}}, "config describes no model; it lacks vision_cfg, text_cfg"),
         ({"config": VIT | {"vision_cfg": VISION | {"depth": 3}}}, "cannot build the visual tower .*depth"),
         ({"config": VIT, "preprocess": {"crop": 3}}, "preprocess has no setting 'crop'; it has size, mean"),
         ({"config": VIT, "preprocess": {"size": 48}}, "takes pictures of 32 x 32; preprocess.size must be that"),
         ({"config": VIT, "preprocess": {"resize_mode": "fit"}}, "resize_mode shortest, longest or squash; got .*'fit'"),
-        ({"config": VIT, "background": "wight"}, "open_clip: background 'wight' is no opaque colour"),
+        ({"config": VIT, "background": "wight"}, "open_clip: background 'wight' is not an opaque colour"),
         ({"config": VIT, "augment": [{"Resize": {"size": 7}}]}, "open_clip: augment makes"),
     ],
 )

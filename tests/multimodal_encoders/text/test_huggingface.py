@@ -396,7 +396,7 @@ def test_wrong_settings_are_told(tmp_path: Path, bert: Path) -> None:
     assert "give the entries of a config.json, with its model_type" in wrong(config={"hidden_size": 8})
     tokenizer(tmp_path)
     model(tmp_path, "vit", image_size=8, patch_size=4)
-    assert "ViTModel is no text encoder: it does not take input_ids" in wrong(weights=str(tmp_path))
+    assert "ViTModel is not a text encoder: it does not take input_ids" in wrong(weights=str(tmp_path))
 
 
 def test_an_encoder_without_a_tokenizer_says_how_to_get_one(bert: Path) -> None:

@@ -149,13 +149,13 @@ def test_an_empty_text_is_refused(processor: SubwordProcessor, value: str) -> No
 
 @pytest.mark.parametrize("value", [None, 3, b"fox", ["fox"]])
 def test_what_is_no_string_is_refused(processor: SubwordProcessor, value: object) -> None:
-    with pytest.raises(Unreadable, match=f"{type(value).__name__} is no text; give a string") as refusal:
+    with pytest.raises(Unreadable, match=f"{type(value).__name__} is not a text; give a string") as refusal:
         processor(value)
     assert refusal.value.reason == "wrong type"
 
 
 def test_half_a_surrogate_pair_is_refused(processor: SubwordProcessor) -> None:
-    with pytest.raises(Unreadable, match="the text is no valid Unicode") as refusal:
+    with pytest.raises(Unreadable, match="the text is not valid Unicode") as refusal:
         processor("fox \ud83d")
     assert refusal.value.reason == "invalid Unicode"
 

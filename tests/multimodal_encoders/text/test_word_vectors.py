@@ -85,8 +85,8 @@ def test_of_equal_words_the_first_counts_and_broken_characters_are_read(tmp_path
         (b"a 1 2\n1 2\n", r"line 2 is not a word"),
         (b"a 1 1e999\n", r"line 1 is not a word"),
         (b"a\n", r"line 1 is not a word and 0 numbers"),
-        (b"2 2\na \x00\x00\x80\x3f\x00\x00\n", r"line 2 is no line of text.*binary=False"),
-        (b"a " + b"1 " * 2**20, r"line 1 is no line of text"),
+        (b"2 2\na \x00\x00\x80\x3f\x00\x00\n", r"line 2 is not a line of text.*binary=False"),
+        (b"a " + b"1 " * 2**20, r"line 1 is not a line of text"),
     ],
 )
 def test_a_bad_line_is_told_by_its_number(content: bytes, said: str, tmp_path: Path) -> None:

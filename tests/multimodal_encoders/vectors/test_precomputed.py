@@ -279,7 +279,7 @@ def test_keys_are_looked_up_and_unknown_ones_refused(tmp_path: Path) -> None:
     assert np.array_equal(processor("dog"), VECTORS[1])
     assert np.array_equal(processor(7), VECTORS[4])
     assert np.array_equal(processor([1, 2, 3]), [1, 2, 3])
-    with pytest.raises(Unreadable, match=r"'cat' is no key of a vector in .*v\.npy") as refusal:
+    with pytest.raises(Unreadable, match=r"'cat' is not a key of a vector in .*v\.npy") as refusal:
         processor("cat")
     assert refusal.value.reason == "unknown key"
     assert np.array_equal(pickle.loads(pickle.dumps(processor))("dog"), VECTORS[1])
