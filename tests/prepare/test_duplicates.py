@@ -128,7 +128,9 @@ def test_a_label_near_the_labels_of_many_rows_links_nothing_and_is_reported() ->
 
 @pytest.mark.parametrize("kind", ["image", "text"])
 def test_pictures_and_long_texts_near_many_others_are_linked(kind: str) -> None:
-    content_values = contents({"content": kind}, [(number,) for number in range(400)], text="a long description of a thing " * 2)
+    content_values = contents(
+        {"content": kind}, [(number,) for number in range(400)], text="a long description of a thing " * 2
+    )
     links = find_links(content_values, np.ones(400, dtype=bool), [NEAR_ONE_ANOTHER])
     assert (np.bincount(components(400, links.pairs, None)).max(), links.common) == (50, [])
 
