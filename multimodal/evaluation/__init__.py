@@ -1,1 +1,1 @@
-"""How good is the space?"""
+"""Measures of how good a trained space is: cross-modal retrieval and a linear baseline."""

@@ -20,10 +20,15 @@ MONITORED_METRIC = "val/recall@1"
 
 
 class RetrievalMonitor(Callback):
-    """Logs the recalls of the validation or test split for every pair of modalities and prints their table.
+    """Log the recalls of the validation or test split for every pair of modalities and print them as a table.
 
-    The mean of recall@1 over all ordered pairs is logged as ``val/recall@1``: the measure that chooses the best model. Of
-    several processes each takes the whole split; the means of what they found are logged, so that all choose alike.
+    The mean of recall@1 over all ordered pairs is logged as ``val/recall@1``, by which the best model is chosen. With
+    several processes, each evaluates the full split, and the means over the processes are logged, so that all processes
+    choose the same model.
+
+    Example:
+        >>> RetrievalMonitor().monitor
+        'val/recall@1'
     """
 
     monitor = MONITORED_METRIC

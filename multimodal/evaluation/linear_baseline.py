@@ -1,9 +1,9 @@
-"""The linear baseline: how far two modalities are told together by counting and linear algebra alone.
+"""Linear baseline: retrieval between two modalities with count features and linear algebra, without a neural network.
 
-1. Each modality's processor names a scikit-learn transformer of its raw values (``Processor.linear_features``);
-2. a truncated singular value decomposition keeps their ``components`` strongest directions;
-3. a regularised canonical correlation analysis turns those of two modalities into one space;
-4. the space is searched by the same protocol as the model's (``multimodal.evaluation.retrieval``).
+1. Each modality's processor provides a scikit-learn transformer of its raw values (``Processor.linear_features``).
+2. A truncated singular value decomposition keeps the ``components`` strongest directions of these features.
+3. A regularised canonical correlation analysis maps the features of two modalities into one space.
+4. Retrieval in this space is measured by the same protocol as the model (``multimodal.evaluation.retrieval``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.extras import require
 from multimodal.evaluation.retrieval import Retrieval, ranks, retrieval
 
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of which the held-out part of the training rows chooses
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # the best on held-out training rows is used
 HELD_OUT_FRACTION = 0.1
 MIN_ROWS = 20
 
@@ -32,9 +32,14 @@ Values = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class CCA:
-    """The solution for two views. ``correlations`` ``(d,)`` descend in [0, 1]; x's projection is ``(x - x_mean) @ x_weights``.
+    """Solution of a canonical correlation analysis of two views.
 
-    Shapes: ``x_mean`` ``(p,)``, ``x_weights`` ``(p, d)``, ``y_mean`` ``(q,)``, ``y_weights`` ``(q, d)``; d = min(p, q).
+    The projection of x is ``(x - x_mean) @ x_weights``, the projection of y likewise. All arrays are float64; d = min(p, q).
+
+    Attributes:
+        x_mean, y_mean: ``(p,)`` and ``(q,)`` means of the columns.
+        x_weights, y_weights: ``(p, d)`` and ``(q, d)`` canonical directions.
+        correlations: ``(d,)`` canonical correlations in [0, 1], descending.
     """
 
     x_mean: np.ndarray
@@ -45,7 +50,7 @@ class CCA:
 
 
 def fit_cca(x: np.ndarray, y: np.ndarray, ridge: float) -> CCA:
-    r"""Canonical correlation analysis (Hotelling 1936) with a ridge (Vinod 1976), in closed form.
+    r"""Fit a canonical correlation analysis with a ridge, in closed form.
 
     With :math:`\tilde C_{xx} = C_{xx} + r \frac{\operatorname{tr} C_{xx}}{p} I` and the same for y, the weights are
     :math:`\tilde C_{xx}^{-1/2} U` and :math:`\tilde C_{yy}^{-1/2} V` of the singular value decomposition
@@ -54,6 +59,11 @@ def fit_cca(x: np.ndarray, y: np.ndarray, ridge: float) -> CCA:
     Args:
         x, y: ``(n, p)`` and ``(n, q)`` rows of the two views.
         ridge: r, relative to the mean variance of a view's columns; more than 0.
+
+    Returns:
+        The means, directions and correlations.
+
+    Source: Hotelling 1936 (analysis), Vinod 1976 (ridge).
     """
     from scipy.linalg import svd
 
@@ -66,6 +76,7 @@ def fit_cca(x: np.ndarray, y: np.ndarray, ridge: float) -> CCA:
 
 
 def _inverse_root(centred: np.ndarray, ridge: float) -> np.ndarray:
+    """Return the inverse square root of the regularised covariance, ``(p, p)``, of centred rows ``(n, p)``."""
     covariance = centred.T @ centred / len(centred)
     variance = max(np.trace(covariance) / len(covariance), np.finfo(np.float64).tiny)
     values, vectors = np.linalg.eigh(covariance + ridge * variance * np.eye(len(covariance)))
@@ -74,9 +85,21 @@ def _inverse_root(centred: np.ndarray, ridge: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LinearSpace:
-    """What ``fit_linear`` learned of two modalities: for each its features' transformer, its mean and its weights.
+    """Linear space of two modalities, fitted by ``fit_linear``.
 
-    ``ridge`` is the one that was chosen, ``correlations`` ``(d,)`` those of the training rows.
+    Attributes:
+        features: modality -> the fitted transformer of its raw values to ``(n, p)`` features.
+        means: modality -> ``(p,)`` mean of its features.
+        weights: modality -> ``(p, d)`` canonical directions.
+        correlations: ``(d,)`` canonical correlations of the training rows, descending.
+        ridge: the chosen ridge, one of ``RIDGES``.
+
+    Example:
+        >>> from sklearn.preprocessing import FunctionTransformer
+        >>> features = _ReducedFeatures(FunctionTransformer(lambda values: np.array(values)), components=2, seed=0)
+        >>> space = LinearSpace({"a": features}, {"a": np.zeros(2)}, {"a": np.eye(2)}, np.array([1.0, 0.5]), 0.1)
+        >>> space.embed("a", [[3.0, 8.0]])  # (3, 8) * (1, 0.5), scaled to unit length
+        array([[0.6, 0.8]], dtype=float32)
     """
 
     features: Mapping[str, _ReducedFeatures]
@@ -86,16 +109,21 @@ class LinearSpace:
     ridge: float
 
     def embed(self, modality: str, values: Sequence[Any]) -> np.ndarray:
-        """Raw values of one of the two modalities -> ``(n, d)`` float32 vectors of unit length.
+        """Embed raw values of one of the two modalities.
 
-        Projections count by their canonical correlation (Gong et al. 2014, section 3.3, with its power p = 1).
+        Projections are weighted by their canonical correlations.
+
+        Returns:
+            ``(n, d)`` float32 vectors of unit length.
+
+        Source: Gong et al. 2014, section 3.3, with the power p = 1.
         """
         projected = (self.features[modality].transform(list(values)) - self.means[modality]) @ self.weights[modality]
         return _normalize(projected * self.correlations)
 
 
 class TooFewRowsError(MultimodalError):
-    """Two modalities have too few rows in common to fit the baseline of them."""
+    """Too few rows have both modalities to fit their baseline."""
 
 
 def fit_linear(
@@ -103,19 +131,22 @@ def fit_linear(
 ) -> LinearSpace:
     """Fit the linear baseline of two modalities.
 
-    The ridge is the one of ``RIDGES`` with the highest mean reciprocal rank over both directions when a tenth of the rows is
-    searched after fitting on the others; then all rows are fitted.
+    Each ridge of ``RIDGES`` is fitted on nine tenths of the rows and measured by the mean reciprocal rank, over both
+    directions, on the remaining tenth. The best ridge is then fitted on all rows.
 
     Args:
-        values: modality -> the raw values of the training rows, for two modalities, row by row; None where a row lacks
-            one. Rows that have both count.
+        values: modality -> raw values of the training rows, for two modalities, row by row; None where a value is
+            missing. Only rows with both values are used.
         processors: modality -> its processor, for at least these two.
-        components: singular vectors to keep of each modality's features, at most.
-        seed: of the held-out rows and of the decomposition.
+        components: maximum number of singular vectors to keep of each modality's features.
+        seed: seed of the held-out rows and of the decomposition.
+
+    Returns:
+        The fitted space.
 
     Raises:
-        UsageError: not two modalities, unequal lengths, or a modality without linear features.
-        TooFewRows: too few rows have both modalities.
+        UsageError: there are not two modalities, lengths differ, or a modality has no linear features.
+        TooFewRowsError: fewer than ``MIN_ROWS`` rows have both modalities.
         MultimodalError: a value cannot be read.
     """
     a, b = _check_two_modalities(values)
@@ -134,8 +165,8 @@ def fit_linear(
         fitted[modality] = features[modality].fit_transform([values[modality][row] for row in rows])
     x, y = fitted[a], fitted[b]
     order = np.random.default_rng(seed).permutation(len(rows))
-    held_out, kept = np.split(order, [max(round(HELD_OUT_FRACTION * len(rows)), 1)])
-    mrr = {ridge: _mrr(fit_cca(x[kept], y[kept], ridge), x[held_out], y[held_out]) for ridge in RIDGES}
+    held_out, train_rows = np.split(order, [max(round(HELD_OUT_FRACTION * len(rows)), 1)])
+    mrr = {ridge: _mrr(fit_cca(x[train_rows], y[train_rows], ridge), x[held_out], y[held_out]) for ridge in RIDGES}
     ridge = max(mrr, key=mrr.__getitem__)
     cca = fit_cca(x, y, ridge)
     means, weights = {a: cca.x_mean, b: cca.y_mean}, {a: cca.x_weights, b: cca.y_weights}
@@ -144,7 +175,12 @@ def fit_linear(
 
 @dataclass(frozen=True)
 class TableRows:
-    """Rows of a table: modality -> their raw values, None where a row lacks one; and the group of each."""
+    """Raw values of rows of a table.
+
+    Attributes:
+        values: modality -> the value of each row, None where it is missing.
+        groups: the group of each row.
+    """
 
     values: Values
     groups: Sequence[str]
@@ -158,44 +194,54 @@ def linear_retrieval(
     processors: Mapping[str, Processor],
     components: int = 300,
     seed: int = 0,
-    left_out: Callable[[str], object] = lambda message: None,
+    on_skipped_pair: Callable[[str], object] = lambda message: None,
 ) -> dict[str, Retrieval]:
-    """The linear baseline's measures of every ordered pair of modalities, named as ``retrieval`` names the model's.
+    """Measure retrieval with the linear baseline for every ordered pair of modalities.
 
-    Each pair has a space of its own. Pairs of which one has no linear features are left out, and pairs that too few of
-    the training rows have.
+    Each unordered pair gets its own space. A pair is left out if one of its modalities has no linear features or if too few
+    training rows have both.
 
     Args:
-        train: the rows to fit on.
-        queries: the rows to search for.
-        candidates: the rows to search in; None: the queries' own.
-        processors, components, seed: as ``fit_linear`` takes them.
-        left_out: called with one line on each pair that too few rows have.
+        train: rows to fit on.
+        queries: rows to search for.
+        candidates: rows to search in; None: the queries.
+        processors: modality -> its processor.
+        components: maximum number of singular vectors of each modality's features.
+        seed: seed of the held-out rows and of the decomposition.
+        on_skipped_pair: called with one line for each pair that too few training rows have.
+
+    Returns:
+        ``"text->image"`` -> the measures of that direction, with the names of ``retrieval``.
 
     Raises:
         UsageError: scikit-learn, which the extra ``baseline`` installs, is missing.
+        MultimodalError: a value cannot be read.
     """
     require("baseline", "The linear baseline", "sklearn")
-    able = [m for m in train.values if m in queries.values and processors[m].linear_features() is not None]
+    modalities_with_features = [
+        m for m in train.values if m in queries.values and processors[m].linear_features() is not None
+    ]
     table: dict[str, Retrieval] = {}
-    for pair in combinations(able, 2):
+    for pair in combinations(modalities_with_features, 2):
         try:
             space = fit_linear({m: train.values[m] for m in pair}, processors, components, seed)
-        except TooFewRowsError as few:
-            left_out(f"{few} The pair is left out.")
+        except TooFewRowsError as error:
+            on_skipped_pair(f"{error} The pair is left out.")
             continue
-        pool = None if candidates is None else _embedded(space, candidates, pair)
-        table |= retrieval(_embedded(space, queries, pair), pool)
+        pool = None if candidates is None else _embed_pair(space, candidates, pair)
+        table |= retrieval(_embed_pair(space, queries, pair), pool)
     return table
 
 
-def _embedded(space: LinearSpace, rows: TableRows, pair: Sequence[str]) -> Embeddings:
+def _embed_pair(space: LinearSpace, rows: TableRows, pair: Sequence[str]) -> Embeddings:
     vectors, numbers = {}, {}
     for modality in pair:
-        there = [row for row, value in enumerate(rows.values[modality]) if value is not None]
-        if there:
-            vectors[modality] = torch.from_numpy(space.embed(modality, [rows.values[modality][row] for row in there]))
-            numbers[modality] = torch.tensor(there, dtype=torch.int64)
+        present_rows = [row for row, value in enumerate(rows.values[modality]) if value is not None]
+        if present_rows:
+            vectors[modality] = torch.from_numpy(
+                space.embed(modality, [rows.values[modality][row] for row in present_rows])
+            )
+            numbers[modality] = torch.tensor(present_rows, dtype=torch.int64)
     return Embeddings(vectors, numbers, torch.tensor([stable_hash(group) for group in rows.groups]))
 
 
@@ -211,13 +257,13 @@ def _check_two_modalities(values: Values) -> tuple[str, str]:
 def _features(modality: str, processors: Mapping[str, Processor], components: int, seed: int) -> _ReducedFeatures:
     features = processors[modality].linear_features()
     if features is None:
-        able = sorted(m for m, processor in processors.items() if processor.linear_features() is not None)
-        raise UsageError(f"{modality!r} has no linear features; those that have: {', '.join(able) or 'none'}.")
+        usable = sorted(m for m, processor in processors.items() if processor.linear_features() is not None)
+        raise UsageError(f"{modality!r} has no linear features; modalities with them: {', '.join(usable) or 'none'}.")
     return _ReducedFeatures(features, components, seed)
 
 
 class _ReducedFeatures:
-    """Raw values -> the ``components`` strongest directions of their features, or all features where there are no more."""
+    """Transformer of raw values to the ``components`` strongest directions of their features, or to fewer features as is."""
 
     def __init__(self, features: Any, components: int, seed: int) -> None:
         self.features, self.components, self.seed = features, components, seed
@@ -226,22 +272,22 @@ class _ReducedFeatures:
     def fit_transform(self, values: Sequence[Any]) -> np.ndarray:
         from sklearn.decomposition import TruncatedSVD
 
-        found = self.features.fit_transform(values)
-        if self.components < min(found.shape):
-            self.svd = TruncatedSVD(self.components, random_state=self.seed).fit(found)
-        return self._reduced(found)
+        features = self.features.fit_transform(values)
+        if self.components < min(features.shape):
+            self.svd = TruncatedSVD(self.components, random_state=self.seed).fit(features)
+        return self._reduce(features)
 
     def transform(self, values: Sequence[Any]) -> np.ndarray:
-        return self._reduced(self.features.transform(values))
+        return self._reduce(self.features.transform(values))
 
-    def _reduced(self, found: Any) -> np.ndarray:
+    def _reduce(self, features: Any) -> np.ndarray:
         if self.svd is not None:
-            return self.svd.transform(found)
-        return found.toarray() if hasattr(found, "toarray") else np.asarray(found)
+            return self.svd.transform(features)
+        return features.toarray() if hasattr(features, "toarray") else np.asarray(features)
 
 
 def _mrr(cca: CCA, x: np.ndarray, y: np.ndarray) -> float:
-    """The mean reciprocal rank of paired rows, over both directions."""
+    """Return the mean reciprocal rank of paired rows, over both directions."""
     a = torch.from_numpy(_normalize((x - cca.x_mean) @ cca.x_weights * cca.correlations))
     b = torch.from_numpy(_normalize((y - cca.y_mean) @ cca.y_weights * cca.correlations))
     own = torch.arange(len(a))

@@ -1,4 +1,4 @@
-"""The retrieval table as people read it."""
+"""Retrieval results as a table and as a chart."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from rich.table import Table
 
 from multimodal.evaluation.retrieval import Retrieval
 
-WIDTH = 120  # of a table as text, in characters
+WIDTH = 120  # characters in a line of a table as text
 BAR_COLORS = {
     "recall_at_10": "#c6dbef",
     "recall_at_5": "#6baed6",
     "recall_at_1": "#2171b5",
-}  # the wider bar lies behind
+}  # drawn in this order: the longest bar behind
 
 
 def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
-    """One row a direction: recalls in per cent, mean reciprocal rank, median and mean rank of the first right answer."""
+    """Return a table with one row for each direction.
+
+    Columns: recalls in per cent, mean reciprocal rank, median and mean rank of the first right answer, numbers of queries
+    and candidates.
+    """
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("query -> found", no_wrap=True)
     for name in ("R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool"):
@@ -34,7 +38,7 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
 
 
 def render_text(parts: Sequence[Table | str]) -> str:
-    """Tables and lines as plain text."""
+    """Render tables and lines as plain text."""
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as captured:
         for part in parts:
@@ -43,7 +47,13 @@ def render_text(parts: Sequence[Table | str]) -> str:
 
 
 def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None:
-    """Recall@1, 5 and 10 of each direction as bars within one another, as PNG."""
+    """Draw recall@1, 5 and 10 of each direction as nested bars and save them as PNG.
+
+    Args:
+        results: ``"text->image"`` -> the measures of that direction.
+        title: the title of the chart; long ones are wrapped.
+        path: the file to write.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -61,7 +71,7 @@ def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None
     axes.set(
         xlim=(0, 1),
         title=fill(title, 60),
-        xlabel="part of the queries with a right answer among the first k (pool size)",
+        xlabel="fraction of the queries with a right answer among the first k (pool size)",
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""One report on how good a trained space is: retrieval between all pairs of modalities, next to baselines."""
+"""Report on how good a trained space is: retrieval between all pairs of modalities, next to baselines."""
 
 from __future__ import annotations
 
@@ -27,22 +27,30 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
-BATCH = 256  # rows that are embedded at a time; it changes the speed, never a result
+BATCH = 256  # rows embedded at a time; affects the speed, not the results
 
 
 @dataclass(frozen=True)
 class Report:
-    """What ``evaluate`` measured. It prints as a table.
+    """Result of ``evaluate``; it prints as tables.
 
     Attributes:
-        run: the run's or model's folder.
-        split: the queries' split.
-        pool: the split that was searched, or "all".
-        seed: of the run; None: not known.
+        run: folder of the run or model.
+        split: split of the queries.
+        pool: split that was searched, or "all".
+        seed: seed of the run; None: unknown.
         pairs: "text->image" -> the measures of that direction.
-        baselines: name of a baseline -> the same.
-        train_split: what the baselines were fitted on.
-        notes: what a reader should know, a line each: equal vectors in a pool, rows that could not be read.
+        baselines: name of a baseline -> its measures, like ``pairs``.
+        train_split: split that the baselines were fitted on.
+        notes: remarks for the reader, a line each: equal vectors in a pool, skipped pairs, rows that cannot be read.
+
+    Example:
+        >>> measures = Retrieval(0.5, 1.0, 1.0, mrr=0.75, median_rank=1.5, mean_rank=1.5, queries=2, pool=2)
+        >>> report = Report("runs/cups", "test", "test", seed=0, pairs={"text->image": measures})
+        >>> report.title
+        "Retrieval in 'test' (runs/cups)"
+        >>> report.to_pandas()[["by", "pair", "recall@1", "mrr"]].values.tolist()
+        [['model', 'text->image', 0.5, 0.75]]
     """
 
     run: str
@@ -56,11 +64,12 @@ class Report:
 
     @property
     def title(self) -> str:
+        """Title of the table and the chart, with the splits and the run."""
         place = repr(self.split) if self.pool == self.split else f"{self.pool!r}, queries of {self.split!r}"
         return f"Retrieval in {place} ({self.run})"
 
     def tables(self) -> list[Table]:
-        """The model's table and one for each baseline, for rich's console."""
+        """Return the model's table and one for each baseline that has results, for rich's console."""
         shown = [retrieval_table(self.pairs, self.title)]
         for name, found in self.baselines.items():
             if found:
@@ -71,7 +80,7 @@ class Report:
         return render_text([*self.tables(), *self.notes])
 
     def to_json(self) -> dict[str, Any]:
-        """What ``multimodal evaluate --json`` prints."""
+        """Return the document that ``multimodal evaluate --json`` prints."""
         return {
             "run": self.run,
             "split": self.split,
@@ -82,7 +91,7 @@ class Report:
         }
 
     def to_pandas(self) -> DataFrame:
-        """One row for each direction of the model and of the baselines, a column for each measure."""
+        """Return one row for each direction of the model and of the baselines, with a column for each measure."""
         from pandas import DataFrame
 
         by = {"model": self.pairs} | dict(self.baselines)
@@ -93,7 +102,7 @@ class Report:
         return self.to_pandas().to_html(index=False, float_format="%.3f")
 
     def save(self, folder: str | Path) -> None:
-        """Write ``evaluation.json`` and ``retrieval.png`` to a folder."""
+        """Write ``evaluation.json`` and ``retrieval.png`` to a folder, which is created if missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "evaluation.json").write_text(json.dumps(self.to_json(), indent=1), encoding="utf-8")
@@ -113,15 +122,18 @@ def evaluate(
     """Measure retrieval between all ordered pairs of modalities.
 
     Args:
-        run: a run's folder, that of an exported model, or an embedder.
+        run: folder of a run or of an exported model, or an embedder.
         data: a configuration with a ``data:`` section, a table's name, or in Python a ``DataModule``, ``Samples`` or a table
             in memory. None: the run's data.
-        split: the queries' split. None: the data's test split.
-        pool: the split that is searched, or "all". None: ``split``.
-        baseline: "linear" also fits and measures a linear model on the training split, for the modalities that have
-            features for it.
-        out: a folder to write ``evaluation.json``, ``retrieval.png`` and the rejected rows to.
-        **settings: keys of ``data:`` that replace those found (``columns``, ``key``, ``group``, ``max_rejects``, ...).
+        split: split of the queries. None: the data's test split.
+        pool: split to search, or "all". None: ``split``.
+        baseline: "linear" also fits a linear model on the training split and measures it, for modalities with linear
+            features.
+        out: folder to write ``evaluation.json``, ``retrieval.png`` and ``rejects.jsonl`` (rows that cannot be read) to.
+        **settings: keys of ``data:`` that replace the configured ones (``columns``, ``key``, ``group``, ``max_rejects``, ...).
+
+    Returns:
+        The measures of the model and of the baselines.
 
     Raises:
         MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
@@ -139,13 +151,13 @@ def evaluate(
     if len(modalities) < 2:
         raise MultimodalError(f"The model knows {embedder.modalities}, the data have {samples.modalities}: no pair.")
     searched = None if pool is None else samples.rows(pool)
-    wanted = rows if searched is None else np.concatenate([rows, searched])
+    embedded = rows if searched is None else np.concatenate([rows, searched])
     rejects_path = None if out is None else Path(out) / REJECTS
     if rejects_path is not None:
-        rejects_path.unlink(missing_ok=True)  # of an earlier evaluation
+        rejects_path.unlink(missing_ok=True)  # from an earlier evaluation
     rejects = Rejects(of_run.max_rejects, len(samples), rejects_path, option="--max_rejects")
     processors = {m: embedder.processors[m] for m in modalities}
-    with progress("Embedding", len(wanted)) as advance:
+    with progress("Embedding", len(embedded)) as advance:
         queries = embedder.embed_all(ordered_loader(samples, rows, processors, BATCH, rejects), advance)
         candidates = None
         if searched is not None:
@@ -158,7 +170,7 @@ def evaluate(
             for part in (samples.rows(of_run.train_split), rows, *([] if searched is None else [searched]))
         ]
         with progress("Fitting the linear baseline", 1) as advance:
-            baselines[baseline] = linear_retrieval(*tables, processors=processors, left_out=notes.append)
+            baselines[baseline] = linear_retrieval(*tables, processors=processors, on_skipped_pair=notes.append)
             advance(1)
     if len(rejects):
         notes.append(rejects.summary())

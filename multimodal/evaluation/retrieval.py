@@ -1,8 +1,9 @@
-"""Cross-modal retrieval: search one modality with another and see at which rank a right answer stands.
+"""Cross-modal retrieval: search one modality with queries of another and report the rank of the first right answer.
 
-The protocol. A query is right at rank r if r is the best rank of any candidate of its group; only queries with such a
-candidate count. Ties count against the model: a wrong candidate that scores as high as the best right one stands before
-it. Scores count as equal within ``TIE_TOLERANCE``, for two equal vectors may get products that differ by rounding.
+Protocol: a candidate is right if it is in the query's group. The rank of a query is the best rank of any right candidate;
+queries without a right candidate do not count. Ties count against the model: a wrong candidate that scores as high as the
+best right one ranks before it. Scores within ``TIE_TOLERANCE`` are ties, because the products of two equal vectors may
+differ by rounding.
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
 
-TIE_TOLERANCE = 1e-6  # of a cosine
+TIE_TOLERANCE = 1e-6  # difference of two cosines
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """The measures of one direction. Recalls and ``mrr`` lie in [0, 1]; ranks count from 1.
+    """Retrieval measures of one direction, such as text to image.
 
-    ``recall_at_k`` is the part of the queries with a right answer among the first k (Hits@k), ``mrr`` the mean of
-    1 / rank, ``queries`` how many counted, ``pool`` how many candidates were searched.
+    Attributes:
+        recall_at_1, recall_at_5, recall_at_10: fraction of the queries with a right answer among the first k (Hits@k).
+        mrr: mean of 1 / rank, in [0, 1].
+        median_rank, mean_rank: of the first right answer; ranks count from 1.
+        queries: number of queries that have a right answer.
+        pool: number of candidates.
+
+    Example:
+        >>> summarize_ranks(torch.tensor([1, 2]), pool=10).to_json()["mrr"]  # (1/1 + 1/2) / 2
+        0.75
     """
 
     recall_at_1: float
@@ -36,13 +45,16 @@ class Retrieval:
     pool: int
 
     def to_json(self) -> dict[str, float]:
+        """Return the measures by name, recalls as ``recall@1``."""
         return {name.replace("_at_", "@"): value for name, value in vars(self).items()}
 
 
 def ranks(
     queries: Tensor, candidates: Tensor, query_groups: Tensor, candidate_groups: Tensor, chunk: int = 1024
 ) -> Tensor:
-    """The rank of the first right answer of each query that has one.
+    """Return the rank of the first right answer of each query that has one.
+
+    A NaN score ranks a right answer last and a wrong one first.
 
     Args:
         queries, candidates: ``(q, dim)`` and ``(c, dim)`` unit vectors.
@@ -50,27 +62,28 @@ def ranks(
         chunk: queries scored at a time; memory is ``chunk * c`` scores.
 
     Returns:
-        ``(q',)`` int64, ranks from 1, in the order of the queries, those without a right answer left out. A NaN score
-        ranks a right answer last and a wrong one first.
+        ``(q',)`` int64 ranks from 1, in the order of the queries; queries without a right answer are left out.
     """
-    found = [torch.zeros(0, dtype=torch.int64, device=queries.device)]
+    result = [torch.zeros(0, dtype=torch.int64, device=queries.device)]
     for start in range(0, len(queries) if len(candidates) else 0, chunk):
-        right = query_groups[start : start + chunk, None] == candidate_groups[None, :]
+        is_correct = query_groups[start : start + chunk, None] == candidate_groups[None, :]
         scores = (queries[start : start + chunk].float() @ candidates.float().T).nan_to_num(nan=torch.inf)
-        best = scores.masked_fill(~right, -torch.inf).masked_fill(scores == torch.inf, -torch.inf).amax(dim=1)
-        before = ((scores >= best[:, None] - TIE_TOLERANCE) & ~right).sum(dim=1)
-        found.append(1 + before[right.any(dim=1)])
-    return torch.cat(found)
+        correct = scores.masked_fill(~is_correct, -torch.inf).masked_fill(scores == torch.inf, -torch.inf)
+        best_correct = correct.amax(dim=1, keepdim=True)
+        better_wrong = ((scores >= best_correct - TIE_TOLERANCE) & ~is_correct).sum(dim=1)
+        result.append(1 + better_wrong[is_correct.any(dim=1)])
+    return torch.cat(result)
 
 
 def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict[str, Retrieval]:
-    """The measures of every ordered pair of modalities, under names like ``"text->image"``.
-
-    A pair without any query that has a right answer is left out.
+    """Measure retrieval for every ordered pair of modalities.
 
     Args:
-        queries: what is searched for.
-        candidates: what is searched in, a wider pool; None: the queries' own embeddings.
+        queries: embeddings to search for.
+        candidates: embeddings to search in, such as a larger pool; None: the queries.
+
+    Returns:
+        ``"text->image"`` -> the measures of that direction. Pairs in which no query has a right answer are left out.
     """
     candidates = queries if candidates is None else candidates
     table = {}
@@ -84,24 +97,24 @@ def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict
 
 
 def warn_repeated_vectors(candidates: Embeddings) -> list[str]:
-    """A line on each modality whose pool holds equal vectors: as they tie, they stand together before or behind a query.
+    """Return a line for each modality in which more than half of the vectors repeat others.
 
-    Of ten words in three hundred recordings each is there thirty times: the rank behind one wrong word is 31. That more than
-    half of a modality's vectors repeat others is told.
+    Equal vectors tie, so one wrong value that occurs often costs many ranks. Example: ten words in three hundred recordings
+    occur thirty times each, so the rank behind one wrong word is 31.
     """
     lines = []
     for modality, vectors in candidates.vectors.items():
-        different = len(torch.unique(vectors.float().round(decimals=4), dim=0))  # batches round differently
-        if different < len(vectors) / 2:
+        distinct = len(torch.unique(vectors.float().round(decimals=4), dim=0))  # batches round differently
+        if distinct < len(vectors) / 2:
             lines.append(
-                f"The pool of {modality} holds {different:,} different vectors among {len(vectors):,}; equal ones tie, so a"
+                f"The pool of {modality} holds {distinct:,} different vectors among {len(vectors):,}; equal ones tie, so a"
                 " wrong one that is often there costs many ranks."
             )
     return lines
 
 
 def summarize_ranks(ranks: Tensor, pool: int) -> Retrieval:
-    """The measures of ranks ``(q,)`` int64 from 1, q at least 1."""
+    """Return the measures of ranks ``(q,)`` int64 from 1, q at least 1, in a pool of the given number of candidates."""
     exact = ranks.double()
     recall = [(ranks <= k).double().mean().item() for k in (1, 5, 10)]
     # torch.median takes the lower of two middle values; the median is their mean

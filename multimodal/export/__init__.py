@@ -1,7 +1,7 @@
-"""Trained encoders for other programs.
+"""Export of trained encoders to other programs.
 
 1. A *tower* is one modality's encoder with its head: the processor's tensors -> unit vectors. Adapters are merged.
-2. A *format* writes the towers into a folder, each with the other program's own means.
-3. What was written is loaded again and must make the same vectors to 1e-4.
-4. ``export.json`` beside it says what the inputs are and how raw values become them.
+2. A *format* writes the towers into a folder, with the library of the other program.
+3. The written files are loaded again and must return the same vectors to 1e-4.
+4. ``export.json`` in the same folder describes the inputs and how raw values become inputs.
 """

@@ -1,4 +1,4 @@
-"""Writing the towers of a model in another program's format, with a description beside them."""
+"""Folder with the towers of a model in another program's format and a description of them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from multimodal.export.towers import Tower, TrialBatches, check_difference, desc
 
 Format = Literal["onnx", "torch-export", "open_clip", "sentence-transformers"]
 DESCRIPTION = "export.json"
-TOWER_FORMATS: dict[str, tuple[str, Callable[[Tower, TrialBatches, Path], Tensor]]] = {  # one file a tower
+TOWER_FORMATS: dict[str, tuple[str, Callable[[Tower, TrialBatches, Path], Tensor]]] = {  # one file for each tower
     "onnx": (".onnx", save_onnx),
     "torch-export": (".pt2", save_torch_export),
 }
 MODEL_FORMATS: dict[
     str, Callable[[Embedder, Sequence[Tower], Path], dict[str, dict[str, Any]]]
-] = {  # one model of them all
+] = {  # one model with all towers
     "open_clip": save_open_clip,
     "sentence-transformers": save_sentence_transformers,
 }
@@ -38,31 +38,44 @@ MODEL_FORMATS: dict[
 
 @dataclass(frozen=True)
 class Exported:
-    """The files of each modality, and the largest difference of a component from the model's vectors."""
+    """Result of an export.
+
+    Attributes:
+        files: modality -> its file in the folder.
+        differences: modality -> the largest difference of a component between the exported tower's and the model's vectors.
+
+    Example:
+        >>> Exported({"text": "text.onnx"}, {"text": 1e-7}).to_json()
+        {'text': {'file': 'text.onnx', 'max_difference': 1e-07}}
+    """
 
     files: dict[str, str]
     differences: dict[str, float]
 
     def to_json(self) -> dict[str, dict[str, Any]]:
+        """Return the file and the difference of each modality."""
         return {m: {"file": file, "max_difference": self.differences[m]} for m, file in self.files.items()}
 
 
 def export_model(
     run: str | Path | Embedder, to: Format, out: str | Path | None = None, modalities: Sequence[str] = ()
 ) -> Exported:
-    """Write the encoders, with their heads, for other programs, as ``multimodal export`` does.
+    """Export the encoders with their heads to another program, as ``multimodal export`` does.
 
-    What was written is loaded again and must give the same vectors to 1e-4.
+    The written files are loaded again and must return the same vectors to 1e-4.
 
     Args:
-        run: a run's folder, that of an exported model, or an embedder on the CPU.
+        run: folder of a run or of an exported model, or an embedder on the CPU.
         to: "onnx", "torch-export", "open_clip" or "sentence-transformers".
-        out: the folder to write; an export there is replaced. None: ``to`` in the run's folder.
-        modalities: those to export. None named: all that the format can hold.
+        out: the folder to write; an earlier export is replaced. None: a folder named ``to`` in the run's folder.
+        modalities: the modalities to export. Empty: all.
+
+    Returns:
+        The files and the differences of their vectors from the model's.
 
     Raises:
-        UsageError: an unknown format or modality, or an embedder without ``out``.
-        MultimodalError: an encoder cannot be exported to the format, or gives other vectors there.
+        UsageError: the format or a modality is unknown, or ``out`` is missing for an embedder.
+        MultimodalError: an encoder cannot be exported to the format, or returns other vectors there.
     """
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run, list(modalities) or None)
     if out is None:
@@ -80,18 +93,21 @@ def export(
     modalities: Sequence[str] = (),
     advance: Callable[[int], object] | None = None,
 ) -> Exported:
-    """Write a folder of exported towers; one that is there is replaced.
+    """Write a folder of exported towers, replacing an earlier one.
 
     Args:
-        embedder: on the CPU.
+        embedder: the model, on the CPU.
         to: the format.
-        folder: where to.
-        modalities: which; none named: all that the format can hold.
-        advance: called with 1 for each tower that is done.
+        folder: the folder to write.
+        modalities: the modalities to export. Empty: all.
+        advance: called with 1 for each finished tower.
+
+    Returns:
+        The files and the differences of their vectors from the model's.
 
     Raises:
-        UsageError: an unknown format or modality.
-        MultimodalError: an encoder cannot be exported to the format, or makes other vectors there.
+        UsageError: the format or a modality is unknown.
+        MultimodalError: an encoder cannot be exported to the format, or returns other vectors there.
     """
     if to not in get_args(Format):
         raise UsageError(f"There is no format {to!r}.{suggest(to, list(get_args(Format)))}")

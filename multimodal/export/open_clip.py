@@ -1,4 +1,4 @@
-"""A pair of towers as a folder of open_clip: ``open_clip.create_model_from_pretrained("local-dir:FOLDER")``."""
+"""Export of a pair of towers for open_clip: ``open_clip.create_model_from_pretrained("local-dir:FOLDER")``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ from multimodal.export.towers import Tower, check_difference
 
 LIBRARY = "open_clip"
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"  # open_clip's names
-TEMPERATURE = 0.07  # of a new model of open_clip; vectors do not depend on it
+TEMPERATURE = 0.07  # open_clip's initial temperature; vectors do not depend on it
 
 
 def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) -> dict[str, dict[str, Any]]:
-    """Write the folder; for each modality its file and the largest difference of open_clip's vectors from the model's.
+    """Write two towers as a model folder of open_clip.
+
+    Args:
+        embedder: the model, on the CPU.
+        towers: the image and the text tower of one model of open_clip, without heads.
+        folder: an existing folder to write to.
+
+    Returns:
+        modality -> its "file" and "max_difference", the largest difference of open_clip's vectors from the model's.
 
     Raises:
-        MultimodalError: the towers are not those of one model of open_clip, have heads, or make other vectors there.
+        MultimodalError: the towers do not form one model of open_clip, have heads, or return other vectors there.
     """
     parts = {tower.modality: _parts(embedder, tower) for tower in towers}
     by_tower = {part["tower"]: modality for modality, part in parts.items()}
@@ -49,25 +57,25 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
     for part in parts.values():
         for name, content in part.get("files", {}).items():
             (folder / name).write_text(content, encoding="utf-8")
-    made = _vectors_of_open_clip(folder, embedder, by_tower)
-    found = {}
+    actual = _vectors_of_open_clip(folder, embedder, by_tower)
+    entries = {}
     for tower in towers:
         expected = embedder.encode(256, "float32", **{tower.modality: _examples(embedder, tower.modality)})
-        found[tower.modality] = {
+        entries[tower.modality] = {
             "file": WEIGHTS,
-            "max_difference": check_difference(tower, made[tower.modality], torch.from_numpy(expected), LIBRARY),
+            "max_difference": check_difference(tower, actual[tower.modality], torch.from_numpy(expected), LIBRARY),
         }
-    return found
+    return entries
 
 
 def _logit_parameters(config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The scale and bias of similarities that the model came with."""
-    found = {
+    """Return the initial scale and bias of similarities that the configuration defines."""
+    values = {
         "logit_scale": config.get("init_logit_scale", math.log(1 / TEMPERATURE)),
         "logit_bias": config.get("init_logit_bias"),
     }
     shape = [1] if config.get("nonscalar_logit_scale") else []
-    return {name: torch.full(shape, float(value)) for name, value in found.items() if value is not None}
+    return {name: torch.full(shape, float(value)) for name, value in values.items() if value is not None}
 
 
 def _parts(embedder: Embedder, tower: Tower) -> Any:
@@ -75,12 +83,12 @@ def _parts(embedder: Embedder, tower: Tower) -> Any:
     parts = tower.encoder.parts(LIBRARY)
     if parts is None:
         raise MultimodalError(
-            f"{tower.what} is no tower of open_clip; export it to onnx or torch-export, or leave it out by naming the others"
-            " with --modality."
+            f"{tower.description} is not a tower of open_clip; export it to onnx or torch-export, or leave it out by naming"
+            " the others with --modality."
         )
     if embedder.head_kinds[tower.modality] != "none":
         raise MultimodalError(
-            f"{tower.what} has a projection head, for which a model of open_clip has no place; train it with"
+            f"{tower.description} has a projection head, for which a model of open_clip has no place; train it with"
             f" heads: {{{tower.modality}: none}}, or export it to onnx or torch-export."
         )
     return parts
@@ -92,7 +100,7 @@ def _examples(embedder: Embedder, modality: str) -> list[Any]:
 
 @torch.no_grad()
 def _vectors_of_open_clip(folder: Path, embedder: Embedder, modality: dict[str, str]) -> dict[str, Tensor]:
-    """What open_clip makes of the processors' examples, by its own preprocessing."""
+    """Return open_clip's vectors of the processors' examples, computed with its own preprocessing."""
     import open_clip
 
     name = f"local-dir:{folder}"

@@ -1,4 +1,4 @@
-"""Towers as programs without Python: of torch.export, and of ONNX."""
+"""Export of towers as programs that do not need Python: torch.export and ONNX."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ OUTPUT = "vectors"
 
 
 def save_torch_export(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
-    """Write a ``.pt2`` file for ``torch.export.load``; what it makes of the trial's second batch."""
+    """Write a tower as a ``.pt2`` file for ``torch.export.load``.
+
+    Args:
+        tower: the tower.
+        trial: the batches to export and to check with.
+        path: the file to write.
+
+    Returns:
+        ``(n, dim)`` vectors that the written program computes for the trial's second batch.
+
+    Raises:
+        MultimodalError: the exporter fails.
+    """
     program = _program(tower, trial)
     with _exporter_errors(tower, "torch-export"):
         torch.export.save(program, path)
@@ -30,7 +42,20 @@ def save_torch_export(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
 
 
 def save_onnx(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
-    """Write an ``.onnx`` file; what onnxruntime makes of the trial's second batch."""
+    """Write a tower as an ``.onnx`` file.
+
+    Args:
+        tower: the tower.
+        trial: the batches to export and to check with.
+        path: the file to write.
+
+    Returns:
+        ``(n, dim)`` vectors that onnxruntime computes for the trial's second batch.
+
+    Raises:
+        UsageError: a library of the extra ``export`` is missing.
+        MultimodalError: the exporter fails.
+    """
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -40,20 +65,20 @@ def save_onnx(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
         ) from error
     program = _program(tower, trial)
     with _exporter_errors(tower, "onnx"):
-        made: Any = torch.onnx.export(
+        onnx_program: Any = torch.onnx.export(
             program, (), kwargs=trial.first, dynamo=True, output_names=[OUTPUT], verbose=False
         )
-        _name_dynamic_dims(made.model.graph)
-        made.save(path)
+        _name_dynamic_dims(onnx_program.model.graph)
+        onnx_program.save(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        given = {i.name: trial.second[i.name].numpy() for i in session.get_inputs()}
-        return torch.from_numpy(session.run([OUTPUT], given)[0])
+        feeds = {i.name: trial.second[i.name].numpy() for i in session.get_inputs()}
+        return torch.from_numpy(session.run([OUTPUT], feeds)[0])
 
 
 def _name_dynamic_dims(graph: Any) -> None:
-    """Name the sizes that may change: "batch", or by the input and the axis that they are first met at, as in "tokens_1".
+    """Name the dynamic sizes "batch" or after the first input and axis that has them, such as "tokens_1".
 
-    torch numbers them; where several sizes make one, it writes a term of their names.
+    torch numbers these sizes; a size that is computed from others is an expression of their names.
     """
     names = {str(graph.outputs[0].shape[0]): "batch"}
     for value in graph.inputs:
@@ -64,7 +89,7 @@ def _name_dynamic_dims(graph: Any) -> None:
     for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
         for axis, size in enumerate(value.shape or ()):
             if not isinstance(size, int) and size.value is not None:
-                value.shape[axis] = symbol.sub(lambda found: names[found[1]], str(size))
+                value.shape[axis] = symbol.sub(lambda match: names[match[1]], str(size))
 
 
 def _program(tower: Tower, trial: TrialBatches) -> ExportedProgram:
@@ -72,7 +97,7 @@ def _program(tower: Tower, trial: TrialBatches) -> ExportedProgram:
         name: {axis: Dim.AUTO for axis, size in enumerate(shape) if size is None}
         for name, shape in trial.sizes().items()
     }
-    fused = torch.backends.mha.get_fastpath_enabled()  # of attention: other programs lack it
+    fused = torch.backends.mha.get_fastpath_enabled()  # fused attention, which other programs do not have
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with _exporter_errors(tower, "torch-export"), torch.no_grad():
@@ -83,7 +108,7 @@ def _program(tower: Tower, trial: TrialBatches) -> ExportedProgram:
 
 @contextmanager
 def _exporter_errors(tower: Tower, to: str) -> Iterator[None]:
-    """The exporters' reports go to standard error or nowhere, and their errors become one of ours."""
+    """Send the exporters' messages to standard error or nowhere, and raise their errors as a ``MultimodalError``."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "torch._export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -92,12 +117,12 @@ def _exporter_errors(tower: Tower, to: str) -> Iterator[None]:
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # whatever the exporters do with a module that is not theirs
+    except Exception as error:  # exporters raise errors of any type for a module that they do not support
         cause = error.__cause__ or error
         reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise MultimodalError(
-            f"{tower.what} cannot be exported to {to} ({type(cause).__name__}: {reason}); try another format, or leave it"
-            " out with --modality."
+            f"{tower.description} cannot be exported to {to} ({type(cause).__name__}: {reason}); try another format, or"
+            " leave it out with --modality."
         ) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):

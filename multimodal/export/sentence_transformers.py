@@ -1,4 +1,4 @@
-"""A text encoder as a folder of sentence-transformers: ``SentenceTransformer("FOLDER")``."""
+"""Export of a text encoder for sentence-transformers: ``SentenceTransformer("FOLDER")``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ LIBRARY = "sentence-transformers"
 
 
 def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], folder: Path) -> dict[str, dict[str, Any]]:
-    """Write the folder; the modality's file and the largest difference of the library's vectors from the model's.
+    """Write a text tower as a model folder of sentence-transformers.
+
+    Args:
+        embedder: the model, on the CPU.
+        towers: the towers to choose from; exactly one must consist of modules of the library.
+        folder: an existing folder to write to.
+
+    Returns:
+        The tower's modality -> its "file" and "max_difference", the largest difference of the library's vectors from the
+        model's.
 
     Raises:
         UsageError: the library is not installed.
-        MultimodalError: there is not exactly one tower that the library has modules for, or it makes other vectors there.
+        MultimodalError: not exactly one tower can be written, or it returns other vectors there.
     """
     usable = [(tower, parts) for tower in towers if (parts := _parts(tower)) is not None]
     if len(usable) != 1:
@@ -39,8 +48,8 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
         raise UsageError(
             f"The library sentence-transformers is not installed ({error}): pip install 'multimodal[export]'."
         ) from error
-    ((tower, parts),) = usable
-    modules, more = list(parts.pop("modules")), parts
+    ((tower, settings),) = usable
+    modules = list(settings.pop("modules"))
     linears = [module for module in tower.head.modules() if isinstance(module, nn.Linear)]
     for number, linear in enumerate(linears):
         last = number == len(linears) - 1
@@ -49,20 +58,20 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
         modules.append(dense)
     values = embedder.encoder(tower.modality).processor.examples()
     with _without_progress_bars():
-        SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **more).save(
+        SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **settings).save(
             str(folder), create_model_card=False
         )
         loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    made = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
+    actual = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
     expected = torch.from_numpy(embedder.encode(256, "float32", **{tower.modality: values}))
     return {
-        tower.modality: {"file": "modules.json", "max_difference": check_difference(tower, made, expected, LIBRARY)}
+        tower.modality: {"file": "modules.json", "max_difference": check_difference(tower, actual, expected, LIBRARY)}
     }
 
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """The transformers library shows bars of its own while it writes and reads."""
+    """Hide the progress bars that the transformers library shows while it writes and reads."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

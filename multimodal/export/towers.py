@@ -1,4 +1,4 @@
-"""What is exported of a modality: a module from the processor's tensors to unit vectors, and what to try it with."""
+"""The exported module of a modality, from the processor's tensors to unit vectors, and batches to try it with."""
 
 from __future__ import annotations
 
@@ -17,11 +17,27 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.lora import merge_adapters
 from multimodal.core.registry import class_path
 
-TOLERANCE = 1e-4  # of the components of unit vectors
+TOLERANCE = 1e-4  # difference of a component of unit vectors
 
 
 class Tower(nn.Module):
-    """One modality's encoder and head: the encoder's inputs -> ``(n, dim)`` unit vectors."""
+    """One modality's encoder and head: the encoder's inputs -> ``(n, dim)`` unit vectors.
+
+    Args:
+        embedder: the model.
+        modality: one of its modalities.
+
+    Raises:
+        UsageError: the model has no such modality.
+
+    Example:
+        >>> from multimodal_encoders.text.transformer import TextTransformer
+        >>> encoder = TextTransformer(width=16, layers=1, heads=2)
+        >>> encoder.processor.fit(["a red cup"])
+        >>> tower = Tower(Embedder({"text": encoder}, dim=8), "text")
+        >>> tower(**encoder.processor.collate([encoder.processor("a cup")])).shape
+        torch.Size([1, 8])
+    """
 
     def __init__(self, embedder: Embedder, modality: str) -> None:
         super().__init__()
@@ -29,11 +45,11 @@ class Tower(nn.Module):
         self.modality = modality
         self.encoder = merge_adapters(encoder) if modality in embedder.lora else encoder
         self.head = embedder.heads[modality]
-        self.forward = self._with_names()
+        self.forward = self._named_forward()
         self.eval()
 
-    def _with_names(self) -> Callable[..., Tensor]:
-        """``forward`` with the encoder's own signature, by which exporters tell the inputs apart."""
+    def _named_forward(self) -> Callable[..., Tensor]:
+        """Return ``forward`` with the encoder's signature, from which exporters take the names of the inputs."""
 
         def forward(**inputs: Tensor) -> Tensor:
             return nn.functional.normalize(self.head(self.encoder(**inputs)), dim=-1)
@@ -42,14 +58,25 @@ class Tower(nn.Module):
         return forward
 
     @property
-    def what(self) -> str:
-        """The tower in an error text."""
+    def description(self) -> str:
+        """Noun phrase for error texts, with the modality and the encoder's class."""
         return f"The {self.modality} encoder ({type(self.encoder).__name__})"
 
 
 @dataclass(frozen=True)
 class TrialBatches:
-    """Two batches of a tower's inputs that differ in every size that may change, and what it makes of the second."""
+    """Two batches of a tower's inputs that differ in every dynamic size, with the tower's vectors of the second.
+
+    Attributes:
+        first: input name -> tensor; the batch to export with.
+        second: input name -> tensor; the batch to check with.
+        vectors: ``(n, dim)`` unit vectors of the second batch.
+
+    Example:
+        >>> one, two = {"tokens": torch.zeros(3, 5)}, {"tokens": torch.zeros(2, 5)}
+        >>> TrialBatches(one, two, vectors=torch.zeros(2, 8)).sizes()
+        {'tokens': [None, 5]}
+    """
 
     first: Inputs
     second: Inputs
@@ -57,24 +84,25 @@ class TrialBatches:
 
     @classmethod
     def of(cls, tower: Tower) -> TrialBatches:
-        """From the examples of the tower's processor.
+        """Make the batches from the examples of the tower's processor.
 
         Raises:
-            MultimodalError: it has none.
+            MultimodalError: the processor has no examples.
         """
         assert isinstance(tower.encoder, Encoder)
         processor = tower.encoder.processor
         items = [processor(value) for value in processor.examples()]
         if not items:
             raise MultimodalError(
-                f"{tower.what} cannot be exported: its {type(processor).__name__} has no examples() to export it with."
+                f"{tower.description} cannot be exported: its {type(processor).__name__} has no examples() to export it"
+                " with."
             )
         first, second = processor.collate(items[:1] * 3), processor.collate(items * 2)
         with torch.no_grad():
             return cls(first, second, tower(**second))
 
     def sizes(self) -> dict[str, list[int | None]]:
-        """The shape of each input; None where it may change."""
+        """Return the shape of each input, with None for sizes that may change."""
         return {
             name: [
                 size if size == other else None for size, other in zip(t.shape, self.second[name].shape, strict=True)
@@ -83,22 +111,31 @@ class TrialBatches:
         }
 
 
-def check_difference(tower: Tower, made: Tensor, expected: Tensor, to: str) -> float:
-    """The largest difference of the vectors that an exported tower makes from the model's.
+def check_difference(tower: Tower, actual: Tensor, expected: Tensor, to: str) -> float:
+    """Check that an exported tower returns the model's vectors.
+
+    Args:
+        tower: the tower, named in the error.
+        actual: ``(n, dim)`` vectors of the exported tower.
+        expected: ``(n, dim)`` vectors of the model for the same values.
+        to: the format, named in the error.
+
+    Returns:
+        The largest difference of a component.
 
     Raises:
-        MultimodalError: it is more than rounding.
+        MultimodalError: the shapes differ, or a difference is larger than ``TOLERANCE``.
     """
-    difference = float((made - expected).abs().max()) if made.shape == expected.shape else float("inf")
+    difference = float((actual - expected).abs().max()) if actual.shape == expected.shape else float("inf")
     if not difference <= TOLERANCE:
         raise MultimodalError(
-            f"{tower.what} makes other vectors once it is exported to {to}: they differ by {difference:.2g}."
+            f"{tower.description} returns other vectors once it is exported to {to}: they differ by {difference:.2g}."
         )
     return difference
 
 
 def describe_inputs(trial: TrialBatches) -> dict[str, dict[str, Any]]:
-    """Type and shape of each input as JSON values; null is a size that may change."""
+    """Return the type and shape of each input as JSON values; null is a size that may change."""
     return {
         name: {"dtype": str(trial.first[name].dtype).removeprefix("torch."), "shape": shape}
         for name, shape in trial.sizes().items()
@@ -106,7 +143,7 @@ def describe_inputs(trial: TrialBatches) -> dict[str, dict[str, Any]]:
 
 
 def describe_processor(processor: Processor) -> dict[str, Any]:
-    """How raw values become inputs: in words, in settings, and what was learned from the training data."""
+    """Describe how raw values become inputs: in words, as settings, and with the state fitted on training data."""
     settings = {}
     for name, value in vars(processor).items():
         if not name.startswith("_"):

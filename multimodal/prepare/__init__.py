@@ -1,10 +1,12 @@
-"""From somebody's table to shards that can be trained on.
+"""Preparation of a table for training: cleaning, removal of duplicates, and splits without leakage, written as shards.
 
-1. A ``Source`` (source.py) hands out the rows of a table, as often as it is asked: here twice.
-2. First reading: every row is cleaned (cleaning.py); of its content stays a fingerprint (fingerprints.py), no more.
-3. The fingerprints tell which rows are equal or near (near.py, duplicates.py), which belong together, and so the split
-   of each (splitting.py).
-4. Second reading: the rows that stay are written (shards.py) and counted for the report (statistics.py, report.py).
+1. A ``Source`` (``source.py``) yields the rows of a table; it is read twice.
+2. First pass (``first_pass.py``): every row is cleaned (``cleaning.py``), and only fingerprints of its content are kept
+   (``distinct_values.py``).
+3. Plan (``plan.py``): the fingerprints determine which rows are equal or near (``near_texts.py``, ``near_pictures.py``,
+   ``duplicates.py``), which are linked, and the split of each (``splitting.py``).
+4. Second pass (``pipeline.py``): the rows that are kept are written (``shard_writer.py``) and counted for the report
+   (``report/``).
 
-``run.prepare`` walks this road. A *content column* is one that holds a modality; all others go along as they are.
+``pipeline.prepare`` runs these steps. A *content column* contains a modality; all other columns are copied unchanged.
 """

@@ -1,4 +1,4 @@
-"""The Arrow type of a column whose values may be of any type."""
+"""Arrow type of a column whose values may be of any type."""
 
 from __future__ import annotations
 
@@ -10,24 +10,40 @@ from typing import Any
 from multimodal.core.errors import MultimodalError
 from multimodal.prepare.cleaning import to_text
 
-MAX_EXACT_FLOAT_INTEGER = 2**53  # whole numbers beyond it are no float
+MAX_EXACT_FLOAT_INTEGER = 2**53  # float64 represents every integer up to this one exactly
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An Arrow type; with ``as_text``, values are stored as texts (JSON where they are no text): they had several types."""
+    """Type in which a column is stored.
+
+    Attributes:
+        arrow: the Arrow type.
+        as_text: values are converted to texts (JSON unless they are texts), because they have several types.
+    """
 
     arrow: Any
     as_text: bool
 
 
 def stored_value(value: Any, stored: Stored) -> Any:
-    """The value as it is stored."""
+    """Return the value in the form in which it is stored."""
     return to_text(value) if stored.as_text else value
 
 
 class StoredType:
-    """Finds the type that all values of a column share, a value at a time."""
+    """Type shared by all values of a column, determined one value at a time.
+
+    Args:
+        column: name of the column, for errors.
+
+    Example:
+        >>> price = StoredType("price")
+        >>> price.add(1)
+        >>> price.add(2.5)
+        >>> price.stored
+        Stored(arrow=DataType(double), as_text=False)
+    """
 
     def __init__(self, column: str) -> None:
         self._column = column
@@ -36,10 +52,10 @@ class StoredType:
         self._small = True
 
     def add(self, value: Any) -> None:
-        """Look at a clean value that is no file.
+        """Include a clean value, which must not be a file.
 
         Raises:
-            MultimodalError: it is no value that a file of a table can hold.
+            MultimodalError: no table file can store a value of its type.
         """
         if isinstance(value, bool | str | bytes | float):
             self._types.add(type(value))
@@ -50,7 +66,7 @@ class StoredType:
             self._add_other(value)
 
     def _add_other(self, value: Any) -> None:
-        """A list, a mapping, a date, ...: one Arrow type for all, or text."""
+        """Include a list, a mapping, a date, ...: one Arrow type for all, or text."""
         import pyarrow as pa
 
         if not isinstance(value, list | tuple | dict | date | time | timedelta | Decimal):
@@ -59,9 +75,9 @@ class StoredType:
                 " prepare takes texts, numbers, lists, mappings, dates, bytes and files."
             )
         try:
-            found = pa.infer_type([value])
-            together = pa.unify_schemas([pa.schema([("", t)]) for t in (self._nested or found, found)])
-            self._nested = together.field(0).type
+            inferred = pa.infer_type([value])
+            unified = pa.unify_schemas([pa.schema([("", t)]) for t in (self._nested or inferred, inferred)])
+            self._nested = unified.field(0).type
             pa.array([value], type=self._nested)
             self._types.add(pa.DataType)
         except (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError):
@@ -69,7 +85,7 @@ class StoredType:
 
     @property
     def stored(self) -> Stored:
-        """The type of all that was added."""
+        """Type of all values so far."""
         import pyarrow as pa
 
         if self._types == {int, float} and self._small:
@@ -84,7 +100,7 @@ class StoredType:
 
 
 def _has_empty_struct(kind: Any) -> bool:
-    """Whether the type has a mapping without entries, which Parquet has no form for."""
+    """Return whether the type contains a mapping without entries, which Parquet cannot store."""
     import pyarrow as pa
 
     inner = [kind.field(i).type for i in range(kind.num_fields)]

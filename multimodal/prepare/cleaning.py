@@ -1,4 +1,4 @@
-"""From raw values to clean ones: texts in one form, files as their bytes."""
+"""Cleaning of raw values: texts are normalised, files are read."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ from multimodal.prepare.source import Row
 if TYPE_CHECKING:
     from multimodal.prepare.columns import Column
 
-# white space among the control characters (tab, line ends, separators) is left to the split below
+# white space among the control characters (tab, line ends, separators) is handled by `split` in `clean_text`
 CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
-INVISIBLE_CATEGORIES = ("Cf", "Zs")  # joiners, marks of direction and the like change what is beside them; and spaces
-MAX_FILE_BYTES = 1 << 30  # bytes; Parquet cells and memory are no place for more
+INVISIBLE_CATEGORIES = (
+    "Cf",
+    "Zs",
+)  # joiners, direction marks and similar, which only affect adjacent characters; spaces
+MAX_FILE_BYTES = 1 << 30  # larger files fit neither Parquet cells nor memory
 
 
 def clean_text(text: str) -> str:
-    """The text in Unicode's form NFC, without control characters, each run of white space one space, none at the ends.
+    """Return the text in Unicode's form NFC, without control characters, with single spaces and none at the ends.
 
-    Cleaning a clean text changes nothing. A text in which nothing can be seen is empty.
+    Every run of white space becomes one space. A text without any visible character becomes empty. Cleaning is idempotent.
     """
     clean = unicodedata.normalize("NFC", " ".join(CONTROL_CHARACTERS.sub("", text).split()))
     return clean if any(unicodedata.category(c) not in INVISIBLE_CATEGORIES for c in clean) else ""
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, a text of nothing and a file without bytes and path are no value."""
+    """Return whether a value is None, NaN, a blank text or a file with neither bytes nor path."""
     if isinstance(value, Mapping) and value.keys() == FILE_FIELDS:
         return all(part is None for part in value.values())
     return (
@@ -44,33 +47,56 @@ def is_missing(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class File:
-    """The bytes of a file, and the name that the table gives it ("" where it gives none)."""
+    """Contents and name of a file.
+
+    Args:
+        data: the bytes of the file.
+        name: its name in the table; "" if it has none.
+
+    Example:
+        >>> File(b"...", "cups/RED.PNG").suffix
+        'png'
+    """
 
     data: bytes
     name: str
 
     @property
-    def ending(self) -> str:
-        """The name's ending in small letters, without its dot; "" where it has none."""
-        ending = PurePosixPath(self.name.partition("?")[0]).suffix[1:].lower()
-        return ending if ending.isascii() and ending.isalnum() and len(ending) <= 8 else ""
+    def suffix(self) -> str:
+        """Suffix of the name in lower case, without its dot; "" if there is none."""
+        suffix = PurePosixPath(self.name.partition("?")[0]).suffix[1:].lower()
+        return suffix if suffix.isascii() and suffix.isalnum() and len(suffix) <= 8 else ""
 
 
 @dataclass(frozen=True)
 class Cleaner:
-    """Cleans the rows of a table whose columns are known.
+    """Cleaner of the rows of a table.
 
-    Texts, categories, and what names, groups and splits rows get ``clean_text``; files are read; every other value
-    stays as it is. A missing value stays missing (its column has no entry).
+    Texts, categories, and text labels (keys, groups, splits) are cleaned by ``clean_text``; files are read; other values are
+    unchanged. Missing values have no entry in the result.
+
+    Args:
+        columns: the columns of the table.
+        key: the column that names a row; None: rows are named by number.
+        labels: names of the key, group, split and balance columns.
+        resolve: returns the file that a value names, as a path or its bytes.
+
+    Example:
+        >>> from multimodal.prepare.columns import Column
+        >>> clean = Cleaner([Column("title", "text", "text")], key=None, labels=frozenset(), resolve=Path)
+        >>> clean(Row(0, {"title": " a  red cup"}))
+        {'title': 'a red cup'}
+        >>> clean(Row(1, {"title": [1, 2]})).reason
+        'not a text'
     """
 
     columns: Sequence[Column]
     key: str | None
-    labels: frozenset[str]  # the key, group, split and balance columns
+    labels: frozenset[str]
     resolve: Callable[[str], Path | bytes]
 
     def __call__(self, row: Row) -> dict[str, Any] | Reject:
-        """Column -> clean value, or what is wrong with the row."""
+        """Return the clean value of each column that has one, or the reject of the row."""
         clean: dict[str, Any] = {}
         for column in self.columns:
             value = row.values.get(column.name)
@@ -81,16 +107,24 @@ class Cleaner:
             if cleaned is not None:
                 clean[column.name] = cleaned
         if not any(column.modality and column.name in clean for column in self.columns):
-            return self.refuse(row, "", "", "empty row", "the row has a value of no modality.")
+            return self.reject(row, "", "", "empty row", "the row has no value of any modality.")
         return clean
 
     def key_of(self, row: Row) -> str:
-        """What people call the row: its key, or its number where it has none."""
+        """Return the key of the row, or its number if it has none."""
         key = None if self.key is None else row.values.get(self.key)
         return str(row.number) if is_missing(key) else shown(key)
 
-    def refuse(self, row: Row, column: str, value: Any, reason: str, message: str) -> Reject:
-        """The reject of a row for a reason that lies in several values or in none."""
+    def reject(self, row: Row, column: str, value: Any, reason: str, message: str) -> Reject:
+        """Return the reject of a row.
+
+        Args:
+            row: the row.
+            column: the column at fault; "" if it is not a single one.
+            value: the value at fault; "" if there is none.
+            reason: short reason, by which rejects are counted.
+            message: error message for this row.
+        """
         return Reject(row.number, self.key_of(row), column, shown(value), reason, message)
 
     def _clean(self, column: Column, value: Any) -> Any:
@@ -103,38 +137,42 @@ class Cleaner:
             if column.kind == "category" or column.name in self.labels:
                 return clean_text(value) or None
         if isinstance(value, Mapping) and value.keys() == FILE_FIELDS:
-            raise Unreadable("not of its column", f"a file stands in {column.name!r}, whose other values are none.")
+            raise Unreadable("not of its column", f"a file is in {column.name!r}, whose other values are not files.")
         return value
 
 
 def as_text(value: Any) -> str:
-    """A text from what a text column may hold: text, UTF-8 bytes, a number.
+    """Return the text of a value of a text column: text, UTF-8 bytes or a number.
 
     Raises:
-        Unreadable: it is no text, or broken.
+        Unreadable: the value is of another type, or its encoding is broken.
     """
     if isinstance(value, bytes):
         try:
             value = value.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Unreadable("broken encoding", f"{shown(value)} that are no UTF-8 ({error.reason}).") from error
+            raise Unreadable("broken encoding", f"{shown(value)} that are not UTF-8 ({error.reason}).") from error
     if isinstance(value, bool | int | float):
         value = to_text(value)
     if not isinstance(value, str):
-        raise Unreadable("not a text", f"a {type(value).__name__} is no text.")
+        raise Unreadable("not a text", f"a {type(value).__name__} is not a text.")
     _check_unicode(value)
     return value
 
 
 def to_text(value: Any) -> str:
-    """Any value as one text: JSON where it is more than a word, equal for equal values."""
+    """Return any value as text: JSON unless it is a text; equal values have equal texts.
+
+    Raises:
+        Unreadable: the text contains a lone surrogate.
+    """
     if isinstance(value, str):
         text = value
     else:
         try:
             text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
         except (TypeError, ValueError, RecursionError):
-            text = str(value) if not isinstance(value, int) else hex(value)  # more digits than Python writes
+            text = str(value) if not isinstance(value, int) else hex(value)  # too many digits for Python's decimal form
     _check_unicode(text)
     return text
 
@@ -143,14 +181,18 @@ def _check_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Unreadable("broken encoding", "the text holds half of a character (a lone surrogate).") from error
+        raise Unreadable("broken encoding", "the text contains half of a character (a lone surrogate).") from error
 
 
 def read_file(value: Any, resolve: Callable[[str], Path | bytes]) -> File:
-    """The file that a cell holds or names.
+    """Read the file that a cell contains or names.
+
+    Args:
+        value: bytes, a path, or a mapping ``{"path": ..., "bytes": ...}``.
+        resolve: returns the file that a path names, as a local path or its bytes.
 
     Raises:
-        Unreadable: there is none, it is empty, or it cannot be read.
+        Unreadable: the file does not exist, is empty, too large, or cannot be read.
     """
     name = ""
     if isinstance(value, Mapping):
@@ -162,7 +204,7 @@ def read_file(value: Any, resolve: Callable[[str], Path | bytes]) -> File:
         _check_unicode(value)
         value = _read_named_file(value, resolve)
     if not isinstance(value, bytes):
-        raise Unreadable("not a file", f"a {type(value).__name__} is no file; give a path or bytes.")
+        raise Unreadable("not a file", f"a {type(value).__name__} is not a file; give a path or bytes.")
     if not value:
         raise Unreadable("empty file", "the file is empty.")
     return File(value, clean_text(name))
@@ -170,14 +212,14 @@ def read_file(value: Any, resolve: Callable[[str], Path | bytes]) -> File:
 
 def _read_named_file(value: str, resolve: Callable[[str], Path | bytes]) -> bytes:
     try:
-        found = resolve(value)
-        if isinstance(found, bytes):
-            return found
-        if found.stat().st_size > MAX_FILE_BYTES:
+        file = resolve(value)
+        if isinstance(file, bytes):
+            return file
+        if file.stat().st_size > MAX_FILE_BYTES:
             raise Unreadable("file too large", f"{value} has more than {MAX_FILE_BYTES >> 30} GiB.")
-        return found.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"{value} does not exist.") from error
     except (OSError, ValueError) as error:  # a folder, no right to read, a zero byte in the name
-        said = getattr(error, "strerror", None) or str(error)
-        raise Unreadable("unreadable file", f"{value} cannot be read ({said}).") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Unreadable("unreadable file", f"{value} cannot be read ({reason}).") from error

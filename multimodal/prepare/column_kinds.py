@@ -1,4 +1,4 @@
-"""What a column holds, as far as its first values tell."""
+"""Kinds of columns (text, image, number, ...), inferred from their first values."""
 
 from __future__ import annotations
 
@@ -12,47 +12,66 @@ from multimodal.data.tables.cells import is_number
 from multimodal.prepare.cleaning import clean_text, is_missing
 from multimodal.prepare.columns import FILE_KINDS, Column, Kind
 
-SAMPLED_ROWS = 1000  # rows
+SAMPLED_ROWS = 1000  # rows from which the kinds are inferred
 
-IMAGE_ENDINGS = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico"}
-AUDIO_ENDINGS = {"wav", "flac", "ogg", "mp3", "m4a", "aiff", "aif", "opus"}
-MAX_FILE_NAME_LENGTH = 4096  # a longer text names no file
-MAJORITY = 0.8  # a column is what this part of its values are
+IMAGE_SUFFIXES = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico"}
+AUDIO_SUFFIXES = {"wav", "flac", "ogg", "mp3", "m4a", "aiff", "aif", "opus"}
+MAX_FILE_NAME_LENGTH = 4096  # characters; a longer text is not the name of a file
+MAJORITY = 0.8  # a column has the kind of this fraction of its values
 
 
 @dataclass
 class TextCounts:
-    """How many texts of a column are numbers, and the first that is none, with its row."""
+    """Counts of the texts of a column that are numbers.
+
+    Attributes:
+        count: texts so far.
+        numbers: texts that are numbers.
+        first_non_number: the first text that is not a number, with its row; None if all are.
+
+    Example:
+        >>> counts = TextCounts()
+        >>> counts.add("12", row=0)
+        >>> counts.add("n/a", row=1)
+        >>> counts
+        TextCounts(count=2, numbers=1, first_non_number=('n/a', 1))
+    """
 
     count: int = 0
     numbers: int = 0
-    other: tuple[str, int] | None = None
+    first_non_number: tuple[str, int] | None = None
 
     def add(self, text: str, row: int) -> None:
+        """Count a text."""
         self.count += 1
         if is_number(text):
             self.numbers += 1
-        elif self.other is None:
-            self.other = (text, row)
+        elif self.first_non_number is None:
+            self.first_non_number = (text, row)
 
 
 def describe_columns(
     columns: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
-    chosen: Mapping[str, str | Sequence[str]],
-    beside: Sequence[str | None],
+    modality_columns: Mapping[str, str | Sequence[str]],
+    label_columns: Sequence[str | None],
     resolve: Callable[[str], Path | bytes],
 ) -> list[Column]:
-    """The columns of a table, in their order.
+    """Infer the kind and the modality of each column of a table.
 
     Args:
-        columns: their names.
+        columns: names of the columns.
         rows: the first rows.
-        chosen: modality -> column or columns; empty: every column of kind image, audio or text is its kind's modality.
-        beside: the columns that are a key, a group, ...: no modality unless chosen.
-        resolve: the file that a value names.
+        modality_columns: modality -> column or columns. Empty: every column of kind image, audio or text has the modality
+            of that name.
+        label_columns: the key, group, split and balance columns (None: unset), which have a modality only if
+            ``modality_columns`` names them.
+        resolve: returns the file that a value names, as a path or its bytes.
+
+    Returns:
+        The columns in order.
     """
-    modality_of = {c: m for m, cs in chosen.items() for c in ([cs] if isinstance(cs, str) else cs)}
+    modality_of = {c: m for m, cs in modality_columns.items() for c in ([cs] if isinstance(cs, str) else cs)}
     described: list[Column] = []
     for name in columns:
         values = [v for row in rows if not is_missing(v := row.get(name))]
@@ -60,16 +79,16 @@ def describe_columns(
         kind: Kind = modality if modality in ("text", "image", "audio") else kind_of(values, resolve)  # type: ignore[assignment]
         if modality is not None and modality not in ("text", "image", "audio") and kind not in FILE_KINDS:
             kind = "other"
-        if not chosen and name not in beside and kind in ("text", "image", "audio"):
+        if not modality_columns and name not in label_columns and kind in ("text", "image", "audio"):
             modality = kind
-        if modality is None and kind in FILE_KINDS and name in beside:
+        if modality is None and kind in FILE_KINDS and name in label_columns:
             kind = "other"  # a key that looks like a path
         described.append(Column(name, kind, modality))
     return described
 
 
 def truncate_value(value: Any) -> Any:
-    """As much of a value as its kind can be told by: of bytes and texts the beginning."""
+    """Truncate bytes and texts to the beginning, from which their kind can be inferred."""
     if isinstance(value, Mapping) and set(value) == {"path", "bytes"}:
         return {"path": value["path"], "bytes": truncate_value(value["bytes"])}
     if isinstance(value, bytes):
@@ -78,10 +97,15 @@ def truncate_value(value: Any) -> Any:
 
 
 def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Kind:
-    """The kind of a column from some of its values, none of them missing."""
+    """Infer the kind of a column.
+
+    Args:
+        values: some of its values, without missing ones.
+        resolve: returns the file that a value names, as a path or its bytes.
+    """
     if not values:
         return "other"
-    files: list[Kind] = [found for value in values if (found := _file_kind(value)) is not None]
+    files: list[Kind] = [kind for value in values if (kind := _file_kind(value)) is not None]
     if len(files) >= MAJORITY * len(values):
         kinds: list[Kind] = ["image", "audio", "file"]
         kind = max(kinds, key=files.count)
@@ -103,7 +127,7 @@ def kind_of(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> Ki
 
 
 def file_kind_of_bytes(data: bytes) -> Kind:
-    """By the first bytes: ``image``, ``audio`` or (anything else) ``file``."""
+    """Detect the kind of a file from its first bytes: ``image``, ``audio``, or ``file`` for anything else."""
     if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")) or data[8:12] == b"WEBP":
         return "image"
     if data.startswith((b"fLaC", b"OggS", b"ID3", b"FORM", b"\xff\xfb", b"\xff\xf3")) or data[8:12] == b"WAVE":
@@ -118,25 +142,25 @@ def _file_kind(value: Any) -> Kind | None:
         return file_kind_of_bytes(value)
     if not isinstance(value, str) or len(value) > MAX_FILE_NAME_LENGTH or "\n" in value:
         return None
-    ending = PurePosixPath(value.partition("?")[0]).suffix[1:].lower()
-    if ending in IMAGE_ENDINGS:
+    suffix = PurePosixPath(value.partition("?")[0]).suffix[1:].lower()
+    if suffix in IMAGE_SUFFIXES:
         return "image"
-    if ending in AUDIO_ENDINGS:
+    if suffix in AUDIO_SUFFIXES:
         return "audio"
-    return "file" if ending.isalnum() and 1 < len(ending) <= 5 and not ending.isdigit() else None
+    return "file" if suffix.isalnum() and 1 < len(suffix) <= 5 and not suffix.isdigit() else None
 
 
 def _files_exist(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> bool:
-    """Whether what looks like names of files is there, so that "v1.beta" is none."""
+    """Return whether files with these names exist, to distinguish names from texts such as "v1.beta"."""
     for value in values[:5]:
         if not isinstance(value, str):
             return True
         try:
-            found = resolve(value)
+            file = resolve(value)
         except MultimodalError:
             return False
         try:
-            if isinstance(found, Path) and not found.is_file():
+            if isinstance(file, Path) and not file.is_file():
                 return False
         except (OSError, ValueError):
             return False

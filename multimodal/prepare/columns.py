@@ -1,4 +1,4 @@
-"""A content column of a table and the kind of its values."""
+"""Column of a table and the kind of its values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ FILE_KINDS = ("image", "audio", "file")
 
 @dataclass(frozen=True)
 class Column:
-    """A column, its kind, and the modality it holds (None: it goes along as it is)."""
+    """Column of a table.
+
+    Args:
+        name: name of the column.
+        kind: kind of its values.
+        modality: modality that it contains; None: it is copied unchanged.
+
+    Example:
+        >>> Column("photo", "image", modality="image").is_file
+        True
+    """
 
     name: str
     kind: Kind
@@ -19,4 +29,5 @@ class Column:
 
     @property
     def is_file(self) -> bool:
+        """Whether its values are files."""
         return self.kind in FILE_KINDS

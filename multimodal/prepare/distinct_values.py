@@ -1,4 +1,4 @@
-"""What stays of the rows after the first reading: numbers in place of values."""
+"""Numbers of the distinct values of a column, which replace the values after the first pass."""
 
 from __future__ import annotations
 
@@ -18,95 +18,109 @@ MISSING = -1
 
 
 class DistinctValues:
-    """Numbers the different values of a column as they come; of a value stay 16 bytes (BLAKE2b)."""
+    """Numbering of the distinct values of a column, in order of appearance; keeps a 16-byte hash (BLAKE2b) of each.
+
+    Example:
+        >>> colours = DistinctValues()
+        >>> [colours.number(value) for value in ("red", "blue", "red")]
+        [0, 1, 0]
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
         self._rows = array("i")
 
     def __len__(self) -> int:
-        """How many different values there are."""
+        """Return the number of distinct values."""
         return len(self._numbers)
 
     def number(self, value: Any) -> int:
-        """The number of a value; a new one, the next, if it was not seen."""
-        return self._of(_hash_model(to_text(value).encode()))
+        """Return the number of a value; a new value gets the next number."""
+        return self._number_of_digest(_digest(to_text(value).encode()))
 
-    def _of(self, digest: bytes) -> int:
+    def _number_of_digest(self, digest: bytes) -> int:
         return self._numbers.setdefault(digest, len(self._numbers))
 
     def append(self, number: int) -> None:
-        """Add a row with the value of that number, or without one (``MISSING``)."""
+        """Append a row with the value of that number, or without a value (``MISSING``)."""
         self._rows.append(number)
 
     @property
     def rows(self) -> np.ndarray:
-        """The number of each row's value, ``(n,)`` int32; -1 where it has none."""
+        """Number of each row's value, ``(n,)`` int32; -1 if the row has none."""
         return np.array(self._rows, dtype=np.int32)
 
 
-def _hash_model(data: bytes) -> bytes:
+def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
 class ContentValues(DistinctValues):
-    """The values of a content column: numbered, and fingerprinted to find near ones.
+    """Distinct values of a content column, with fingerprints from which near values are found.
 
-    Texts are equal when they are so cleaned, pictures by their pixels, sounds and other files by their bytes, and
-    anything else by its value.
+    Texts are compared after cleaning, pictures by their pixels, sounds and other files by their bytes, and anything else by
+    value.
 
     Args:
-        column: which one.
-        near, near_bits: as in the settings.
-        judge: what every new value is tried with; of files it gets the bytes.
+        column: the column.
+        near: Jaccard similarity from which two texts are near.
+        near_bits: maximum number of different bits in the perceptual hashes of two near pictures.
+        check: called with every new value (files: their bytes) to find out whether it can be read; None: no check.
+
+    Example:
+        >>> titles = ContentValues(Column("title", "text", "text"), near=0.8, near_bits=4)
+        >>> for title in ("a red cup", "A red cup.", "a red cup", "two bowls"):
+        ...     titles.append(titles.number(title))
+        >>> titles.rows.tolist(), titles.neighbours()
+        ([0, 1, 0, 2], {0: [1], 1: [0]})
     """
 
-    def __init__(self, column: Column, near: float, near_bits: int, judge: ValueCheck | None = None) -> None:
+    def __init__(self, column: Column, near: float, near_bits: int, check: ValueCheck | None = None) -> None:
         super().__init__()
         self.column = column
-        self._judge = judge
+        self._check = check
         self._texts = NearTexts(near) if column.kind == "text" else None
         self._pictures = NearPictures(near_bits) if column.kind == "image" else None
         self._files: dict[bytes, int] = {}  # digest of a picture's file -> number of the picture
 
     def number(self, value: Any) -> int:
-        """As for any column.
+        """Return the number of a value; a new value is checked and gets the next number.
 
         Raises:
-            Unreadable: the file is no picture, or the judge cannot read the value.
+            Unreadable: the file is not an image, or the check cannot read the value.
         """
         if isinstance(value, File) and self._pictures is not None:
             return self._number_of_picture(value, self._pictures)
         content: Any = value.data if isinstance(value, File) else value
-        digest = _hash_model(content if isinstance(content, bytes) else to_text(content).encode())
+        digest = _digest(content if isinstance(content, bytes) else to_text(content).encode())
         if digest not in self._numbers:
-            self._try(content)
+            self._check_value(content)
             if self._texts is not None and isinstance(content, str):
                 self._texts.add(content)
-        return self._of(digest)
+        return self._number_of_digest(digest)
 
-    def _try(self, value: Any) -> None:
-        if self._judge is not None:
-            self._judge(value)
+    def _check_value(self, value: Any) -> None:
+        if self._check is not None:
+            self._check(value)
 
     def _number_of_picture(self, file: File, pictures: NearPictures) -> int:
-        digest = _hash_model(file.data)
+        digest = _digest(file.data)
         if digest not in self._files:
-            seen = fingerprint(file.data)
-            self._try(file.data)
+            picture_fingerprint = fingerprint(file.data)
+            self._check_value(file.data)
             before = len(self)
-            self._files[digest] = self._of(seen.digest)
+            self._files[digest] = self._number_of_digest(picture_fingerprint.digest)
             if self._files[digest] == before:
-                pictures.add(seen.phash, seen.colours)
+                pictures.add(picture_fingerprint.phash, picture_fingerprint.colours)
         return self._files[digest]
 
     @property
-    def labels(self) -> np.ndarray:
-        """Which values may be labels that tell kinds, not things, ``(values,)`` bool: all but files and long texts."""
+    def may_be_label(self) -> np.ndarray:
+        """Whether each value may be a label of a kind rather than an item, ``(values,)`` bool: all but files, long texts."""
         return self._texts.short if self._texts is not None else np.full(len(self), not self.column.is_file)
 
     def neighbours(self) -> dict[int, list[int]]:
-        """Number of a value -> the numbers of the values near it, ascending; without those that have none."""
+        """Return value -> the values near it, by their numbers, ascending; values without neighbours have no entry."""
         index = self._texts or self._pictures
         near: dict[int, list[int]] = {}
         for a, b in index.pairs().tolist() if index is not None else ():

@@ -1,15 +1,15 @@
-"""Which rows say nothing new, and which rows must stay together.
+"""Duplicates among rows, and links between rows that must be in one split.
 
-- A row whose content columns all equal those of an earlier row is a *duplicate*: it is left out.
-- A row that has the same content columns as an earlier row that stays, each equal or near to its, is a *near
-  duplicate*: it is left out.
-- Rows that are equal or near in some content columns only (one picture with two captions) both stay. They are
-  *linked*: no split may come between them.
+- A row whose content columns all equal those of an earlier row is a *duplicate* and is left out.
+- A row that has the same content columns as an earlier, kept row, each equal or near, is a *near duplicate* and is left
+  out.
+- Rows that are equal or near in only some content columns (one picture with two captions) are both kept. They are *linked*:
+  they must be in one split.
 
-A label is no link: 150 recordings of "zero" are not 150 forms of one thing. A value that stands in many rows, or is near
-those of many, is called *common*; ``common_limit`` says what many is. Common values that may be labels (short texts,
-numbers, codes) link nothing. Files and long texts are linked in any number, for a picture that training shows must not
-be asked for in the test.
+Equal labels do not link rows: 150 recordings of "zero" are not 150 forms of one item. A value that occurs in many rows, or is
+near the values of many rows, is called *common*; ``common_limit`` defines many. Common values that may be labels (short
+texts, numbers, codes) link nothing. Files and long texts link any number of rows, because a picture that training shows must
+not be a query of the test.
 """
 
 from __future__ import annotations
@@ -28,30 +28,37 @@ Neighbours = Mapping[int, Sequence[int]]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """For each row that was read, the row it repeats: ``(n,)`` int64, its own number where it stays.
+    """Duplicates among n rows.
 
-    ``near`` is ``(n,)`` bool: it repeats that row nearly, not exactly.
+    Args:
+        original: ``(n,)`` int64, the row that each row repeats; its own number if it is kept.
+        near: ``(n,)`` bool, whether it is a near duplicate of that row rather than an exact one.
+
+    Example:
+        >>> Duplicates(original=np.array([0, 0, 2]), near=np.array([False, True, False])).kept.tolist()
+        [True, False, True]
     """
 
-    of: np.ndarray
+    original: np.ndarray
     near: np.ndarray
 
     @property
-    def stays(self) -> np.ndarray:
-        return self.of == np.arange(len(self.of))
+    def kept(self) -> np.ndarray:
+        """Whether each row is kept, ``(n,)`` bool."""
+        return self.original == np.arange(len(self.original))
 
 
 def find_duplicates(values: np.ndarray, neighbours: Sequence[Neighbours]) -> Duplicates:
-    """The duplicates and near duplicates among rows, the first of them staying.
+    """Find the duplicates and near duplicates among rows; the first row of each set is kept.
 
     Args:
         values: ``(n, columns)`` int32, the number of each content column's value, -1 for none.
         neighbours: for each column, value -> the values near it.
     """
     count, columns = values.shape
-    of, near = np.arange(count), np.zeros(count, dtype=bool)
+    originals, near = np.arange(count), np.zeros(count, dtype=bool)
     first: dict[bytes, int] = {}
-    holders: list[dict[int, list[int]]] = [{} for _ in range(columns)]  # value -> the rows that stay and hold it
+    holders: list[dict[int, list[int]]] = [{} for _ in range(columns)]  # value -> the kept rows that have it
     for row, numbers in enumerate(values):
         original = first.setdefault(numbers.tobytes(), row)
         if original == row:
@@ -62,8 +69,8 @@ def find_duplicates(values: np.ndarray, neighbours: Sequence[Neighbours]) -> Dup
                         holders[column].setdefault(number, []).append(row)
                 continue
             near[row], original = True, match
-        of[row] = of[original]  # what repeats a near duplicate repeats what that one repeats
-    return Duplicates(of, near)
+        originals[row] = originals[original]  # a duplicate of a near duplicate has the same original
+    return Duplicates(originals, near)
 
 
 def _find_near_row(
@@ -72,19 +79,19 @@ def _find_near_row(
     neighbours: Sequence[Neighbours],
     holders: Sequence[Mapping[int, Sequence[int]]],
 ) -> int | None:
-    """The first row that stays and is near in every column; looked for by the column that leaves fewest to look at."""
+    """Return the first kept row that is near in every column; candidates come from the column with the fewest."""
     near = [{n, *neighbours[c].get(n, ())} if n != MISSING else {MISSING} for c, n in enumerate(numbers)]
-    fewest: list[int] | None = None
+    candidates: list[int] | None = None
     for column, number in enumerate(numbers):
         if number == MISSING:
             continue
         rows = [row for value in near[column] for row in holders[column].get(value, ())]
-        if fewest is None or len(rows) < len(fewest):
-            fewest = rows
-        if not fewest:
+        if candidates is None or len(rows) < len(candidates):
+            candidates = rows
+        if not candidates:
             return None
-    fitting = (r for r in sorted(fewest or ()) if all(v in near[c] for c, v in enumerate(values[r].tolist())))
-    return next(fitting, None)
+    matches = (r for r in sorted(candidates or ()) if all(v in near[c] for c, v in enumerate(values[r].tolist())))
+    return next(matches, None)
 
 
 # -- links
@@ -92,9 +99,16 @@ def _find_near_row(
 
 @dataclass(frozen=True)
 class CommonValue:
-    """A value that stands in ``rows`` rows, or is near the values of so many (``near``); whether it links them all the same.
+    """Value that occurs in many rows or is near the values of many rows.
 
-    Of those that link, the near ones are not told: the rows that hang together are.
+    Common values that link by nearness are not listed; the linked rows are reported instead.
+
+    Attributes:
+        column: name of the column.
+        number: number of the value.
+        rows: number of rows that have it or, with ``near``, have it or a value near it.
+        near: whether ``rows`` counts near values.
+        links: whether it nevertheless links its rows.
     """
 
     column: str
@@ -106,7 +120,13 @@ class CommonValue:
 
 @dataclass(frozen=True)
 class Links:
-    """Pairs of rows that belong together, ``(m, 2)`` int64; which of them are near, ``(m,)`` bool; the common values."""
+    """Links between rows that must be in one split.
+
+    Attributes:
+        pairs: ``(m, 2)`` int64, pairs of linked rows.
+        near: ``(m,)`` bool, whether a pair is linked by near rather than equal values.
+        common: the common values.
+    """
 
     pairs: np.ndarray
     near: np.ndarray
@@ -114,41 +134,47 @@ class Links:
 
 
 def common_limit(kind: str, rows: int) -> int:
-    """In how many rows a value may stand before it is common.
+    """Return the maximum number of rows in which a value may occur without being common.
 
-    Texts are often labels: at most 20 rows or 1 % of them, in tables of less than 200 rows a tenth (but 5). Anything
-    else up to 20 rows or a tenth.
+    Texts are often labels: 20 rows or 1 % of the rows, whichever is more; in tables of fewer than 200 rows a tenth, but at
+    least 5. Other kinds: 20 rows or a tenth of the rows, whichever is more.
     """
     return max(5, min(rows // 10, 20), rows // 100) if kind == "text" else max(20, rows // 10)
 
 
-def find_links(contents: Sequence[ContentValues], stays: np.ndarray, neighbours: Sequence[Neighbours]) -> Links:
-    """The links between the rows that stay."""
+def find_links(contents: Sequence[ContentValues], kept: np.ndarray, neighbours: Sequence[Neighbours]) -> Links:
+    """Find the links between the kept rows.
+
+    Args:
+        contents: the values of each content column.
+        kept: ``(n,)`` bool, the rows that are kept.
+        neighbours: for each content column, value -> the values near it.
+    """
     pairs, near = array("q"), bytearray()
     common: list[CommonValue] = []
-    staying = int(stays.sum())
+    kept_count = int(kept.sum())
     for content, others in zip(contents, neighbours, strict=True):
-        limit = common_limit(content.column.kind, staying)
+        limit = common_limit(content.column.kind, kept_count)
         name = content.column.name
-        rows = np.flatnonzero(stays & (content.rows != MISSING))
+        rows = np.flatnonzero(kept & (content.rows != MISSING))
         numbers = content.rows[rows]
         counts = np.bincount(numbers, minlength=len(content))
         order = np.argsort(numbers, kind="stable")
         starts = np.concatenate([[0], np.cumsum(counts)])
-        labels = content.labels
+        labels = content.may_be_label
         for number in np.flatnonzero(counts > limit).tolist():
             common.append(CommonValue(name, number, int(counts[number]), near=False, links=not labels[number]))
         for number in np.flatnonzero((counts > 1) & ((counts <= limit) | ~labels)).tolist():
-            held = rows[order[starts[number] : starts[number + 1]]].tolist()
-            pairs.extend(row for pair in pairwise(held) for row in pair)
-            near += bytes(len(held) - 1)
-        around = {n: int(counts[n] + counts[list(o)].sum()) for n, o in others.items() if counts[n]}
-        apart = {number for number, total in around.items() if total > limit and labels[number]}
-        common += [CommonValue(name, n, around[n], near=True) for n in apart if counts[n] <= limit]
-        first = {n: int(rows[order[starts[n]]]) for n in around}
-        for number in sorted(around.keys() - apart):
+            rows_with_value = rows[order[starts[number] : starts[number + 1]]].tolist()
+            pairs.extend(row for pair in pairwise(rows_with_value) for row in pair)
+            near += bytes(len(rows_with_value) - 1)
+        rows_near = {n: int(counts[n] + counts[list(o)].sum()) for n, o in others.items() if counts[n]}
+        unlinked = {number for number, total in rows_near.items() if total > limit and labels[number]}
+        common += [CommonValue(name, n, rows_near[n], near=True) for n in unlinked if counts[n] <= limit]
+        first = {n: int(rows[order[starts[n]]]) for n in rows_near}
+        for number in sorted(rows_near.keys() - unlinked):
             for other in others[number]:
-                if number < other and other in around and other not in apart:
+                if number < other and other in rows_near and other not in unlinked:
                     pairs.extend((first[number], first[other]))
                     near.append(True)
     common.sort(key=lambda c: (c.near, -c.rows, c.column, c.number))

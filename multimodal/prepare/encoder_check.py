@@ -1,4 +1,4 @@
-"""Whether training will read a value: what it would reject has no place in what is prepared."""
+"""Checks whether training can read a value, so that values that it would reject are not prepared."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from multimodal.core.errors import UsageError, suggest
 from multimodal.media.audio import read_recording
 from multimodal.prepare.columns import Kind
 
-ValueCheck = Callable[[Any], object]  # raises Unreadable over a value that cannot be read
-CHECKED_SECONDS = 600.0  # of a sound are looked at
-RAW_SAMPLE_RATE = 16000  # that of samples alone, which no file is
+ValueCheck = Callable[[Any], object]  # raises Unreadable for a value that cannot be read
+CHECKED_SECONDS = 600.0  # seconds of a recording that are checked
+RAW_SAMPLE_RATE = 16000  # Hz; for raw samples only, files have their own rate
 
 
 def encoder_checks(encoders: Mapping[str, str], modalities: Iterable[str]) -> dict[str, ValueCheck]:
-    """Modality -> the processor of the encoder that is named for it, with the encoder's own defaults.
+    """Make a check of each modality for which an encoder is named, from the processor of the encoder's default settings.
 
     Args:
-        encoders: modality -> the encoder's name.
-        modalities: those of the table.
+        encoders: modality -> name of the encoder.
+        modalities: modalities of the table.
+
+    Returns:
+        modality -> its check.
 
     Raises:
-        UsageError: there is no such encoder or modality, or the encoder cannot be made without settings.
+        UsageError: the encoder or the modality is unknown, or the encoder has settings without defaults.
     """
-    found: dict[str, ValueCheck] = {}
+    checks: dict[str, ValueCheck] = {}
     known = list(dict.fromkeys(modalities))
     for modality, name in encoders.items():
         if modality not in known:
             raise UsageError(f"encoders: no column is of the modality {modality!r}.{suggest(modality, known)}")
-        if lacking := registry.required_settings(modality, name):
-            raise UsageError(f"encoders: {name!r} for {modality} needs settings ({', '.join(lacking)}); leave it out.")
-        found[modality] = _SkipUnfitted(registry.create(modality, name).processor)
-    return found
+        if missing := registry.required_settings(modality, name):
+            raise UsageError(f"encoders: {name!r} for {modality} needs settings ({', '.join(missing)}); leave it out.")
+        checks[modality] = _SkipUnfitted(registry.create(modality, name).processor)
+    return checks
 
 
 class _SkipUnfitted:
-    """A processor; one that has to learn from the training split first (a vocabulary) finds no fault.
+    """Check by a processor, which accepts everything if the processor must first be fitted (to learn a vocabulary).
 
-    Neither does one of files in a text that was not taken for the name of one.
+    If the processor reads files, texts are accepted too, because here they are not names of files.
     """
 
     def __init__(self, processor: Processor) -> None:
@@ -57,10 +60,13 @@ class _SkipUnfitted:
 
 
 def default_check(kind: Kind) -> ValueCheck | None:
-    """What judges a column of that kind where no encoder is named; pictures are opened to be compared, at any rate."""
+    """Return the check for a column of that kind without a named encoder, or None.
+
+    Pictures need none: they are decoded anyway to compare them.
+    """
     return _check_audio if kind == "audio" else None
 
 
 def _check_audio(data: bytes) -> None:
-    with suppress(UsageError):  # without the extra ``audio`` nobody can tell
+    with suppress(UsageError):  # without the extra ``audio`` the check is impossible
         read_recording(data, RAW_SAMPLE_RATE, CHECKED_SECONDS)

@@ -1,35 +1,33 @@
-"""Pictures: opened in full, and what stays of them to compare them by."""
+"""Near duplicates among pictures: perceptual hashes and coarse colours."""
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from multimodal.media.image import _opened, _refusing, on_white
-
-if TYPE_CHECKING:
-    pass
 from multimodal.prepare.near_pairs import near_pairs
 
-PICTURE_WINDOW = 2000  # of pictures, whose bits are compared faster
-PAIRS_PER_COLOUR_CHUNK = 256  # pairs of pictures whose colours are compared at a time, within a processor's cache
+PICTURE_WINDOW = 2000  # larger than for texts, because bits are compared faster
+PAIRS_PER_COLOUR_CHUNK = 256  # pairs whose colours are compared at a time, so that they fit the processor's cache
 COLOUR_DISTANCE = 12.0  # mean difference of colour values in [0, 255]
 
-COLOUR_GRID = 16  # edge of the small picture that colours are compared by
+COLOUR_GRID = 16  # pixels of an edge of the small picture whose colours are compared
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB")
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells pictures apart.
+    """Fingerprint of a picture.
 
-    ``digest`` is equal for pictures of equal pixels, whatever file format holds them (of several frames: for equal
-    files); ``phash`` are 64 bits; ``colours`` is ``(16, 16, 3)`` uint8.
+    Attributes:
+        digest: 16 bytes, equal for pictures with equal pixels in any file format (with several frames: for equal files).
+        phash: 64-bit perceptual hash.
+        colours: ``(16, 16, 3)`` uint8, the picture scaled to 16 x 16 pixels.
     """
 
     digest: bytes
@@ -38,21 +36,21 @@ class Fingerprint:
 
 
 def fingerprint(data: bytes) -> Fingerprint:
-    """The fingerprint of a picture's file.
+    """Compute the fingerprint of an image file.
 
-    Perceptual hash: ImageHash's ``phash`` (signs of the 64 lowest frequencies of the grey picture).
+    The perceptual hash is ImageHash's ``phash``: which of the 64 lowest frequencies of the grey picture exceed their median.
 
     Raises:
-        Unreadable: as ``open_picture``.
+        Unreadable: the file is not an image, is damaged or too large, see ``open_picture``.
     """
     import imagehash
 
     picture, frames = _opened(data)
-    with _refusing(data):  # conversions fail over modes that decoders give
-        seen = on_white(picture)
+    with _refusing(data):  # conversions fail for some modes that decoders return
+        flattened = on_white(picture)
         digest = blake2b(_pixels(picture) if frames == 1 else data, digest_size=16).digest()
-        bits = imagehash.phash(seen).hash.reshape(64)
-        colours = np.asarray(seen.resize((COLOUR_GRID, COLOUR_GRID), Image.Resampling.BOX))
+        bits = imagehash.phash(flattened).hash.reshape(64)
+        colours = np.asarray(flattened.resize((COLOUR_GRID, COLOUR_GRID), Image.Resampling.BOX))
     return Fingerprint(digest, int.from_bytes(np.packbits(bits).tobytes(), "big"), colours)
 
 
@@ -63,10 +61,21 @@ def _pixels(picture: Image.Image) -> bytes:
 
 
 class NearPictures:
-    """Pictures, numbered as they are added; of each stay 64 bits and 768 colour values.
+    """Search for near pairs among pictures, which are numbered in order; keeps 64 bits and 768 colour values of each.
 
-    Two are near if their perceptual hashes differ in at most ``bits`` bits, and their colours, seen at 16 x 16 pixels,
-    by at most ``COLOUR_DISTANCE`` in the mean: the hash alone takes a red disc for a blue one.
+    Two pictures are near if their perceptual hashes differ in at most ``bits`` bits and their colours at 16 x 16 pixels
+    differ by at most ``COLOUR_DISTANCE`` on average. The hash alone does not distinguish a red disc from a blue one.
+
+    Args:
+        bits: maximum number of different bits, from 0 to 63.
+
+    Example:
+        >>> grey = np.full((16, 16, 3), 128, dtype=np.uint8)
+        >>> near = NearPictures(bits=4)
+        >>> for phash in (0b0000, 0b1100, 2**64 - 1):
+        ...     near.add(phash, grey)
+        >>> near.pairs().tolist()
+        [[0, 1]]
     """
 
     def __init__(self, bits: int) -> None:
@@ -75,11 +84,12 @@ class NearPictures:
         self._colours = bytearray()
 
     def add(self, phash: int, colours: np.ndarray) -> None:
+        """Add a picture by its 64-bit hash and its colours, ``(16, 16, 3)`` uint8."""
         self._hashes.append(phash)
         self._colours += colours.tobytes()
 
     def pairs(self) -> np.ndarray:
-        """The near pairs, ``(m, 2)``."""
+        """Return the near pairs, ``(m, 2)`` int64, sorted."""
         hashes = np.array(self._hashes, dtype=np.uint64)
         colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(hashes), 3 * COLOUR_GRID**2)
         edges = np.linspace(0, 64, self.bits + 2).round().astype(int)

@@ -1,40 +1,42 @@
-"""Near duplicates among texts: MinHash of shingles."""
+"""Near duplicates among texts: MinHash of character shingles."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from array import array
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multimodal.prepare.near_pairs import near_pairs
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-from multimodal.prepare.near_pairs import _mixed, near_pairs
 
 PERMUTATIONS = 128
 SHINGLE = 5  # characters
-SHORT_TEXT_CHARACTERS = 50  # characters: of a shorter text a word is a large part of what it says
-SKETCH_SIZE = 256  # shingle hashes kept of a text: of a text with fewer, the similarity is exact
-WINDOW = 500  # in a crowd of texts that share a key, each is compared with so many
+SHORT_TEXT_CHARACTERS = 50  # in a shorter text, one word carries much of the meaning
+SKETCH_SIZE = 256  # shingle hashes kept per text; the similarity of texts with fewer is exact
+WINDOW = 500  # if many texts share a key, each is compared with this many
 EDGE_PUNCTUATION = " .,;:!?\"'“”‘’…。"
 
 
 def fold(text: str) -> str:
-    """The text without differences of case and of Unicode's compatibility forms, and without punctuation at its ends."""
-    alike = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return alike.strip(EDGE_PUNCTUATION) or alike
+    """Normalise case and Unicode compatibility forms (NFKC) of a text and strip punctuation from its ends."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return folded.strip(EDGE_PUNCTUATION) or folded
 
 
 def hash_numbers(text: str) -> int:
-    """64 bits that tell the numbers in a folded text, in their order."""
+    """Hash the numbers in a folded text, in order, to 64 bits."""
     return int.from_bytes(blake2b(" ".join(re.findall(r"\d+", text)).encode(), digest_size=8).digest(), "big")
 
 
 def hash_short_words(text: str) -> int:
-    """64 bits that tell the words of a short folded text, in any order; 0 of a longer one."""
+    """Hash the words of a short folded text, in any order, to 64 bits that are not 0; return 0 for a longer text."""
     if len(text) >= SHORT_TEXT_CHARACTERS:
         return 0
     words = " ".join(sorted(re.findall(r"\w+", text)))
@@ -42,7 +44,7 @@ def hash_short_words(text: str) -> int:
 
 
 def shingles(text: str) -> np.ndarray:
-    """The hashes (31 bits) of all runs of 5 characters of a text, ``(s,)`` uint32, ascending and different.
+    """Return the distinct 31-bit hashes of all runs of 5 characters of a text, ``(s,)`` uint32, ascending.
 
     A shorter text is one shingle.
     """
@@ -50,18 +52,28 @@ def shingles(text: str) -> np.ndarray:
     codes = np.pad(codes, (0, max(0, SHINGLE - len(codes))))
     count = len(codes) - SHINGLE + 1
     hashes = np.zeros(count, dtype=np.uint64)
-    for place in range(SHINGLE):
-        hashes = (hashes + codes[place : place + count]) * np.uint64(0x9E3779B97F4A7C15)
+    for position in range(SHINGLE):
+        hashes = (hashes + codes[position : position + count]) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)
     return np.unique((hashes >> np.uint64(33)).astype(np.uint32))
 
 
 class NearTexts:
-    """Texts, numbered as they are added; of each stay 128 MinHash values and at most 256 shingle hashes.
+    """Search for near pairs among texts, which are numbered in order; keeps 128 MinHash values and 256 shingle hashes of each.
 
-    Two are near if the Jaccard similarity of their shingles is at least the threshold and they hold the same numbers:
-    "item 12, front" and "item 13, front" are two things. Of texts below 50 characters the words have to be the same:
-    so are "woman superhero" and "man superhero".
+    Two texts are near if the Jaccard similarity of their shingles is at least the threshold and they contain the same
+    numbers: "item 12, front" and "item 13, front" are different items. Texts of fewer than 50 characters must also have the
+    same words: "woman superhero" and "man superhero" are different.
+
+    Args:
+        threshold: Jaccard similarity, in (0, 1].
+
+    Example:
+        >>> near = NearTexts(threshold=0.8)
+        >>> for text in ("a red cup", "A red cup.", "two bowls"):
+        ...     near.add(text)
+        >>> near.pairs().tolist()
+        [[0, 1]]
     """
 
     def __init__(self, threshold: float) -> None:
@@ -76,6 +88,7 @@ class NearTexts:
         self._words = array("Q")
 
     def add(self, text: str) -> None:
+        """Add a text."""
         text = fold(text)
         hashes = shingles(text)
         self._numbers.append(hash_numbers(text))
@@ -89,19 +102,19 @@ class NearTexts:
 
     @property
     def short(self) -> np.ndarray:
-        """Which texts have less than 50 characters, ``(n,)`` bool."""
+        """Whether each text has fewer than 50 characters, ``(n,)`` bool."""
         return np.array(self._words, dtype=np.uint64) != 0
 
     def pairs(self) -> np.ndarray:
-        """The near pairs, ``(m, 2)``."""
+        """Return the near pairs, ``(m, 2)`` int64, sorted."""
         signatures = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
         numbers = np.array(self._numbers, dtype=np.uint64)
         words = np.array(self._words, dtype=np.uint64)
         sets = self._sets()
         rows = rows_per_band(self.threshold)
-        alike = [numbers, words]  # near texts have the same, so that others share no key
+        equal_keys = [numbers, words]  # equal for near texts; as part of the key, they separate other texts
         bands = [
-            _mixed([*alike, *signatures[:, start : start + rows].T])
+            _hash_columns([*equal_keys, *signatures[:, start : start + rows].T])
             for start in range(0, PERMUTATIONS - rows + 1, rows)
         ]
 
@@ -116,7 +129,7 @@ class NearTexts:
         return near_pairs(bands, verify, WINDOW)
 
     def _sets(self) -> csr_array:
-        """The sketches as rows of a sparse matrix of ones; they are not copied."""
+        """Return the sketches as rows of a sparse matrix of ones, without copying them."""
         from scipy.sparse import csr_array
 
         hashes = np.frombuffer(self._sketches, dtype=np.int32)
@@ -124,19 +137,19 @@ class NearTexts:
         return csr_array((np.ones(len(hashes), dtype=np.int8), hashes, ends), shape=(len(ends) - 1, 2**31 - 1))
 
     def _similarities(self, sets: csr_array, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """``similarity`` of many pairs at a time."""
-        found = np.zeros(len(a))
+        """Return the ``similarity`` of many pairs of texts, ``(m,)``."""
+        similarities = np.zeros(len(a))
         sizes = np.diff(np.array(self._ends, dtype=np.int64))
         for start in range(0, len(a), 4096):
             i, j = a[start : start + 4096], b[start : start + 4096]
-            both = np.asarray(sets[i].multiply(sets[j]).sum(axis=1)).reshape(-1)
-            found[start : start + 4096] = both / (sizes[i] + sizes[j] - both)
-        for place in np.flatnonzero(np.maximum(sizes[a], sizes[b]) >= SKETCH_SIZE):
-            found[place] = self.similarity(int(a[place]), int(b[place]))
-        return found
+            intersections = np.asarray(sets[i].multiply(sets[j]).sum(axis=1)).reshape(-1)
+            similarities[start : start + 4096] = intersections / (sizes[i] + sizes[j] - intersections)
+        for position in np.flatnonzero(np.maximum(sizes[a], sizes[b]) >= SKETCH_SIZE):
+            similarities[position] = self.similarity(int(a[position]), int(b[position]))
+        return similarities
 
     def similarity(self, a: int, b: int) -> float:
-        """The Jaccard similarity of two texts' shingles, estimated by the smallest 256 hashes where they have more."""
+        """Return the Jaccard similarity of two texts' shingles, estimated from the smallest 256 hashes if there are more."""
         one, other = self._sketch(a), self._sketch(b)
         both = np.intersect1d(one, other, assume_unique=True)
         if max(len(one), len(other)) < SKETCH_SIZE:
@@ -150,7 +163,16 @@ class NearTexts:
 
 
 def rows_per_band(threshold: float) -> int:
-    """How many MinHash values make a band: the most with which a pair at the threshold is missed once in 1,000 times."""
+    """Return the largest number of MinHash values in a band with which at most 1 in 1,000 pairs at the threshold is missed."""
     sizes = range(1, PERMUTATIONS // 4)
-    good = [r for r in sizes if (1 - threshold**r) ** (PERMUTATIONS // r) <= 0.001]
-    return max(good, default=1)
+    reliable = [r for r in sizes if (1 - threshold**r) ** (PERMUTATIONS // r) <= 0.001]
+    return max(reliable, default=1)
+
+
+def _hash_columns(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Hash the values of each row of equally long uint64 columns into one key, ``(n,)`` uint64."""
+    keys = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        keys = (keys + column) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(29)
+    return keys

@@ -1,4 +1,4 @@
-"""Counts of what became of a table's rows."""
+"""Counts of a table's rows by what was done with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from multimodal.prepare.first_pass import FirstPass
 from multimodal.prepare.plan import Plan
 
-# reasons that are no fault of the values
+# reasons other than unreadable values
 REASON_PHRASES = {
     "balanced": "to balance",
     "no balance": "without a value to balance by",
@@ -20,9 +20,26 @@ REASON_PHRASES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of rows; ``rows_in`` is the sum of ``rows_out``, ``rejects``, ``duplicates`` and ``near_duplicates``.
+    """Result of ``prepare``: counts of rows.
 
-    ``rejects`` counts the rows that cannot be read and those left out to balance (``balanced_out``).
+    ``rows_in`` is the sum of ``rows_out``, ``rejects``, ``duplicates`` and ``near_duplicates``.
+
+    Attributes:
+        rows_in: rows of the table.
+        rows_out: rows written.
+        rejects: rows that cannot be used, including ``balanced_out``.
+        balanced_out: rows left out to balance.
+        duplicates: rows left out because they repeat an earlier row exactly.
+        near_duplicates: rows left out because they nearly repeat an earlier row.
+        splits: split -> rows written.
+        reasons: reason -> rejected rows.
+        warnings: remarks for the user, a sentence or two each.
+
+    Example:
+        >>> counts = {"duplicates": 0, "near_duplicates": 0, "splits": {"train": 8}}
+        >>> reasons = {"balanced": 1, "not a text": 1}
+        >>> Outcome(rows_in=10, rows_out=8, rejects=2, balanced_out=1, reasons=reasons, **counts).left_out
+        '2 left out (1 to balance, 1 unreadable)'
     """
 
     rows_in: int
@@ -36,20 +53,27 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the counts and warnings by name."""
         return dict(vars(self))
 
     @property
     def left_out(self) -> str:
-        """The rejects in words: "54 left out (39 to balance, 10 without a value to balance by, 5 unreadable)"."""
-        told = [(self.reasons.get(reason, 0), words) for reason, words in REASON_PHRASES.items()]
-        told.append((self.rejects - sum(rows for rows, _ in told), "unreadable"))
-        parts = ", ".join(f"{rows:,} {words}" for rows, words in told if rows)
+        """Rejects in words: "54 left out (39 to balance, 10 without a value to balance by, 5 unreadable)"."""
+        counts = [(self.reasons.get(reason, 0), words) for reason, words in REASON_PHRASES.items()]
+        counts.append((self.rejects - sum(rows for rows, _ in counts), "unreadable"))
+        parts = ", ".join(f"{rows:,} {words}" for rows, words in counts if rows)
         return f"{self.rejects:,} left out" + (f" ({parts})" if parts else "")
 
 
 def count_outcome(reading: FirstPass, plan: Plan, splits: dict[str, int]) -> Outcome:
-    """Count what became of the rows; ``splits`` is what was written."""
-    repeated, near = ~plan.duplicates.stays, plan.duplicates.near
+    """Count the rows by what was done with them.
+
+    Args:
+        reading: the first pass.
+        plan: the plan.
+        splits: split -> rows written.
+    """
+    repeated, near = ~plan.duplicates.kept, plan.duplicates.near
     balanced_out = int(plan.surplus.sum())
     reasons = Counter(reading.reasons)
     if balanced_out:
@@ -64,6 +88,6 @@ def count_outcome(reading: FirstPass, plan: Plan, splits: dict[str, int]) -> Out
         splits=splits,
         reasons=dict(reasons.most_common()),
     )
-    left = outcome.rejects + outcome.duplicates + outcome.near_duplicates
-    assert outcome.rows_in == outcome.rows_out + left, "a row was lost"
+    left_out = outcome.rejects + outcome.duplicates + outcome.near_duplicates
+    assert outcome.rows_in == outcome.rows_out + left_out, "a row was lost"
     return outcome

@@ -1,4 +1,4 @@
-"""The road of ``prepare``, from a source to a folder of shards."""
+"""Steps of ``prepare``, from a source to a folder of shards."""
 
 from __future__ import annotations
 
@@ -32,28 +32,32 @@ REJECTS, DUPLICATES, REPORT = "rejects.jsonl", "duplicates.jsonl", "report.html"
 
 @contextmanager
 def no_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Report no progress; the default of ``prepare``."""
     yield lambda rows: None
 
 
 def prepare(source: Source, settings: Settings, out: Path, progress: Progress = no_progress) -> Outcome:
-    """Clean a table, take out duplicates, split what stays without leakage, and write it with a report.
+    """Clean a table, remove duplicates, split the remaining rows without leakage, and write them with a report.
 
-    The folder ``out`` appears when all is done: shards, whose column ``split`` names each row's split,
-    ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and ``prepare.json``. The same rows and settings give the
-    same bytes.
+    The folder ``out`` appears only when it is complete. It contains shards, whose column ``split`` names each row's split,
+    ``report.html``, ``rejects.jsonl``, ``duplicates.jsonl`` and ``prepare.json``. The same rows and settings give the same
+    bytes.
 
     Args:
-        source: the table; it is read twice (and its first rows once more).
-        settings: see there.
-        out: the folder; one that an earlier run made is replaced, any other that holds something is refused.
-        progress: what shows how far it is: called with a word and the number of rows, gives a context of a function
-            that takes the number of rows done.
+        source: the table; it is read twice, and its first rows once more.
+        settings: the settings, see ``Settings``.
+        out: the folder to write. The output of an earlier run is replaced; any other non-empty folder is an error.
+        progress: called with a label and the number of rows (None: unknown) of each pass; returns a context manager whose
+            function is called with the number of rows done.
+
+    Returns:
+        Counts of the rows, and warnings.
 
     Raises:
-        MultimodalError: the table has no rows, too many cannot be used (they are told in a file beside ``out``), or it
-            changed between the two readings.
-        UsageError: a setting names a column that is not there, no column holds a modality, or a library of the extra
-            ``prepare`` is not installed.
+        MultimodalError: the table has no rows, too many rows cannot be used (they are listed in a file next to ``out``), the
+            table changed between the two passes, or ``out`` contains something else.
+        UsageError: a setting names a missing column, no column contains a modality, or a library of the extra ``prepare``
+            is not installed.
     """
     require("prepare", "Preparing a table", "datasketch", "imagehash")
     reading = FirstPass(source, settings)
@@ -63,9 +67,9 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             _raise_if_too_many_rejects(reading, rejects, out)
             plan = make_plan(reading)
             statistics, examples = Statistics(reading.columns), Examples(reading, plan)
-            rows_of = _second_pass(reading, plan, new, rejects, statistics, examples, progress)
+            rows_per_split = _second_pass(reading, plan, new, rejects, statistics, examples, progress)
         _write_duplicates(new / DUPLICATES, reading, plan)
-        outcome = count_outcome(reading, plan, rows_of)
+        outcome = count_outcome(reading, plan, rows_per_split)
         outcome.warnings.extend(make_warnings(reading, plan, statistics, outcome))
         write_report(new / REPORT, reading, plan, statistics, examples, outcome)
         document = outcome.to_json() | {
@@ -80,15 +84,15 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
 
 
 def _raise_if_too_many_rejects(reading: FirstPass, rejects: TextIO, out: Path) -> None:
-    """Raise if there are more rejects than allowed; their file is kept beside ``out``, which is not written."""
+    """Raise if there are more rejects than allowed; their file is kept next to ``out``, which is not written."""
     too_many = reading.too_many_rejects()
     if too_many is None:
         return
     rejects.flush()
-    kept = out.absolute().with_name(f"{out.absolute().name}.{REJECTS}")
-    shutil.copyfile(rejects.name, kept)
+    path = out.absolute().with_name(f"{out.absolute().name}.{REJECTS}")
+    shutil.copyfile(rejects.name, path)
     raise MultimodalError(
-        f"{too_many}. All are in {kept}; nothing else was written. Mend the table or raise max_rejects."
+        f"{too_many}. All are in {path}; nothing else was written. Fix the table or raise max_rejects."
     )
 
 
@@ -101,17 +105,17 @@ def _second_pass(
     examples: Examples,
     progress: Progress,
 ) -> dict[str, int]:
-    """The second reading: write the rows that stay; returns the rows of each split."""
+    """Read the table again and write the rows that are kept; return the number of rows of each split."""
     settings = reading.settings
-    shards = ShardWriter(folder, settings.format, settings.shard_rows, reading.written, reading.stored)
-    stays = plan.stays
-    place = accepted = 0
+    shards = ShardWriter(folder, settings.format, settings.shard_rows, reading.output_columns, reading.stored_types)
+    kept = plan.kept
+    position = accepted = 0
     try:
         with progress("Writing", len(reading.rejected)) as advance:
             for item in reading.source:
-                if place >= len(reading.rejected):
+                if position >= len(reading.rejected):
                     raise _table_changed_error(reading)
-                if not reading.rejected[place]:
+                if not reading.rejected[position]:
                     if isinstance(item, Reject) or item.number != reading.numbers[accepted]:
                         raise _table_changed_error(reading)
                     clean = reading.clean(item)
@@ -119,17 +123,17 @@ def _second_pass(
                         raise _table_changed_error(reading)
                     if plan.surplus[accepted]:
                         write_reject(rejects, _balance_reject(reading, item))
-                    if stays[accepted]:
+                    if kept[accepted]:
                         split = plan.names[plan.split[accepted]]
-                        shards.write(split, place, clean | {SPLIT: split})
+                        shards.write(split, position, clean | {SPLIT: split})
                         statistics.add(clean)
-                    examples.see(accepted, clean)
+                    examples.collect(accepted, clean)
                     accepted += 1
-                place += 1
+                position += 1
                 advance(1)
     finally:
         shards.close()
-    if place != len(reading.rejected):
+    if position != len(reading.rejected):
         raise _table_changed_error(reading)
     return {name: shards.rows.get(name, 0) for name in plan.names}
 
@@ -144,13 +148,13 @@ def _balance_reject(reading: FirstPass, row: Row) -> Reject:
     column = reading.settings.balance
     assert column is not None
     message = f"left out so that every value of {column!r} has as many rows."
-    return reading.clean.refuse(row, column, row.values[column], "balanced", message)
+    return reading.clean.reject(row, column, row.values[column], "balanced", message)
 
 
 def _write_duplicates(path: Path, reading: FirstPass, plan: Plan) -> None:
-    """One line for each row that repeats another: {"row", "repeats", "near"}."""
+    """Write a line ``{"row": ..., "repeats": ..., "near": ...}`` for each row that repeats another."""
     numbers, repeats = reading.numbers, plan.duplicates
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in np.flatnonzero(~repeats.stays).tolist():
-            line = {"row": numbers[row], "repeats": numbers[repeats.of[row]], "near": bool(repeats.near[row])}
+        for row in np.flatnonzero(~repeats.kept).tolist():
+            line = {"row": numbers[row], "repeats": numbers[repeats.original[row]], "near": bool(repeats.near[row])}
             file.write(json.dumps(line) + "\n")

@@ -1,4 +1,4 @@
-"""What becomes of each row, decided from the fingerprints alone."""
+"""Decision for each row (kept or left out, and its split), made from the fingerprints alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,32 @@ from multimodal.prepare.splitting import assign_components, balance_mask, compon
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of each accepted row.
+    """Decision for each of n accepted rows.
 
     Attributes:
-        duplicates: what repeats what.
-        surplus: ``(n,)`` bool: left out to balance.
-        links: the links between the rows that stay.
-        component: ``(n,)`` the component of each row.
-        split: ``(n,)`` the number of its split in ``names``.
-        names: the splits.
-        crossing_rows, crossing_pairs: rows whose component is in several splits and links between two splits; none,
-            unless the table's own split column says so.
+        duplicates: the row that each row repeats.
+        surplus: ``(n,)`` bool, whether the row is left out to balance.
+        links: links between the kept rows.
+        component: ``(n,)`` int32, component of the row.
+        split: ``(n,)`` int64, index of its split in ``names``.
+        names: names of the splits.
+        crossing_rows: number of kept rows whose component is in several splits; 0 unless the table has a split column.
+        crossing_pairs: ``(m, 2)`` int64, links between two splits.
+
+    Example:
+        >>> nothing = np.zeros((0, 2), dtype=np.int64)
+        >>> plan = Plan(
+        ...     duplicates=Duplicates(original=np.array([0, 0, 2]), near=np.zeros(3, dtype=bool)),
+        ...     surplus=np.array([False, False, True]),
+        ...     links=Links(nothing, near=np.zeros(0, dtype=bool), common=[]),
+        ...     component=np.arange(3),
+        ...     split=np.zeros(3, dtype=np.int64),
+        ...     names=["train"],
+        ...     crossing_rows=0,
+        ...     crossing_pairs=nothing,
+        ... )
+        >>> plan.kept.tolist()
+        [True, False, False]
     """
 
     duplicates: Duplicates
@@ -36,31 +51,32 @@ class Plan:
     crossing_pairs: np.ndarray
 
     @property
-    def stays(self) -> np.ndarray:
-        return self.duplicates.stays & ~self.surplus
+    def kept(self) -> np.ndarray:
+        """Whether each row is written, ``(n,)`` bool."""
+        return self.duplicates.kept & ~self.surplus
 
 
 def make_plan(reading: FirstPass) -> Plan:
-    """Decide what becomes of each accepted row, from the fingerprints alone."""
+    """Decide from the fingerprints which rows are kept and the split of each."""
     settings, contents = reading.settings, reading.contents
     neighbours = [content.neighbours() for content in contents]
     duplicates = find_duplicates(reading.values, neighbours)
-    stays = duplicates.stays
-    surplus = np.zeros(len(stays), dtype=bool)
+    kept = duplicates.kept
+    surplus = np.zeros(len(kept), dtype=bool)
     if (categories := reading.labels("balance")) is not None:
-        surplus[stays] = ~balance_mask(categories[stays], settings.seed)
-        stays = stays & ~surplus
-    links = find_links(contents, stays, neighbours)
-    component = components(len(stays), links.pairs, reading.labels("group"))
-    split = np.zeros(len(stays), dtype=np.int64)
-    given = reading.labels("split")
-    if given is not None:
-        names, split = reading.split_names, given.astype(np.int64)
+        surplus[kept] = ~balance_mask(categories[kept], settings.seed)
+        kept = kept & ~surplus
+    links = find_links(contents, kept, neighbours)
+    component = components(len(kept), links.pairs, reading.labels("group"))
+    split = np.zeros(len(kept), dtype=np.int64)
+    split_of_table = reading.labels("split")
+    if split_of_table is not None:
+        names, split = reading.split_names, split_of_table.astype(np.int64)
     else:
         names = list(settings.shares)
-        split[stays] = assign_components(
-            np.unique(component[stays], return_inverse=True)[1], settings.shares, settings.seed
+        split[kept] = assign_components(
+            np.unique(component[kept], return_inverse=True)[1], settings.shares, settings.seed
         )
-    apart = links.pairs[split[links.pairs[:, 0]] != split[links.pairs[:, 1]]]
-    rows = count_crossing_rows(component[stays], split[stays])
-    return Plan(duplicates, surplus, links, component, split, names, rows, apart)
+    crossing_pairs = links.pairs[split[links.pairs[:, 0]] != split[links.pairs[:, 1]]]
+    crossing_rows = count_crossing_rows(component[kept], split[kept])
+    return Plan(duplicates, surplus, links, component, split, names, crossing_rows, crossing_pairs)

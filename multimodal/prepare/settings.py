@@ -1,4 +1,4 @@
-"""What a person can choose about ``prepare``."""
+"""Settings of ``prepare``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ from multimodal.prepare.shard_writer import FORMATS
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices, checked.
+    """Validated settings of ``prepare``.
 
     Args:
-        columns: modality -> the column (or columns) that hold it; empty: found by looking at the values.
+        columns: modality -> its column or columns. Empty: inferred from the values.
         key: the column that names a row.
         group: the column whose equal values keep rows in one split.
-        split: the column that names each row's split; None: rows are split by ``shares``.
-        max_rejects: at most this part of the rows may be unreadable.
-        seed: of the splits and the balancing.
+        split: the column that names each row's split. None: rows are split by ``shares``.
+        max_rejects: maximum fraction of the rows that may be unusable, in [0, 1].
+        seed: seed of the splits and the balancing, at least 0.
         format: ``parquet`` or ``webdataset``.
-        near: two texts are near if the Jaccard similarity of their 5-character shingles is at least this; those below 50
-            characters must also have the same words.
-        near_bits: two pictures are near if their perceptual hashes differ in at most so many of 64 bits.
-        shares: split -> its part of the rows; they add up to 1.
-        balance: the column of which every value keeps as many rows as the rarest has.
-        shard_rows: rows in a shard.
-        encoders: modality -> the name of an encoder that will be trained on it: what its processor cannot read is
-            rejected. Without one, pictures and sounds are read, of other values nothing is known.
+        near: two texts are near if the Jaccard similarity of their 5-character shingles is at least this value, in [0.3, 1];
+            texts of fewer than 50 characters must also have the same words.
+        near_bits: two pictures are near if their perceptual hashes differ in at most this many of 64 bits, in [0, 12].
+        shares: split -> its fraction of the rows, above 0; the fractions add up to 1.
+        balance: the column whose values all keep as many rows as the rarest value has.
+        shard_rows: rows in a shard, at least 1.
+        encoders: modality -> name of the encoder that will be trained on it; values that its processor cannot read are
+            rejected. Without an encoder, pictures and sounds are decoded, and other values are not checked.
 
     Raises:
-        UsageError: a value is out of its range; the message says what would be right.
+        UsageError: a value is out of range; the message says which values are valid.
+
+    Example:
+        >>> Settings(columns={"text": "title"}, key="sku").named_columns()
+        [('columns.text', 'title'), ('key', 'sku')]
     """
 
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
@@ -53,7 +57,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_rejects <= 1:
-            raise UsageError(f"max_rejects is {self.max_rejects}; it is a part of the rows, from 0 to 1.")
+            raise UsageError(f"max_rejects is {self.max_rejects}; it is a fraction of the rows, from 0 to 1.")
         if self.format not in FORMATS:
             raise UsageError(f"There is no format {self.format!r}.{suggest(self.format, list(FORMATS))}")
         if not 0.3 <= self.near <= 1:
@@ -66,31 +70,42 @@ class Settings:
             raise UsageError(f"seed is {self.seed}; it is a whole number from 0.")
         shares = list(self.shares.values())
         if not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise UsageError(f"shares are {dict(self.shares)}; they are parts above 0 that add up to 1.")
+            raise UsageError(f"shares are {dict(self.shares)}; they are fractions above 0 that add up to 1.")
         if not all(self.shares):
             raise UsageError("shares: a split needs a name.")
 
     def named_columns(self) -> list[tuple[str, str]]:
-        """(option, column) of every column that is named."""
+        """Return (option, column) for every column that the settings name."""
         content = [(f"columns.{m}", c) for m, cs in self.columns.items() for c in ([cs] if isinstance(cs, str) else cs)]
         single = [(name, getattr(self, name)) for name in ("key", "group", "split", "balance")]
         return content + [(name, column) for name, column in single if column is not None]
 
     def check_columns(self, table: str, columns: Sequence[str]) -> None:
-        """Raise a ``UsageError`` if the table lacks a named column, or one is named for two modalities."""
-        seen: dict[str, str] = {}
+        """Check that the table has every named column and that no column has two modalities.
+
+        Args:
+            table: name of the table, for errors.
+            columns: its columns.
+
+        Raises:
+            UsageError: a named column is missing, joins several columns, or is named for two modalities.
+        """
+        option_of: dict[str, str] = {}
         for option, column in self.named_columns():
             if column not in columns and len(split_joined_name(column, columns)) > 1:
                 raise UsageError(
-                    f"{option}: prepare takes columns one by one, not joined as {column!r}: leave it out, all columns go"
-                    " along into what is written; join them when you train."
+                    f"{option}: prepare takes single columns, not joined ones like {column!r}: leave it out, all columns"
+                    " are copied to the output; join them when you train."
                 )
             if column not in columns:
                 raise UsageError(
                     f"{option}: the table {table!r} has no column {column!r}.{suggest(column, [*columns])}"
                 )
-            if option.startswith("columns.") and seen.setdefault(column, option) != option:
-                raise UsageError(f"{option}: the column {column!r} is named by {seen[column]} already; name it once.")
+            if option.startswith("columns.") and option_of.setdefault(column, option) != option:
+                raise UsageError(
+                    f"{option}: the column {column!r} is named by {option_of[column]} already; name it once."
+                )
 
     def to_json(self) -> dict[str, Any]:
+        """Return the settings by name."""
         return asdict(self)

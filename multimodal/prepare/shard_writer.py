@@ -1,4 +1,4 @@
-"""The files that come out: Parquet or WebDataset, the same bytes for the same rows."""
+"""Shards in Parquet or WebDataset format, with the same bytes for the same rows."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ ROW_GROUP_ROWS = 10_000
 
 
 def file_safe(name: str) -> str:
-    """A name without the characters that mean something in a path."""
+    """Percent-encode the characters of a name that have a meaning in paths."""
     return quote(name, safe=" ").replace(".", "%2E")
 
 
-class ParquetShard:
-    """One Parquet file. Files are cells ``{bytes, path}``, which the ``datasets`` library reads as pictures and sounds.
+class _ParquetShard:
+    """Writer of one Parquet file.
 
-    Rows go to the file in groups of some megabytes.
+    Files become cells ``{bytes, path}``, which the ``datasets`` library reads as pictures and sounds. Rows are written in
+    groups of several megabytes.
     """
 
-    ending = "parquet"
+    suffix = "parquet"
 
     def __init__(self, path: Path, columns: Sequence[Column], stored: Mapping[str, Stored]) -> None:
         import pyarrow.parquet as pq
 
         self._columns, self._stored = columns, stored
         self._schema = _schema(columns, stored)
-        # statistics of pictures and other settings that could change with the library's version are set
+        # explicit, because the defaults may change with the library's version; statistics of pictures are useless
         self._writer = pq.ParquetWriter(
             str(path), self._schema, compression="zstd", write_statistics=False, version="2.6"
         )
@@ -77,12 +78,12 @@ class ParquetShard:
 
 
 def _size(value: Any) -> int:
-    """About how many bytes a value takes; of lists and mappings it is not known."""
+    """Return the approximate number of bytes of a value; 8 for lists and mappings, whose size is unknown."""
     return len(value.data) if isinstance(value, File) else len(value) if isinstance(value, str | bytes) else 8
 
 
 def _schema(columns: Sequence[Column], stored: Mapping[str, Stored]) -> Any:
-    """The Arrow schema, with the note by which ``datasets`` knows pictures and sounds."""
+    """Return the Arrow schema, with the metadata by which ``datasets`` recognises pictures and sounds."""
     import pyarrow as pa
 
     of_file = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -99,31 +100,33 @@ def _schema(columns: Sequence[Column], stored: Mapping[str, Stored]) -> Any:
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features.to_dict()}}, sort_keys=True)})
 
 
-class TarShard:
-    """One WebDataset tar. A row is ``000000012.image.png`` (a file), ``000000012.title.txt`` (a text), ``000000012.hash.bin``
-    (bytes that are no file), and ``000000012.json`` (all other columns, and null for what is missing, so that every row
-    names all columns); the number is that of the row in the table.
+class _TarShard:
+    """Writer of one WebDataset tar.
+
+    A row is stored as ``000000012.image.png`` (a file), ``000000012.title.txt`` (a text), ``000000012.hash.bin`` (bytes that
+    are not a file) and ``000000012.json`` (all other columns, and null for missing values, so that every row names all
+    columns). The number is the row's number in the table.
     """
 
-    ending = "tar"
+    suffix = "tar"
 
     def __init__(self, path: Path, columns: Sequence[Column], stored: Mapping[str, Stored]) -> None:
         self._columns, self._stored = columns, stored
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  (closed by close)
 
     def write(self, number: int, clean: Mapping[str, Any]) -> None:
-        beside: dict[str, Any] = {}
+        json_columns: dict[str, Any] = {}
         for column in self._columns:
             value = clean.get(column.name)
             if isinstance(value, File):
                 self._add(f"{number:09d}.{file_safe(column.name)}.{file_suffix(value, column.kind)}", value.data)
-            elif column.kind == "text" and column.name != KEY and value is not None:  # that of the files is the number
+            elif column.kind == "text" and column.name != KEY and value is not None:  # KEY names the number
                 self._add(f"{number:09d}.{file_safe(column.name)}.txt", value.encode())
-            elif isinstance(kept := None if value is None else stored_value(value, self._stored[column.name]), bytes):
-                self._add(f"{number:09d}.{file_safe(column.name)}.bin", kept)
+            elif isinstance(stored := None if value is None else stored_value(value, self._stored[column.name]), bytes):
+                self._add(f"{number:09d}.{file_safe(column.name)}.bin", stored)
             else:
-                beside[column.name] = kept
-        self._add(f"{number:09d}.json", json.dumps(beside, ensure_ascii=False, default=str).encode())
+                json_columns[column.name] = stored
+        self._add(f"{number:09d}.json", json.dumps(json_columns, ensure_ascii=False, default=str).encode())
 
     def _add(self, name: str, data: bytes) -> None:
         entry = tarfile.TarInfo(name)  # owner 0, time 0
@@ -142,35 +145,71 @@ MAGIC = [
 
 
 def file_suffix(file: File, kind: str) -> str:
-    """The ending that a file's first bytes ask for, else that of its name."""
+    """Return the suffix of a file's format, detected from its first bytes, or the suffix of its name, or "bin".
+
+    Args:
+        file: the file.
+        kind: kind of its column; for "file" (any format), only WebP and WAV are detected.
+    """
     if file.data[:4] == b"RIFF":
         return "webp" if file.data[8:12] == b"WEBP" else "wav"
-    found = next((ending for magic, ending in MAGIC if file.data.startswith(magic)), None) if kind != "file" else None
-    return found or file.ending or "bin"
+    found = next((suffix for magic, suffix in MAGIC if file.data.startswith(magic)), None) if kind != "file" else None
+    return found or file.suffix or "bin"
 
 
 class ShardWriter:
-    """The shards of all splits in a folder: ``train-00000.parquet``, ``train-00001.parquet``, ..."""
+    """Writer of the shards of all splits: ``train-00000.parquet``, ``train-00001.parquet``, ...
+
+    Args:
+        folder: an existing folder.
+        format: ``parquet`` or ``webdataset``.
+        shard_rows: rows in a shard.
+        columns: the columns to write.
+        stored: column -> the type in which it is stored; file columns need no entry.
+
+    Attributes:
+        rows: split -> rows written.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from multimodal.prepare.columns import Column
+        >>> title = Column("title", "text", "text")
+        >>> shards = ShardWriter(Path("."), "parquet", 1000, [title], {"title": Stored(pa.string(), as_text=False)})
+        >>> shards.write("train", 0, {"title": "a red cup"})
+        >>> shards.close()
+        >>> [path.name for path in Path(".").iterdir()], shards.rows
+        (['train-00000.parquet'], {'train': 1})
+    """
 
     def __init__(
         self, folder: Path, format: str, shard_rows: int, columns: Sequence[Column], stored: Mapping[str, Stored]
     ) -> None:
         self._folder, self._shard_rows, self._columns, self._stored = folder, shard_rows, columns, stored
-        self._kind = ParquetShard if format == "parquet" else TarShard
-        self._open: dict[str, ParquetShard | TarShard] = {}
+        self._kind = _ParquetShard if format == "parquet" else _TarShard
+        self._open: dict[str, _ParquetShard | _TarShard] = {}
         self.rows: dict[str, int] = {}
 
     def write(self, split: str, number: int, clean: Mapping[str, Any]) -> None:
-        """Write a row: ``number`` is its place in the table, ``clean`` column -> value."""
+        """Write a row.
+
+        Args:
+            split: name of its split.
+            number: its number in the table.
+            clean: column -> clean value.
+
+        Raises:
+            MultimodalError: the values do not fit the types of their columns.
+        """
         written = self.rows.get(split, 0)
         if written % self._shard_rows == 0:
             if split in self._open:
                 self._open.pop(split).close()
-            path = self._folder / f"{file_safe(split)}-{written // self._shard_rows:05d}.{self._kind.ending}"
+            path = self._folder / f"{file_safe(split)}-{written // self._shard_rows:05d}.{self._kind.suffix}"
             self._open[split] = self._kind(path, self._columns, self._stored)
         self._open[split].write(number, clean)
         self.rows[split] = written + 1
 
     def close(self) -> None:
+        """Finish all open shards."""
         while self._open:
             self._open.popitem()[1].close()

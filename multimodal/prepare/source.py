@@ -1,4 +1,4 @@
-"""What is read: rows with their raw values, as often as they are asked for."""
+"""Sources of ``prepare``: tables whose rows can be read repeatedly."""
 
 from __future__ import annotations
 
@@ -21,59 +21,71 @@ from multimodal.data.tables.webdataset import ADDRESS
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its number in the table, and the raw value of each column (None, or no entry, where it is missing)."""
+    """Row of a table with raw values.
+
+    Attributes:
+        number: its number in the table, from 0.
+        values: column -> raw value; a missing value is None or has no entry.
+    """
 
     number: int
     values: Mapping[str, Any]
 
 
 class Source(Protocol):
-    """A table as ``prepare`` reads it.
+    """Table whose rows ``prepare`` reads.
 
-    Every iteration yields all rows in the same order; a row that the reader itself cannot read comes as a ``Reject``,
-    so that none is lost. ``total`` is the number of rows where it is known before reading (for the progress bar).
+    Every iteration yields all rows in the same order. A row that the reader cannot read is yielded as a ``Reject``, so that
+    no row is lost.
 
     Raw values: str, bool, int, float, bytes, list, mapping, None. A file is a path relative to the table (str), bytes,
     or a mapping ``{"path": ..., "bytes": ...}``.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the table, for people."""
+        ...
 
     @property
-    def columns(self) -> tuple[str, ...]: ...
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
 
     @property
-    def total(self) -> int | None: ...
+    def total(self) -> int | None:
+        """Number of rows, for the progress bar; None: unknown before reading."""
+        ...
 
     def __iter__(self) -> Generator[Row | Reject]: ...
 
     def resolve(self, value: str) -> Path | bytes:
-        """The file that a value names: a path where it is local, else its bytes.
+        """Return the file that a value names: a path if it is local, else its bytes.
 
         Raises:
-            Unreadable: there is none.
+            Unreadable: there is no such file.
         """
         ...
 
 
 def open_source(table: str, options: Mapping[str, Any] | None = None, files: Path | None = None) -> Source:
-    """A table by any name that ``open_table`` takes. Files of tables are streamed, other tables are mapped from disk.
+    """Open a table by any name that ``open_table`` accepts; table files are streamed, other tables are mapped from disk.
 
     Args:
-        table, options: see ``open_table``.
-        files: a folder whose files the cells may name, beside that of the table.
+        table: name of the table.
+        options: settings of its reader; see ``open_table``.
+        files: a folder, in addition to the table's own, whose files the cells may name.
 
     Raises:
-        UsageError: there is nothing of that name, or an option is unknown.
-        MultimodalError: it cannot be read.
+        UsageError: there is no such table, or an option is unknown.
+        MultimodalError: the table cannot be read.
     """
     if not consists_of_files(table):
         mapped = open_table(table, options)
-        return MappedSource(mapped, CellFiles(mapped.base, files))
+        return _MappedSource(mapped, CellFiles(mapped.base, files))
     source = locate(table, options)
     columns = tuple(column for column in _first_row(source) if column != ADDRESS)
-    return StreamedSource(source, columns, CellFiles(source.base, files))
+    return _StreamedSource(source, columns, CellFiles(source.base, files))
 
 
 def _first_row(source: Files) -> Mapping[str, Any]:
@@ -86,33 +98,37 @@ def _first_row(source: Files) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class CellFiles:
-    """The files that cells name: those below the table's folder, or below another one that whoever runs it names.
+    """Files that cells may name: files below the table's folder or below another folder that the user names.
 
-    They are copied to where others may read them, so a table must not be able to name any file of this machine.
+    The files are copied to a place where others may read them, so a table must not be able to name any file of the machine.
+
+    Args:
+        base: the table's folder or address; None: it has none.
+        extra_folder: another folder; None: there is none.
     """
 
     base: str | None
-    beside: Path | None
+    extra_folder: Path | None
 
     def __call__(self, value: str) -> Path | bytes:
-        """The file that a cell names.
+        """Return the file that a cell names.
 
         Raises:
-            Unreadable: there is none, or it lies elsewhere.
+            Unreadable: there is no such file, or it is in another folder.
         """
-        found = resolve_file_cell(value, self.base)
-        if isinstance(found, Path):
-            real = found.resolve()
-            if not any(real.is_relative_to(folder) for folder in self._folders):
+        file = resolve_file_cell(value, self.base)
+        if isinstance(file, Path):
+            resolved = file.resolve()
+            if not any(resolved.is_relative_to(folder) for folder in self._folders):
                 raise Unreadable(
                     "path outside the table",
-                    f"{value!r} does not lie in the table's folder; name the folder that it may lie in by --files.",
+                    f"{value!r} is not in the table's folder; name the folder in which it may be by --files.",
                 )
-        return found
+        return file
 
     @cached_property
     def _folders(self) -> list[Path]:
-        return [Path(folder).resolve() for folder in (self.base, self.beside) if folder is not None]
+        return [Path(folder).resolve() for folder in (self.base, self.extra_folder) if folder is not None]
 
 
 def _row(number: int, cells: Mapping[str, Callable[[], Any]]) -> Row | Reject:
@@ -126,8 +142,8 @@ def _row(number: int, cells: Mapping[str, Callable[[], Any]]) -> Row | Reject:
 
 
 @dataclass(frozen=True)
-class StreamedSource:
-    """Files that are read from first row to last, a block at a time."""
+class _StreamedSource:
+    """Table in files that are read from the first row to the last, a block at a time."""
 
     files: Files
     columns: tuple[str, ...]
@@ -145,8 +161,8 @@ class StreamedSource:
             for cells in stream_rows(self.files, file):
                 if not cells.keys() <= known:
                     raise MultimodalError(
-                        f"{file}, row {number}: the column {min(cells.keys() - known)!r} is none of those that the table"
-                        f" begins with ({', '.join(self.columns)}); give its first row all columns (null where missing)."
+                        f"{file}, row {number}: the column {min(cells.keys() - known)!r} is missing in the first row of the"
+                        f" table ({', '.join(self.columns)}); give the first row all columns (null where missing)."
                     )
                 yield _row(number, {column: partial(unpack_cell, cell) for column, cell in cells.items()})
                 number += 1
@@ -156,8 +172,8 @@ class StreamedSource:
 
 
 @dataclass(frozen=True)
-class MappedSource:
-    """A table whose cells are read where they lie."""
+class _MappedSource:
+    """Table whose cells are read from disk on demand."""
 
     table: Table
     cell_files: CellFiles

@@ -1,4 +1,4 @@
-"""Which split each row goes to, so that nothing stands in two."""
+"""Assignment of rows to splits so that linked rows are in one split."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from multimodal.prepare.distinct_values import MISSING
 
 
 def components(count: int, links: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The component of each row: rows that links or equal groups join, however long the way.
+    """Find the connected components of rows that are joined by links or equal groups.
 
     Args:
-        count: n rows.
+        count: number of rows, n.
         links: ``(m, 2)`` pairs of rows.
-        groups: ``(n,)`` the number of each row's group, -1 for none.
+        groups: ``(n,)`` number of each row's group, -1 for none.
 
     Returns:
-        ``(n,)`` int32, numbers from 0.
+        ``(n,)`` int32 component of each row, numbered from 0.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -34,44 +34,56 @@ def components(count: int, links: np.ndarray, groups: np.ndarray | None) -> np.n
 
 
 def assign_components(component: np.ndarray, shares: Mapping[str, float], seed: int) -> np.ndarray:
-    """The split of each row, ``(n,)`` the number of its name in ``shares``: whole components, near the shares.
+    """Assign components to splits so that the splits are close to their shares.
 
-    The largest components come first, equal ones in an order that the seed decides; each goes to the split that lacks
-    most rows. A split that got none takes the smallest component of the split that has most of them, if that has two.
+    Components are assigned from largest to smallest, equal ones in an order that depends on the seed, each to the split
+    that is missing the most rows. A split without components then takes the smallest component of the split that has the
+    most components, if that has at least two.
+
+    Args:
+        component: ``(n,)`` component of each row, numbered from 0 without gaps.
+        shares: split -> its fraction of the rows.
+        seed: seed of the order of equal components.
+
+    Returns:
+        ``(n,)`` int64 index of each row's split in ``shares``.
     """
     sizes = np.bincount(component)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    lacking = np.array(list(shares.values())) * len(component)
+    missing_rows = np.array(list(shares.values())) * len(component)
     split_of = np.zeros(len(sizes), dtype=np.int64)
     for c in order.tolist():
-        split_of[c] = to = int(lacking.argmax())
-        lacking[to] -= sizes[c]
-    for empty in range(len(lacking)):
-        had = np.bincount(split_of, minlength=len(lacking))
-        if not had[empty] and had.max() > 1:
-            split_of[order[split_of[order] == had.argmax()][-1]] = empty
+        split_of[c] = to = int(missing_rows.argmax())
+        missing_rows[to] -= sizes[c]
+    for empty in range(len(missing_rows)):
+        components_per_split = np.bincount(split_of, minlength=len(missing_rows))
+        if not components_per_split[empty] and components_per_split.max() > 1:
+            split_of[order[split_of[order] == components_per_split.argmax()][-1]] = empty
     return split_of[component]
 
 
 def balance_mask(values: np.ndarray, seed: int) -> np.ndarray:
-    """Which rows stay if each value keeps as many rows as the rarest has: ``(n,)`` bool; none without a value stays.
+    """Choose at random, for each value, as many rows as the rarest value has.
 
     Args:
-        values: ``(n,)`` the number of each row's value, -1 for none.
-        seed: which rows of the others stay.
+        values: ``(n,)`` number of each row's value, -1 for none.
+        seed: seed of the choice.
+
+    Returns:
+        ``(n,)`` bool, the rows that are kept; rows without a value are not.
     """
     counts = np.bincount(values[values != MISSING])
     keep = counts[counts > 0].min(initial=len(values))
     order = np.random.default_rng([seed, 1]).permutation(len(values))
-    stays = np.zeros(len(values), dtype=bool)
+    kept = np.zeros(len(values), dtype=bool)
     for number in np.flatnonzero(counts).tolist():
-        stays[order[values[order] == number][:keep]] = True
-    return stays
+        kept[order[values[order] == number][:keep]] = True
+    return kept
 
 
 def count_crossing_rows(component: np.ndarray, split: np.ndarray) -> int:
-    """How many rows are in a component that is in several splits; both ``(n,)``."""
+    """Count the rows whose component is in several splits; both arguments are ``(n,)`` integers."""
     pairs = np.unique(np.stack([component, split], axis=1), axis=0)
-    different, counts = np.unique(pairs[:, 0], return_counts=True)
-    return int(np.isin(component, different[counts > 1]).sum())
+    distinct, counts = np.unique(pairs[:, 0], return_counts=True)
+    return int(np.isin(component, distinct[counts > 1]).sum())

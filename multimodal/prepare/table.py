@@ -1,4 +1,4 @@
-"""``prepare`` for a table by its name, from Python and from the command line."""
+"""``prepare`` for a table given by its name, from Python and from the command line."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def prepare_table(
 
     Args:
         table: a file, pattern, folder or address; see ``open_table``.
-        out: the folder to write; one that an earlier call made is replaced.
+        out: the folder to write; the output of an earlier call is replaced.
         options: settings of the table's reader.
-        files: a folder whose files the table may name too, not only those of its own folder.
-        **settings: those of ``prepare.settings.Settings`` (``columns``, ``group``, ``shares``, ``near``, ``encoders``, ...).
+        files: a folder, in addition to the table's own, whose files the cells may name.
+        **settings: fields of ``prepare.settings.Settings`` (``columns``, ``group``, ``shares``, ``near``, ``encoders``, ...).
 
     Returns:
-        Counts of what became of the rows, and warnings.
+        Counts of the rows, and warnings.
 
     Raises:
-        MultimodalError: the table has no rows, too many cannot be used, or it changed meanwhile.
-        UsageError: a setting is out of its range, or names a column that the table does not have.
+        MultimodalError: the table has no rows, too many rows cannot be used, or the table changed between the two passes.
+        UsageError: a setting is out of range or names a column that the table does not have.
     """
     check_names("prepare_table", settings, (field.name for field in fields(Settings)))
     chosen = Settings(**settings)

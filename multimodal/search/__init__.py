@@ -1,1 +1,1 @@
-"""Embeddings on disk, and finding things among them."""
+"""Embeddings on disk, and search among them."""

@@ -1,10 +1,9 @@
-"""Bulk embedding: the rows of a table -> Parquet parts, a part at a time, resumable.
+"""Bulk embedding of a table's rows into Parquet parts; resumable.
 
-A folder of embeddings holds ``embeddings.json`` (what they are of) and
-``part-00000.parquet``, ... with the columns ``key``, ``group``, ``metadata`` (JSON) and one column of vectors for each
-modality, null where the row lacks it. A row of which a modality has several columns stands there once for each, a row
-that cannot be read not at all, but in ``rejects.jsonl``. A part is there whole or not at all; a second run makes those
-that are missing.
+A folder of embeddings contains ``embeddings.json`` (the manifest) and ``part-00000.parquet``, ... with the columns ``key``,
+``group``, ``metadata`` (JSON) and one column of vectors for each modality, null where the row has no such value. A row
+with alternative columns for a modality is stored once for each alternative. Rows that cannot be read are left out and listed
+in ``rejects.jsonl``. A part is written atomically; a second run writes the missing parts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
 
-BATCH_SIZE = 256  # rows that are embedded at a time; it changes the speed, never a result
+BATCH_SIZE = 256  # rows embedded at a time; affects the speed, not the results
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
@@ -37,21 +36,21 @@ if TYPE_CHECKING:
 def embed_table(
     run: str | Path | Embedder, table: Any = None, *, out: str | Path, split: str = "all", **settings: Any
 ) -> Rejects:
-    """Embed a table into a folder, as ``multimodal embed`` does; a second call continues what was stopped.
+    """Embed a table into a folder, as ``multimodal embed`` does; a second call continues an interrupted one.
 
     Args:
-        run: a run's folder, that of an exported model, or an embedder.
+        run: folder of a run or of an exported model, or an embedder.
         table: a table's name, a configuration, or in Python a ``DataModule``, ``Samples`` or a table in memory. None: the
             run's table.
-        out: the folder of embeddings; see ``embedding_folder`` for what it holds.
+        out: the folder of embeddings; its contents are described at the top of this module.
         split: the split to embed, or "all".
-        **settings: keys of ``data:`` that replace those found (``columns``, ``key``, ``group``, ``max_rejects``, ...).
+        **settings: keys of ``data:`` that replace the configured ones (``columns``, ``key``, ``group``, ``max_rejects``, ...).
 
     Returns:
         The rows that cannot be read; they are left out and listed in ``rejects.jsonl``.
 
     Raises:
-        MultimodalError: the model or table cannot be read, ``out`` holds something else, or too many rows cannot be read.
+        MultimodalError: the model or table cannot be read, ``out`` contains something else, or too many rows cannot be read.
     """
     from multimodal.core.embedder import Embedder
     from multimodal.data.run_data import load_run_data
@@ -79,18 +78,21 @@ def embed_samples(
     """Embed rows of a table into the folder ``out``.
 
     Args:
-        embedder: its modalities that the table has are embedded.
+        embedder: the model; the modalities that it shares with the table are embedded.
+        samples: the table.
         rows: ``(r,)`` row numbers.
-        out: a new or empty folder, or one where the same work was begun.
-        advance: called with the number of rows that are done, a batch or a part of an earlier run at a time.
-        max_rejects: the part of the table's rows, embedded here or not, that may be unreadable.
-        option: what ``max_rejects`` is called where a user sets it, for the error.
+        out: a new or empty folder, or one in which the same work was started.
+        advance: called with the number of rows done, after each batch and for each part of an earlier run.
+        part_rows: rows in a part.
+        batch_size: rows embedded at a time; affects the speed, not the results.
+        max_rejects: fraction of all rows of the table, embedded here or not, that may be unreadable.
+        option: the name of ``max_rejects`` in the user's interface, for the error text.
 
     Returns:
-        The rows that cannot be read; they are left out and stand in ``rejects.jsonl``.
+        The rows that cannot be read; they are left out and listed in ``rejects.jsonl``.
 
     Raises:
-        MultimodalError: ``out`` holds something else, or too many rows cannot be read.
+        MultimodalError: ``out`` contains something else, or too many rows cannot be read.
     """
     from multimodal.data.loaders import ordered_loader
 
@@ -104,31 +106,34 @@ def embed_samples(
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
     _write_or_check_manifest(manifest, out)
     rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of, option)
-    by_number = samples.keyed_by_number()  # so that the keys tell which row a vector is of
+    samples_by_row_number = samples.keyed_by_number()  # the key of an embedding is then its row number
     for number, part in enumerate(manifest.parts):
-        of_part = rows[number * part_rows : (number + 1) * part_rows]
+        rows_of_part = rows[number * part_rows : (number + 1) * part_rows]
         if not (out / part).exists():
             processors = {m: embedder.processors[m] for m in modalities}
-            rejects.forget(of_part.tolist())  # of an earlier try
-            loader = ordered_loader(by_number, of_part, processors, batch_size, rejects)
+            rejects.forget(rows_of_part.tolist())  # from an earlier run
+            loader = ordered_loader(samples_by_row_number, rows_of_part, processors, batch_size, rejects)
             table = _part_table(embedder.embed_all(loader, advance), samples, modalities, embedder.dim)
             pq.write_table(table, out / f"{part}.new")
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
-            advance(len(of_part))
+            advance(len(rows_of_part))
     return rejects
 
 
 def embed_in_memory(
     embedder: Embedder, samples: Samples, rows: np.ndarray, max_rejects: float
 ) -> tuple[pa.Table, list[str]]:
-    """Rows of a table as one part of embeddings, and the modalities that it has.
+    """Embed rows of a table in memory.
 
     Args:
-        embedder: its modalities that the table has are embedded.
+        embedder: the model; the modalities that it shares with the table are embedded.
         samples: the table.
         rows: ``(r,)`` row numbers.
-        max_rejects: the fraction of the table's rows that may be unreadable.
+        max_rejects: fraction of the table's rows that may be unreadable.
+
+    Returns:
+        The embeddings with the columns of a part, and their modalities.
 
     Raises:
         MultimodalError: the table has none of the model's modalities, or too many rows cannot be read.
@@ -155,8 +160,8 @@ def _part_table(embeddings: Embeddings, samples: Samples, modalities: Sequence[s
     for m in modalities:
         vectors, missing = np.zeros((len(rows), dim), np.float32), np.ones(len(rows), bool)
         if m in embeddings.vectors:
-            at = embeddings.rows[m].numpy()
-            vectors[at], missing[at] = embeddings.vectors[m].numpy(), False
+            positions = embeddings.rows[m].numpy()
+            vectors[positions], missing[positions] = embeddings.vectors[m].numpy(), False
         columns[m] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=pa.array(missing))
     return pa.table(columns)
 

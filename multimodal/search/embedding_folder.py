@@ -1,4 +1,4 @@
-"""The folder that bulk embedding writes: Parquet parts and a manifest."""
+"""Folder that bulk embedding writes: Parquet parts and a manifest."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError
-
-if TYPE_CHECKING:
-    pass
 
 MANIFEST = "embeddings.json"
 PART_ROWS = 8192
@@ -23,10 +20,22 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of embeddings holds.
+    """Description of a folder of embeddings.
 
-    ``data`` says which table was read and how (``Samples.settings``), ``table`` what it held (``Samples.fingerprint``),
-    ``rows_digest`` which of its rows, in which order.
+    Attributes:
+        fingerprint: of the model.
+        dim: width of the vectors.
+        modalities: the columns of vectors.
+        data: which table was read and how (``Samples.settings``).
+        table: fingerprint of the table's contents (``Samples.fingerprint``).
+        rows: number of rows to embed; the parts have fewer if rows cannot be read.
+        rows_digest: SHA-256 of the row numbers in order.
+        part_rows: rows assigned to a part.
+        format: version of this format.
+
+    Example:
+        >>> Manifest("f" * 64, 16, ["text"], {}, "t" * 64, rows=9, rows_digest="d" * 64, part_rows=8).parts
+        ['part-00000.parquet', 'part-00001.parquet']
     """
 
     fingerprint: str
@@ -41,14 +50,15 @@ class Manifest:
 
     @property
     def parts(self) -> list[str]:
+        """File names of the parts, in order."""
         return [f"part-{number:05}.parquet" for number in range(-(-self.rows // self.part_rows))]
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder of embeddings, complete or not.
+    """Read the manifest of a folder of embeddings, complete or not.
 
     Raises:
-        MultimodalError: the folder holds no embeddings, or a damaged manifest.
+        MultimodalError: the folder contains no embeddings, or a damaged manifest.
     """
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
@@ -59,13 +69,13 @@ def read_manifest(folder: Path) -> Manifest:
             raise TypeError("not what embed writes")
         return manifest
     except OSError as error:
-        raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is not there.") from error
+        raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is missing.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MultimodalError(f"{folder / MANIFEST} is damaged; make the embeddings anew.") from error
+        raise MultimodalError(f"{folder / MANIFEST} is damaged; embed the table again.") from error
 
 
 def read_parts(folder: Path) -> Iterator[pa.Table]:
-    """The parts of a complete folder of embeddings.
+    """Read the parts of a complete folder of embeddings, one at a time.
 
     Raises:
         MultimodalError: a part is missing or damaged.
@@ -75,7 +85,7 @@ def read_parts(folder: Path) -> Iterator[pa.Table]:
             yield pq.read_table(folder / part)
         except FileNotFoundError as error:
             raise MultimodalError(
-                f"{folder} is half made: {part} is missing. Run the same `multimodal embed` again; it goes on there."
+                f"{folder} is incomplete: {part} is missing. Run the same `multimodal embed` again; it continues there."
             ) from error
         except (OSError, pa.ArrowInvalid) as error:
             raise MultimodalError(f"{folder / part} is damaged; remove it and run `multimodal embed` again.") from error

@@ -1,4 +1,4 @@
-"""What a search finds, and how it looks as text and in a notebook."""
+"""Search results, and how a notebook shows them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-THUMBNAIL = 96  # pixels, the longer edge of a picture in a notebook
+THUMBNAIL = 96  # pixels of the longer edge of a picture in a notebook
 MAX_CELL = 80  # characters of a value in a notebook
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One thing found.
+    """One search result: a row of the table.
 
     Args:
-        key: of its row.
-        modality: of the vector by which it was found.
-        score: the cosine, in [-1, 1].
-        metadata: what the table says of the row.
-        picture: the file of its picture as bytes, where the index knows its table; None: there is none.
+        key: key of the row.
+        modality: modality of the vector that matched.
+        score: cosine similarity, in [-1, 1].
+        metadata: values of the row's other columns, by column.
+        picture: image file of the row as bytes, if the index knows its table; None: there is none.
 
     Example:
         >>> Hit("cup-1", "image", 0.91, {"title": "a red cup"}).metadata["title"]
@@ -38,12 +38,12 @@ class Hit:
     picture: bytes | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``multimodal search --json`` prints of it."""
+        """Return the entry of this hit in the output of ``multimodal search --json``."""
         return {"key": self.key, "modality": self.modality, "score": self.score, "metadata": self.metadata}
 
 
 class Hits(list[Hit]):
-    """The hits of one query, the best first: a list that a notebook shows as a table with pictures.
+    """Hits of one query, the best first: a list that a notebook shows as a table with pictures.
 
     Example:
         >>> hits = Hits([Hit("cup-1", "image", 0.91, {"title": "a red cup"})])
@@ -52,7 +52,7 @@ class Hits(list[Hit]):
     """
 
     def to_pandas(self) -> DataFrame:
-        """One row for each hit: score, modality, key, and a column for each kind of metadata."""
+        """Return one row for each hit, with its score, modality, key and a column for each metadata name."""
         from pandas import DataFrame
 
         return DataFrame(
@@ -71,20 +71,20 @@ class Hits(list[Hit]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     def grid(self, columns: int = 5) -> Grid:
-        """The pictures of the hits, side by side, for a notebook.
+        """Return the pictures of the hits side by side, for a notebook.
 
         Args:
-            columns: pictures in a row.
+            columns: pictures in a row, at least 1.
         """
         return Grid(self, columns)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Pictures of hits in rows, each with its score; a notebook shows it.
+    """Pictures of hits in rows, each with its score, for a notebook.
 
     Args:
-        hits: the hits; one without a picture is shown by its key.
+        hits: the hits; a hit without a picture is shown by its name or key alone.
         columns: pictures in a row, at least 1.
 
     Example:
@@ -110,7 +110,7 @@ def _cell(value: Any) -> str:
 
 
 def _image(data: bytes | None) -> str:
-    """An ``img`` element of a small PNG; nothing where the picture cannot be read."""
+    """Return an ``img`` element with a small PNG, or nothing if there is no readable picture."""
     if data is None:
         return ""
     from multimodal.core.errors import Unreadable

@@ -1,7 +1,8 @@
-"""An index: searchable embeddings with their keys, groups and metadata.
+"""Index: searchable embeddings with their keys, groups and metadata.
 
-A folder: ``index.json`` (dim, count, the fingerprint of the model), ``vectors.npy`` (``(n, dim)`` float32, memory-mapped)
-and ``items.parquet`` (``key``, ``group``, ``modality`` and ``metadata`` of each vector). No torch is needed to search.
+The folder of an index contains ``index.json`` (format, count, fingerprint of the model, settings of the table),
+``vectors.npy`` (``(n, dim)`` float32, memory-mapped) and ``items.parquet`` (``key``, ``group``, ``modality`` and
+``metadata`` of each vector). Search with vectors does not need torch.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ DESCRIPTION = "index.json"
 VECTORS = "vectors.npy"
 ITEMS = "items.parquet"
 FORMAT = 1
-CANDIDATES = 4  # vectors that are looked at for each hit, as several may be of one group
+CANDIDATES = 4  # vectors examined for each hit, because several may be in one group
 
 
 class Index:
     """Searchable vectors of a table's rows, with their keys and metadata.
 
-    Search is exact, by cosine. A group (rows that match one another: pictures of one thing, its name) is found once, by its
-    best vector.
+    Search is exact and ranks by cosine. Each group (rows that match one another, such as pictures of one object and its
+    name) is found once, by its best vector.
 
     Args:
         vectors: ``(n, dim)`` float32 of unit length.
         items: n rows with the columns ``key``, ``group``, ``modality`` and ``metadata`` (JSON), all strings.
-        fingerprint: of the model that made the vectors.
-        data: how the table that the vectors are of was opened (``Samples.settings``); None: not known.
+        fingerprint: fingerprint of the model that computed the vectors.
+        data: settings with which the embedded table was opened (``Samples.settings``); None: unknown.
         embedder: the model, for queries that are raw values.
 
     Example:
@@ -79,6 +80,7 @@ class Index:
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.vectors.shape[1]
 
     @overload
@@ -94,16 +96,17 @@ class Index:
 
         Args:
             vectors: ``(q, dim)`` queries of unit length.
-            k: the number of hits for each query, at least 1.
-            target: search the vectors of this modality alone. None: of all.
+            k: number of hits for each query, at least 1.
+            target: search only the vectors of this modality. None: all vectors.
             **query: instead of vectors, one value of one modality: ``text="a red cup"``, ``image="cup.png"``. The index must
                 know its model, see ``open``.
 
         Returns:
-            The hits of each query; of a value, its hits.
+            The hits of each query; for a value, its hits.
 
         Raises:
-            UsageError: k, the width of the vectors or the modality do not fit, or the index does not know its model.
+            UsageError: k is below 1, the vectors have another width, the modality is unknown, or the index does not know
+                its model.
         """
         if (vectors is None) == (not query):
             raise UsageError("search takes either vectors or one value, like search(text='a red cup').")
@@ -138,7 +141,7 @@ class Index:
         return hits
 
     def _best_of_groups(self, rows: np.ndarray) -> np.ndarray:
-        """The positions of the first row of each group, ascending."""
+        """Return the positions of the first row of each group, ascending."""
         return np.sort(np.unique(self._group[rows], return_index=True)[1])
 
     def _hit(self, row: int, score: float) -> Hit:
@@ -147,13 +150,13 @@ class Index:
         return Hit(key, item["modality"], score, metadata, None if self._pictures is None else self._pictures.of(key))
 
     def with_pictures(self, table: Any = None) -> Index:
-        """The same index, whose hits carry the pictures of their rows, for a notebook.
+        """Return the same index, whose hits also carry the pictures of their rows, for a notebook.
 
         Args:
-            table: the ``Samples`` that were embedded. None: the table is opened again as it was for embedding.
+            table: the ``Samples`` that were embedded. None: the table is opened again with the settings of the embedding.
 
         Raises:
-            UsageError: the index does not know its table, or the table has no modality whose encoder reads pictures.
+            UsageError: the index does not know its table, or the table has no modality "image".
         """
         from multimodal.search.pictures import Pictures
 
@@ -162,14 +165,14 @@ class Index:
         return other
 
     def filter(self, modality: str | None = None, **metadata: Any) -> Index:
-        """The part of the index whose rows have given values.
+        """Return the index of the rows that have the given values.
 
         Args:
-            modality: keep the vectors of this modality.
+            modality: keep only the vectors of this modality.
             **metadata: column -> its value, or a list of values of which a row must have one.
 
         Raises:
-            UsageError: no row has such a column.
+            UsageError: the index has no such modality, or no row has such a column.
         """
         keep = np.ones(len(self), dtype=bool)
         if modality is not None:
@@ -203,8 +206,8 @@ class Index:
             **settings: keys of ``data:``: ``columns={"image": "picture"}``, ``key``, ``group``, ... A ``DataModule`` has them.
 
         Raises:
-            MultimodalError: the table cannot be read, or too many of its rows.
-            UsageError: a table comes without ``columns``.
+            MultimodalError: the table or too many of its rows cannot be read.
+            UsageError: ``columns`` are missing for a table that needs them.
         """
         from multimodal.data.run_data import load_run_data
         from multimodal.search.embed import embed_in_memory
@@ -218,7 +221,7 @@ class Index:
 
     @classmethod
     def build(cls, embeddings: str | Path, out: str | Path) -> Index:
-        """Make the index of a folder of embeddings at ``out``; an index that is there is replaced.
+        """Build the index of a folder of embeddings at ``out``, replacing an existing index.
 
         Raises:
             MultimodalError: the embeddings are missing or incomplete.
@@ -230,10 +233,10 @@ class Index:
         return cls.open(out)
 
     def save(self, folder: str | Path) -> None:
-        """Write the index to a folder; an index that is there is replaced.
+        """Write the index to a folder, replacing an existing index.
 
         Raises:
-            MultimodalError: the folder holds something else.
+            MultimodalError: the folder contains something else.
         """
         description = {"format": FORMAT, "fingerprint": self.fingerprint, "count": len(self), "data": self.data}
         with atomic_folder(Path(folder), marker=DESCRIPTION) as new:
@@ -246,17 +249,17 @@ class Index:
         """Open the index in a folder; the vectors are memory-mapped.
 
         Args:
-            folder: the index's folder.
-            model: the run, exported model or embedder that made the vectors, for queries that are raw values. None: only
-                vectors can be searched for.
+            folder: folder of the index.
+            model: the run, exported model or embedder that computed the vectors, for queries that are raw values. None:
+                queries must be vectors.
 
         Raises:
-            MultimodalError: there is none, it is damaged, or its vectors are of another model.
+            MultimodalError: there is no index, it is damaged, or its vectors come from another model.
         """
         folder = Path(folder)
         if not (folder / DESCRIPTION).is_file():
             raise MultimodalError(
-                f"{folder} is not an index: {DESCRIPTION} is not there. Build one with `multimodal index`."
+                f"{folder} is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
             )
         try:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -284,8 +287,8 @@ class Index:
         """Raise a ``MultimodalError`` unless the vectors come from the model with this fingerprint."""
         if fingerprint != self.fingerprint:
             raise MultimodalError(
-                f"The index was made by another model ({self.fingerprint[:12]}) than the one at hand"
-                f" ({fingerprint[:12]}); embed and index again with this one."
+                f"The index was made with another model ({self.fingerprint[:12]}) than the given one"
+                f" ({fingerprint[:12]}); embed and index again with this model."
             )
 
 
@@ -293,7 +296,7 @@ _ITEMS = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata",
 
 
 def _flattened(parts: Iterable[pa.Table], modalities: Sequence[str], dim: int) -> tuple[np.ndarray, pa.Table]:
-    """Parts of embeddings as ``(n, dim)`` vectors and n rows that say what each is of."""
+    """Return the vectors of all parts, ``(n, dim)``, and the n rows of ``items`` that describe them."""
     vectors, items = [np.zeros((0, dim), np.float32)], [_ITEMS.empty_table()]
     for part in parts:
         for modality in modalities:

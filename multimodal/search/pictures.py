@@ -1,4 +1,4 @@
-"""The pictures of an index's rows, read from the table that was embedded."""
+"""Pictures of an index's rows, read from the table that was embedded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODALITY = "image"  # the modality whose values are shown
 
 
 class Pictures:
-    """The files of pictures by key.
+    """Image files of a table's rows, by key.
 
     Args:
         samples: the table, with a modality "image".
@@ -37,14 +37,14 @@ class Pictures:
 
     @classmethod
     def of_index(cls, settings: Mapping[str, Any] | None, samples: Samples | None) -> Pictures:
-        """The pictures of the table that an index is of.
+        """Return the pictures of the table from which an index was made.
 
         Args:
-            settings: how the table was opened (``Samples.settings``).
+            settings: settings with which the table was opened (``Samples.settings``).
             samples: the table, if it is open.
 
         Raises:
-            UsageError: neither is known.
+            UsageError: neither is known, or the table has no modality "image".
         """
         if samples is None:
             if settings is None:
@@ -53,7 +53,7 @@ class Pictures:
         return cls(samples)
 
     def of(self, key: str) -> bytes | None:
-        """The picture of a row as a file's bytes; None where there is none that can be read."""
+        """Return the image file of a row as bytes, or None if there is none that can be read."""
         if not self._rows:
             self._rows = {self._samples.key_of(row): row for row in reversed(range(len(self._samples)))}
         row = self._rows.get(key)

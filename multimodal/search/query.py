@@ -1,4 +1,4 @@
-"""One query against an index: only the encoder of the query's modality is loaded."""
+"""One query against an index, for which only the encoder of the query's modality is loaded."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from multimodal.search.hits import Hits
 from multimodal.search.index import Index
 
 
-def search_index(run: str | Path, index: str | Path, k: int = 10, target: str | None = None, **query: Any) -> Hits:
-    """The things in an index that are nearest to a value of any modality of the model.
+def search_index(run: str | Path, index: str | Path, /, k: int = 10, target: str | None = None, **query: Any) -> Hits:
+    """Find the groups of an index that are nearest to a value of any modality of the model.
 
     Args:
-        run: the folder of the run or of the exported model that the index was made by.
-        index: the index's folder.
-        k: how many hits to return, at least 1.
-        target: find things by their vectors of this modality alone. None: of all.
-        **query: one modality and the value to search for: ``text="a red cup"``, ``image="cup.png"``.
+        run: folder of the run or exported model with which the index was made; positional, so that a modality may have
+            this name.
+        index: folder of the index; positional too.
+        k: number of hits to return, at least 1.
+        target: search only the vectors of this modality. None: all vectors.
+        **query: one modality and its value: ``text="a red cup"``, ``image="cup.png"``.
+
+    Returns:
+        At most k hits, the nearest first; each group is found once.
 
     Raises:
-        UsageError: not exactly one modality, or one that the model or the index does not have.
+        UsageError: k is below 1, there is not exactly one modality, or the model or the index does not have it.
         MultimodalError: the model or the index cannot be read, they do not belong together, or the value cannot be read.
     """
     if len(query) != 1:
@@ -31,7 +35,7 @@ def search_index(run: str | Path, index: str | Path, k: int = 10, target: str | 
     opened = Index.open(index)
     opened.check_model(read_description(Path(run))["fingerprint"])
 
-    from multimodal.core.embedder import Embedder  # imports torch, which an index that does not fit needs not
+    from multimodal.core.embedder import Embedder  # imports torch, so only after the checks above
 
     embedder = Embedder.from_pretrained(run, modalities=[modality])
     return opened.search(embedder.encode(256, "float32", **{modality: [value]}), k, target)[0]

@@ -1,4 +1,4 @@
-"""The linear baseline against textbook solutions in float64, and its protocol."""
+"""The linear baseline equals textbook solutions in float64 and follows its protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from multimodal.evaluation.retrieval import ranks, summarize_ranks
 
 
 class Rows(Processor):
-    """Raw values that are rows of numbers already."""
+    """Processor of raw values that are rows of numbers."""
 
     def __init__(self, features: Any = None) -> None:
         self.features = features or FunctionTransformer(np.array)
@@ -40,7 +40,7 @@ class Unlinear(Rows):
 
 
 def views(n: int = 200, p: int = 6, q: int = 4, noise: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Two views of three hidden numbers, with noise and means of their own."""
+    """Return two views of three latent numbers, each with its own noise and mean."""
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(n, 3))
     x = hidden @ rng.normal(size=(3, p)) + noise * rng.normal(size=(n, p)) + 5
@@ -51,7 +51,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([np.corrcoef(a[:, k], b[:, k])[0, 1] for k in range(a.shape[1])])
 
 
-def test_without_a_ridge_the_projections_are_those_of_scikit_learn() -> None:
+def test_without_a_ridge_the_projections_equal_those_of_scikit_learn() -> None:
     x, y = views()
     ours = fit_cca(x, y, ridge=1e-12)
     a, b = (x - ours.x_mean) @ ours.x_weights, (y - ours.y_mean) @ ours.y_weights
@@ -97,15 +97,15 @@ def test_unseen_rows_find_their_partners() -> None:
     assert len(space.correlations) == 12
 
 
-def test_rows_that_lack_a_modality_do_not_count() -> None:
+def test_rows_without_a_modality_do_not_count() -> None:
     x, y = views(60)
     processors = {"a": Rows(), "b": Rows()}
     both = fit_linear({"a": list(x[:40]), "b": list(y[:40])}, processors)
-    lacking: dict[str, list[Any]] = {"a": [*x[:40], *[None] * 20], "b": [*y[:40], *y[40:]]}
-    np.testing.assert_array_equal(both.embed("a", list(x)), fit_linear(lacking, processors).embed("a", list(x)))
+    incomplete: dict[str, list[Any]] = {"a": [*x[:40], *[None] * 20], "b": [*y[:40], *y[40:]]}
+    np.testing.assert_array_equal(both.embed("a", list(x)), fit_linear(incomplete, processors).embed("a", list(x)))
 
 
-def test_sparse_features_of_texts_are_taken() -> None:
+def test_sparse_features_of_texts_are_supported() -> None:
     rng = np.random.default_rng(0)
     words = ["red", "green", "blue", "round", "square", "large", "small", "old"]
     rows = (rng.random((80, len(words))) < 0.4).astype(float)
@@ -123,7 +123,7 @@ def test_sparse_features_of_texts_are_taken() -> None:
     assert found["text->row"].pool == 20
 
 
-def test_the_pool_holds_the_rows_that_have_the_other_modality_and_groups_are_right_answers() -> None:
+def test_the_pool_has_the_rows_with_the_other_modality_and_groups_are_right_answers() -> None:
     x, y = views(80)
     processors: dict[str, Processor] = {"a": Rows(), "b": Rows(), "c": Unlinear()}
     train = {"a": list(x[:50]), "b": list(y[:50]), "c": list(y[:50])}
@@ -151,7 +151,7 @@ def test_a_pair_that_too_few_rows_have_is_left_out_with_a_note() -> None:
     train = TableRows({"a": list(x[:40]), "b": list(y[:40]), "c": rare}, [str(n) for n in range(40)])
     test = TableRows({"a": list(x[40:]), "b": list(y[40:]), "c": list(x[40:])}, [str(n) for n in range(20)])
     notes: list[str] = []
-    found = linear_retrieval(train, test, processors={m: Rows() for m in "abc"}, left_out=notes.append)
+    found = linear_retrieval(train, test, processors={m: Rows() for m in "abc"}, on_skipped_pair=notes.append)
     assert set(found) == {"a->b", "b->a"}
     assert notes == [
         f"The linear baseline needs 20 training rows with both {m!r} and 'c', got 5. The pair is left out."
@@ -159,7 +159,7 @@ def test_a_pair_that_too_few_rows_have_is_left_out_with_a_note() -> None:
     ]
 
 
-def test_it_is_the_same_again() -> None:
+def test_the_fit_is_deterministic() -> None:
     x, y = views(100, p=20, q=20)
     values = {"a": list(x), "b": list(y)}
     once, again = (fit_linear(values, {"a": Rows(), "b": Rows()}, components=5, seed=3) for _ in range(2))
@@ -167,14 +167,14 @@ def test_it_is_the_same_again() -> None:
     assert once.ridge == again.ridge
 
 
-def test_what_cannot_be_fitted_is_refused() -> None:
+def test_invalid_values_are_rejected() -> None:
     x, y = views(30)
     processors = {"a": Rows(), "b": Rows(), "c": Unlinear()}
     with pytest.raises(UsageError, match=r"two modalities, got \['a'\]"):
         fit_linear({"a": list(x)}, processors)
     with pytest.raises(UsageError, match=r"'a' and 'b' are 30 and 29"):
         fit_linear({"a": list(x), "b": list(y[1:])}, processors)
-    with pytest.raises(UsageError, match=r"'c' has no linear features; those that have: a, b"):
+    with pytest.raises(UsageError, match=r"'c' has no linear features; modalities with them: a, b"):
         fit_linear({"a": list(x), "c": list(y)}, processors)
     with pytest.raises(MultimodalError, match=r"20 training rows with both 'a' and 'b', got 10"):
         fit_linear({"a": list(x[:10]), "b": list(y[:10])}, processors)

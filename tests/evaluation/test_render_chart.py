@@ -1,4 +1,4 @@
-"""The picture shows the recalls."""
+"""The chart shows the recalls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESULTS = {
 
 
 def drawn(results: dict[str, Retrieval], path: Path, title: str = "A title") -> np.ndarray:
-    """The chart as ``(height, width, 3)`` uint8."""
+    """Return the chart as ``(height, width, 3)`` uint8."""
     save_chart(results, title, path)
     with Image.open(path) as picture:
         assert picture.format == "PNG"
@@ -35,18 +35,18 @@ def drawn(results: dict[str, Retrieval], path: Path, title: str = "A title") -> 
 
 
 def inked(picture: np.ndarray) -> np.ndarray:
-    """Where there is the color of a bar."""
+    """Return where the picture has the color of a bar."""
     return np.any([(picture == color).all(axis=2) for color in COLORS.values()], axis=0)
 
 
 def runs(marks: np.ndarray) -> list[tuple[int, int]]:
-    """The start and the end of each run of marks in a line."""
+    """Return the start and end of each run of true values in a line."""
     edges = np.flatnonzero(np.diff([0, *marks.astype(int), 0]))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def axis_of(picture: np.ndarray) -> tuple[int, int]:
-    """The columns where the axis of the recalls, the longest black line, starts and ends."""
+    """Return the columns at which the axis of the recalls, the longest black line, starts and ends."""
     black = (picture == 0).all(axis=2)
     return max((run for line in black for run in runs(line)), key=lambda run: run[1] - run[0])
 
@@ -55,7 +55,7 @@ def test_the_chart_is_a_picture_of_a_sensible_size(tmp_path: Path) -> None:
     pictures = [drawn(dict(list(RESULTS.items())[:n]), tmp_path / "chart.png") for n in (1, 2, 4)]
     assert {picture.shape[1] for picture in pictures} == {700}
     heights = [picture.shape[0] for picture in pictures]
-    assert heights == sorted(set(heights))  # a direction more, a line more
+    assert heights == sorted(set(heights))  # one line more for each direction
     assert (heights[0] >= 100, heights[-1] <= 400) == (True, True)
     assert [path.name for path in tmp_path.iterdir()] == ["chart.png"]
 
@@ -80,13 +80,13 @@ def test_a_bar_has_the_color_of_the_first_recall_that_reaches_there(tmp_path: Pa
 
 def test_every_color_is_in_the_legend(tmp_path: Path) -> None:
     picture = drawn(RESULTS, tmp_path / "chart.png")
-    beside = picture[:, axis_of(picture)[1] + 3 :]
+    legend = picture[:, axis_of(picture)[1] + 3 :]
     for color in COLORS.values():
-        assert (beside == color).all(axis=2).sum() > 50
+        assert (legend == color).all(axis=2).sum() > 50
 
 
 def test_another_recall_of_the_first_answer_is_another_number(tmp_path: Path) -> None:
-    """It is written into the bar."""
+    """The number is written into the bar."""
     left, right = axis_of(drawn(RESULTS, tmp_path / "chart.png"))
     numbers = []
     for recall in (0.91, 0.92):
@@ -98,7 +98,7 @@ def test_another_recall_of_the_first_answer_is_another_number(tmp_path: Path) ->
 
 def test_the_number_of_a_short_bar_can_be_read(tmp_path: Path) -> None:
     def line(recall: float) -> np.ndarray:
-        """Beside the second bar, which is of no length."""
+        """Return the area next to the second bar, which has length zero."""
         picture = drawn({"a->b": result(1.0, 1.0, 1.0), "b->a": result(recall, 0, 0)}, tmp_path / "chart.png")
         left, right = axis_of(picture)
         ((top, bottom),) = runs(inked(picture)[:, left + 2])

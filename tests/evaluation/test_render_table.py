@@ -1,4 +1,4 @@
-"""The table that people read shows the measures."""
+"""The printed table shows the measures."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def test_each_direction_is_a_line_of_its_measures_under_their_names() -> None:
     assert ["image", "->", "text", "0.0", "0.1", "100.0", "1.000", "1", "1.0", "3", "4"] in lines
 
 
-def test_no_number_is_cut_where_a_pipe_or_a_terminal_has_80_columns() -> None:
+def test_no_number_is_cut_in_80_columns() -> None:
     assert [line.split() for line in printed(width=80)] == [line.split() for line in printed(width=120)]

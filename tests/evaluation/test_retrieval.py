@@ -21,7 +21,7 @@ Vectors = list[list[float]]
 def brute_force(
     queries: Vectors, candidates: Vectors, query_groups: list[int], candidate_groups: list[int]
 ) -> list[int]:
-    """The protocol in plain Python: one query after the other, one candidate after the other."""
+    """Apply the protocol in plain Python, one query and one candidate at a time."""
     found = []
     for query, group in zip(queries, query_groups, strict=True):
         scores = [sum(a * b for a, b in zip(query, candidate, strict=True)) for candidate in candidates]
@@ -35,7 +35,7 @@ def brute_force(
 
 @st.composite
 def searches(draw: st.DrawFn, numbers: Sequence[float]) -> tuple[Vectors, Vectors, list[int], list[int]]:
-    """Queries, candidates and their groups; the numbers are such that float32 products are exact and often equal."""
+    """Draw queries, candidates and their groups, with numbers whose float32 products are exact and often equal."""
     dim, q, c = draw(st.integers(1, 3)), draw(st.integers(0, 7)), draw(st.integers(1, 9))
     vector, group = st.lists(st.sampled_from(numbers), min_size=dim, max_size=dim), st.integers(0, 3)
     several = [draw(st.lists(vector, min_size=n, max_size=n)) for n in (q, c)]
@@ -59,7 +59,7 @@ GRID = (-1.0, -0.5, 0.0, 0.25, 1.0)
 
 @given(searches(GRID))
 @settings(deadline=None, max_examples=150)
-def test_ranks_are_those_of_the_protocol(search: tuple[Vectors, Vectors, list[int], list[int]]) -> None:
+def test_ranks_follow_the_protocol(search: tuple[Vectors, Vectors, list[int], list[int]]) -> None:
     assert ranks(*tensors(search)).tolist() == brute_force(*search)
 
 
@@ -80,7 +80,7 @@ def test_the_size_of_a_chunk_changes_nothing(search: tuple[Vectors, Vectors, lis
 @pytest.mark.parametrize(
     ("wrong", "rank"), [(0.8, 2), (0.8 - 5e-7, 2), (0.8 + 5e-7, 2), (0.8 - 4e-6, 1), (0.8 + 4e-6, 2)]
 )
-def test_a_wrong_answer_within_a_millionth_stands_before_the_right_one(wrong: float, rank: int) -> None:
+def test_a_wrong_answer_within_a_millionth_ranks_before_the_right_one(wrong: float, rank: int) -> None:
     candidates = torch.tensor([[0.8, 0.6], [wrong, math.sqrt(1 - wrong**2)]])
     found = ranks(torch.tensor([[1.0, 0.0]]), candidates, torch.tensor([0]), torch.tensor([0, 1]))
     assert found.tolist() == [rank]
@@ -100,7 +100,7 @@ def test_half_precision_vectors_are_scored_in_single_precision() -> None:
     )
 
 
-def test_no_query_has_no_rank() -> None:
+def test_without_queries_there_are_no_ranks() -> None:
     none = ranks(torch.zeros(0, 2), torch.eye(2), torch.zeros(0, dtype=torch.int64), torch.arange(2))
     assert (none.tolist(), none.dtype) == ([], torch.int64)
 
@@ -112,7 +112,7 @@ def test_without_candidates_no_query_counts() -> None:
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=40))
 @settings(deadline=None, max_examples=60)
-def test_measures_are_those_of_numpy(found: list[int]) -> None:
+def test_measures_equal_those_of_numpy(found: list[int]) -> None:
     r, expected = summarize_ranks(torch.tensor(found), pool=10_000).to_json(), np.array(found)
     for k in (1, 5, 10):
         assert r[f"recall@{k}"] == pytest.approx(np.mean(expected <= k))
@@ -154,7 +154,7 @@ def test_each_direction_searches_the_vectors_that_its_modality_has() -> None:
     rows = {"text": [0, 2, 3, 5], "image": [1, 2, 4], "audio": [3]}
     vectors = {m: torch.nn.functional.normalize(torch.randn(len(r), 4), dim=1) for m, r in rows.items()}
     results = retrieval(of_rows(vectors, rows, groups))
-    assert set(results) == {"text->image", "image->text", "text->audio", "audio->text"}  # no image is of group 2
+    assert set(results) == {"text->image", "image->text", "text->audio", "audio->text"}  # no image is in group 2
     for pair, r in results.items():
         a, b = pair.split("->")
         of = {m: [groups[row] for row in rows[m]] for m in (a, b)}
@@ -184,7 +184,7 @@ def test_a_wider_pool_is_searched_with_the_same_queries() -> None:
     assert found["a->b"].mean_rank == pytest.approx(sum(expected) / 5)
 
 
-def test_a_pool_of_few_different_vectors_is_told() -> None:
+def test_a_pool_of_few_different_vectors_is_reported() -> None:
     words = torch.eye(3)[[0, 1, 2, 0, 1, 2, 0]]
     rows = {"text": torch.arange(7), "audio": torch.arange(7)}
     sounds = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), dim=1)

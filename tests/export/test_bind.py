@@ -1,4 +1,4 @@
-"""A graph encoder bound to the image side of a frozen model of open_clip is found by the text side, which it never met."""
+"""A graph encoder trained with the image tower of a frozen open_clip model is found by texts, which training never showed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIP: dict[str, Any] = {
 
 
 def bind(folder: Path, clip_steps: int, steps: int) -> None:
-    """The configuration that ships, with a small model of open_clip in place of the published one, trained on the spot."""
+    """Return the shipped configuration, with a small open_clip model, trained here, instead of the published one."""
     settings = yaml.safe_load(CONFIG.read_text())
     towers = ("image", "text")
     clip = yaml.safe_load(CONFIG.read_text())

@@ -1,4 +1,4 @@
-"""Towers of open_clip and text encoders of Hugging Face go back to their libraries with their weights, heads and adapters."""
+"""Towers of open_clip and text encoders of Hugging Face are exported to their libraries with weights, heads and adapters."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_open_clip_loads_its_towers_with_their_preprocessing(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("bias", [None, -7.5])
-def test_the_scale_and_bias_of_similarities_go_back_to_open_clip(bias: float | None, tmp_path: Path) -> None:
+def test_the_scale_and_bias_of_similarities_are_exported_to_open_clip(bias: float | None, tmp_path: Path) -> None:
     theirs = open_clip.CLIP(**CONFIG, init_logit_scale=3.25, init_logit_bias=bias)
     described = {"model_cfg": CONFIG | ({} if bias is None else {"init_logit_bias": 0.0})}
     (tmp_path / "source").mkdir()
@@ -81,7 +81,7 @@ def test_the_scale_and_bias_of_similarities_go_back_to_open_clip(bias: float | N
     assert (model.logit_bias is None) if bias is None else (model.logit_bias.item() == pytest.approx(bias))
 
 
-def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:
+def test_a_mismatched_open_clip_pair_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(MultimodalError, match=r"The picture encoder \(OpenClipImages\) has a projection head"):
         export(clip(heads={"title": "none"}), "open_clip", tmp_path / "out")
     with pytest.raises(MultimodalError, match=r"picture are not such a pair"):
@@ -91,7 +91,9 @@ def test_what_is_no_pair_of_open_clip_is_told(tmp_path: Path) -> None:
     with pytest.raises(MultimodalError, match=r"a, b are not such a pair"):
         export(mixed, "open_clip", tmp_path / "out")
     graph = Embedder({"graph": registry.create("graph", "gnn", width=16, layers=1)}, 16, {"graph": "none"})
-    with pytest.raises(MultimodalError, match=r"The graph encoder \(GNN\) is no tower of open_clip; export it to onnx"):
+    with pytest.raises(
+        MultimodalError, match=r"The graph encoder \(GNN\) is not a tower of open_clip; export it to onnx"
+    ):
         export(graph, "open_clip", tmp_path / "out")
     with pytest.raises(MultimodalError, match=r"one text encoder of Hugging Face; of graph it can hold none"):
         export(graph, "sentence-transformers", tmp_path / "out")
@@ -132,7 +134,7 @@ def test_sentence_transformers_loads_a_text_encoder_with_its_head(
         nn.init.normal_(parameter, std=0.3)
     capfd.readouterr()
     exported = export(embedder, "sentence-transformers", tmp_path / "st")
-    assert capfd.readouterr() == ("", "")  # no bars of the library's
+    assert capfd.readouterr() == ("", "")  # the library shows no progress bars
     assert exported.files == {"title": "modules.json"}
     loaded = SentenceTransformer(str(tmp_path / "st"), device="cpu", local_files_only=True)
     made = loaded.encode(TEXTS[::-1], show_progress_bar=False)

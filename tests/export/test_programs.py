@@ -1,4 +1,4 @@
-"""Exported towers make the model's vectors, for batches of every size, where other programs load them."""
+"""Exported towers return the model's vectors for batches of every size in other programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMILES = ["CCO", "c1ccccc1", "CC(=O)[O-]", "C", "N#CC1CC1"]
 
 
 def graphs(edge_features: int) -> list[Any]:
-    """Of one to five nodes; the first has no edge."""
+    """Return graphs of one to five nodes; the first has no edge."""
     return [
         {
             "x": RNG.normal(size=(n + 1, 2)).tolist(),
@@ -87,17 +87,17 @@ def embedder_of(case: str, **settings: Any) -> tuple[Embedder, str, list[Any]]:
     if case == "tabular":
         modality, name = next((r.modality, r.name) for r in registry.registrations() if r.cls.__name__ == "TabularMLP")
     embedder = Embedder({modality: registry.create(modality, name, **given)}, 6, **settings)
-    if case == "word vectors":  # as a file would have told
+    if case == "word vectors":  # as a file would have set
         embedder.processors[modality].load_state({"words": ["fox", "brown", "and", "over", "dogs"]})
     embedder.fit_processors({modality: values})
-    for module in embedder.modules():  # as after some training
+    for module in embedder.modules():  # as if trained
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.running_mean, std=0.1)  # pyright: ignore[reportArgumentType]
     return embedder.eval(), modality, values
 
 
 def vectors(folder: Path, modality: str, to: str, inputs: dict[str, Tensor]) -> np.ndarray:
-    """As another program would make them."""
+    """Return the vectors that another program computes."""
     described = json.loads((folder / "export.json").read_text())["modalities"][modality]
     assert set(described["inputs"]) == set(inputs)
     if to == "torch-export":
@@ -131,7 +131,7 @@ SLOW = [
     [pytest.param(c, "onnx", marks=[pytest.mark.slow] if c in SLOW else []) for c in CASES]
     + [pytest.param(c, "torch-export", marks=[pytest.mark.slow] if c in SLOW else []) for c in CASES],
 )
-def test_every_encoder_makes_the_same_vectors_for_batches_of_any_size(case: str, to: Any, tmp_path: Path) -> None:
+def test_every_encoder_returns_the_same_vectors_for_batches_of_any_size(case: str, to: Any, tmp_path: Path) -> None:
     embedder, modality, values = embedder_of(case)
     export(embedder, to, tmp_path / "out")
     processor = embedder.processors[modality]
@@ -142,7 +142,7 @@ def test_every_encoder_makes_the_same_vectors_for_batches_of_any_size(case: str,
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
-def test_texts_as_long_as_the_context_are_taken_too(to: Any, tmp_path: Path) -> None:
+def test_texts_as_long_as_the_context_are_supported(to: Any, tmp_path: Path) -> None:
     embedder, modality, _ = embedder_of("clip_texts")
     export(embedder, to, tmp_path / "out")
     processor: Any = embedder.processors[modality]
@@ -160,7 +160,7 @@ def test_texts_as_long_as_the_context_are_taken_too(to: Any, tmp_path: Path) -> 
         ("tabular", {"numbers": ["batch", 64], "missing": ["batch", 64], "categories": ["batch", 1]}),
     ],
 )
-def test_the_sizes_that_may_change_have_names_in_onnx(case: str, sizes: dict[str, list[Any]], tmp_path: Path) -> None:
+def test_dynamic_sizes_have_names_in_onnx(case: str, sizes: dict[str, list[Any]], tmp_path: Path) -> None:
     import onnxruntime
 
     embedder, modality, _ = embedder_of(case)
@@ -184,7 +184,7 @@ def test_heads_and_adapters_are_part_of_the_export(tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors(tmp_path / "out", modality, "onnx", inputs), expected, atol=1e-4)
 
 
-def test_the_description_tells_inputs_and_preprocessing(tmp_path: Path) -> None:
+def test_the_description_lists_inputs_and_preprocessing(tmp_path: Path) -> None:
     embedder, _, _ = embedder_of("transformer")
     exported = export(embedder, "torch-export", tmp_path / "out")
     assert exported.files == {"text": "text.pt2"}
@@ -231,7 +231,7 @@ class Plain(Encoder):
 
 
 class OfValues(Plain):
-    """Takes a way that depends on the values, which no program can follow."""
+    """Branch on the values, which exported programs cannot do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -247,20 +247,20 @@ class Random(OfValues):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "said"),
+    ("encoder", "message"),
     [
         (Plain, r"The a encoder \(Plain\) cannot be exported: its Numbers has no examples\(\)"),
         (OfValues, r"The a encoder \(OfValues\) cannot be exported to torch-export .* leave it out with --modality"),
-        (Random, r"The a encoder \(Random\) makes other vectors once it is exported|cannot be exported"),
+        (Random, r"The a encoder \(Random\) returns other vectors once it is exported|cannot be exported"),
     ],
 )
-def test_what_cannot_be_exported_is_told_and_leaves_nothing(encoder: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(MultimodalError, match=said):
+def test_what_cannot_be_exported_is_reported_and_leaves_nothing(encoder: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(MultimodalError, match=message):
         export(Embedder({"a": encoder()}, 2), "torch-export", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_format_is_rejected(tmp_path: Path) -> None:
     wrong: Any = "onx"
     with pytest.raises(UsageError, match=r"no format 'onx'. Did you mean 'onnx'"):
         export(embedder_of("cnn")[0], wrong, tmp_path / "out")

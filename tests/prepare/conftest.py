@@ -1,4 +1,4 @@
-"""Tables in memory, as sources."""
+"""Sources in memory, and pictures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from PIL import Image
 from multimodal.core.rejects import Reject
 from multimodal.prepare.source import Row
 
-Made = Callable[..., "MemorySource"]
+MakeSource = Callable[..., "MemorySource"]
 
 
 @dataclass
 class MemorySource:
-    """Rows given as mappings (or rejects), files relative to ``folder``."""
+    """Source of rows given as mappings or rejects, with files relative to ``folder``."""
 
     columns: tuple[str, ...]
     rows: Sequence[Mapping[str, Any] | Reject]
@@ -37,8 +37,8 @@ class MemorySource:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Made:
-    """``source(rows)`` or ``source(rows, columns)``."""
+def source(tmp_path: Path) -> MakeSource:
+    """Return a function: ``source(rows)`` or ``source(rows, columns)``."""
 
     def make(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> MemorySource:
         found = columns if columns is not None else dict.fromkeys(c for row in rows for c in row)
@@ -48,7 +48,7 @@ def source(tmp_path: Path) -> Made:
 
 
 def blobs(seed: int, edge: int = 64) -> Image.Image:
-    """A picture of its own: smooth random colours."""
+    """Return a picture with smooth random colours, a different one for each seed."""
     grid = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(grid).resize((edge, edge), Image.Resampling.BICUBIC)
 
@@ -66,7 +66,7 @@ def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
 
 
 class Pictures:
-    """Makes pictures and their files."""
+    """Functions that make pictures and their files."""
 
     blobs = staticmethod(blobs)
     png = staticmethod(png)

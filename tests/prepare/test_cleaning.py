@@ -1,4 +1,4 @@
-"""Values come out of the cleaning in one form, or with the reason why they cannot."""
+"""Values are cleaned to one form or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from multimodal.prepare.source import Row
 
 
 def reference(text: str) -> str:
-    """The rule, a character at a time."""
+    """Apply the rule one character at a time."""
     kept = [c for c in text if c.isspace() or not (unicodedata.category(c) == "Cc" or c == "\ufeff")]
     spaced = "".join(" " if c.isspace() else c for c in kept)
     clean = unicodedata.normalize("NFC", " ".join(word for word in spaced.split(" ") if word))
@@ -26,7 +26,7 @@ def reference(text: str) -> str:
 
 
 @given(st.text())
-def test_a_text_is_cleaned_by_the_rule_and_stays_so(text: str) -> None:
+def test_cleaning_follows_the_rule_and_is_idempotent(text: str) -> None:
     clean = clean_text(text)
     assert clean == reference(text)
     assert clean_text(clean) == clean
@@ -68,14 +68,14 @@ def test_a_text_column_may_hold_texts_bytes_and_numbers(value: Any, text: str) -
     ("value", "reason"),
     [(b"caf\xe9", "broken encoding"), ("\ud800", "broken encoding"), ([1], "not a text"), ({}, "not a text")],
 )
-def test_what_is_no_text_has_a_reason(value: Any, reason: str) -> None:
+def test_non_text_values_have_a_reason(value: Any, reason: str) -> None:
     with pytest.raises(Unreadable) as caught:
         as_text(value)
     assert caught.value.reason == reason
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text(st.characters(exclude_categories=["Cs"]))))
-def test_a_mapping_is_one_text_whatever_the_order_of_its_entries(value: dict[str, Any]) -> None:
+def test_the_text_of_a_mapping_is_independent_of_the_order_of_its_entries(value: dict[str, Any]) -> None:
     if all(key.isprintable() for key in value):
         assert to_text(value) == to_text(dict(reversed(value.items())))
 
@@ -87,8 +87,8 @@ def test_a_file_is_read_from_its_path_its_bytes_or_both(tmp_path: Path) -> None:
         assert read_file(value, tmp_path.joinpath).data == expected
     assert read_file({"path": "x/Y.JPG", "bytes": b"content"}, tmp_path.joinpath) == File(b"content", "x/Y.JPG")
     assert read_file("remote", lambda value: b"far").data == b"far"
-    assert File(b"", "x/Y.JPG").ending == "jpg"
-    assert File(b"", "name.of a.thing!").ending == ""
+    assert File(b"", "x/Y.JPG").suffix == "jpg"
+    assert File(b"", "name.of a.thing!").suffix == ""
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_file_is_read_from_its_path_its_bytes_or_both(tmp_path: Path) -> None:
         ({"path": None, "bytes": None}, "not a file"),
     ],
 )
-def test_what_is_no_file_has_a_reason(tmp_path: Path, value: Any, reason: str) -> None:
+def test_invalid_files_have_a_reason(tmp_path: Path, value: Any, reason: str) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(Unreadable) as caught:
         read_file(value, tmp_path.joinpath)
@@ -116,13 +116,13 @@ def test_what_is_no_file_has_a_reason(tmp_path: Path, value: Any, reason: str) -
 COLUMNS = [Column("id", "other", None), Column("title", "text", "text"), Column("kind", "category", None)]
 
 
-def test_a_row_keeps_what_it_has_and_loses_what_is_missing(tmp_path: Path) -> None:
+def test_a_clean_row_has_no_entries_for_missing_values(tmp_path: Path) -> None:
     clean = Cleaner(COLUMNS, "id", frozenset({"id"}), tmp_path.joinpath)
     assert clean(Row(3, {"id": " 7 ", "title": "a  b", "kind": None})) == {"id": "7", "title": "a b"}
     assert clean(Row(3, {"id": 7, "title": "a", "kind": "x\ny"})) == {"id": 7, "title": "a", "kind": "x y"}
 
 
-def test_a_row_is_rejected_by_its_key_for_a_broken_value_or_for_having_nothing(tmp_path: Path) -> None:
+def test_a_row_with_a_broken_value_or_without_content_is_rejected_with_its_key(tmp_path: Path) -> None:
     clean = Cleaner(COLUMNS, "id", frozenset({"id"}), tmp_path.joinpath)
     broken = clean(Row(3, {"id": "seven", "title": b"\xff"}))
     assert isinstance(broken, Reject)

@@ -1,4 +1,4 @@
-"""What columns hold is told by their first values."""
+"""Kinds of columns are inferred from their first values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PNG = b"\x89PNG\r\n\x1a\n...."
         ([b"RIFF1234WAVE"], "audio"),
         (["one.wav", "two.mp3"], "audio"),
         (["there.mol"], "file"),
-        (["v1.beta", "v2.beta"], "other"),  # names of no file
+        (["v1.beta", "v2.beta"], "other"),  # not names of files
         ([1, 2.5], "number"),
         (["1", "2.5"], "number"),
         ([True, False], "category"),
@@ -37,7 +37,7 @@ PNG = b"\x89PNG\r\n\x1a\n...."
         (["see a.png for it\nor b.png"], "text"),
     ],
 )
-def test_the_kind_of_values(values: list[Any], kind: str, tmp_path: Path) -> None:
+def test_the_kind_of_values_is_inferred(values: list[Any], kind: str, tmp_path: Path) -> None:
     (tmp_path / "there.mol").touch()
     assert kind_of(values, tmp_path.joinpath) == kind
     assert kind_of([truncate_value(value) for value in values], tmp_path.joinpath) == kind
@@ -46,7 +46,7 @@ def test_the_kind_of_values(values: list[Any], kind: str, tmp_path: Path) -> Non
 ROWS = [{"id": "p1", "photo": "a.png", "title": "a cup", "price": 3, "alt": "the cup"}]
 
 
-def test_without_a_choice_pictures_sounds_and_texts_are_modalities(tmp_path: Path) -> None:
+def test_without_named_columns_pictures_sounds_and_texts_are_modalities(tmp_path: Path) -> None:
     found = describe_columns(list(ROWS[0]), ROWS, {}, ["title"], tmp_path.joinpath)
     assert found == [
         Column("id", "other", None),
@@ -57,7 +57,7 @@ def test_without_a_choice_pictures_sounds_and_texts_are_modalities(tmp_path: Pat
     ]
 
 
-def test_what_is_chosen_is_the_modality_whatever_it_looks_like(tmp_path: Path) -> None:
+def test_a_named_column_has_its_modality_regardless_of_its_values(tmp_path: Path) -> None:
     chosen = {"text": ["id", "title"], "graph": "alt", "image": "price"}
     found = describe_columns(list(ROWS[0]), ROWS, chosen, [], tmp_path.joinpath)
     assert [(c.kind, c.modality) for c in found] == [

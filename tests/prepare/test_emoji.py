@@ -1,4 +1,4 @@
-"""On real pictures with real faults: copies are found, and what only looks alike stays."""
+"""On real pictures with real faults, copies are found and merely similar pictures are kept."""
 
 from __future__ import annotations
 

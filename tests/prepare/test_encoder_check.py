@@ -1,4 +1,4 @@
-"""What training would reject has no place in what is prepared."""
+"""Values that training would reject are not prepared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sound(samples: np.ndarray, form: str = "WAV", subtype: str | None = None) ->
 
 
 def reasons(out: Path) -> dict[int, str]:
-    """Row -> why it was rejected."""
+    """Return row -> the reason why it was rejected."""
     lines = (out / REJECTS).read_text(encoding="utf-8").splitlines()
     return {line["row"]: line["reason"] for line in map(json.loads, lines)}
 
@@ -47,7 +47,7 @@ def test_sounds_are_read_as_training_reads_them(source: Any, tmp_path: Path) -> 
     assert "0x" not in (out / REJECTS).read_text(encoding="utf-8")
 
 
-def test_the_encoder_that_is_named_judges_the_values(source: Any, tmp_path: Path) -> None:
+def test_the_named_encoder_checks_the_values(source: Any, tmp_path: Path) -> None:
     pytest.importorskip("rdkit")
     smiles = ["CCO", "C1CC", "CCN", "xx", "C1CC"]
     table = [{"smiles": text, "title": f"the molecule of the {n} th row"} for n, text in enumerate(smiles)]
@@ -59,14 +59,16 @@ def test_the_encoder_that_is_named_judges_the_values(source: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("encoders", "said"),
+    ("encoders", "message"),
     [
         ({"grahp": "molecule"}, "Did you mean 'graph'"),
         ({"graph": "molecul"}, "Did you mean 'molecule'"),
         ({"graph": "pyg"}, "needs settings"),
     ],
 )
-def test_an_encoder_that_cannot_judge_is_told(source: Any, tmp_path: Path, encoders: Any, said: str) -> None:
+def test_an_encoder_that_cannot_check_values_is_rejected(
+    source: Any, tmp_path: Path, encoders: Any, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         prepare(source([{"s": "CCO"}]), Settings({"graph": "s"}, encoders=encoders), tmp_path / "out")
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Whatever a table holds, ``prepare`` ends well: every row is accounted for, or one error says what is wrong."""
+"""For any table, ``prepare`` accounts for every row or raises one error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def choices(draw: st.DrawFn, names: Sequence[str]) -> dict[str, Any]:
 
 @given(tables(), st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=HEALTH)
-def test_any_table_ends_in_a_whole_result_or_in_one_clear_error(
+def test_any_table_gives_a_complete_result_or_one_clear_error(
     table: tuple[tuple[str, ...], list[Mapping[str, Any] | Reject]], data: st.DataObject
 ) -> None:
     names, rows = table
@@ -111,22 +111,22 @@ def test_any_table_ends_in_a_whole_result_or_in_one_clear_error(
         for name, content in FILES.items():
             (folder / name).write_bytes(content)
         chosen = data.draw(choices(names))
-        outcome, said = None, ""
+        outcome, message = None, ""
         try:
             outcome = prepare(Odd(names, rows, folder), Settings(**chosen), out)
         except MultimodalError as error:
-            said = str(error).strip()
+            message = str(error).strip()
         if outcome is None:
-            assert said
+            assert message
             assert not out.exists()
             return
         assert outcome.rows_in == len(rows)
         left = outcome.rejects + outcome.duplicates + outcome.near_duplicates
         assert outcome.rows_in == outcome.rows_out + left
         assert sum(outcome.splits.values()) == outcome.rows_out
-        told = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
-        assert len(told) == outcome.rejects
-        assert all({"row", "column", "value", "reason"} <= set(reject) for reject in told)
+        rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+        assert len(rejects) == outcome.rejects
+        assert all({"row", "column", "value", "reason"} <= set(reject) for reject in rejects)
         repeated = [json.loads(line) for line in (out / "duplicates.jsonl").read_text().splitlines()]
         assert len(repeated) == outcome.duplicates + outcome.near_duplicates
         if outcome.rows_out:
@@ -178,7 +178,7 @@ WRITTEN = [
 @pytest.mark.parametrize(("name", "content"), WRITTEN)
 @settings(max_examples=8, deadline=None, suppress_health_check=HEALTH)
 @given(data=st.data())
-def test_any_file_ends_in_a_result_or_in_one_line(
+def test_any_file_gives_a_result_or_one_line(
     name: str, content: st.SearchStrategy[bytes], data: st.DataObject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -196,7 +196,7 @@ def test_any_file_ends_in_a_result_or_in_one_line(
         assert printed.out == ""
         (line,) = printed.err.splitlines()
         assert line.startswith("multimodal prepare: ")
-        assert "--debug shows where" not in line  # that is a defect of ours
+        assert "--debug shows where" not in line  # it would be a bug
         assert not (Path(place) / "out").exists()
         with suppress(FileNotFoundError):
             assert [p.name for p in Path(place).iterdir()] == [name]

@@ -1,4 +1,4 @@
-"""Pictures are opened in full, and compared by what people see."""
+"""Pictures are decoded completely and compared as people see them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_animations_that_begin_alike_are_different(pictures: Any) -> None:
     assert fingerprint(gif(0, 1)).digest != fingerprint(gif(0, 2)).digest
 
 
-def test_a_copy_that_was_compressed_scaled_or_lit_is_near_and_another_is_not(pictures: Any) -> None:
+def test_a_compressed_scaled_or_brighter_copy_is_near_and_another_picture_is_not(pictures: Any) -> None:
     near, far = [], []
     for seed in range(40):
         picture = pictures.blobs(seed)
@@ -52,16 +52,16 @@ def test_a_copy_that_was_compressed_scaled_or_lit_is_near_and_another_is_not(pic
     assert min(far) > 10
 
 
-def test_a_turned_picture_is_seen_upright(pictures: Any) -> None:
+def test_a_rotated_picture_is_compared_upright(pictures: Any) -> None:
     picture = pictures.blobs(0, 64).crop((0, 0, 64, 32))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 270 degrees
+    exif[0x0112] = 6  # to be rotated by 270 degrees
     file = io.BytesIO()
     picture.save(file, "PNG", exif=exif)
     assert open_picture(file.getvalue()).size == (32, 64)
 
 
-def test_transparency_is_white_and_other_modes_are_seen() -> None:
+def test_transparency_is_white_and_other_modes_are_converted() -> None:
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert on_white(clear).getpixel((0, 0)) == (255, 255, 255)
     ramp = Image.fromarray(np.linspace(0, 60000, 16).reshape(4, 4).astype(np.uint16))
@@ -81,7 +81,7 @@ def test_transparency_is_white_and_other_modes_are_seen() -> None:
         ("float", "not an image"),
     ],
 )
-def test_a_broken_picture_is_refused_as_training_refuses_it(
+def test_a_broken_picture_is_rejected_as_in_training(
     pictures: Any, damage: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, floats = pictures.png(pictures.blobs(0)), io.BytesIO()

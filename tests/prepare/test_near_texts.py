@@ -1,4 +1,4 @@
-"""Near values are found as comparing all with all would find them."""
+"""Near values equal those of a comparison of all pairs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from multimodal.prepare.near_texts import NearTexts, fold, rows_per_band, shingl
 
 
 def jaccard(a: str, b: str) -> float:
-    """Of the sets of 5-character runs, as strings."""
+    """Return the Jaccard similarity of the sets of 5-character runs, as strings."""
     one, other = ({t[i : i + 5] for i in range(max(1, len(t) - 4))} for t in (fold(a), fold(b)))
     return len(one & other) / len(one | other)
 
 
 def may_be_near(a: str, b: str) -> bool:
-    """If one of them is short: whether they have the same words."""
+    """Return whether both are long or they have the same words."""
     one, other = (Counter(re.findall(r"\w+", fold(t))) for t in (a, b))
     return one == other or min(len(fold(a)), len(fold(b))) >= 50
 
 
 def texts_with_edits(seed: int, count: int) -> list[str]:
-    """Random captions, every third one an edit of one before it."""
+    """Return random captions, every third one an edit of an earlier one."""
     rng = random.Random(seed)
     words = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 8))) for _ in range(60)]
     texts: list[str] = []
@@ -67,7 +67,7 @@ def test_the_similarity_of_long_texts_is_estimated_within_a_tenth() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])
-def test_near_texts_are_those_that_comparing_all_pairs_finds(threshold: float) -> None:
+def test_near_texts_equal_those_of_a_comparison_of_all_pairs(threshold: float) -> None:
     texts = texts_with_edits(0, 240)
     near = NearTexts(threshold)
     for text in texts:
@@ -113,12 +113,12 @@ def test_a_pair_at_the_threshold_is_missed_once_in_a_thousand_times(threshold: f
     assert rows == 31 or (1 - threshold ** (rows + 1)) ** (128 // (rows + 1)) > 0.001 or threshold > 0.9
 
 
-def test_shingles_of_a_long_text_are_as_many_as_it_has() -> None:
+def test_a_long_text_has_all_its_shingles() -> None:
     text = "".join(random.Random(0).choices("abcdefghijklmnop", k=50_000))
     assert len(shingles(text)) == pytest.approx(len({text[i : i + 5] for i in range(len(text) - 4)}), rel=1e-3)
 
 
-def test_numbers_are_kept_apart_in_every_script() -> None:
+def test_numbers_are_distinguished_in_every_script() -> None:
     assert re.findall(r"\d+", fold("٣ and ３")) == ["٣", "3"]
 
 
@@ -127,7 +127,7 @@ def test_numbers_are_kept_apart_in_every_script() -> None:
 
 @given(st.integers(0, 2**32), st.integers(0, 8))
 @settings(max_examples=25, deadline=None)
-def test_near_hashes_are_those_that_comparing_all_pairs_finds(seed: int, bits: int) -> None:
+def test_near_hashes_equal_those_of_a_comparison_of_all_pairs(seed: int, bits: int) -> None:
     rng = random.Random(seed)
     hashes = [rng.getrandbits(64) for _ in range(20)]
     for _ in range(40):
@@ -150,11 +150,11 @@ def test_pictures_of_other_colours_are_not_near() -> None:
 
 
 @pytest.mark.parametrize("index", [NearTexts(0.8), NearPictures(4), NearPictures(0)])
-def test_of_nothing_nothing_is_near(index: NearTexts | NearPictures) -> None:
+def test_empty_input_has_no_near_pairs(index: NearTexts | NearPictures) -> None:
     assert index.pairs().shape == (0, 2)
 
 
-def test_in_a_crowd_each_is_compared_with_a_bounded_number() -> None:
+def test_among_many_equal_keys_comparisons_are_bounded() -> None:
     compared = 0
 
     def verify(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a table to a folder: nothing is lost, nothing leaks, nothing depends on chance."""
+"""``prepare`` from a table to a folder: no row is lost, no split leaks, and the output is deterministic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from multimodal.prepare.pipeline import prepare
 from multimodal.prepare.settings import Settings
 from multimodal.prepare.source import Row
 
-Made = Callable[..., Any]
+MakeSource = Callable[..., Any]
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
@@ -40,8 +40,8 @@ def captions(count: int, seed: int = 0) -> list[str]:
 
 
 @pytest.fixture
-def shop(source: Made, pictures: Any, tmp_path: Path) -> tuple[Any, dict[str, list[int]]]:
-    """120 products with pictures, and what was planted among them: fault -> rows."""
+def shop(source: MakeSource, pictures: Any, tmp_path: Path) -> tuple[Any, dict[str, list[int]]]:
+    """Return 120 products with pictures, and the rows planted among them by fault."""
     rows: list[dict[str, Any]] = []
     titles = captions(120)
     for number, title in enumerate(titles):
@@ -95,7 +95,7 @@ def test_every_row_is_written_rejected_or_repeats_another(shop: Any, tmp_path: P
     assert by_id["p3"]["title"] == table.rows[3]["title"]
 
 
-def test_what_is_alike_in_part_is_in_one_split(shop: Any, tmp_path: Path) -> None:
+def test_rows_with_some_equal_content_are_in_one_split(shop: Any, tmp_path: Path) -> None:
     table, planted = shop
     for seed in range(4):
         prepare(table, Settings(max_rejects=0.1, seed=seed, key="id"), tmp_path / "out")
@@ -118,7 +118,7 @@ def test_the_same_rows_and_seed_give_the_same_bytes(shop: Any, tmp_path: Path) -
     assert (tmp_path / "one" / files[-1]).read_bytes() != (tmp_path / "other" / files[-1]).read_bytes()
 
 
-def test_groups_are_not_cut(source: Made, tmp_path: Path) -> None:
+def test_groups_are_not_cut(source: MakeSource, tmp_path: Path) -> None:
     rows = [{"title": title, "product": number % 30 or None} for number, title in enumerate(captions(300))]
     outcome = prepare(source(rows), Settings(columns={"text": "title"}, group="product"), tmp_path / "out")
     of_product: dict[Any, set[str]] = {}
@@ -129,7 +129,7 @@ def test_groups_are_not_cut(source: Made, tmp_path: Path) -> None:
     assert np.abs(np.array([*outcome.splits.values()]) / 300 - [0.8, 0.1, 0.1]).max() < 0.03
 
 
-def test_a_given_split_is_kept_and_its_leakage_told(source: Made, tmp_path: Path) -> None:
+def test_a_given_split_is_kept_and_its_leakage_reported(source: MakeSource, tmp_path: Path) -> None:
     titles = captions(40)
     rows = [{"title": t, "tag": "x" + titles[n % 39][::-1], "part": "ab"[n % 2]} for n, t in enumerate(titles)]
     settings = Settings(columns={"text": ["title", "tag"]}, split="part")
@@ -140,7 +140,7 @@ def test_a_given_split_is_kept_and_its_leakage_told(source: Made, tmp_path: Path
     assert "2 rows" in outcome.warnings[0]  # rows 0 and 39 have the tag of one another
 
 
-def test_balancing_leaves_as_many_rows_of_each_value_and_tells_the_others(shop: Any, tmp_path: Path) -> None:
+def test_balancing_leaves_as_many_rows_of_each_value_and_reports_the_others(shop: Any, tmp_path: Path) -> None:
     table, _ = shop
     outcome = prepare(table, Settings(max_rejects=0.1, key="id", balance="kind"), tmp_path / "out")
     counts = Counter(row["kind"] for row in written(tmp_path / "out"))
@@ -151,32 +151,34 @@ def test_balancing_leaves_as_many_rows_of_each_value_and_tells_the_others(shop: 
     assert {(r["column"], r["value"]) for r in rejects if r["reason"] == "balanced"} == {("kind", "a")}
 
 
-def test_too_many_rejects_stop_with_their_reasons_and_leave_them_alone(shop: Any, tmp_path: Path) -> None:
+def test_too_many_rejects_raise_with_reasons_and_leave_only_their_file(shop: Any, tmp_path: Path) -> None:
     table, _ = shop
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(MultimodalError) as caught:
         prepare(table, Settings(), tmp_path / "out")
-    said = str(caught.value)
-    assert said.startswith("3 of 163 rows of 'table' (1.8%) cannot be used, more than max_rejects 0.01: ")
-    for told in ("1 truncated picture", "1 missing file", "nowhere.png does not exist", "1 empty row"):
-        assert told in said
+    message = str(caught.value)
+    assert message.startswith("3 of 163 rows of 'table' (1.8%) cannot be used, more than max_rejects 0.01: ")
+    for expected in ("1 truncated picture", "1 missing file", "nowhere.png does not exist", "1 empty row"):
+        assert expected in message
     kept = tmp_path / "out.rejects.jsonl"
-    assert f"All are in {kept}" in said
+    assert f"All are in {kept}" in message
     assert sorted(os.listdir(tmp_path)) == sorted([*before, kept.name])
     assert [line["row"] for line in lines(kept)] == [160, 161, 162]
     prepare(table, Settings(max_rejects=0.1), tmp_path / "out")
 
 
-@pytest.mark.parametrize(("words", "told"), [(0, False), (1, True), (5, True), (6, False)])
-def test_a_column_of_numbers_and_few_words_is_told(source: Made, tmp_path: Path, words: int, told: bool) -> None:
+@pytest.mark.parametrize(("words", "reported"), [(0, False), (1, True), (5, True), (6, False)])
+def test_a_column_of_numbers_and_few_words_is_reported(
+    source: MakeSource, tmp_path: Path, words: int, reported: bool
+) -> None:
     prices = [f"{n / 4}" for n in range(100 - words)] + ["call us"] * words
     rows = [{"title": title, "price": price} for title, price in zip(captions(100), prices, strict=True)]
     outcome = prepare(source(rows), Settings(), tmp_path / "out")
-    said = f"price: nearly all of its 100 values are numbers, but 'call us' in row {100 - words} is none."
-    assert (said in outcome.warnings) == told
+    warning = f"price: nearly all of its 100 values are numbers, but 'call us' in row {100 - words} is not."
+    assert (warning in outcome.warnings) == reported
 
 
-def test_a_row_that_the_reader_rejects_is_counted(source: Made, tmp_path: Path) -> None:
+def test_a_row_that_the_reader_rejects_is_counted(source: MakeSource, tmp_path: Path) -> None:
     rows = [
         {"title": "a cat"},
         Reject(1, "1", "title", "?", "torn line", "the line is torn."),
@@ -186,7 +188,7 @@ def test_a_row_that_the_reader_rejects_is_counted(source: Made, tmp_path: Path) 
     assert (outcome.rows_in, outcome.rows_out, outcome.reasons) == (3, 2, {"torn line": 1})
 
 
-def test_a_folder_of_other_things_is_refused_before_anything_is_read(source: Made, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_rejected_before_reading(source: MakeSource, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("dear")
     with pytest.raises(MultimodalError, match=r"thesis is not empty and holds no prepare\.json"):
@@ -194,7 +196,7 @@ def test_a_folder_of_other_things_is_refused_before_anything_is_read(source: Mad
     assert os.listdir(tmp_path / "thesis") == ["chapter.txt"]
 
 
-def test_a_table_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+def test_a_table_that_changes_while_it_is_read_is_reported(tmp_path: Path) -> None:
     class Growing:
         name, columns, total, times = "growing", ("title",), None, 0
 
@@ -211,7 +213,7 @@ def test_a_table_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "settings", "error", "said"),
+    ("rows", "columns", "settings", "error", "message"),
     [
         ([], ["title"], {"columns": {"text": "title"}}, MultimodalError, "has no rows"),
         ([{"n": 1}], None, {}, UsageError, "no column of pictures, sounds or texts (found: n is number)"),
@@ -222,16 +224,16 @@ def test_a_table_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
         ([{"t": t} for t in captions(101)], None, {"split": "t", "columns": {"text": "t"}}, MultimodalError, "more than 100"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_prepared_is_told(
-    source: Made, tmp_path: Path, rows: Any, columns: Any, settings: Any, error: type[Exception], said: str
+def test_what_cannot_be_prepared_is_reported(
+    source: MakeSource, tmp_path: Path, rows: Any, columns: Any, settings: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
         prepare(source(rows, columns), Settings(**settings), tmp_path / "out")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"max_rejects": 2}, "from 0 to 1"),
         ({"format": "parket"}, "Did you mean 'parquet'"),
@@ -245,12 +247,12 @@ def test_what_cannot_be_prepared_is_told(
         ({"shares": {"": 1.0}}, "needs a name"),
     ],
 )
-def test_a_setting_out_of_range_is_wrong_usage(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_setting_out_of_range_is_wrong_usage(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Settings(**settings)
 
 
-def test_progress_counts_the_rows_of_both_readings(source: Made, tmp_path: Path) -> None:
+def test_progress_counts_the_rows_of_both_passes(source: MakeSource, tmp_path: Path) -> None:
     seen: list[tuple[str, int | None, int]] = []
 
     @contextmanager
@@ -263,8 +265,8 @@ def test_progress_counts_the_rows_of_both_readings(source: Made, tmp_path: Path)
     assert seen == [("Reading", None, 20), ("Writing", 20, 20)]
 
 
-def test_memory_does_not_grow_with_what_the_rows_hold(tmp_path: Path) -> None:
-    """60 MB of sounds pass through; what is held at a time is a row group of 16 MB and its Arrow copy."""
+def test_memory_does_not_grow_with_the_size_of_values(tmp_path: Path) -> None:
+    """60 MB of sounds are read; at most a row group of 16 MB and its Arrow copy are in memory at a time."""
 
     class Wide:
         name, columns, total = "wide", ("sound", "title"), None

@@ -1,4 +1,4 @@
-"""What is written is what was clean, in the types it had, the same bytes each time."""
+"""Shards contain the clean rows with their types, and the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_tar_shards_hold_files_texts_and_the_rest_as_json(tmp_path: Path, pictur
                 content = tar.extractfile(member)
                 assert content is not None
                 found[member.name] = content.read()
-    beside: list[dict[str, Any]] = [
+    json_rows: list[dict[str, Any]] = [
         {"price": 1.5, "a.b/c": [1, 2]},
         {"picture": None, "price": None, "a.b/c": None},
         {"title": None, "price": 2.0, "a.b/c": None},
     ]
     assert {n: json.loads(c) for n, c in found.items() if n.endswith("json")} == {
-        f"{number:09d}.json": row for number, row in enumerate(beside)
+        f"{number:09d}.json": row for number, row in enumerate(json_rows)
     }
     assert {n: c for n, c in found.items() if not n.endswith("json")} == {
         "000000000.picture.png": png,
@@ -112,18 +112,18 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, pictures: Any, format
 
 
 @pytest.mark.parametrize(
-    ("data", "name", "kind", "ending"),
+    ("data", "name", "kind", "suffix"),
     [
         (b"\x89PNG....", "a.jpg", "image", "png"),
         (b"RIFF1234WAVEfmt", "", "audio", "wav"),
         (b"RIFF1234WEBP", "", "image", "webp"),
         (b"?", "a.JPEG", "image", "jpeg"),
         (b"?", "", "image", "bin"),
-        (b"BM is no bitmap here", "m.mol", "file", "mol"),
+        (b"BM but not a bitmap", "m.mol", "file", "mol"),
     ],
 )
-def test_the_ending_of_a_file_is_told_by_its_first_bytes(data: bytes, name: str, kind: str, ending: str) -> None:
-    assert file_suffix(File(data, name), kind) == ending
+def test_the_suffix_of_a_file_is_detected_from_its_first_bytes(data: bytes, name: str, kind: str, suffix: str) -> None:
+    assert file_suffix(File(data, name), kind) == suffix
 
 
 def test_names_are_safe_in_paths_and_different() -> None:
@@ -172,6 +172,6 @@ def test_a_mapping_keeps_the_entries_of_all_rows() -> None:
     assert found.stored == Stored(pa.struct([("a", pa.int64()), ("b", pa.string())]), False)
 
 
-def test_a_value_that_no_file_can_hold_is_told() -> None:
+def test_a_value_that_no_file_can_hold_is_reported() -> None:
     with pytest.raises(MultimodalError, match="column 'picture' holds values of the type object"):
         StoredType("picture").add(object())

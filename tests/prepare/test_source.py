@@ -1,4 +1,4 @@
-"""Which files a table may have copied, and which tables there are."""
+"""Files that a table may name, and tables that can be opened."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def test_a_table_names_files_of_its_own_folder_alone(tmp_path: Path) -> None:
+def test_a_table_may_name_only_files_of_its_folder(tmp_path: Path) -> None:
     name = table(tmp_path / "shop" / "pairs.csv", [{"file": "a.bin"}])
     (tmp_path / "shop" / "a.bin").write_bytes(b"a")
     (tmp_path / "secret.bin").write_bytes(b"s")
@@ -41,13 +41,13 @@ def test_a_table_names_files_of_its_own_folder_alone(tmp_path: Path) -> None:
     assert source.resolve(str(tmp_path / "shop" / "a.bin"))
     assert source.resolve("../shop/a.bin")
     for outside in ("../secret.bin", str(tmp_path / "secret.bin"), "link.bin"):
-        with pytest.raises(Unreadable, match=r"name the folder that it may lie in by --files") as refusal:
+        with pytest.raises(Unreadable, match=r"name the folder in which it may be by --files") as refusal:
             source.resolve(outside)
         assert refusal.value.reason == "path outside the table"
         assert open_source(name, files=tmp_path).resolve(outside)
 
 
-def test_a_data_set_without_a_folder_names_no_file(tmp_path: Path) -> None:
+def test_a_data_set_without_a_folder_may_not_name_files(tmp_path: Path) -> None:
     (tmp_path / "secret.bin").write_bytes(b"s")
     folder = tmp_path / "saved"
     datasets.Dataset.from_list([{"file": str(tmp_path / "secret.bin")}]).save_to_disk(folder)
@@ -55,7 +55,7 @@ def test_a_data_set_without_a_folder_names_no_file(tmp_path: Path) -> None:
         open_source(str(folder)).resolve(str(tmp_path / "secret.bin"))
 
 
-def test_nothing_of_a_file_elsewhere_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_other_folders_are_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     secret = b"not for others to see"
     (tmp_path / "secret.png").write_bytes(secret)
     rows = [{"photo": "../secret.png", "note": "../secret.png", "title": f"the title of thing {n}"} for n in range(9)]
@@ -70,7 +70,7 @@ def test_nothing_of_a_file_elsewhere_is_written(tmp_path: Path, capsys: pytest.C
     assert main(["prepare", name, "--out", str(out), "--columns.text", "title", "--files", str(tmp_path)]) == 0
 
 
-def test_texts_of_a_folder_that_are_not_utf_8_cost_their_rows_alone(tmp_path: Path) -> None:
+def test_texts_that_are_not_utf_8_reject_only_their_rows(tmp_path: Path) -> None:
     for name, content in (("a", b"fine"), ("b", b"\xff\xfe\xff"), ("c", "schön".encode())):
         (tmp_path / f"{name}.txt").write_bytes(content)
     assert open_table(str(tmp_path)).column("txt") == ["fine", None, "schön"]
@@ -83,11 +83,11 @@ def test_texts_of_a_folder_that_are_not_utf_8_cost_their_rows_alone(tmp_path: Pa
     assert [item.number if isinstance(item, Row) else item.row for item in found] == [0, 1, 2]
 
 
-def test_joined_columns_are_told_to_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_joined_columns_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = table(tmp_path / "t" / "pairs.csv", [{"a": "the one", "b": "1", "c": "2"}] * 3)
     words = ["prepare", name, "--out", str(tmp_path / "out"), "--columns.text", "a", "--columns.tabular", "b+c"]
     assert main(words) == 2
-    assert "leave it out, all columns go along" in capsys.readouterr().err
+    assert "leave it out, all columns are copied to the output" in capsys.readouterr().err
 
 
 def test_rows_may_begin_in_a_later_file_but_there_must_be_some(tmp_path: Path) -> None:

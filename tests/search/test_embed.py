@@ -1,4 +1,4 @@
-"""Bulk embedding gives the vectors that ``encode`` gives, and goes on where it was stopped."""
+"""Bulk embedding returns the vectors of ``encode`` and continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROWS = np.arange(11)
 
 
 class ShopTable(Table):
-    """Columns of cells; rows 4 to 7, a whole part, lack the text, rows 6 to 8 everything."""
+    """Return columns of cells; rows 4 to 7, a full part, have no text, and rows 6 to 8 have nothing."""
 
     metadata_columns = ("title", "product")
 
@@ -84,11 +84,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-# -- what is made
+# -- output
 
 
 @pytest.mark.parametrize("rows", [ROWS, np.array([9, 3, 3, 0, 8, 1])])
-def test_each_row_has_the_vectors_of_encode_and_null_where_it_lacks_a_modality(
+def test_rows_have_the_vectors_of_encode_and_null_for_missing_modalities(
     embedder: Embedder, tmp_path: Path, rows: np.ndarray
 ) -> None:
     embed(embedder, tmp_path / "out", rows)
@@ -130,7 +130,7 @@ def test_the_parts_have_the_documented_columns_and_rows(embedder: Embedder, tmp_
     assert manifest["fingerprint"] == embedder.fingerprint
 
 
-def test_only_what_model_and_table_share_is_embedded(embedder: Embedder, tmp_path: Path) -> None:
+def test_only_modalities_of_both_model_and_table_are_embedded(embedder: Embedder, tmp_path: Path) -> None:
     embed(embedder, tmp_path / "out", samples=samples_of(text="title", audio="sku"))
     assert read_manifest(tmp_path / "out").modalities == ["text"]
     with pytest.raises(MultimodalError, match=r"\['graph', 'text'\].*\['audio'\]"):
@@ -149,7 +149,7 @@ def test_the_size_of_a_batch_changes_no_vector(embedder: Embedder, tmp_path: Pat
                     assert row[modality] is None or row[modality] == pytest.approx(wanted[modality], abs=1e-5)
 
 
-def test_no_rows_are_refused(embedder: Embedder, tmp_path: Path) -> None:
+def test_an_empty_selection_of_rows_is_rejected(embedder: Embedder, tmp_path: Path) -> None:
     with pytest.raises(MultimodalError, match="no rows to embed"):
         embed(embedder, tmp_path / "out", ROWS[:0])
     assert not (tmp_path / "out").exists()
@@ -163,15 +163,15 @@ def test_a_model_in_training_embeds_as_encode_does(tmp_path: Path) -> None:
     assert all(module.training for module in training.modules())
 
 
-# -- stopping and going on
+# -- stopping and resuming
 
 
 class Stop(Exception):
-    """What a killed process does not say."""
+    """Exception in place of a killed process."""
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 5, 6])
-def test_work_that_was_stopped_makes_the_missing_parts_alone(embedder: Embedder, tmp_path: Path, batches: int) -> None:
+def test_a_resumed_run_writes_only_the_missing_parts(embedder: Embedder, tmp_path: Path, batches: int) -> None:
     embed(embedder, tmp_path / "whole")
     done: list[int] = []
 
@@ -184,16 +184,16 @@ def test_work_that_was_stopped_makes_the_missing_parts_alone(embedder: Embedder,
     with pytest.raises(Stop):
         embed(embedder, out, advance=stop)
     finished = sorted(path.name for path in out.glob("part-*"))
-    # two batches a part, and the batch that was under way is lost with its part
+    # two batches in a part; the current batch is lost with its part
     assert finished == [f"part-0000{n}.parquet" for n in range((batches - 1) // 2)]
     assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
-    with pytest.raises(MultimodalError, match=rf"half made: part-0000{len(finished)}\.parquet is missing"):
+    with pytest.raises(MultimodalError, match=rf"incomplete: part-0000{len(finished)}\.parquet is missing"):
         list(read_parts(out))
     before = {name: (out / name).stat() for name in finished}
 
-    told: list[int] = []
-    embed(embedder, out, advance=told.append)
-    assert sum(told) == 11
+    advanced: list[int] = []
+    embed(embedder, out, advance=advanced.append)
+    assert sum(advanced) == 11
     after = {name: (out / name).stat() for name in finished}
     assert {n: (s.st_mtime_ns, s.st_ino) for n, s in after.items()} == {
         n: (s.st_mtime_ns, s.st_ino) for n, s in before.items()
@@ -201,7 +201,7 @@ def test_work_that_was_stopped_makes_the_missing_parts_alone(embedder: Embedder,
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_work_that_is_done_is_not_done_again(embedder: Embedder, tmp_path: Path) -> None:
+def test_finished_work_is_not_repeated(embedder: Embedder, tmp_path: Path) -> None:
     embed(embedder, tmp_path / "out")
     before = contents(tmp_path / "out")
     with patch.object(Embedder, "embed", side_effect=AssertionError("embedded again")):
@@ -209,7 +209,7 @@ def test_work_that_is_done_is_not_done_again(embedder: Embedder, tmp_path: Path)
     assert contents(tmp_path / "out") == before
 
 
-def test_a_part_that_was_lost_is_made_again(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_lost_part_is_written_again(embedder: Embedder, tmp_path: Path) -> None:
     embed(embedder, tmp_path / "out")
     before = contents(tmp_path / "out")
     (tmp_path / "out" / "part-00001.parquet").unlink()
@@ -217,9 +217,7 @@ def test_a_part_that_was_lost_is_made_again(embedder: Embedder, tmp_path: Path) 
     assert contents(tmp_path / "out") == before
 
 
-def test_too_many_rows_that_cannot_be_read_stop_it_and_the_parts_before_stay(
-    embedder: Embedder, tmp_path: Path
-) -> None:
+def test_too_many_unreadable_rows_raise_and_earlier_parts_are_kept(embedder: Embedder, tmp_path: Path) -> None:
     broken = samples_of(cells=CELLS | {"title": [*TITLES[:9], "", "tea pot"]})
     with pytest.raises(
         MultimodalError, match=r"1 of 11 rows cannot be read .*row 9 \('s-9'\), column 'title': .* empty"
@@ -231,9 +229,7 @@ def test_too_many_rows_that_cannot_be_read_stop_it_and_the_parts_before_stay(
     ]
 
 
-def test_a_row_that_cannot_be_read_is_left_out_and_the_others_keep_their_names(
-    embedder: Embedder, tmp_path: Path
-) -> None:
+def test_an_unreadable_row_is_left_out_and_the_others_keep_their_keys(embedder: Embedder, tmp_path: Path) -> None:
     broken = samples_of(cells=CELLS | {"title": [TITLES[0], "", *TITLES[2:]]})
     rejects = embed_samples(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
     assert len(rejects) == 1
@@ -277,7 +273,7 @@ def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
     ],
     ids=["model", "table", "modalities", "rows", "order", "part_rows", "columns", "key", "group"],
 )
-def test_other_work_is_refused_and_leaves_the_folder_as_it_is(
+def test_other_work_is_rejected_and_leaves_the_folder_unchanged(
     embedder: Embedder, tmp_path: Path, other: dict[str, Any]
 ) -> None:
     out = tmp_path / "out"
@@ -290,20 +286,20 @@ def test_other_work_is_refused_and_leaves_the_folder_as_it_is(
     assert contents(out) == before
 
 
-def test_a_folder_of_other_things_is_refused(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_rejected(embedder: Embedder, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("dear")
     with pytest.raises(MultimodalError, match=f"{tmp_path} is not empty and holds no embeddings"):
         embed(embedder, tmp_path)
     assert contents(tmp_path) == {"thesis.txt": b"dear"}
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_rejected(embedder: Embedder, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("dear")
     with pytest.raises(MultimodalError, match="out"):
         embed(embedder, tmp_path / "out")
 
 
-def test_a_table_that_has_changed_is_not_taken_for_the_old_one(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_changed_table_is_rejected(embedder: Embedder, tmp_path: Path) -> None:
     class Changed(ShopTable):
         fingerprint = "another"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
@@ -362,7 +358,7 @@ def test_a_damaged_manifest_is_named(made: Path, embedder: Embedder, content: by
         {"modalities": "text"},
     ],
 )
-def test_a_manifest_of_wrong_values_or_another_format_is_refused(made: Path, changes: dict[str, Any]) -> None:
+def test_a_manifest_with_wrong_values_or_another_format_is_rejected(made: Path, changes: dict[str, Any]) -> None:
     (made / MANIFEST).write_bytes(manifest_with(**changes))
     with pytest.raises(MultimodalError, match=MANIFEST):
         read_manifest(made)
@@ -374,14 +370,14 @@ def test_a_folder_without_embeddings_is_named(tmp_path: Path) -> None:
             read_manifest(folder)
 
 
-def test_a_missing_part_is_told_with_what_to_do(made: Path) -> None:
+def test_a_missing_part_is_reported_with_a_remedy(made: Path) -> None:
     (made / "part-00001.parquet").unlink()
-    with pytest.raises(MultimodalError, match=r"half made: part-00001\.parquet is missing.*multimodal embed"):
+    with pytest.raises(MultimodalError, match=r"incomplete: part-00001\.parquet is missing.*multimodal embed"):
         list(read_parts(made))
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100, -1])
-def test_a_truncated_part_is_told_with_what_to_do(made: Path, kept: int) -> None:
+def test_a_truncated_part_is_reported_with_a_remedy(made: Path, kept: int) -> None:
     part = made / "part-00002.parquet"
     part.write_bytes(part.read_bytes()[:kept])
     with pytest.raises(MultimodalError, match=r"part-00002\.parquet is damaged; remove it"):

@@ -1,4 +1,4 @@
-"""An index finds what comparing with every vector finds, and refuses what is damaged."""
+"""Search in an index equals a comparison with every vector, and damaged indexes are rejected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIM = 3
 
 
 def index_of(vectors: np.ndarray, groups: Sequence[Any], modalities: Sequence[str] = ()) -> Index:
-    """An index whose keys are the row numbers."""
+    """Return an index whose keys are the row numbers."""
     n = len(vectors)
     items = {
         "key": [f"k{row}" for row in range(n)],
@@ -38,7 +38,7 @@ def index_of(vectors: np.ndarray, groups: Sequence[Any], modalities: Sequence[st
 
 
 def embeddings(folder: Path, vectors: dict[str, list[list[float] | None]], part_rows: int = 2) -> Path:
-    """A folder of embeddings as ``multimodal embed`` leaves it, of rows k0, k1, ... in groups of two rows."""
+    """Write a folder of embeddings like ``multimodal embed``, of rows k0, k1, ... in groups of two rows."""
     folder.mkdir(parents=True)
     rows = len(next(iter(vectors.values())))
     manifest = Manifest("f" * 64, DIM, list(vectors), {"table": "shop"}, "t", rows, "d", part_rows)
@@ -74,7 +74,7 @@ def index(tmp_path: Path) -> Path:
 
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[np.ndarray, list[int], list[str], np.ndarray]:
-    """Vectors, groups, modalities and queries; the numbers are such that products are exact and often equal."""
+    """Draw vectors, groups, modalities and queries, with numbers whose products are exact and often equal."""
     n, q = draw(st.integers(1, 40)), draw(st.integers(0, 3))
     numbers = st.sampled_from([-0.5, -0.25, 0.0, 0.125, 0.25, 0.5])  # no product of two vectors exceeds 1
     vectors = draw(st.lists(st.lists(numbers, min_size=DIM, max_size=DIM), min_size=n + q, max_size=n + q))
@@ -107,7 +107,7 @@ def test_search_finds_the_best_vector_of_each_of_the_nearest_groups(
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 400))
 @settings(deadline=None, max_examples=30)
-def test_search_finds_what_numpy_finds_among_unit_vectors(seed: int, k: int, n: int) -> None:
+def test_search_equals_numpy_among_unit_vectors(seed: int, k: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((n, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -121,33 +121,33 @@ def test_search_finds_what_numpy_finds_among_unit_vectors(seed: int, k: int, n: 
 
 
 def test_one_group_of_many_vectors_hides_no_other() -> None:
-    """The first 4 k candidates are all of one group."""
+    """The first 4 k candidates are all in one group."""
     vectors = np.tile([[1.0, 0, 0]], (1000, 1))
     vectors[-3:] = [[0.6, 0.8, 0], [0, 1, 0], [-1, 0, 0]]
     hits = index_of(vectors, [0] * 997 + [1, 2, 3]).search(np.array([[1.0, 0, 0]]), k=3)[0]
     assert [hit.score for hit in hits] == pytest.approx([1, 0.6, 0])
 
 
-def test_hits_end_where_the_groups_do() -> None:
+def test_there_are_no_more_hits_than_groups() -> None:
     index = index_of(np.tile(UNIT, (4, 1)), [0, 1, 2] * 4, ["image", "text"] * 6)
     assert [len(index.search(np.eye(DIM), k)[0]) for k in (1, 2, 3, 4, 10**9)] == [1, 2, 3, 3, 3]
 
 
-def test_a_text_and_a_picture_of_one_group_are_found_once_by_the_better() -> None:
+def test_a_text_and_a_picture_of_one_group_are_found_once_by_the_better_vector() -> None:
     index = index_of(np.array([[0.6, 0.8, 0], [1, 0, 0], [0, 0, 1]]), [7, 7, 8], ["image", "text", "image"])
     query = np.array([[1.0, 0, 0]])
     assert [(hit.key, hit.modality) for hit in index.search(query)[0]] == [("k1", "text"), ("k2", "image")]
     assert [hit.key for hit in index.search(query, target="image")[0]] == ["k0", "k2"]
 
 
-def test_of_few_equal_vectors_the_first_stored_come_first() -> None:
+def test_among_few_equal_vectors_the_first_stored_come_first() -> None:
     hits = index_of(np.tile(UNIT[0], (8, 1)), range(8)).search(np.array([UNIT[0]]), k=8)[0]
     assert [hit.key for hit in hits] == [f"k{row}" for row in range(8)]
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
-def test_of_many_equal_vectors_the_first_stored_come_first(k: int) -> None:
-    """Whatever k is: the hits for a smaller k are the first of those for a larger one."""
+def test_among_many_equal_vectors_the_first_stored_come_first(k: int) -> None:
+    """For any k, the hits for a smaller k are the first hits for a larger k."""
     vectors = np.tile(UNIT[0], (500, 1))
     vectors[::7] = UNIT[1]
     hits = index_of(vectors, range(500)).search(np.array([UNIT[0]]), k)[0]
@@ -157,14 +157,14 @@ def test_of_many_equal_vectors_the_first_stored_come_first(k: int) -> None:
 def test_a_score_is_a_cosine() -> None:
     vectors = np.random.default_rng(0).standard_normal((500, 256)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert (vectors @ vectors.T).max() > 1  # so rounding would have it
+    assert (vectors @ vectors.T).max() > 1  # because of rounding
     found = index_of(vectors, range(500)).search(np.concatenate([vectors, -vectors]), k=500)
     scores = np.array([[hit.score for hit in hits] for hits in found])
     assert (scores.min(), scores.max()) == (-1, 1)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"k": -3}, "k must be at least 1, got -3"),
@@ -173,16 +173,16 @@ def test_a_score_is_a_cosine() -> None:
         ({"target": "images"}, r"no 'images' vectors.*Did you mean 'image'\?.*Known: image, text"),
     ],
 )
-def test_a_search_that_does_not_fit_is_wrong_usage(index: Path, arguments: dict[str, Any], said: str) -> None:
+def test_invalid_searches_are_wrong_usage(index: Path, arguments: dict[str, Any], message: str) -> None:
     defaults: dict[str, Any] = {"vectors": np.eye(DIM)}
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         Index.open(index).search(**defaults | arguments)
 
 
 # -- building
 
 
-def test_an_index_holds_the_vectors_that_are_there_with_what_describes_them(index: Path) -> None:
+def test_an_index_has_the_existing_vectors_with_their_descriptions(index: Path) -> None:
     opened = Index.open(index)
     assert (len(opened), opened.dim, set(opened.modalities)) == (5, DIM, {"image", "text"})
     assert isinstance(opened.vectors, np.memmap)
@@ -201,11 +201,11 @@ def test_a_built_index_is_the_one_that_is_opened(tmp_path: Path) -> None:
     assert built.search(np.eye(DIM)) == opened.search(np.eye(DIM))
 
 
-def test_building_anew_takes_the_old_one_s_place_and_leaves_nothing_else(index: Path, tmp_path: Path) -> None:
+def test_building_again_replaces_the_index_and_leaves_nothing_else(index: Path, tmp_path: Path) -> None:
     before = Index.open(index)
     Index.build(embeddings(tmp_path / "more", {"image": [UNIT[0]] * 7}), index)
     assert (len(Index.open(index)), len(before)) == (7, 5)
-    assert before.search(np.eye(DIM))[0][0].score == 1  # what is open stays readable
+    assert before.search(np.eye(DIM))[0][0].score == 1  # an open index is still readable
     assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings", "index", "more"]
 
 
@@ -219,7 +219,7 @@ def test_a_build_that_fails_leaves_the_old_index(index: Path, tmp_path: Path, da
     assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings", "index", "more"]
 
 
-def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("dear")
     with pytest.raises(MultimodalError, match=r"thesis is not empty and holds no index\.json"):
@@ -234,7 +234,7 @@ def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis").read_text() == "dear"
 
 
-def test_no_embeddings_no_index(tmp_path: Path) -> None:
+def test_without_embeddings_no_index_is_built(tmp_path: Path) -> None:
     with pytest.raises(MultimodalError, match="holds no embeddings"):
         Index.build(tmp_path / "nowhere", tmp_path / "index")
     assert not (tmp_path / "index").exists()
@@ -250,33 +250,33 @@ def test_embeddings_without_a_vector_make_an_index_that_finds_nothing(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_a_folder_that_is_no_index_is_named(tmp_path: Path, name: str) -> None:
+def test_a_folder_without_an_index_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MultimodalError, match=rf"{name} is not an index: index\.json is not there.*multimodal index"):
+    with pytest.raises(MultimodalError, match=rf"{name} is not an index: index\.json is missing.*multimodal index"):
         Index.open(tmp_path / name)
 
 
 def damaged(index: Path) -> Any:
-    return pytest.raises(MultimodalError, match=rf"The index {index} is damaged.*build it anew")
+    return pytest.raises(MultimodalError, match=rf"The index {index} is damaged.*build it again")
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"format": 1}', b'{"format": 1, "count": 5}']
 )
-def test_a_damaged_description_is_refused(index: Path, content: bytes) -> None:
+def test_a_damaged_description_is_rejected(index: Path, content: bytes) -> None:
     (index / "index.json").write_bytes(content)
     with damaged(index):
         Index.open(index)
 
 
-def test_another_format_is_told(index: Path) -> None:
+def test_another_format_is_reported(index: Path) -> None:
     description = json.loads((index / "index.json").read_text())
     (index / "index.json").write_text(json.dumps(description | {"format": 99}))
     with pytest.raises(MultimodalError, match=r"format 99.*reads 1"):
         Index.open(index)
 
 
-def test_another_number_of_vectors_than_the_description_tells_is_refused(index: Path) -> None:
+def test_a_vector_count_other_than_described_is_rejected(index: Path) -> None:
     description = json.loads((index / "index.json").read_text())
     assert description["count"] == 5
     (index / "index.json").write_text(json.dumps(description | {"count": 4}))
@@ -285,14 +285,14 @@ def test_another_number_of_vectors_than_the_description_tells_is_refused(index: 
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "items.parquet"])
-def test_a_missing_file_is_refused(index: Path, name: str) -> None:
+def test_a_missing_file_is_rejected(index: Path, name: str) -> None:
     (index / name).unlink()
     with damaged(index):
         Index.open(index)
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "items.parquet"])
-def test_a_file_cut_anywhere_is_refused(index: Path, name: str) -> None:
+def test_a_file_cut_anywhere_is_rejected(index: Path, name: str) -> None:
     whole = (index / name).read_bytes()
     for kept in [*range(1, 12), *range(12, len(whole), 17), len(whole) - 1]:
         (index / name).write_bytes(whole[:kept])
@@ -301,7 +301,7 @@ def test_a_file_cut_anywhere_is_refused(index: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "items.parquet"])
-def test_an_empty_file_is_refused(index: Path, name: str) -> None:
+def test_an_empty_file_is_rejected(index: Path, name: str) -> None:
     (index / name).write_bytes(b"")
     with damaged(index):
         Index.open(index)
@@ -312,7 +312,7 @@ def test_an_empty_file_is_refused(index: Path, name: str) -> None:
     [np.zeros((4, DIM), np.float32), np.zeros((6, DIM), np.float32), np.zeros((), np.float32)],
     ids=["fewer", "more", "a number"],
 )
-def test_files_of_different_lengths_are_refused(index: Path, vectors: np.ndarray) -> None:
+def test_files_of_different_lengths_are_rejected(index: Path, vectors: np.ndarray) -> None:
     np.save(index / "vectors.npy", vectors)
     with damaged(index):
         Index.open(index)
@@ -323,14 +323,14 @@ def test_files_of_different_lengths_are_refused(index: Path, vectors: np.ndarray
     [np.zeros(5, np.float32), np.zeros((5, DIM, 2), np.float32), np.zeros((5, DIM), "U4"), np.zeros((5, DIM))],
     ids=["one axis", "three axes", "strings", "double precision"],
 )
-def test_vectors_of_another_shape_or_type_are_refused(index: Path, vectors: np.ndarray) -> None:
+def test_vectors_of_another_shape_or_type_are_rejected(index: Path, vectors: np.ndarray) -> None:
     np.save(index / "vectors.npy", vectors)
     with damaged(index):
         Index.open(index)
 
 
 @pytest.mark.parametrize("column", ["key", "group", "metadata", "modality"])
-def test_items_without_a_column_are_refused(index: Path, column: str) -> None:
+def test_items_without_a_column_are_rejected(index: Path, column: str) -> None:
     items = pq.read_table(index / "items.parquet")
     pq.write_table(items.drop_columns([column]), index / "items.parquet")
     with damaged(index):
@@ -338,7 +338,7 @@ def test_items_without_a_column_are_refused(index: Path, column: str) -> None:
 
 
 class Touch:
-    """What makes a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -347,7 +347,7 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_is_refused_unread(index: Path, tmp_path: Path) -> None:
+def test_a_pickle_is_rejected_without_loading_it(index: Path, tmp_path: Path) -> None:
     trap = Touch(tmp_path / "trapped")
     (index / "vectors.npy").write_bytes(pickle.dumps(trap))
     with damaged(index):
@@ -358,7 +358,7 @@ def test_a_pickle_is_refused_unread(index: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "trapped").exists()
 
 
-def test_the_vectors_of_another_model_are_told_by_both_fingerprints(index: Path) -> None:
+def test_vectors_of_another_model_are_reported_with_both_fingerprints(index: Path) -> None:
     opened = Index.open(index)
     opened.check_model("f" * 64)
     with pytest.raises(

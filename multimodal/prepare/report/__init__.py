@@ -1,1 +1,1 @@
-"""What ``prepare`` reports: warnings, examples, statistics, and the HTML page that shows them."""
+"""Report of ``prepare``: warnings, examples, statistics, and the HTML page that shows them."""

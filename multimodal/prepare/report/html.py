@@ -1,4 +1,4 @@
-"""``report.html``: one file without scripts, nothing of it from elsewhere."""
+"""``report.html``: one self-contained file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multimodal.prepare.plan import Plan
 from multimodal.prepare.report.examples import DisplayValue, Examples
 from multimodal.prepare.report.statistics import BINS_PER_OCTAVE, Statistics
 
-MAX_BARS = 30  # of a category chart
+MAX_BARS = 30  # bars of a category chart
 STYLE = """
 :root { --ink: #1c2733; --soft: #5b6b7b; --line: #dde4ea; --bar: #2171b5; --pale: #c6dbef; --warn: #b45309; }
 * { box-sizing: border-box; }
@@ -44,7 +44,19 @@ svg text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); }
 def write_report(
     path: Path, reading: FirstPass, plan: Plan, statistics: Statistics, examples: Examples, outcome: Outcome
 ) -> None:
-    """Write the report: rows in and out and why, splits, warnings, coverage, histograms, near duplicates side by side."""
+    """Write the report as a HTML page.
+
+    It shows the rows in and out with reasons, splits, warnings, coverage of modality pairs, histograms, near duplicates side
+    by side, linked rows and the settings.
+
+    Args:
+        path: the file to write.
+        reading: the first pass.
+        plan: the plan.
+        statistics: statistics of the written rows.
+        examples: the collected example rows.
+        outcome: counts of the rows, and warnings.
+    """
     sections = [
         _cards(outcome),
         _warnings(outcome),
@@ -69,7 +81,7 @@ def write_report(
 
 
 def _text(text: object) -> str:
-    """Any text, safe within HTML; what no page may hold shows as a replacement character."""
+    """Escape any text for HTML; unprintable characters become replacement characters."""
     shown = "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in str(text))
     return escape(shown)
 
@@ -83,17 +95,17 @@ def _paragraph(text: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Numbers stand right, with commas."""
+    """Return a table; numbers are right-aligned and have thousands separators."""
     lines = []
     numeric = set()
     for row in rows:
         cells = []
-        for place, cell in enumerate(row):
+        for position, cell in enumerate(row):
             if isinstance(cell, int):
-                numeric.add(place)
+                numeric.add(position)
                 cells.append(f'<td class="n">{cell:,}</td>')
             elif isinstance(cell, float):
-                numeric.add(place)
+                numeric.add(position)
                 cells.append(f'<td class="n">{cell:.1%}</td>')
             else:
                 cells.append(f"<td>{_text(cell)}</td>")
@@ -105,11 +117,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _bars(bars: Sequence[tuple[str, int]]) -> str:
-    """A horizontal bar for each label, as SVG."""
-    most = max((count for _, count in bars), default=0) or 1
+    """Return a bar chart with a horizontal bar for each label, as SVG."""
+    tallest = max((count for _, count in bars), default=0) or 1
     lines = []
-    for place, (label, count) in enumerate(bars):
-        y, width = 22 * place, max(1.0 if count else 0.0, 300 * count / most)
+    for position, (label, count) in enumerate(bars):
+        y, width = 22 * position, max(1.0 if count else 0.0, 300 * count / tallest)
         short = label if len(label) <= 24 else label[:23] + "…"
         lines.append(
             f'<text x="172" y="{y + 15}" text-anchor="end">{_text(short)}<title>{_text(label)}</title></text>'
@@ -120,12 +132,12 @@ def _bars(bars: Sequence[tuple[str, int]]) -> str:
 
 
 def _histogram(bins: Mapping[int, int], unit: str) -> str:
-    """A histogram of lengths over a logarithmic axis, as SVG; its bins are those of ``Statistics``."""
+    """Return a histogram of lengths over a logarithmic axis, as SVG; the bins are the bins of ``Statistics``."""
     low, high = min(bins), max(bins) + 1
-    width, most = 500 / (high - low), max(bins.values())
+    width, tallest = 500 / (high - low), max(bins.values())
     parts = []
     for b, count in sorted(bins.items()):
-        height = max(1.5, 130 * count / most)
+        height = max(1.5, 130 * count / tallest)
         edges = f"{2 ** (b / BINS_PER_OCTAVE):,.0f} to {2 ** ((b + 1) / BINS_PER_OCTAVE):,.0f} {unit}: {count:,}"
         parts.append(
             f'<rect x="{30 + (b - low) * width:.1f}" y="{150 - height:.1f}" width="{max(1.0, width - 1.5):.1f}"'
@@ -137,7 +149,7 @@ def _histogram(bins: Mapping[int, int], unit: str) -> str:
             f'<text x="{30 + (b - low) * width:.1f}" y="168" text-anchor="middle">{2 ** (b / BINS_PER_OCTAVE):,.0f}</text>\n'
         )
     parts.append('<line x1="30" y1="150.5" x2="530" y2="150.5" stroke="#5b6b7b"/>\n')
-    parts.append(f'<text x="280" y="188" text-anchor="middle">{_text(unit)} (highest bar: {most:,} rows)</text>\n')
+    parts.append(f'<text x="280" y="188" text-anchor="middle">{_text(unit)} (highest bar: {tallest:,} rows)</text>\n')
     return f'<svg viewBox="0 0 560 194" role="img">\n{"".join(parts)}</svg>\n'
 
 
@@ -167,23 +179,26 @@ def _row_fates(outcome: Outcome) -> str:
     bars = [(f"out: {name}", rows) for name, rows in outcome.splits.items()]
     bars += [("duplicates", outcome.duplicates), ("near duplicates", outcome.near_duplicates)]
     bars += [(f"left out: {reason}", rows) for reason, rows in outcome.reasons.items()]
-    said = "Every row in is one of these. rejects.jsonl has a line for each row left out, duplicates.jsonl for each repeated."
-    return _section("Where the rows went", _paragraph(said), _bars(bars))
+    explanation = (
+        "Every input row is counted once. rejects.jsonl has a line for each row left out, duplicates.jsonl for each"
+        " duplicate."
+    )
+    return _section("Where the rows went", _paragraph(explanation), _bars(bars))
 
 
 def _splits(reading: FirstPass, plan: Plan, outcome: Outcome) -> str:
     shares = reading.settings.shares if reading.settings.split is None else {}
-    stays, rows = plan.stays, []
-    for place, (name, count) in enumerate(outcome.splits.items()):
-        of_split = plan.component[stays & (plan.split == place)]
-        asked = f"{shares[name]:.1%}" if name in shares else "from the table"
-        rows.append((name, asked, count, count / (outcome.rows_out or 1), len(set(of_split.tolist()))))
+    kept, rows = plan.kept, []
+    for position, (name, count) in enumerate(outcome.splits.items()):
+        of_split = plan.component[kept & (plan.split == position)]
+        requested = f"{shares[name]:.1%}" if name in shares else "from the table"
+        rows.append((name, requested, count, count / (outcome.rows_out or 1), len(set(of_split.tolist()))))
     if reading.settings.split is None:
-        said = "Rows that share a group, or content that is equal or near, hang together and are in one split."
+        explanation = "Rows that share a group, or content that is equal or near, are linked and are in one split."
     else:
-        said = f"The splits are those of the column {reading.settings.split!r}."
-    head = ("split", "asked for", "rows", "part", "sets of rows that hang together")
-    return _section("Splits", _paragraph(said), _table(head, rows))
+        explanation = f"The splits come from the column {reading.settings.split!r}."
+    head = ("split", "requested", "rows", "fraction", "sets of linked rows")
+    return _section("Splits", _paragraph(explanation), _table(head, rows))
 
 
 def _columns(statistics: Statistics) -> str:
@@ -197,14 +212,14 @@ def _columns(statistics: Statistics) -> str:
         )
         for c in statistics.columns
     ]
-    return _section("Columns", _table(("column", "kind", "modality", "rows with a value", "part"), rows))
+    return _section("Columns", _table(("column", "kind", "modality", "rows with a value", "fraction"), rows))
 
 
 def _coverage(statistics: Statistics) -> str:
     names = statistics.modalities
-    rows = [(a, *(statistics.together[a, b] for b in names)) for a in names]
-    said = "How many rows out have both modalities; on the diagonal, how many have the one."
-    return _section("Coverage of modality pairs", _paragraph(said), _table(("", *names), rows))
+    rows = [(a, *(statistics.rows_with_both[a, b] for b in names)) for a in names]
+    explanation = "Number of written rows that have both modalities; on the diagonal, that have the modality."
+    return _section("Coverage of modality pairs", _paragraph(explanation), _table(("", *names), rows))
 
 
 def _histograms(statistics: Statistics) -> str:
@@ -217,18 +232,18 @@ def _histograms(statistics: Statistics) -> str:
     for name, counts in statistics.categories.items():
         bars = counts.most_common(MAX_BARS)
         rest = len(counts) - len(bars)
-        more = _paragraph(f"and {rest:,} values more") if rest else ""
+        more = _paragraph(f"and {rest:,} more values") if rest else ""
         charts.append(f"<div><h3>{_text(name)}: rows of each value</h3>\n{_bars(bars)}{more}</div>\n")
     if not charts:
         return ""
     return _section("Lengths and categories", f'<div class="charts">\n{"".join(charts)}</div>\n')
 
 
-def _row(examples: Examples, row: int, said: str) -> str:
+def _row(examples: Examples, row: int, explanation: str) -> str:
     cells = "".join(
         f"<div><small>{_text(column)}</small> {_shown(value)}</div>\n" for column, value in examples.row(row).items()
     )
-    return f'<div class="row"><small>row {examples.number(row):,}, {_text(said)}</small>\n{cells}</div>\n'
+    return f'<div class="row"><small>row {examples.number(row):,}, {_text(explanation)}</small>\n{cells}</div>\n'
 
 
 def _shown(value: DisplayValue) -> str:
@@ -242,29 +257,29 @@ def _pairs(examples: Examples, pairs: Sequence[tuple[int, int]], left: str, righ
 
 def _near_duplicates(reading: FirstPass, examples: Examples, outcome: Outcome) -> str:
     settings = reading.settings
-    said = (
-        f"Texts are near at a Jaccard similarity of {settings.near:g} between their 5-character shingles if they hold the same"
-        f" numbers, pictures at no"
-        f" more than {settings.near_bits} different bits of 64 in the perceptual hash and like colours; sounds and other"
-        " values only where they are equal. A row is left out where all of its content is near that of an earlier row."
+    explanation = (
+        f"Texts are near if their 5-character shingles have a Jaccard similarity of at least {settings.near:g} and they contain"
+        f" the same numbers; pictures if at most {settings.near_bits} of 64 bits of their perceptual hashes differ and their"
+        " colours are similar; sounds and other values only if they are equal. A row is left out if all of its content is"
+        " near the content of an earlier row."
     )
     if not outcome.near_duplicates:
-        return _section("Near duplicates", _paragraph(said), _paragraph("There are none."))
+        return _section("Near duplicates", _paragraph(explanation), _paragraph("There are none."))
     shown = f"{len(examples.near):,} of {outcome.near_duplicates:,}, evenly chosen:"
     pairs = [(kept, left) for left, kept in examples.near]
     return _section(
-        "Near duplicates", _paragraph(said), _paragraph(shown), _pairs(examples, pairs, "stays", "left out")
+        "Near duplicates", _paragraph(explanation), _paragraph(shown), _pairs(examples, pairs, "kept", "left out")
     )
 
 
 def _linked_rows(examples: Examples, plan: Plan) -> str:
     parts = []
     if examples.linked:
-        parts.append("<h3>Alike in part of their content: both stay, in one split</h3>\n")
-        parts.append(_pairs(examples, examples.linked, "stays", "stays"))
-    if examples.apart:
+        parts.append("<h3>Alike in part of their content: both are kept, in one split</h3>\n")
+        parts.append(_pairs(examples, examples.linked, "kept", "kept"))
+    if examples.crossing:
         parts.append("<h3>Alike, but in different splits of the table</h3>\n")
-        parts.append(_pairs(examples, examples.apart, "stays", "stays"))
+        parts.append(_pairs(examples, examples.crossing, "kept", "kept"))
     if examples.common:
         parts.append("<h3>Values of many rows</h3>\n")
         rows = [
@@ -272,15 +287,15 @@ def _linked_rows(examples: Examples, plan: Plan) -> str:
                 c.column,
                 examples.row(row)[c.column].text,
                 c.rows,
-                "rows with a near value" if c.near else "rows with it",
-                "in one split" if c.links else "hold nothing together",
+                "rows with a near value" if c.near else "rows with this value",
+                "in one split" if c.links else "not linked",
             )
             for c, row in examples.common
         ]
         parts.append(_table(("column", "value", "rows", "", ""), rows))
         if len(plan.links.common) > len(rows):
             parts.append(_paragraph(f"and {len(plan.links.common) - len(rows):,} more"))
-    return _section("Rows that hang together", *parts) if parts else ""
+    return _section("Linked rows", *parts) if parts else ""
 
 
 def _settings(reading: FirstPass) -> str:

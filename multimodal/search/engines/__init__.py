@@ -1,1 +1,1 @@
-"""What finds the nearest vectors: one interface (``engine``), one file for each implementation."""
+"""Nearest-neighbour search: one interface (``engine``), one file for each implementation."""

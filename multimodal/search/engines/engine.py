@@ -1,4 +1,4 @@
-"""The interface of a search engine."""
+"""Interface of a search engine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Engine(Protocol):
     """Stored vectors that can be searched by cosine."""
 
     def nearest(self, queries: np.ndarray, count: int, among: np.ndarray | None = None) -> list[Found]:
-        """The stored vectors nearest to each query.
+        """Find the stored vectors nearest to each query.
 
         Args:
             queries: ``(q, dim)`` float32 of unit length.
-            count: how many to find for each query, at least 1. More are returned where the last ones score the same;
-                fewer where fewer are stored.
+            count: number of vectors to find for each query, at least 1. More are returned if further vectors score the
+                same as the last; fewer if fewer are stored.
             among: ``(m,)`` int64, ascending: the rows to search. None: all.
 
         Returns:
-            For each query the rows and their scores, in [-1, 1], the best first, equal scores by row.
+            For each query, the rows and their scores in [-1, 1], the best first; equal scores are ordered by row.
         """
         ...

@@ -1,4 +1,4 @@
-"""Exact search: every stored vector is compared with every query."""
+"""Exact search, which compares every stored vector with every query."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import numpy as np
 
 from multimodal.search.engines.engine import Found
 
-SCORES = 1 << 25  # scores held at a time: 128 MiB
+SCORES = 1 << 25  # scores in memory at a time: 128 MiB
 
 
 class ExactEngine:
-    """Stored vectors that are searched one by one, by matrix products.
+    """Exact search of stored vectors by matrix products.
 
     Args:
         vectors: ``(n, dim)`` float32 of unit length, in memory or memory-mapped.
+
+    Example:
+        >>> engine = ExactEngine(np.eye(3, dtype=np.float32))
+        >>> ((rows, scores),) = engine.nearest(np.array([[0.6, 0, 0.8]], dtype=np.float32), count=2)
+        >>> rows, scores
+        (array([2, 0]), array([0.8, 0.6], dtype=float32))
     """
 
     def __init__(self, vectors: np.ndarray) -> None:
         self.vectors = vectors
 
     def nearest(self, queries: np.ndarray, count: int, among: np.ndarray | None = None) -> list[Found]:
-        """See ``Engine.nearest``."""
+        """Find the stored vectors nearest to each query, as ``Engine.nearest`` defines it.
+
+        Args:
+            queries: ``(q, dim)`` float32 of unit length.
+            count: number of vectors to find for each query, at least 1; ties with the last are returned too.
+            among: ``(m,)`` int64, ascending: the rows to search. None: all.
+
+        Returns:
+            For each query, ``(m,)`` int64 rows and float32 scores, the best first; equal scores are ordered by row.
+        """
         stored = self.vectors if among is None else self.vectors[among]
         at_once = max(1, SCORES // max(1, len(stored)))
         found = []
@@ -32,7 +47,7 @@ class ExactEngine:
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
-    """The positions of the highest scores, the highest first, with all that equal the last of ``count``."""
+    """Return the positions of the ``count`` highest scores and of ties with the last, the highest first."""
     best = np.arange(len(scores))
     if count < len(scores):
         best = np.flatnonzero(scores >= np.partition(scores, -count)[-count])

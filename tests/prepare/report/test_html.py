@@ -1,4 +1,4 @@
-"""The report is one whole page that shows what was done and lets nothing of the table act in it."""
+"""The report is one self-contained page that shows what was done and escapes everything from the table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from PIL import Image
 from multimodal.prepare.pipeline import prepare
 from multimodal.prepare.settings import Settings
 
-Made = Callable[..., Any]
+MakeSource = Callable[..., Any]
 VOID = {"meta", "img"}
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" \u202e"
 
 
 class Page(HTMLParser):
-    """Tags that match, the text, and the pictures."""
+    """Parser that collects tags, attributes and text, and checks that tags match."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def page(source: Made, pictures: Any, tmp_path: Path) -> Page:
+def page(source: MakeSource, pictures: Any, tmp_path: Path) -> Page:
     rows: list[dict[str, Any]] = [
         {"picture": pictures.png(pictures.blobs(n)), "title": f"a thing of the number {n}, {EVIL}", EVIL: "ab"[n > 2]}
         for n in range(30)
@@ -71,17 +71,17 @@ def page(source: Made, pictures: Any, tmp_path: Path) -> Page:
     return Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
 
 
-def test_nothing_of_the_table_acts_in_the_page_and_nothing_comes_from_elsewhere(page: Page) -> None:
+def test_the_page_has_no_scripts_and_no_external_resources(page: Page) -> None:
     assert "script" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert all(value.startswith("data:image/png;base64,") for name, value in page.attributes if name in ("src", "href"))
     assert EVIL.partition("\u202e")[0].strip() in page.text
-    assert "\u202e" not in page.text  # it would turn the page's own words around
+    assert "\u202e" not in page.text  # it would reverse the text of the page
 
 
-def test_the_page_tells_what_came_in_and_out_and_why(page: Page) -> None:
-    for said in ("34 rows in", "32 rows out", "1 left out", "1 near duplicates", "left out: no picture", "train"):
-        assert said in page.text
+def test_the_page_reports_rows_in_and_out_and_why(page: Page) -> None:
+    for text in ("34 rows in", "32 rows out", "1 left out", "1 near duplicates", "left out: no picture", "train"):
+        assert text in page.text
     for title in (
         "Warnings",
         "Where the rows went",
@@ -92,11 +92,11 @@ def test_the_page_tells_what_came_in_and_out_and_why(page: Page) -> None:
     ):
         assert title in page.text
     assert re.search(r"image 31 31 text 31 32", page.text)
-    assert "row 3, stays" in page.text
+    assert "row 3, kept" in page.text
     assert "row 30, left out" in page.text
 
 
-def test_near_duplicates_stand_side_by_side_as_pictures(page: Page, pictures: Any) -> None:
+def test_near_duplicates_are_shown_side_by_side_as_pictures(page: Page, pictures: Any) -> None:
     shown = [value.partition(",")[2] for name, value in page.attributes if name == "src"]
     opened = [Image.open(io.BytesIO(base64.b64decode(data))) for data in shown]
     assert len(opened) >= 2
@@ -104,7 +104,7 @@ def test_near_duplicates_stand_side_by_side_as_pictures(page: Page, pictures: An
     assert opened[0].convert("RGB").tobytes() == pictures.blobs(3).tobytes()
 
 
-def test_a_table_of_which_nothing_stays_has_a_report_too(source: Made, tmp_path: Path) -> None:
+def test_a_table_without_remaining_rows_has_a_report_too(source: MakeSource, tmp_path: Path) -> None:
     outcome = prepare(
         source([{"title": b"\xff"}], ["title"]), Settings(columns={"text": "title"}, max_rejects=1), tmp_path / "out"
     )

@@ -1,0 +1,278 @@
+"""``evaluate`` equals a numpy transcription of the protocol, and the command line prints its numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from multimodal.cli.main import main
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.registry import create
+from multimodal.data.samples import Samples
+from multimodal.evaluation.linear_baseline import fit_linear
+from multimodal.evaluation.render import render_text
+from multimodal.evaluation.report import Report, evaluate
+from multimodal.evaluation.retrieval import Retrieval
+
+MODALITIES = ("title", "caption")
+COLUMNS = {"title": "name", "caption": "words"}
+WORDS = ["red", "blue", "old", "tall", "cup", "bowl", "vase", "plate", "round", "deep", "small", "of clay"]
+Row = dict[str, str]
+Vectors = dict[str, tuple[np.ndarray, list[str]]]  # modality -> (n, dim) vectors and their groups
+
+
+def shop() -> list[Row]:
+    """60 rows to train on and 24 to test with; two rows share each group, and every fifth has no caption."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(84):
+        name = " ".join(random.choice(WORDS, 3, replace=False))
+        words = "" if number % 5 == 0 else f"a {name} {random.choice(WORDS)}"
+        split = "train" if number < 60 else "test"
+        rows.append({"id": f"s-{number}", "name": name, "words": words, "set": f"g{number // 2}", "part": split})
+    return rows
+
+
+def write(path: Path, rows: Sequence[Row]) -> Path:
+    path.write_text("\n".join(",".join(cells) for cells in [list(rows[0]), *(row.values() for row in rows)]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with an untrained model of two text encoders."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run")
+    table = write(folder / "shop.csv", shop())
+    data = {"table": str(table), "columns": COLUMNS, "key": "id", "group": "set", "split": "part"}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 7, "data": data}))
+    embedder = Embedder({m: create("text", "bag") for m in MODALITIES}, dim=16)
+    embedder.fit_processors({m: [row[COLUMNS[m]] for row in shop()[:60] if row[COLUMNS[m]]] for m in MODALITIES})
+    embedder.save_pretrained(folder / "model")
+    return folder
+
+
+def embed(encode: Callable[[str, list[str]], np.ndarray], rows: Sequence[Row]) -> Vectors:
+    present = {m: [row for row in rows if row[COLUMNS[m]]] for m in MODALITIES}
+    return {
+        m: (encode(m, [row[COLUMNS[m]] for row in chosen]).astype(np.float64), [row["set"] for row in chosen])
+        for m, chosen in present.items()
+    }
+
+
+def embed_with_model(run: Path, rows: Sequence[Row]) -> Vectors:
+    embedder = Embedder.from_pretrained(run)
+    return embed(lambda modality, values: embedder.encode(256, "float32", **{modality: values}), rows)
+
+
+def measure(queries: Vectors, candidates: Vectors) -> dict[str, dict[str, Any]]:
+    """Transcribe the protocol for both directions, one query at a time."""
+    result = {}
+    for a, b in (MODALITIES, MODALITIES[::-1]):
+        pool, groups = candidates[b]
+        ranks = []
+        for query, group in zip(*queries[a], strict=True):
+            scores, right = pool @ query, np.array([other == group for other in groups])
+            if right.any():
+                ranks.append(1 + int((scores[~right] >= scores[right].max() - 1e-6).sum()))
+        r = np.array(ranks)
+        result[f"{a}->{b}"] = {
+            **{f"recall@{k}": (r <= k).mean() for k in (1, 5, 10)},
+            "mrr": (1 / r).mean(),
+            "median_rank": np.median(r),
+            "mean_rank": r.mean(),
+            "queries": len(r),
+            "pool": len(pool),
+        }
+    return result
+
+
+def as_approximate(measures: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {pair: pytest.approx(values) for pair, values in measures.items()}
+
+
+def to_json(pairs: Any) -> dict[str, Any]:
+    return {pair: measures.to_json() for pair, measures in pairs.items()}
+
+
+@pytest.mark.parametrize(
+    ("split", "pool", "searched"),
+    [
+        (None, None, slice(60, None)),
+        ("train", None, slice(0, 60)),
+        ("test", "test", slice(60, None)),
+        ("test", "all", slice(None)),
+    ],
+)
+def test_measures_equal_those_of_numpy(run: Path, split: str | None, pool: str | None, searched: slice) -> None:
+    queries = shop()[:60] if split == "train" else shop()[60:]
+    report = evaluate(run, split=split, pool=pool)
+    expected = measure(embed_with_model(run, queries), embed_with_model(run, shop()[searched]))
+    assert to_json(report.pairs) == as_approximate(expected)
+    assert (report.run, report.split, report.pool) == (str(run), split or "test", pool or split or "test")
+    assert (report.seed, report.baselines, report.notes) == (7, {}, ())
+
+
+@pytest.mark.parametrize("pool", [None, "all"])
+def test_the_baseline_is_fitted_on_the_training_split_and_searched_like_the_model(run: Path, pool: str | None) -> None:
+    report = evaluate(run, pool=pool, baseline="linear")
+    train = {m: [row[COLUMNS[m]] or None for row in shop()[:60]] for m in MODALITIES}
+    space = fit_linear(train, Embedder.from_pretrained(run).processors)
+    queries, candidates = (embed(space.embed, rows) for rows in (shop()[60:], shop() if pool else shop()[60:]))
+    assert to_json(report.baselines["linear"]) == as_approximate(measure(queries, candidates))
+    assert to_json(report.pairs) != to_json(report.baselines["linear"])
+    model, baseline = report.tables()
+    assert "fitted on 'train'" in str(baseline.title)
+    assert str(model.title) == report.title
+
+
+@pytest.mark.parametrize("source", ["samples", "rows", "table", "configuration"])
+def test_an_embedder_is_evaluated_on_given_data_like_its_run(run: Path, tmp_path: Path, source: str) -> None:
+    settings: dict[str, Any] = {"columns": COLUMNS, "key": "id", "group": "set", "split": "part"}
+    table = write(tmp_path / "same.csv", shop())
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump({"data": {"table": str(table), **settings}}))
+    named = {name: value for name, value in settings.items() if name != "split"}
+    embedder = Embedder.from_pretrained(run)
+    if source == "samples":
+        report = evaluate(embedder, Samples.of(str(table), **settings), split="test")
+    elif source == "configuration":
+        report = evaluate(embedder, tmp_path / "same.yaml")
+    else:  # without a column of splits: all rows
+        rows = [{name: cell or None for name, cell in row.items()} for row in shop()[60:]]
+        data = rows if source == "rows" else str(write(tmp_path / "test.csv", shop()[60:]))
+        report = evaluate(embedder, data, split="all", **named)
+    assert to_json(report.pairs) == as_approximate(to_json(evaluate(run).pairs))
+    assert (report.run, report.seed) == ("embedder", None)
+
+
+# -- the command line
+
+
+@pytest.mark.parametrize("pool", [[], ["--pool", "all"]])
+def test_the_command_line_prints_the_numbers_of_python(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: list[str]
+) -> None:
+    report = evaluate(run, split="test", pool=pool[-1] if pool else None, baseline="linear", out=tmp_path / "python")
+    command = ["evaluate", str(run), "--split", "test", *pool, "--baseline", "linear"]
+    assert main([*command, "--json", "--out", str(tmp_path / "command")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == report.to_json()
+    for folder in ("python", "command"):
+        assert json.loads((tmp_path / folder / "evaluation.json").read_text()) == printed
+        with Image.open(tmp_path / folder / "retrieval.png") as chart:
+            assert chart.width > chart.height > 0
+
+    assert main(command) == 0
+    assert capsys.readouterr().out.split() == render_text(report.tables()).split() == str(report).split()
+
+
+# -- rows that cannot be read, and notes
+
+
+@pytest.fixture
+def faulty(run: Path, tmp_path: Path) -> dict[str, Any]:
+    """Arguments of ``evaluate`` for a table with two test rows whose caption cannot be read."""
+    rows = shop()
+    for row in rows[62:64]:
+        row["words"] = "' '"
+    lines = write(tmp_path / "faulty.csv", rows).read_text().replace("' '", '" "')
+    (tmp_path / "faulty.csv").write_text(lines)
+    return {"run": run, "data": str(tmp_path / "faulty.csv"), "max_rejects": 0.05}
+
+
+def test_rows_that_cannot_be_read_are_reported_and_left_out(faulty: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "rejects.jsonl").write_text("from an earlier evaluation")
+    report = evaluate(**faulty, out=out)
+    (note,) = report.notes
+    assert note.startswith("2 of 84 rows cannot be read (2 x empty text)")
+    assert " ".join(str(report).split()).endswith(" ".join(note.split()))  # in lines of 120 characters
+    assert [json.loads(line)["row"] for line in (out / "rejects.jsonl").read_text().splitlines()] == [62, 63]
+    expected = embed_with_model(run, [*shop()[60:62], *shop()[64:]])
+    assert to_json(report.pairs) == as_approximate(measure(expected, expected))
+
+
+def test_too_many_rows_that_cannot_be_read_raise(faulty: dict[str, Any], tmp_path: Path) -> None:
+    strict: dict[str, Any] = faulty | {"max_rejects": 0.02}
+    with pytest.raises(MultimodalError, match=r"2 of 84 rows cannot be read.*--max_rejects allows a larger part"):
+        evaluate(**strict, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_a_pool_of_equal_vectors_is_noted(run: Path) -> None:
+    rows = [{"id": str(n), "name": f"{WORDS[n]} cup", "words": "the same words", "set": str(n)} for n in range(10)]
+    (note,) = evaluate(run / "model", rows, split="all", columns=COLUMNS, group="set").notes
+    assert note.startswith("The pool of caption holds 1 different vectors among 10")
+
+
+# -- errors
+
+
+def test_data_without_a_pair_of_the_model_are_rejected(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(MultimodalError, match=r"\['title', 'caption'\], the data have \['title'\]: no pair"):
+        evaluate(run, columns={"title": "name"}, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_split_is_wrong_usage(run: Path) -> None:
+    with pytest.raises(UsageError, match=r"tset.*Did you mean 'test'"):
+        evaluate(run, split="tset")
+    with pytest.raises(UsageError, match=r"tarin.*Did you mean 'train'"):
+        evaluate(run, pool="tarin")
+
+
+def test_an_unknown_setting_is_wrong_usage(run: Path) -> None:
+    with pytest.raises(UsageError, match="max_rejcts"):
+        evaluate(run, max_rejcts=0.5)
+
+
+# -- the report
+
+
+REPORT = Report(
+    run="runs/shop",
+    split="test",
+    pool="all",
+    seed=None,
+    pairs={
+        "a->b": Retrieval(0.25, 0.5, 0.75, mrr=0.4, median_rank=4.5, mean_rank=8.25, queries=4, pool=30),
+        "b->a": Retrieval(0.5, 0.5, 1.0, mrr=0.6, median_rank=3.0, mean_rank=4.0, queries=2, pool=20),
+    },
+    baselines={"linear": {"a->b": Retrieval(0.0, 0.0, 0.5, 0.1, 9.0, 9.5, queries=4, pool=30)}, "other": {}},
+    notes=("a note",),
+)
+
+
+def test_a_report_is_a_table_for_pandas_and_notebooks() -> None:
+    frame = REPORT.to_pandas()
+    assert frame[["by", "pair", "queries"]].values.tolist() == [
+        ["model", "a->b", 4],
+        ["model", "b->a", 2],
+        ["linear", "a->b", 4],
+    ]
+    measures = list(REPORT.pairs["a->b"].to_json())
+    assert list(frame.columns) == ["by", "pair", *measures]
+    assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30]
+    page = REPORT._repr_html_()
+    assert page.count("<tr") == 4
+    assert "8.250" in page
+
+
+def test_a_report_prints_its_tables_and_notes() -> None:
+    text = str(REPORT)
+    assert "Retrieval in 'all', queries of 'test' (runs/shop)" in text
+    assert "The linear baseline, fitted on 'train'" in text
+    assert "other" not in text  # a baseline without results
+    assert text.endswith("a note")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["a", "->", "b", "25.0", "50.0", "75.0", "0.400", "4.5", "8.2", "4", "30"] in lines  # 8.25 to an even digit
