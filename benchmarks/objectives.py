@@ -1,14 +1,18 @@
 """Time and memory of the contrastive objectives against those of open_clip, on the same vectors.
 
 InfoNCE against ClipLoss and Sigmoid against SigLipLoss: the forward and backward pass over two modalities of N unit
-vectors of 512 components in float32, every row of a group of its own. Each figure is taken in processes of their own:
-the time in one in which the two take turns (the medians of the rounds and of their ratios), the peak memory in one for
-each (the process's highest resident size less its size with the inputs in place). Beside the ratio of the times by the
-clock stands that of the processor's time, which other programs on the machine disturb less.
+vectors of 512 components in float32, every row of a group of its own.
+
+On a CPU each figure is taken in processes of their own: the time in one in which the two take turns (the medians of the
+rounds and of their ratios), the peak memory in one for each (the process's highest resident size less its size with the
+inputs in place). Next to the ratio of the times by the clock stands that of the processor's time, which other programs on
+the machine disturb less. On a GPU all is measured in one process: the time between two synchronizations, the memory as
+torch's allocator counts it, above the inputs. A loss that does not fit is reported as "no memory".
 
     python benchmarks/objectives.py [--sizes 1024 4096 16384] [--rounds 5] [--threads 1] [--all]
+    python benchmarks/objectives.py --device cuda [--precision high]
 
-At N = 32,768 the losses of open_clip need some 17 GB; they are left out there unless --all is given.
+At N = 32,768 the losses of open_clip need some 17 GB; on a CPU they are left out there unless --all is given.
 """
 
 from __future__ import annotations
@@ -22,8 +26,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from device import Device, add_options, clock, gpu_peak, record
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn import functional
@@ -32,43 +38,47 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.objectives import InfoNCE, Sigmoid
 
 DIM = 512
-LARGE = 32_768  # where the peers need --all
+LARGE = 32_768  # where the peers need --all on a CPU
+CPU_SIZES, GPU_SIZES = [1024, 4096, 16_384, LARGE], [8192, 16_384, 32_768, 65_536, 131_072]
 PEERS = {"InfoNCE": "ClipLoss", "Sigmoid": "SigLipLoss"}
 
 
-def inputs(n: int) -> tuple[Tensor, Tensor]:
+def inputs(n: int, device: Device = "cpu") -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
-    x, y = (functional.normalize(torch.randn(n, DIM)).requires_grad_() for _ in range(2))
+    x, y = (functional.normalize(torch.randn(n, DIM)).to(device).requires_grad_() for _ in range(2))
     return x, y
 
 
 def loss_of(name: str, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
     """A call that computes the loss; its own parameters are learned too."""
-    log_scale, bias = torch.tensor(14.3).log().requires_grad_(), torch.tensor(-10.0, requires_grad=True)
+    log_scale = torch.tensor(14.3, device=x.device).log().requires_grad_()
+    bias = torch.tensor(-10.0, device=x.device, requires_grad=True)
     if name == "ClipLoss":
         return lambda: ClipLoss()(x, y, log_scale.exp())
     if name == "SigLipLoss":
         return lambda: SigLipLoss()(x, y, log_scale.exp(), bias)
-    objective = (InfoNCE if name == "InfoNCE" else Sigmoid)(temperature=1 / 14.3)
-    rows = torch.arange(len(x))
+    objective = (InfoNCE if name == "InfoNCE" else Sigmoid)(temperature=1 / 14.3).to(x.device)
+    rows = torch.arange(len(x), device=x.device)
     embeddings = Embeddings({"image": x, "text": y}, {"image": rows, "text": rows}, rows)
     return lambda: objective(embeddings).total
 
 
 def seconds(call: Callable[[], Tensor], x: Tensor, y: Tensor) -> tuple[float, float, float]:
     """The time of one forward and backward pass by the clock, the processor's time for it, and the loss."""
+    device: Device = "cuda" if x.is_cuda else "cpu"
     x.grad = y.grad = None
-    start, worked = time.perf_counter(), time.process_time()
+    start, worked = clock(device), time.process_time()
     loss = call()
     loss.backward()
-    return time.perf_counter() - start, time.process_time() - worked, loss.item()
+    return clock(device) - start, time.process_time() - worked, loss.item()
 
 
-def take_turns(names: list[str], n: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    x, y = inputs(n)
+def take_turns(names: list[str], n: int, rounds: int, device: Device = "cpu") -> dict[str, list[tuple[float, float]]]:
+    x, y = inputs(n, device)
     calls = {name: loss_of(name, x, y) for name in names}
     losses = {name: seconds(call, x, y)[-1] for name, call in calls.items()}  # the first pass does not count
-    assert max(losses.values()) - min(losses.values()) < 1e-5 * max(losses.values()), losses
+    allowed = 1e-5 if torch.get_float32_matmul_precision() == "highest" else 1e-3
+    assert max(losses.values()) - min(losses.values()) < allowed * max(losses.values()), losses
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names if number % 2 else names[::-1]:  # neither always comes first
@@ -77,7 +87,7 @@ def take_turns(names: list[str], n: int, rounds: int) -> dict[str, list[tuple[fl
 
 
 def peak(name: str, n: int) -> int:
-    """Bytes above the inputs."""
+    """Bytes above the inputs, of this process."""
     seconds(loss_of(name, *(small := inputs(64))), *small)  # what is set up once
     x, y = inputs(n)
     with open("/proc/self/statm") as statm:
@@ -92,39 +102,80 @@ def in_own_process(options: argparse.Namespace, *task: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def measured_on_cpu(names: list[str], n: int, options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {"memory": {}, "times": {}}
+    names = names if n < LARGE or options.all else names[:1]
+    for name in names:
+        found["memory"][name] = int(in_own_process(options, "peak", name, str(n)))
+    found["times"] = json.loads(in_own_process(options, "time", ",".join(names), str(n)))
+    return found
+
+
+def measured_on_gpu(names: list[str], n: int, options: argparse.Namespace) -> dict[str, Any]:
+    memory: dict[str, int] = {}
+    for name in names:
+        x, y = inputs(64, "cuda")
+        seconds(loss_of(name, x, y), x, y)  # what is set up once
+        x, y = inputs(n, "cuda")
+        try:
+            memory[name] = gpu_peak(lambda name=name, x=x, y=y: seconds(loss_of(name, x, y), x, y))
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+    return {"memory": memory, "times": take_turns([n for n in names if n in memory], n, options.rounds, "cuda")}
+
+
+def row_of(n: int, ours: str, peer: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The medians, in seconds, bytes and ratios of ours to the peer's; None where the peer was not measured."""
+    row: dict[str, Any] = {"objective": ours, "n": n, "peer": peer}
+    for name, key in ((ours, ""), (peer, "peer_")):
+        times = found["times"].get(name)
+        row[f"{key}seconds"] = None if times is None else statistics.median(by_clock for by_clock, _ in times)
+        row[f"{key}bytes"] = found["memory"].get(name)
+    row["ratio"] = row["processor_ratio"] = None
+    if peer in found["times"]:
+        turns = list(zip(found["times"][ours], found["times"][peer], strict=True))
+        row["ratio"], row["processor_ratio"] = (statistics.median(a[i] / b[i] for a, b in turns) for i in (0, 1))
+    return row
+
+
 def report(options: argparse.Namespace) -> None:
+    sizes = options.sizes or (CPU_SIZES if options.device == "cpu" else GPU_SIZES)
+    measured = measured_on_cpu if options.device == "cpu" else measured_on_gpu
     print(f"{options.threads} threads, float32 products at {options.precision!r} precision, {DIM} components")
     print(
-        f"{'objective':9} {'N':>7} {'seconds':>9} {'peer':>9} {'ratio':>7} {'cpu':>7}  {'MB':>7} {'peer':>8} {'ratio':>7}"
+        f"{'objective':9} {'N':>7} {'seconds':>9} {'peer':>9} {'ratio':>7} {'cpu':>7}  {'MB':>7} {'peer':>9} {'ratio':>7}"
     )
+    rows = []
     for ours, peer in PEERS.items():
-        for n in options.sizes:
-            names = [ours, peer] if n < LARGE or options.all else [ours]
-            memory = [int(in_own_process(options, "peak", name, str(n))) / 1e6 for name in names]
-            times = json.loads(in_own_process(options, "time", ",".join(names), str(n)))
-            took = [statistics.median(clock for clock, _ in times[name]) for name in names]
-            row = f"{ours:9} {n:>7,} {took[0]:>9.4f} "
-            if len(names) == 2:
-                rounds = [
-                    [mine / other for mine, other in zip(a, b, strict=True)]
-                    for a, b in zip(times[ours], times[peer], strict=True)
-                ]
-                clock, cpu = (statistics.median(ratios) for ratios in zip(*rounds, strict=True))
-                row += f"{took[1]:>9.4f} {clock:>7.3f} {cpu:>7.3f}  "
-                row += f"{memory[0]:>7.0f} {memory[1]:>8.0f} {memory[0] / memory[1]:>7.3f}"
+        for n in sizes:
+            row = row_of(n, ours, peer, measured([ours, peer], n, options))
+            rows.append(row)
+            line = f"{ours:9} {n:>7,} {row['seconds']:>9.4f} "
+            if row["ratio"] is None:
+                none = "-" if options.device == "cpu" else "no memory"
+                line += f"{'-':>9} {'-':>7} {'-':>7}  {row['bytes'] / 1e6:>7.0f} {none:>9} {'-':>7}"
             else:
-                row += f"{'-':>9} {'-':>7} {'-':>7}  {memory[0]:>7.0f} {'-':>8} {'-':>7}"
-            print(row, flush=True)
+                line += f"{row['peer_seconds']:>9.4f} {row['ratio']:>7.3f} {row['processor_ratio']:>7.3f}  "
+                line += f"{row['bytes'] / 1e6:>7.0f} {row['peer_bytes'] / 1e6:>9.0f}"
+                line += f" {row['bytes'] / row['peer_bytes']:>7.3f}"
+            print(line, flush=True)
+    record(options, rows)
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--sizes", type=int, nargs="+", default=[1024, 4096, 16_384, LARGE])
+    p.add_argument("--sizes", type=int, nargs="+", help=f"N; by default {CPU_SIZES}, on a GPU {GPU_SIZES}")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=torch.get_num_threads())
-    p.add_argument("--precision", choices=["highest", "high", "medium"], default="highest")
-    p.add_argument("--all", action="store_true", help=f"the peers at N = {LARGE:,} too: some 17 GB of memory")
+    p.add_argument(
+        "--precision",
+        choices=["highest", "high", "medium"],
+        default="highest",
+        help='of float32 products; "high": TF32',
+    )
+    p.add_argument("--all", action="store_true", help=f"the peers at N = {LARGE:,} on a CPU too: some 17 GB of memory")
     p.add_argument("--task", nargs=3, help=argparse.SUPPRESS)
+    add_options(p)
     options = p.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision(options.precision)

@@ -1,11 +1,13 @@
 """Training speed on the glyphs: our module under Lightning against a bare PyTorch loop.
 
 Both train the same encoders (those of configs/glyphs.yaml) under the same loss, on the same batches, with the same
-optimizer, precision and threads. The bare loop is what one would write by hand: no Lightning, no logging, no schedule.
+optimizer, precision and threads. The bare loop is what one would write by hand: no Lightning, no logging, no schedule. On a
+GPU both take their batches from torch's loader with as many workers, which read ahead into pinned memory.
 They take turns within one run; a round's speed leaves the first steps out. Printed are the samples per second of each
 (median of the rounds) and their ratio, round by round, with its median.
 
     python benchmarks/training.py [--steps 30] [--rounds 5] [--batch-size 256]
+    python benchmarks/training.py --device cuda --workers 12 --steps 100
 """
 
 from __future__ import annotations
@@ -14,16 +16,17 @@ import argparse
 import logging
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 import yaml
+from device import Device, add_options, clock, record
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
 
 from multimodal.core import registry
 from multimodal.core.batch import Batch
@@ -49,37 +52,43 @@ def encoders(config: dict[str, Any]) -> dict[str, Any]:
 class Clock(pl.Callback):
     """The time from the end of the warm-up to the end of training."""
 
-    seconds = 0.0
+    def __init__(self, device: Device, steps: int) -> None:
+        self._device: Device = device
+        self._steps = steps
+        self._start = self.seconds = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
         if trainer.global_step == WARM_UP:
-            self._start = time.perf_counter()
-        self.seconds = time.perf_counter() - getattr(self, "_start", 0.0)
+            self._start = clock(self._device)
+        elif trainer.global_step == self._steps:
+            self.seconds = clock(self._device) - self._start
 
 
-def ours(config: dict[str, Any], data: DataModule, steps: int, folder: Path) -> float:
+def ours(config: dict[str, Any], data: DataModule, steps: int, folder: Path, device: Device) -> float:
     """Seconds for the steps after the warm-up, with the log that `multimodal fit` writes."""
     module = EmbedderModule(encoders(config), config["model"]["dim"], optimizer=optimizer)
-    clock = Clock()
+    watch = Clock(device, steps)
     trainer = pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
         max_steps=steps,
         precision=fast_precision(),
         gradient_clip_val=1.0,
         log_every_n_steps=10,
         logger=CSVLogger(folder),
-        callbacks=[Throughput(), clock],
+        callbacks=[Throughput(), watch],
         limit_val_batches=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(module, data)
-    return clock.seconds
+    return watch.seconds
 
 
-def bare(config: dict[str, Any], data: DataModule, steps: int) -> float:
+def bare(config: dict[str, Any], data: DataModule, steps: int, device: Device) -> float:
     """The same steps in a plain loop."""
-    embedder, objective = Embedder(encoders(config), config["model"]["dim"]), InfoNCE()
+    embedder, objective = Embedder(encoders(config), config["model"]["dim"]).to(device), InfoNCE().to(device)
     rows = data.samples.rows("train")
     embedder.fit_processors({"text": data.samples.values("text", rows)})
     parameters = [*embedder.parameters(), *objective.parameters()]
@@ -87,16 +96,17 @@ def bare(config: dict[str, Any], data: DataModule, steps: int) -> float:
     precise = fast_precision() == "32-true"
     start = 0.0
     embedder.train()
-    for step, batch in enumerate(batches(embedder, data, steps)):
+    made = batches(embedder, data, steps) if device == "cpu" else read_ahead(embedder, data, steps)
+    for step, batch in enumerate(made):
         if step == WARM_UP:
-            start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
-            embeddings = embedder.embed(batch)
+            start = clock(device)
+        with torch.autocast(device, torch.bfloat16, enabled=not precise):
+            embeddings = embedder.embed(batch.to(device))
         adamw.zero_grad()
         objective(embeddings).total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         adamw.step()
-    return time.perf_counter() - start
+    return clock(device) - start
 
 
 def batches(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]:
@@ -108,6 +118,16 @@ def batches(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]
         yield collate.batch([samples[Draw(row, (0, row))] for row in drawn])
 
 
+def read_ahead(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]:
+    samples, collate = ProcessedSamples(data.samples, embedder.processors), Collate(embedder.processors)
+    rows = torch.from_numpy(data.samples.rows("train"))
+    drawn = [rows[torch.randperm(len(rows))[: data.batch_size]].tolist() for _ in range(steps)]
+    order = [[Draw(row, (0, row)) for row in batch] for batch in drawn]
+    yield from DataLoader[Any](
+        samples, batch_sampler=cast(Any, order), collate_fn=collate, num_workers=data.workers, pin_memory=True
+    )
+
+
 def optimizer(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
 
@@ -117,12 +137,15 @@ def main() -> None:
     p.add_argument("--steps", type=int, default=30, help="steps in a round, the warm-up among them")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--batch-size", type=int, default=256)
+    p.add_argument("--workers", type=int, help="processes that read data; by default those of the configuration")
+    add_options(p)
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     reserve_one_core()
     config = yaml.safe_load(CONFIG.read_text())
-    data = DataModule(**config["data"] | {"batch_size": options.batch_size})
+    workers = {} if options.workers is None else {"workers": options.workers}
+    data = DataModule(**config["data"] | {"batch_size": options.batch_size} | workers)
     counted = (options.steps - WARM_UP) * options.batch_size
     speeds: dict[str, list[float]] = {"ours": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -130,9 +153,9 @@ def main() -> None:
             turns = ("ours", "bare") if number % 2 else ("bare", "ours")  # neither always comes first
             for turn in turns:
                 seconds = (
-                    bare(config, data, options.steps)
+                    bare(config, data, options.steps, options.device)
                     if turn == "bare"
-                    else ours(config, data, options.steps, Path(folder))
+                    else ours(config, data, options.steps, Path(folder), options.device)
                 )
                 speeds[turn].append(counted / seconds)
             print(
@@ -144,6 +167,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, {fast_precision()}, batches of {options.batch_size}")
     print(f"ours {medians['ours']:.0f}, bare {medians['bare']:.0f} samples/s (medians)")
     print(f"ratio ours/bare: median {statistics.median(ratios):.3f}, all {', '.join(f'{r:.3f}' for r in ratios)}")
+    record(options, {"samples_per_second": medians, "ratio": statistics.median(ratios), "ratios": ratios})
 
 
 if __name__ == "__main__":

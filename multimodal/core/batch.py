@@ -111,8 +111,15 @@ class Batch:
             negative_of=negative_of,
         )
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Move all tensors to a device."""
+    def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Batch:
+        """Move all tensors to a device.
+
+        Args:
+            non_blocking: do not wait for the copies; None: where they go to a GPU. To wait for them is to wait for all that the
+                GPU has been asked to do before, and Lightning does so with all but plain tensors.
+        """
+        if non_blocking is None:
+            non_blocking = torch.device(device).type == "cuda"
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
@@ -170,8 +177,8 @@ class MicroBatches:
         """Copy all tensors of all micro-batches into one block of memory, see ``Batch.in_one_block``."""
         return MicroBatches(_pack(self.parts))
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatches:
-        """Move all tensors to a device."""
+    def to(self, device: torch.device | str, non_blocking: bool | None = None) -> MicroBatches:
+        """Move all tensors to a device, see ``Batch.to``."""
         return MicroBatches(tuple(part.to(device, non_blocking) for part in self.parts))
 
     def pin_memory(self) -> MicroBatches:

@@ -206,9 +206,10 @@ class Embedder(nn.Module):
         return vectors[0] if single else vectors
 
     def _vectors(self, modality: str, items: Sequence[Any]) -> Tensor:
-        encoder = self.encoder(modality)
-        inputs = {name: tensor.to(self.device) for name, tensor in encoder.processor.collate(items).items()}
-        return self.project(modality, encoder(**inputs))
+        encoder, device = self.encoder(modality), self.device
+        inputs = encoder.processor.collate(items)
+        on_device = {name: tensor.to(device, non_blocking=device.type == "cuda") for name, tensor in inputs.items()}
+        return self.project(modality, encoder(**on_device))
 
     @torch.inference_mode()
     def embed_all(self, batches: Iterable[Batch], advance: Callable[[int], object] | None = None) -> Embeddings:
@@ -218,13 +219,15 @@ class Embedder(nn.Module):
             batches: the batches, in the order of their rows.
             advance: called with the number of rows of each finished batch.
         """
-        parts = []
+        parts: list[Embeddings] = []
         with self._evaluating():
             for batch in batches:
-                parts.append(self.embed(batch.to(self.device)).to("cpu"))
+                if parts:
+                    parts[-1] = parts[-1].to("cpu")  # a GPU was at it while this batch was read
+                parts.append(self.embed(batch.to(self.device)))
                 if advance is not None:
                     advance(len(batch))
-        return Embeddings.cat(parts)
+        return Embeddings.cat([part.to("cpu") for part in parts])
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -61,11 +61,14 @@ def encode_values(
         MultimodalError: a value cannot be read; the message says which.
     """
     done, vectors = 0, np.empty((len(values), dim), dtype=np.float32)
+    places, encoded = np.empty(0, dtype=np.int64), torch.empty(0, dim)
     for items, costs in windows_of_items(processor, modality, values, batch_size):
+        vectors[places] = encoded.float().cpu().numpy()  # a GPU was computing them while these items were read
         batches = batches_by_cost(costs, batch_size)
         encoded = torch.cat([vectors_of([items[i] for i in rows]) for rows in batches])
-        vectors[done + np.concatenate(batches)] = encoded.float().cpu().numpy()
+        places = done + np.concatenate(batches)
         done += len(items)
+    vectors[places] = encoded.float().cpu().numpy()
     return vectors
 
 

@@ -19,6 +19,11 @@ def fast_precision() -> Precision:
     return "bf16-mixed" if fast else "32-true"
 
 
+def fast_device() -> torch.device:
+    """Return the GPU of this machine, or its processor if it has none that torch can use."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

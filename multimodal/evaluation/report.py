@@ -13,6 +13,7 @@ import numpy as np
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError
 from multimodal.core.extras import require
+from multimodal.core.hardware import fast_device
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
@@ -142,7 +143,7 @@ def evaluate(
     if baseline is not None:
         require("baseline", "The linear baseline", "sklearn")
     folder = None if isinstance(run, Embedder) else Path(run)
-    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run)
+    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     of_run = load_run_data(folder, data, settings)
     samples = of_run.samples
     split = split or of_run.test_split

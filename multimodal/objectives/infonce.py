@@ -126,15 +126,15 @@ def _direction(
         of, to: the vectors.
         logs: ``(k, n)`` the log-sum-exps of each anchor's terms.
         positives: ``(n,)`` how many positives it has.
-        sums: ``(g,)`` the sum of the scores of the positives in each group that both sides have.
+        sums: ``(g,)`` the sum of the scores of the positives of each group, 0 where a side has none of it.
         counts: ``(g,)`` how many candidates each of those groups has.
         smoothing, hardness, decoupled: as in ``info_nce``.
     """
     needed = int(decoupled)  # negatives that an anchor must have
     anchors = (positives > 0) & (len(to) - positives >= needed)
-    matched = (1 - smoothing) * (sums / counts)[len(to) - counts >= needed].sum()
+    matched = (1 - smoothing) * (sums / counts.clamp(min=1)).where(len(to) - counts >= needed, 0.0).sum()
     if smoothing:
-        matched = matched + smoothing * (of[anchors].sum(0) @ to.mean(0))
+        matched = matched + smoothing * ((anchors.to(of.dtype) @ of) @ to.mean(0))
     denominators = _log_denominators(logs, len(to) - positives, hardness, decoupled)
     return (denominators.where(anchors, 0.0).sum() - matched) / anchors.sum().clamp(min=1)
 

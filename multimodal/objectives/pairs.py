@@ -9,6 +9,7 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
@@ -100,10 +101,8 @@ class Pairs:
         """
         total, total_weight, parts = zero, 0.0, {}
         for (a, b), weight in self.of(embeddings.vectors).items():
-            blocks = [Block(embeddings.vectors[m], embeddings.groups_of(m)) for m in (a, b)]
-            if not torch.isin(blocks[0].groups, blocks[1].groups).any():
-                continue
-            loss = loss_of(Pair((a, b), blocks[0], blocks[1], (embeddings.rows[a], embeddings.rows[b])))
+            pair = _pair(embeddings, a, b)
+            loss = loss_of(pair) if _some_match(pair, len(embeddings.groups)) else None
             if loss is None:
                 continue
             parts[f"{a}-{b}"] = loss.detach()
@@ -112,14 +111,26 @@ class Pairs:
         return total / total_weight if total_weight else total, parts
 
 
+def _pair(embeddings: Embeddings, a: str, b: str) -> Pair:
+    of_a, of_b = (Block(embeddings.vectors[m], embeddings.groups_of(m)) for m in (a, b))
+    return Pair((a, b), of_a, of_b, (embeddings.rows[a], embeddings.rows[b]))
+
+
+def _some_match(pair: Pair, rows: int) -> bool:
+    """Whether some vector of one modality matches one of the other, in a batch of this number of rows."""
+    if len(pair.rows[0]) + len(pair.rows[1]) > rows:  # some row has both: nothing has to be read from the device
+        return True
+    return bool(_GroupNumbers.of(pair.a.groups, pair.b.groups).known.any())
+
+
 @dataclass(frozen=True)
 class Matches:
     """Sums and counts of the positives, which need no scores.
 
     Args:
-        counts_a: ``(g,)`` int64, the number of vectors of a in each of g shared groups.
-        counts_b: ``(g,)`` int64, the number of vectors of b.
-        sums: ``(g,)``, the sum of the scores of the matching vectors.
+        counts_a: ``(n + 1,)`` int64, the number of vectors of a in each group of a, by rising group; unused places are 0.
+        counts_b: ``(n + 1,)`` int64, the number of vectors of b in these groups, and last of those in no group of a.
+        sums: ``(n + 1,)``, the sum of the scores of a group's matching vectors; 0 if a side has none.
         of_a: ``(n,)`` int64, the number of positives of each vector of a.
         of_b: ``(m,)`` int64, the number of positives of each vector of b.
     """
@@ -132,17 +143,44 @@ class Matches:
 
 
 def sum_matched_scores(a: Block, b: Block) -> Matches:
-    """Sum the scores of the positives in each group, in ``O((n + m) d)``: sums of scores are scores of sums."""
-    groups, inverse = torch.cat([a.groups, b.groups]).unique(return_inverse=True)
-    of_a, of_b = inverse.split([len(a.groups), len(b.groups)])
-    counts_a, counts_b = (torch.bincount(of, minlength=len(groups)) for of in (of_a, of_b))
-    sums_a, sums_b = (
-        block.vectors.new_zeros(len(groups), block.vectors.shape[1]).index_add_(0, of, block.vectors)
-        for block, of in ((a, of_a), (b, of_b))
+    """Sum the scores of the positives in each group, in ``O((n + m) d)``: sums of scores are scores of sums.
+
+    All shapes are known beforehand, so that nothing waits for a GPU.
+    """
+    numbers, places = _GroupNumbers.of(a.groups, b.groups), len(a.groups) + 1
+    counts_a, counts_b = (
+        of.new_zeros(places).scatter_add_(0, of, torch.ones_like(of)) for of in (numbers.of_a, numbers.of_b)
     )
-    shared = (counts_a > 0) & (counts_b > 0)
+    sums_a, sums_b = (
+        block.vectors.new_zeros(places, block.vectors.shape[1]).index_add_(0, of, block.vectors)
+        for block, of in ((a, numbers.of_a), (b, numbers.of_b))
+    )
     sums = torch.linalg.vecdot(sums_a, sums_b)
-    return Matches(counts_a[shared], counts_b[shared], sums[shared], counts_b[of_a], counts_a[of_b])
+    return Matches(counts_a, counts_b, sums, counts_b[numbers.of_a], counts_a[numbers.of_b])
+
+
+@dataclass(frozen=True)
+class _GroupNumbers:
+    """The groups of a, numbered from 0 by rising group.
+
+    Shapes: ``of_a`` ``(n,)`` and ``of_b`` ``(m,)`` int64 are the numbers of the vectors' groups, n for groups that a has
+    not; ``known`` ``(m,)`` bool: whether a has it.
+    """
+
+    of_a: Tensor
+    of_b: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor) -> _GroupNumbers:
+        ordered, order = a.sort()
+        begins = torch.ones_like(ordered, dtype=torch.bool)
+        begins[1:] = ordered[1:] != ordered[:-1]
+        number = begins.cumsum(0) - 1
+        place = torch.searchsorted(ordered, b)  # n: it is greater than all
+        known = (place < len(a)) & (functional.pad(ordered, (0, 1))[place] == b)
+        of_b = functional.pad(number, (0, 1))[place].masked_fill(~known, len(a))
+        return cls(torch.empty_like(order).scatter_(0, order, number), of_b, known)
 
 
 def shared_rows(rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:

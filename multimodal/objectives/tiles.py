@@ -32,6 +32,7 @@ from torch.nn import functional
 from multimodal.core.distributed import SINGLE_PROCESS, RowShares, ranks
 
 TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and products wide enough to be fast
+GPU_TILE = 4096  # 64 MiB: smaller ones leave a GPU waiting for the next
 
 
 class Block(NamedTuple):
@@ -95,12 +96,14 @@ def logsumexps(a: Block, b: Block, terms: Sequence[Term] = (Term(),), tile: int 
         a: n rows.
         b: m columns.
         terms: k terms.
-        tile: rows and columns of a tile; None: ``TILE``.
+        tile: rows and columns of a tile; None: ``TILE``, or ``GPU_TILE``.
 
     Returns:
         ``(k, n)`` and ``(k, m)``, in the dtype of the vectors; -inf where the sum is empty.
     """
-    rows, columns = _LogSumExps.apply(a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile or TILE, ranks())  # pyright: ignore[reportGeneralTypeIssues]
+    rows, columns = _LogSumExps.apply(
+        a.vectors, b.vectors, a.groups, b.groups, tuple(terms), tile or _tile(a.vectors), ranks()
+    )  # pyright: ignore[reportGeneralTypeIssues]
     return rows, columns
 
 
@@ -113,12 +116,16 @@ def softplus_sum(a: Tensor, b: Tensor, bias: Tensor, tile: int | None = None) ->
         a: ``(n, d)`` rows.
         b: ``(m, d)`` columns.
         bias: the scalar :math:`\beta`, in the dtype of the vectors.
-        tile: rows and columns of a tile; None: ``TILE``.
+        tile: rows and columns of a tile; None: ``TILE``, or ``GPU_TILE``.
 
     Returns:
         The scalar sum, in the dtype of the vectors.
     """
-    return _SoftplusSum.apply(a, b, bias, tile or TILE, ranks(), torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
+    return _SoftplusSum.apply(a, b, bias, tile or _tile(a), ranks(), torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
+
+
+def _tile(vectors: Tensor) -> int:
+    return GPU_TILE if vectors.is_cuda else TILE
 
 
 def tiled_logsumexps(

@@ -53,9 +53,10 @@ def embed_table(
         MultimodalError: the model or table cannot be read, ``out`` contains something else, or too many rows cannot be read.
     """
     from multimodal.core.embedder import Embedder
+    from multimodal.core.hardware import fast_device
     from multimodal.data.run_data import load_run_data
 
-    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run)
+    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
     rows = data.samples.rows(split)
     with progress("Embedding", len(rows)) as advance:

@@ -55,6 +55,7 @@ class TrainingModule(Recorded, pl.LightningModule):
         self.seed = seed
         self.rates: Mapping[str, float] = {}
         self.layer_decay: Mapping[str, float] = {}
+        self._loss: _PendingLoss | None = None  # of the current step
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed a batch."""
@@ -79,24 +80,26 @@ class TrainingModule(Recorded, pl.LightningModule):
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def log_loss(self, total: Tensor, parts: Mapping[str, Tensor], batch: Batch | MicroBatches) -> None:
-        """Log a loss and its parts.
+        """Log a loss and its parts; ``on_after_backward`` checks the loss, before the step is taken.
 
         Args:
             total: the loss, a scalar.
             parts: name -> scalar.
             batch: what it was computed of, for the error.
+        """
+        self._loss = _PendingLoss(total, batch)
+        self.log("train/loss", total, batch_size=len(batch))
+        self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch))
+
+    def on_after_backward(self) -> None:
+        """Check the loss, now that a GPU has the backward pass to do.
 
         Raises:
             MultimodalError: the loss is not finite; the step is not taken.
         """
-        if not total.isfinite():
-            keys = ", ".join(batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(batch) > MAX_KEYS_SHOWN else "")
-            raise MultimodalError(
-                f"The loss of step {self.global_step} is {total.item()}; the batch's samples are {keys}."
-                " The last checkpoint is from before it; lower the learning rate, or look at these samples."
-            )
-        self.log("train/loss", total, prog_bar=True, batch_size=len(batch))
-        self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch))
+        if self._loss is not None:
+            self._loss.check(self.global_step)
+            self._loss = None
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.trainer.global_step % log_interval(self.trainer) == 0:
@@ -117,6 +120,28 @@ class TrainingModule(Recorded, pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for modality, state in checkpoint["processors"].items():
             self.embedder.encoder(modality).processor.load_state(state)
+
+
+class _PendingLoss:
+    """A loss on its way from the device, so that a GPU's backward pass is under way when it is looked at."""
+
+    def __init__(self, loss: Tensor, batch: Batch | MicroBatches) -> None:
+        self._batch = batch
+        self._value = loss.detach().to("cpu", non_blocking=loss.is_cuda)
+        self._arrived = torch.cuda.Event() if loss.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def check(self, step: int) -> None:
+        """Raise a ``MultimodalError`` if it is not finite."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        if not self._value.isfinite():
+            keys = ", ".join(self._batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(self._batch) > MAX_KEYS_SHOWN else "")
+            raise MultimodalError(
+                f"The loss of step {step} is {self._value.item()}; the batch's samples are {keys}."
+                " The last checkpoint is from before it; lower the learning rate, or look at these samples."
+            )
 
 
 def total_steps(trainer: pl.Trainer) -> int:

@@ -90,3 +90,11 @@ def test_holes_in_the_heap_are_returned_to_the_system() -> None:
     heap.trim_if_grown()
     assert resident_bytes() < before - 100e6
     assert len(last) == 60_000
+
+
+@pytest.mark.parametrize(("cuda", "device"), [(True, "cuda"), (False, "cpu")])
+def test_the_gpu_is_the_fast_device_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert hardware.fast_device() == torch.device(device)

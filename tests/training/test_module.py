@@ -101,6 +101,7 @@ def test_the_progress_bar_counts_the_steps_of_the_training(capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "step: 3/3" in shown
     assert "Epoch 0 " in shown
+    assert "train/loss" in shown
     assert "-2" not in shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,21 +10,36 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from multimodal.training.training_module import total_steps
 
+SHOWN = ("train/loss", "train/samples_per_second")
+INTERVAL = 0.5  # seconds
+
 
 class Progress(RichProgressBar):
-    """Lightning's bar of the current epoch, with the step's number in the whole training.
+    """Lightning's bar of the current epoch, with the step's number in the whole training, the loss and the speed.
 
-    Most trainings are planned in steps and have no last epoch to show.
+    Most trainings are planned in steps and have no last epoch to show. The loss is read twice a second: to read it is to wait
+    for the GPU, and Lightning reads what is logged with ``prog_bar=True`` after every step, with or without a bar.
 
     Example:
         >>> Progress().is_enabled
         True
     """
 
+    _read_at = -INTERVAL  # on the clock of time.monotonic
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        now = time.monotonic()
+        if now - self._read_at >= INTERVAL:
+            self._read_at, found = now, trainer.callback_metrics
+            self._shown = {name: float(found[name]) for name in SHOWN if name in found}
+        metrics |= self._shown
         return {"step": f"{trainer.global_step}/{total_steps(trainer)}"} | metrics
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._read_at = -INTERVAL  # the bar that is left shows the last step
+        super().on_train_epoch_end(trainer, pl_module)
 
     def _initialize_train_progress_bar_id(self) -> None:
         """Begin the bar of an epoch that is resumed in the middle; Lightning's own is as long as the remaining steps."""

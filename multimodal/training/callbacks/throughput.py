@@ -37,7 +37,7 @@ class Throughput(Callback):
         self._seconds += now - self._last_time
         self._last_time = now
         if trainer.global_step % log_interval(trainer) == 0:
-            pl_module.log("train/samples_per_second", self._samples / self._seconds, prog_bar=True)
+            pl_module.log("train/samples_per_second", self._samples / self._seconds)
             self._samples, self._seconds = 0, 0.0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
