@@ -1,4 +1,4 @@
-"""Real recordings, pictures and texts are read, every one, and the simplest features tell something about them."""
+"""Real recordings, pictures and texts are read, every one, and linear features recognize some of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rows_of(table: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_spoken_digit_is_read_and_linear_features_tell_it() -> None:
+def test_every_spoken_digit_is_read_and_linear_features_recognize_it() -> None:
     rows = rows_of("spoken_digits/digits.csv")[::3]
     reader = SpectrogramProcessor(8000, 40, 0.025, 0.010, 10.0)
     files = [SHARED / "spoken_digits" / row["audio"] for row in rows]

@@ -46,12 +46,12 @@ def refusal(reader: TabularProcessor, value: Any) -> Unreadable:
 # what is learned
 
 
-def test_columns_are_told_by_what_they_hold() -> None:
+def test_columns_are_recognized_by_what_they_hold() -> None:
     assert list(fitted().state()["numeric"]) == ["price", "size"]
     assert fitted().state()["categorical"] == {"colour": ["blue", "red"], "sold": ["False", "True"]}
 
 
-def test_columns_may_be_told_by_name() -> None:
+def test_columns_may_be_given_by_name() -> None:
     rows = [{"code": 7, "weight": "1.5"}, {"code": 8, "weight": "2.5"}, {"code": 7.0, "weight": ""}]
     reader = fitted(rows, numeric=["weight"], categorical=["code"])
     assert reader.state()["numeric"]["weight"] == {"means": [2.0], "scales": [0.5]}
@@ -90,7 +90,7 @@ def test_numbers_are_standardised_as_scikit_learn_does(columns: list[list[Any]])
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e300, -7])
-def test_a_constant_column_becomes_zero_and_a_new_value_of_it_stays_bounded(constant: float) -> None:
+def test_a_constant_column_becomes_zero_and_a_new_value_of_it_remains_bounded(constant: float) -> None:
     reader = fitted([{"c": constant, "d": n} for n in range(7)])
     assert reader({"c": constant})["numbers"][0] == pytest.approx(0, abs=1e-12)
     assert reader({"c": 1000 + 1000 * abs(constant)})["numbers"][0] == 10
@@ -156,7 +156,7 @@ def test_the_state_holds_all_that_was_learned() -> None:
     assert processor().state() == {}
 
 
-def test_unlearned_columns_are_told_with_how_to_learn_them() -> None:
+def test_unlearned_columns_are_reported_with_how_to_learn_them() -> None:
     with pytest.raises(UsageError, match="have not been learned; call fit_processors, train, or load"):
         processor()({"price": 3})
 
@@ -182,13 +182,13 @@ def test_unlearned_columns_are_told_with_how_to_learn_them() -> None:
         ({"Price": 3, "colour": "red"}, "unknown column", "Did you mean 'price', which is missing in the row"),
     ],
 )
-def test_what_is_no_row_is_refused_with_its_reason(value: Any, reason: str, said: str) -> None:
+def test_what_is_not_a_row_is_refused_with_its_reason(value: Any, reason: str, said: str) -> None:
     error = refusal(fitted(), value)
     assert error.reason == reason
     assert said in str(error)
 
 
-def test_columns_that_training_did_not_have_are_passed_over() -> None:
+def test_columns_that_training_did_not_have_are_ignored() -> None:
     for more in ({"new": 1}, {"prices": 1}, {"price_before": 1}):
         assert torch.equal(fitted()({"price": 3, **more})["numbers"], fitted()({"price": 3})["numbers"])
     assert fitted()({"colour": 10**5000})["categories"].tolist() == fitted()({"colour": "new"})["categories"].tolist()
@@ -207,7 +207,7 @@ def test_a_variant_hides_cells_as_missing_or_unknown(seed: int, cell_drop: float
     hidden = one["missing"] > item["missing"]
     assert not one["numbers"][hidden].any()
     assert torch.equal(one["numbers"][~hidden], item["numbers"][~hidden])
-    assert not hidden[3:].any()  # nothing stands there
+    assert not hidden[3:].any()  # nothing is written there
     changed = one["categories"] != item["categories"]
     assert torch.equal(one["categories"][changed], torch.tensor([1, 5])[changed])
 
@@ -316,7 +316,7 @@ def test_marks_of_a_missing_number_are_missing_in_columns_of_numbers_alone(mark:
     assert refusal(reader, {"size": mark}).reason == "empty row"
 
 
-def test_few_words_among_many_numbers_are_told_and_cannot_be_read() -> None:
+def test_few_words_among_many_numbers_are_reported_and_cannot_be_read() -> None:
     rows = [{"price": str(number), "code": str(number)} for number in range(95)]
     rows += [{"price": "call us" if number else "3", "code": "x1"} for number in range(6)]
     reader = TabularProcessor(4, 200)

@@ -143,7 +143,7 @@ def test_a_fused_clap_takes_every_clip_for_a_short_one(tmp_path: Path) -> None:
         ("x" * 3, "missing file"),
     ],
 )
-def test_what_is_no_sound_is_refused(value: Any, reason: str, tmp_path: Path) -> None:
+def test_what_is_not_a_sound_is_refused(value: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(Unreadable) as refusal:
         HuggingFaceAudio(made(tmp_path, "wav2vec2 group")).processor(value)
     assert refusal.value.reason == reason
@@ -158,7 +158,7 @@ def test_the_layers_are_found_and_long_clips_cost_more(tmp_path: Path) -> None:
     assert "torchaudio" not in sys.modules
 
 
-def test_what_pads_no_clip_is_exported_and_the_others_are_told(tmp_path: Path) -> None:
+def test_what_pads_no_clip_is_exported_and_the_others_are_reported(tmp_path: Path) -> None:
     masked = Embedder({"audio": HuggingFaceAudio(made(tmp_path / "masked", "wav2vec2 layer"))}, 8).eval()
     assert export(masked, "torch-export", tmp_path / "out").differences["audio"] < 1e-5
     grouped = Embedder({"audio": HuggingFaceAudio(made(tmp_path / "grouped", "wav2vec2 group"))}, 8).eval()
@@ -187,7 +187,7 @@ def test_the_extractor_s_settings_may_be_given(tmp_path: Path) -> None:
         HuggingFaceAudio(folder, preprocess={"feature_extractor_type": "Pipeline"})
 
 
-def test_wrong_settings_and_sources_are_told(tmp_path: Path) -> None:
+def test_wrong_settings_and_sources_are_reported(tmp_path: Path) -> None:
     def wrong(**settings: Any) -> str:
         with pytest.raises(MultimodalError) as caught:
             registry.create("audio", "huggingface", **settings)

@@ -133,7 +133,7 @@ def test_a_recording_is_the_same_in_whatever_form_it_comes(
     form: str, subtype: str, step: float, tmp_path: Path
 ) -> None:
     content = file_of(NOISE / 2, form=form, subtype=subtype)
-    path = tmp_path / "clip.raw"  # what is in a file tells its format, not its name
+    path = tmp_path / "clip.raw"  # what is in a file says its format, not its name
     path.write_bytes(content)
     expected = processor()(NOISE)
     read = [processor()(value) for value in (content, path, str(path))]
@@ -221,7 +221,7 @@ def test_what_comes_after_the_longest_time_is_cut() -> None:
         pytest.param((NOISE, math.nan), "odd sample rate", id="rate NaN"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_its_reason(value: Any, reason: str) -> None:
+def test_what_is_not_a_recording_is_refused_with_its_reason(value: Any, reason: str) -> None:
     assert refusal(value).reason == reason
 
 
@@ -245,7 +245,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", ["soundfile", "soxr"])
-def test_a_missing_library_is_told_with_what_installs_it(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_what_installs_it(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UsageError, match=rf"library {library} .* pip install 'multimodal\[audio\]'"):
         registry.create("audio", "spectrogram")
@@ -274,7 +274,7 @@ def test_a_variant_is_determined_by_the_random_numbers(seed: int, strength: floa
     assert len(item) * math.exp(-strength) - 1 <= len(one) <= len(item) * math.exp(strength) + 1
 
 
-def test_without_strength_the_item_stays() -> None:
+def test_without_strength_the_item_remains() -> None:
     item = processor()(NOISE)
     assert torch.equal(processor().augment(item, np.random.default_rng(0)), item)
 
@@ -317,7 +317,7 @@ def test_noise_of_a_random_level_fills_silence_and_leaves_what_is_loud() -> None
         variant = reader.augment(item, rng)
         assert (variant >= item).all()
         assert variant[100:200].max() < 3.02
-        power = 10 ** (variant[200:] * 2) - 1  # of the softest that an item tells: 0 is 60 dB below the loudest
+        power = 10 ** (variant[200:] * 2) - 1  # of the softest that an item has: 0 is 60 dB below the loudest
         torch.testing.assert_close(power.mean(dim=0), power.mean().expand(20), rtol=0.3, atol=0)
         assert float(power.var() / power.mean().square()) == pytest.approx(2 / 4, rel=0.2)  # chi-squared, 4 degrees
         levels.append(10 * math.log10(power.mean() + 1))

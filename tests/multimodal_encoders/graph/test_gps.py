@@ -205,7 +205,7 @@ def test_the_numbers_of_the_nodes_do_not_matter(make: Any) -> None:
 
 @given(sizes=st.lists(st.integers(1, 200), min_size=1, max_size=9))
 @settings(max_examples=30, deadline=None)
-def test_every_node_has_its_place_beside_those_of_its_graph(sizes: list[int]) -> None:
+def test_every_node_has_its_position_among_those_of_its_graph(sizes: list[int]) -> None:
     counts = torch.tensor(sizes)
     graph = torch.repeat_interleave(torch.arange(len(sizes)), counts)
     within = torch.minimum(torch.arange(max(sizes)), counts[:, None] - 1)
@@ -219,7 +219,7 @@ def test_every_node_has_its_place_beside_those_of_its_graph(sizes: list[int]) ->
         assert room.places.shape[1] <= max(32, 2 * int(room.there.sum(dim=1).min()))
 
 
-def test_far_nodes_are_seen_and_walks_tell_rings_from_lines() -> None:
+def test_far_nodes_are_seen_and_walks_distinguish_rings_from_lines() -> None:
     apart = {"x": torch.zeros(4, NODE), "edge_index": torch.tensor([[0], [1]]), "edge_attr": torch.zeros(1, EDGE)}
     moved = apart | {"x": torch.cat([torch.zeros(3, NODE), torch.ones(1, NODE)])}
     encoder = gps(layers=1, walks=0)
@@ -322,7 +322,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
         registry.create("graph", "gps", **{"width": 8, "layers": 1} | wrong)
 
 
-def test_layers_that_need_degrees_or_places_are_told_of() -> None:
+def test_layers_that_need_degrees_or_positions_are_reported() -> None:
     with pytest.raises(MultimodalError, match="degrees of nodes have not been counted"):
         GNN("pna", width=8, layers=1).processor(SEVERAL[0])
     with pytest.raises(UsageError, match="no graph to learn the degrees"):

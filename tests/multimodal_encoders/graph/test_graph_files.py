@@ -140,7 +140,7 @@ BOMB = """<?xml version="1.0"?>
         (b"<!DOCTYPE graphml SYSTEM 'file:///etc/passwd'><graphml/>", "declares a document type"),
     ],
 )
-def test_what_is_no_graphml_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_not_a_graphml_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "graph.graphml").write_bytes(content)
     with pytest.raises(Unreadable) as refusal:
         GraphProcessor(1, 1)(tmp_path / "graph.graphml")

@@ -128,7 +128,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
         registry.create("graph", "pyg", **{"arch": "GIN", "config": SIZES} | wrong)
 
 
-def test_weights_of_another_network_are_told_by_name(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_reported_by_name(tmp_path: Path) -> None:
     save_file(trained("GIN", {}).state_dict(), tmp_path / "gin.safetensors")
     with pytest.raises(MultimodalError, match=r"gin\.safetensors does not fit the GCN .* missing .*unexpected"):
         PyG("GCN", SIZES, str(tmp_path / "gin.safetensors"))

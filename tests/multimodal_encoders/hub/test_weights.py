@@ -58,7 +58,7 @@ def test_a_file_without_weights_is_refused(
 
 
 @pytest.mark.parametrize("held", [[1, 2], {"epoch": 3}, {}, {"state_dict": {"a": 1}}])
-def test_other_things_of_torch_are_no_weights(held: Any, tmp_path: Path) -> None:
+def test_other_things_of_torch_are_not_weights(held: Any, tmp_path: Path) -> None:
     torch.save(held, tmp_path / "w.pt")
     with pytest.raises(MultimodalError, match="holds no weights by name"):
         read_weights(tmp_path / "w.pt")

@@ -64,7 +64,7 @@ def test_variants_differ() -> None:
     assert len({reader.augment(item, rng).numpy().tobytes() for _ in range(10)}) == 10
 
 
-def test_without_jitter_the_item_stays() -> None:
+def test_without_jitter_the_item_remains() -> None:
     item = processor(12)(GREY)
     assert torch.equal(processor(12).augment(item, np.random.default_rng(0)), item)
 
@@ -243,7 +243,7 @@ def test_features_drop_out_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("arch", ["resnet", "densenet121", "ResNet18", ""])
-def test_a_network_that_is_no_residual_one_is_refused_with_those_there_are(arch: str) -> None:
+def test_a_network_that_is_not_a_residual_network_is_refused_with_the_known_ones(arch: str) -> None:
     with pytest.raises(UsageError, match=rf"arch '{arch}' is not one of .*resnet18, .*wide_resnet50_2"):
         CNN(arch)
 

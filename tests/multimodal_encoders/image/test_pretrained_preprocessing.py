@@ -54,7 +54,7 @@ def test_examples_differ_in_size_and_the_baseline_has_features() -> None:
     assert reader.linear_features().fit_transform(examples).shape == (len(examples), 3 * 16 * 16)
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_not_a_picture_is_refused() -> None:
     with pytest.raises(Unreadable) as caught:
         processor()(b"not an image")
     assert caught.value.reason == "not an image"

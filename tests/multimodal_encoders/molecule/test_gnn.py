@@ -54,7 +54,7 @@ def features(encoder: MoleculeGNN, *smiles: str) -> Tensor:
         return encoder(**encoder.processor.collate([encoder.processor(s) for s in smiles]))
 
 
-def as_rdkit_tells(smiles: str) -> tuple[list[dict[str, int]], dict[tuple[int, int], tuple[float, str]]]:
+def as_rdkit_reads(smiles: str) -> tuple[list[dict[str, int]], dict[tuple[int, int], tuple[float, str]]]:
     """Each atom's columns, and each bond's order and side, asked for one by one."""
     molecule = Chem.MolFromSmiles(smiles)
     atoms = []
@@ -83,7 +83,7 @@ def as_rdkit_tells(smiles: str) -> tuple[list[dict[str, int]], dict[tuple[int, i
 
 def check(processor: MoleculeProcessor, smiles: str) -> None:
     item = processor(smiles)
-    atoms, bonds = as_rdkit_tells(smiles)
+    atoms, bonds = as_rdkit_reads(smiles)
     assert [dict(zip(ATOM_COLUMNS, row, strict=True)) for row in item.atoms.tolist()] == atoms, smiles
     found = {}
     for a, b, (order, stereo) in zip(*item.ends.tolist(), item.bonds.tolist(), strict=True):
@@ -95,7 +95,7 @@ def check(processor: MoleculeProcessor, smiles: str) -> None:
     assert found == {ends: (orders.index(order), sides.get(side, 0)) for ends, (order, side) in bonds.items()}, smiles
 
 
-def test_atoms_and_bonds_are_those_that_rdkit_tells_of_each() -> None:
+def test_atoms_and_bonds_are_those_that_rdkit_gives_each() -> None:
     processor = MoleculeProcessor(0, 2)
     for smiles in SOME:
         check(processor, smiles)
@@ -170,7 +170,9 @@ def test_fragments_are_rdkits_morgan_counts() -> None:
         ("C" * 20_000, "molecule too large"),
     ],
 )
-def test_what_is_no_molecule_is_refused_in_silence(value: Any, reason: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_a_molecule_is_refused_in_silence(
+    value: Any, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     for read in (MoleculeProcessor(0, 2), lambda v: draw(v, 32)):
         with pytest.raises(Unreadable) as refusal:
             read(value)

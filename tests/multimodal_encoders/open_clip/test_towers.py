@@ -337,7 +337,7 @@ def test_folders_and_weights_that_do_not_fit_are_refused(clips: Any, tmp_path: P
     ("value", "reason"), [(3, "wrong type"), (" \n", "empty text"), ("", "empty text"), ("a\ud800", "invalid Unicode")]
 )
 @pytest.mark.parametrize("kind", ["vit", "siglip"])
-def test_what_is_no_text_is_refused(kind: str, value: Any, reason: str, clips: Any) -> None:
+def test_what_is_not_a_text_is_refused(kind: str, value: Any, reason: str, clips: Any) -> None:
     with pytest.raises(Unreadable) as caught:
         OpenClipTexts(weights=str(clips(kind))).processor(value)
     assert caught.value.reason == reason

@@ -113,7 +113,7 @@ def test_a_text_of_unknown_words_has_finite_features() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"), [(3, "not a text"), (None, "not a text"), ("", "empty text"), (" \n", "empty text")]
 )
-def test_what_is_no_text_is_refused(value: Any, reason: str) -> None:
+def test_what_is_not_a_text_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(Unreadable) as refusal:
         fitted()(value)
     assert refusal.value.reason == reason
@@ -134,6 +134,6 @@ def test_linear_features_are_those_of_the_other_text_encoder() -> None:
     assert (found != expected).nnz == 0
 
 
-def test_what_is_no_text_is_not_learned_from() -> None:
+def test_what_is_not_a_text_is_not_learned_from() -> None:
     mixed: list[Any] = [TEXTS[0], 3, None, *TEXTS[1:]]
     assert fitted(mixed).state() == fitted().state()

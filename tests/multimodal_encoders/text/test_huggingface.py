@@ -138,7 +138,9 @@ def test_the_longest_text_is_the_model_s_the_tokenizer_s_or_the_user_s(tmp_path:
                 HuggingFaceText(str(folder), max_length=99)
     tokenizer(tmp_path / "endless", model_max_length=endless)
     model(tmp_path / "endless", "t5")
-    with pytest.raises(UsageError, match="neither the model nor its tokenizer says how long a text may be; set max_length"):
+    with pytest.raises(
+        UsageError, match="neither the model nor its tokenizer says how long a text may be; set max_length"
+    ):
         HuggingFaceText(str(tmp_path / "endless"))
 
 
@@ -179,7 +181,7 @@ def test_a_tokenizer_s_settings_are_kept_in_its_state(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "reason"), [("", "empty text"), (" \n", "empty text"), (3, "wrong type"), ("a \ud83d", "invalid Unicode")]
 )
-def test_what_is_no_text_is_refused(value: object, reason: str, bert: Path) -> None:
+def test_what_is_not_a_text_is_refused(value: object, reason: str, bert: Path) -> None:
     with pytest.raises(Unreadable) as refusal:
         HuggingFaceText(str(bert)).processor(value)
     assert refusal.value.reason == reason
@@ -327,7 +329,7 @@ def test_a_name_that_cannot_be_had_says_which_files_to_put_where() -> None:
     assert f"{Path.cwd() / 'small-model'}, and set weights to it" in said
 
 
-def test_a_wrong_source_is_told(tmp_path: Path, bert: Path) -> None:
+def test_a_wrong_source_is_reported(tmp_path: Path, bert: Path) -> None:
     assert "weights: there is no folder /no/such/folder" in wrong(weights="/no/such/folder")
     assert "is a file; name the folder" in wrong(weights=str(bert / "config.json"))
     assert "the config in the folder" in wrong(weights=str(tmp_path))
@@ -356,7 +358,7 @@ def test_a_folder_with_an_adapter_is_refused(tmp_path: Path, bert: Path) -> None
     assert "holds an adapter of peft (adapter_config.json); make it part of the model" in said
 
 
-def test_weights_of_more_layers_than_the_config_has_are_told(tmp_path: Path, bert: Path) -> None:
+def test_weights_of_more_layers_than_the_config_has_are_reported(tmp_path: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
@@ -364,14 +366,14 @@ def test_weights_of_more_layers_than_the_config_has_are_told(tmp_path: Path, ber
     assert "are of layers that the config does not have: encoder.layer.1." in said
 
 
-def test_weights_of_another_shape_than_the_config_says_are_told(tmp_path: Path, bert: Path) -> None:
+def test_weights_of_another_shape_than_the_config_says_are_reported(tmp_path: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 8}))
     assert "some are of another shape than the config says" in wrong(weights=str(tmp_path))
 
 
-def test_a_tokenizer_of_more_words_than_the_model_knows_is_told(tmp_path: Path) -> None:
+def test_a_tokenizer_of_more_words_than_the_model_knows_is_reported(tmp_path: Path) -> None:
     words = len(tokenizer(tmp_path).get_vocab())
     model(tmp_path, "bert", vocab_size=words - 1)
     said = wrong(weights=str(tmp_path))
@@ -389,7 +391,7 @@ def test_python_objects_in_weights_are_refused_without_advice_to_load_them(tmp_p
     assert "weights_only" not in said
 
 
-def test_wrong_settings_are_told(tmp_path: Path, bert: Path) -> None:
+def test_wrong_settings_are_reported(tmp_path: Path, bert: Path) -> None:
     assert "pooling 'sum' is not one of cls, mean, last, max" in wrong(weights=str(bert), pooling="sum")
     assert "needs weights, or a config for random ones" in wrong()
     assert "names a second model with weights" in wrong(weights=str(bert), config="other")

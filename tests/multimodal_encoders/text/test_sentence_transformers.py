@@ -124,7 +124,7 @@ def test_settings_under_an_older_name_of_their_file_hold(bert: Path, tmp_path: P
 
 @pytest.mark.parametrize("included", [True, False])
 @pytest.mark.parametrize("mode", MODES)
-def test_prompts_stand_before_the_texts(included: bool, mode: Any, bert: Path, tmp_path: Path) -> None:
+def test_prompts_are_before_the_texts(included: bool, mode: Any, bert: Path, tmp_path: Path) -> None:
     pooling = theirs.Pooling(16, mode, include_prompt=included)
     library = saved(tmp_path, theirs.Transformer(str(bert)), pooling, prompts=PROMPTS)
     for prompt in PROMPTS:
@@ -286,7 +286,7 @@ def test_a_plain_folder_of_transformers_is_refused_with_the_right_encoder(bert: 
     assert "it has no modules.json; take the encoder huggingface, which says how to pool" in refusal(bert)
 
 
-def test_wrong_settings_and_sources_are_told(bert: Path) -> None:
+def test_wrong_settings_and_sources_are_reported(bert: Path) -> None:
     with pytest.raises(UsageError, match="name either weights, or a config"):
         SentenceTransformersText()
     with pytest.raises(UsageError, match="config names a model to take the modules from, without weights"):

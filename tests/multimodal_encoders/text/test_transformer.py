@@ -148,7 +148,7 @@ def test_an_empty_text_is_refused(processor: SubwordProcessor, value: str) -> No
 
 
 @pytest.mark.parametrize("value", [None, 3, b"fox", ["fox"]])
-def test_what_is_no_string_is_refused(processor: SubwordProcessor, value: object) -> None:
+def test_what_is_not_a_string_is_refused(processor: SubwordProcessor, value: object) -> None:
     with pytest.raises(Unreadable, match=f"{type(value).__name__} is not a text; give a string") as refusal:
         processor(value)
     assert refusal.value.reason == "wrong type"
@@ -160,7 +160,7 @@ def test_half_a_surrogate_pair_is_refused(processor: SubwordProcessor) -> None:
     assert refusal.value.reason == "invalid Unicode"
 
 
-def test_what_is_no_text_teaches_nothing() -> None:
+def test_what_is_not_a_text_teaches_nothing() -> None:
     processor = SubwordProcessor(120, 12, 0.0)
     processor.fit(["the fox", None, 3, "the box"])  # pyright: ignore[reportArgumentType]
     assert set("".join(vocabulary(processor))) == set("▁thefoxb[PAD][UNK]")
@@ -209,7 +209,7 @@ def test_an_empty_state_is_that_of_an_unfitted_tokenizer() -> None:
     assert unfitted.state() == {}
 
 
-def test_fitting_anew_forgets_what_was_learned() -> None:
+def test_fitting_again_forgets_what_was_learned() -> None:
     processor = fitted()
     processor.fit(["zebra zebra"])
     assert set("".join(vocabulary(processor))) == set("▁zebra[PAD][UNK]")
@@ -263,7 +263,7 @@ def test_the_share_of_words_left_out_is_word_drop() -> None:
         kept = len(SubwordProcessor(120, 12, word_drop).augment(words, rng))
         assert kept == pytest.approx(4000 * (1 - word_drop), abs=150 if word_drop else 0)
     alone = {SubwordProcessor(120, 12, 1.0).augment(words[:3], rng)[0][0] for _ in range(50)}
-    assert alone == {0, 1, 2}  # any word may be the one that stays
+    assert alone == {0, 1, 2}  # any word may be the one that is kept
 
 
 # sub-words split

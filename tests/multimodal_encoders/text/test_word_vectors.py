@@ -89,7 +89,7 @@ def test_of_equal_words_the_first_counts_and_broken_characters_are_read(tmp_path
         (b"a " + b"1 " * 2**20, r"line 1 is not a line of text"),
     ],
 )
-def test_a_bad_line_is_told_by_its_number(content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_bad_line_is_reported_by_its_number(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_bytes(content)
     with pytest.raises(MultimodalError, match=said):
         read_word_table(tmp_path / "v.txt", 100)
@@ -116,7 +116,7 @@ def test_a_damaged_archive_is_named(content: bytes, tmp_path: Path) -> None:
         ("⇨ ...", []),
     ],
 )
-def test_words_are_looked_up_as_they_stand_or_in_lower_case(text: str, words: list[str], path: Path) -> None:
+def test_words_are_looked_up_unchanged_or_in_lower_case(text: str, words: list[str], path: Path) -> None:
     rows, weights = WordVectors(str(path)).processor(text)
     assert rows.tolist() == ([1 + list(TABLE).index(word) for word in words] or [0])
     assert weights.sum() == pytest.approx(1)
@@ -125,7 +125,7 @@ def test_words_are_looked_up_as_they_stand_or_in_lower_case(text: str, words: li
 @pytest.mark.parametrize(
     ("value", "reason"), [(3, "not a text"), (None, "not a text"), (" ", "empty text"), ("\ud800 a", "invalid Unicode")]
 )
-def test_what_is_no_text_is_refused(value: Any, reason: str, path: Path) -> None:
+def test_what_is_not_a_text_is_refused(value: Any, reason: str, path: Path) -> None:
     with pytest.raises(Unreadable) as refusal:
         WordVectors(str(path)).processor(value)
     assert refusal.value.reason == reason

@@ -159,7 +159,7 @@ def test_what_predict_writes_is_read(tmp_path: Path) -> None:
     assert found == {"a": [3.0, 4.0], "c": [1.0, 2.0]}
 
 
-def test_a_changed_parquet_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_parquet_file_is_read_again(tmp_path: Path) -> None:
     path = as_parquet(tmp_path)
     assert VectorFile(path, None).width == 3
     pq.write_table(pa.table({"key": ["new"], "v": [[1.0, 2.0]]}), path)
@@ -260,13 +260,13 @@ def test_a_vector_is_the_same_in_whatever_form_it_comes(tmp_path: Path) -> None:
         (npy_bytes([1.0]), "wrong width"),
     ],
 )
-def test_what_is_no_vector_is_refused_with_its_reason(value: Any, reason: str) -> None:
+def test_what_is_not_a_vector_is_refused_with_its_reason(value: Any, reason: str) -> None:
     with pytest.raises(Unreadable) as refusal:
         Precomputed(3).processor(value)
     assert refusal.value.reason == reason
 
 
-def test_a_list_of_a_csv_file_is_told_from_a_path() -> None:
+def test_a_list_of_a_csv_file_is_distinguished_from_a_path() -> None:
     with pytest.raises(Unreadable, match="write the table as JSON Lines"):
         Precomputed(3).processor("[1.0, 2.0, 3.0]")
 
