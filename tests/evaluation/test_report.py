@@ -204,7 +204,7 @@ def test_rows_that_cannot_be_read_are_reported_and_left_out(faulty: dict[str, An
 
 def test_too_many_rows_that_cannot_be_read_raise(faulty: dict[str, Any], tmp_path: Path) -> None:
     strict: dict[str, Any] = faulty | {"max_rejects": 0.02}
-    with pytest.raises(MultimodalError, match=r"2 of 84 rows cannot be read.*--max_rejects allows a larger part"):
+    with pytest.raises(MultimodalError, match=r"2 of 84 rows cannot be read.*--max_rejects allows a larger fraction"):
         evaluate(**strict, out=tmp_path / "out")
     assert not (tmp_path / "out" / "evaluation.json").exists()
 

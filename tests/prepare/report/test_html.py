@@ -80,7 +80,7 @@ def test_the_page_has_no_scripts_and_no_external_resources(page: Page) -> None:
 
 
 def test_the_page_reports_rows_in_and_out_and_why(page: Page) -> None:
-    for text in ("34 rows in", "32 rows out", "1 left out", "1 near duplicates", "left out: no picture", "train"):
+    for text in ("34 rows in", "32 rows out", "1 left out", "1 near duplicates", "left out: not an image", "train"):
         assert text in page.text
     for title in (
         "Warnings",
