@@ -18,6 +18,7 @@ from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.library_warnings import ignore_import_warnings
 
 if TYPE_CHECKING:
     from multimodal.core.encoder import Encoder
@@ -204,7 +205,8 @@ def create(modality: str, name: str, /, **settings: Any) -> Encoder:
     if missing := [key for key in required_settings(modality, name) if key not in settings]:
         raise UsageError(f"The {modality} encoder {name!r} needs settings: {', '.join(missing)}.")
     try:
-        return cls(**settings)
+        with ignore_import_warnings():  # an encoder imports its library when it is built
+            return cls(**settings)
     except (MultimodalError, ImportError, OSError, MemoryError):
         raise
     except Exception as error:  # libraries raise errors of all kinds for a wrong setting

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import unicodedata
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 from filelock import FileLock
 
 from multimodal.core.files import atomic_folder, default_cache
+from multimodal.core.library_warnings import ignore_import_warnings
 from multimodal.core.table import Table
 
 if TYPE_CHECKING:
@@ -169,7 +170,6 @@ def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
         [[0, 1, 2, 1, 2, 0], [1, 2, 0, 0, 1, 2]]
     """
     import torch
-    from torch_geometric.data import Data
 
     start = (flags & 2) > 0
     point = np.arange(len(points))
@@ -182,11 +182,18 @@ def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
     x = np.stack([points[:, 0] - centre, points[:, 1], flags & 1, start], axis=1).astype(np.float32)
     step = points[next_point] - points
     edge_attr = np.concatenate([step, np.ones_like(step[:, :1])], axis=1)
-    return Data(
+    return _graph_class()(
         x=torch.from_numpy(x),
         edge_index=torch.from_numpy(np.stack([np.append(point, next_point), np.append(next_point, point)])),
         edge_attr=torch.from_numpy(np.concatenate([edge_attr, -edge_attr]).astype(np.float32)),
     )
+
+
+@cache
+def _graph_class() -> type[Data]:
+    with ignore_import_warnings():
+        from torch_geometric.data import Data
+    return Data
 
 
 def build_or_open_cache(cache: Path) -> Path:

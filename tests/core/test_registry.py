@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -245,3 +246,17 @@ def test_errors_of_a_constructor_are_reported_with_its_settings() -> None:
     ) as caught:
         registry.create("sound", "broken", bands=6, width=0)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_what_libraries_warn_of_as_they_are_imported_is_not_shown_but_other_warnings_are() -> None:
+    class Imports(Spectrum):
+        def __init__(self) -> None:
+            warnings.warn("`torch.jit.script` is deprecated. Please switch", FutureWarning, stacklevel=1)
+            warnings.warn("bands overlap", FutureWarning, stacklevel=1)
+            super().__init__(4)
+
+    registry.register("sound", "imports")(Imports)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        registry.create("sound", "imports")
+    assert [str(warning.message) for warning in shown] == ["bands overlap"]
