@@ -56,7 +56,7 @@ class TabularProcessor(Processor):
         categorical: columns that are categorical whatever they hold, such as codes.
         cell_drop: for training, the probability that a number is hidden as missing, a category as unknown.
 
-    Example:
+    Examples:
         >>> processor = TabularProcessor(numbers=4, categories=16)
         >>> processor.fit([{"price": 1.0, "colour": "red"}, {"price": 3.0, "colour": "blue"}])
         >>> sorted(processor.collate([processor({"price": 2.0})]))
@@ -328,7 +328,7 @@ class TabularMLP(Encoder):
         drop: dropout in the blocks.
         cell_drop: in training, the probability that a cell is hidden, so that missing and unknown ones are learned too.
 
-    Example:
+    Examples:
         >>> encoder = TabularMLP(width=8)
         >>> encoder.fit([{"price": 1.0, "colour": "red"}, {"price": 3.0, "colour": "blue"}])
         >>> encoder.eval()(**encoder.processor.collate([encoder.processor({"price": 2.0})])).shape

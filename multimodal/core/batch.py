@@ -28,7 +28,7 @@ class Sample:
         targets: supervised targets by name: a number, a class index or a list of numbers.
         negatives: hard negatives, samples that are similar but do not match; each has a group of its own.
 
-    Example:
+    Examples:
         >>> sample = Sample("cup-1", {"text": "a red cup"}, group="cups")
         >>> sample.group, dict(sample.targets), sample.negatives
         ('cups', {}, ())
@@ -63,7 +63,7 @@ class Batch:
             no row has is absent.
         negative_of: ``(n,)`` int64: the row that this one is a hard negative of, or -1. None: there are no hard negatives.
 
-    Example:
+    Examples:
         >>> import torch
         >>> text = {"tokens": torch.tensor([[5, 6], [7, 0]])}  # of rows 0 and 2; row 1 has no text
         >>> batch = Batch({"text": text}, {"text": torch.tensor([0, 2])}, groups=torch.tensor([1, 1, 2]))
@@ -151,7 +151,7 @@ class MicroBatches:
     Args:
         parts: the micro-batches, consecutive rows of the batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> micro_batch = Batch({}, {}, groups=torch.zeros(3, dtype=torch.int64), keys=("a", "b", "c"))
         >>> len(MicroBatches((micro_batch, micro_batch)))

@@ -32,7 +32,7 @@ class RowShares:
         rank: the number of this process.
         count: the number of processes.
 
-    Example:
+    Examples:
         >>> [RowShares(rank, 3).share(10) for rank in range(3)]
         [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
     """

@@ -50,7 +50,7 @@ class Embedder(nn.Module):
         UsageError: an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
             for a modality that uses another one's encoder.
 
-    Example:
+    Examples:
         >>> from multimodal import create
         >>> encoders = {"text": create("text", "bag"), "words": create("text", "bag")}
         >>> embedder = Embedder(encoders, dim=8)
@@ -183,7 +183,7 @@ class Embedder(nn.Module):
             UsageError: not exactly one modality, or an unknown one.
             MultimodalError: a value cannot be read; the message says which.
 
-        Example:
+        Examples:
             >>> from multimodal import create
             >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
             >>> embedder.fit_processors({"text": ["a red cup"]})

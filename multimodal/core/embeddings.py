@@ -23,7 +23,7 @@ class Embeddings:
         targets: name -> ``(n,)`` or ``(n, c)`` floating point, NaN where a row has none.
         negative_of: ``(n,)`` int64, the row that this one is a hard negative of, or -1. None: there are no hard negatives.
 
-    Example:
+    Examples:
         >>> import torch
         >>> vectors = {"image": torch.eye(2), "text": torch.eye(2)[:1]}  # row 1 has no text
         >>> rows = {"image": torch.tensor([0, 1]), "text": torch.tensor([0])}

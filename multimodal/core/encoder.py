@@ -30,7 +30,7 @@ class Processor(ABC):
     Attributes:
         reads_files: whether a string in a table is the path of a file, relative to the table; else it is the value.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Lengths(Processor):
         ...     def __call__(self, value: str) -> int:
@@ -102,7 +102,7 @@ class Encoder(nn.Module, ABC):
         processor: turns raw values into inputs.
         init_args: the constructor's arguments.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
         >>> class Bags(Encoder):

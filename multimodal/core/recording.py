@@ -14,7 +14,7 @@ class Recorded:
     Attributes:
         init_args: name -> argument, defaults included.
 
-    Example:
+    Examples:
         >>> class Ramp(Recorded):
         ...     def __init__(self, start: float, end: float = 0.0) -> None:
         ...         self.slope = end - start

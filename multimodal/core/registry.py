@@ -43,7 +43,7 @@ class Registration:
         cls: the class.
         extra: the extra of its package that it needs (``pip install package[extra]``); None: none.
 
-    Example:
+    Examples:
         >>> from multimodal.core.registry import registrations
         >>> next(r for r in registrations("text") if r.name == "bag").cls.__name__
         'BagOfWords'

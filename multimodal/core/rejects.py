@@ -26,7 +26,7 @@ class Reject:
         message: what is wrong with this value, in full.
         file: the file of a stream; else empty.
 
-    Example:
+    Examples:
         >>> Reject(3, "cup-4", "picture", "cup.png", "missing file", "the picture cup.png does not exist.").reason
         'missing file'
     """
@@ -68,7 +68,7 @@ class Rejects:
     Raises:
         MultimodalError: the file contains something other than rejects.
 
-    Example:
+    Examples:
         >>> rejects = Rejects(max_rejects=0.5, rows=4)
         >>> rejects.add([Reject(3, "3", "picture", "cup.png", "missing file", "cup.png does not exist.")])
         >>> len(rejects), rejects.reasons

@@ -20,7 +20,7 @@ class SlicedConv2d(nn.Conv2d):
 
     It is constructed, saved and loaded like ``nn.Conv2d``, and computes like one on a GPU and for inference (also in exports).
 
-    Example:
+    Examples:
         >>> SlicedConv2d(4, 8, kernel_size=1, stride=2)(torch.zeros(1, 4, 6, 6)).shape
         torch.Size([1, 8, 3, 3])
     """

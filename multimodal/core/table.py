@@ -18,7 +18,7 @@ class Table(ABC):
         metadata_columns: the columns that describe a row to a reader (JSON values).
         base: the folder or URL that the paths in cells are relative to; None: paths are used unchanged.
 
-    Example:
+    Examples:
         >>> class Squares(Table):
         ...     name, columns, metadata_columns = "squares", ("n", "square"), ("n",)
         ...     def __len__(self) -> int:

@@ -70,7 +70,7 @@ class DataModule(Recorded, pl.LightningDataModule):
     Raises:
         UsageError: a setting is invalid, settings exclude each other, or there is no such table or column.
 
-    Example:
+    Examples:
         >>> data = DataModule([{"title": "a red cup", "part": "train"}], {"text": "title"}, split="part")
         >>> len(data.samples), data.samples.rows("train").tolist()
         (1, [0])

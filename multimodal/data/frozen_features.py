@@ -43,7 +43,7 @@ class Features:
         folder: folder of the parts.
         rows: ``(r,)`` int64 row numbers, ascending.
 
-    Example:
+    Examples:
         >>> np.save("part-00000.npy", np.array([[0.5, 1.0], [np.nan, np.nan]], dtype=np.float32))
         >>> features = Features(Path(), rows=np.array([3, 8]))
         >>> features.of_row(3)
@@ -86,7 +86,7 @@ class FeatureProcessor(RowLookupProcessor):
     Args:
         columns: column -> its features.
 
-    Example:
+    Examples:
         >>> np.save("part-00000.npy", np.array([[0.5, 1.0]], dtype=np.float32))
         >>> processor = FeatureProcessor({"title": Features(Path(), rows=np.array([3]))})
         >>> processor.item_of_row(3, "title")

@@ -24,7 +24,7 @@ class ProcessedSamples(Dataset[Any]):
         processors: modality -> its processor, for the modalities to read.
         cache_items: keep items, before their augmentation, in the memory of the process that reads them.
 
-    Example:
+    Examples:
         >>> samples = Samples.of([{"title": "a cup"}], {"text": "title"})
         >>> len(ProcessedSamples(samples, {})[Draw(0)])
         1
@@ -50,7 +50,7 @@ class Collate:
         A call returns a ``Batch``; with ``micro_batch``, a ``MicroBatches``. In a worker, its tensors share one block of
         memory.
 
-    Example:
+    Examples:
         >>> rows = [[Sample("a", {}, "=cups")], [Sample("b", {}, "=jugs")], [Sample("c", {}, "=jugs")]]
         >>> Collate({})(rows).keys
         ('a', 'b', 'c')
@@ -84,7 +84,7 @@ class CheckedLoader(DataLoader[Batch]):
         rejects: records the rejects and limits their number.
         **options: arguments of ``DataLoader``.
 
-    Example:
+    Examples:
         >>> data = ProcessedSamples(Samples.of([{"title": "a cup"}], {"text": "title"}), {})
         >>> loader = CheckedLoader(data, Rejects(0.01, rows=1), sampler=[Draw(0)], collate_fn=Collate({}))
         >>> [batch.keys for batch in loader]
@@ -114,7 +114,7 @@ class ResumableLoader(CheckedLoader):
         micro_batch: rows in a micro-batch; None: batches are not divided.
         **options: arguments of ``DataLoader``.
 
-    Example:
+    Examples:
         >>> from multimodal.data.samplers import EpochSampler
         >>> data = ProcessedSamples(Samples.of([{"title": "a cup"}, {"title": "a jug"}], {"text": "title"}), {})
         >>> sampler = EpochSampler(np.arange(2), groups=np.arange(2), batch_size=1, seed=0)

@@ -63,7 +63,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         MultimodalError: a configuration is missing or damaged; the message names it.
         UsageError: ``columns`` is missing for a table in memory, or a key of ``overrides`` is unknown.
 
-    Example:
+    Examples:
         >>> data = load_run_data(None, [{"title": "a red cup"}], {"columns": {"text": "title"}})
         >>> data.samples[0].values, data.test_split
         ({'text': 'a red cup'}, 'test')

@@ -38,7 +38,7 @@ class BatchSampler(Sampler[list[Draw]]):
         epoch: epoch of the next iteration.
         start: batch at which the next iteration starts.
 
-    Example:
+    Examples:
         >>> class InOrder(BatchSampler):
         ...     def __len__(self): return 2
         ...     def epoch_rows(self, rng): return np.arange(4).reshape(2, 2)
@@ -77,7 +77,7 @@ class EpochSampler(BatchSampler):
         groups: ``(n,)`` their groups, of any sortable type.
         batch_size, seed, rank, world_size: see ``BatchSampler``.
 
-    Example:
+    Examples:
         >>> sampler = EpochSampler(np.arange(4), np.array(["cup", "cup", "jug", "pot"]), batch_size=3, seed=0)
         >>> sorted(draw.row for batch in sampler for draw in batch)
         [1, 2, 3]
@@ -111,7 +111,7 @@ class PairSampler(BatchSampler):
         rows_with_pair: pair -> ``(n,)`` bool, which rows have both modalities; see ``rows_with_pairs``.
         batch_size, seed, rank, world_size: see ``BatchSampler``.
 
-    Example:
+    Examples:
         >>> has = {"image": np.ones(8, bool), "text": np.arange(8) < 7, "audio": np.arange(8) == 7}
         >>> sampler = PairSampler(np.arange(8), np.arange(8), rows_with_pairs(has), batch_size=4, seed=0)
         >>> [sum(draw.row == 7 for draw in batch) for batch in sampler]  # half of each batch has image-audio
@@ -179,7 +179,7 @@ def rows_with_pairs(
         has: modality -> which rows have it, ``(n,)`` bool.
         chosen: the pairs to return; None: all.
 
-    Example:
+    Examples:
         >>> rows_with_pairs({"image": np.array([True, True]), "text": np.array([True, False])})
         {'image-text': array([ True, False])}
     """

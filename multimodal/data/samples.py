@@ -35,7 +35,7 @@ class Samples:
     Raises:
         UsageError: the schema names a column that the table does not have.
 
-    Example:
+    Examples:
         >>> rows = [{"title": "a red cup", "product": "cup"}, {"title": "a cup", "product": "cup"}]
         >>> samples = Samples.of(rows, {"text": "title"}, group="product")
         >>> len(samples), samples[1]
@@ -61,8 +61,10 @@ class Samples:
         """Create samples from the settings of a configuration.
 
         Args:
-            table, options, access: see ``Samples``.
+            table: see ``Samples``.
             columns: modality -> its column, or several columns.
+            options: see ``Samples``.
+            access: see ``Samples``.
             **schema: the other settings of ``Schema.from_settings``.
         """
         return cls(table, Schema.from_settings(columns, **schema), options or {}, access)

@@ -43,7 +43,7 @@ class Row:
 class RowLookupProcessor(Processor):
     """Base class of processors that look up precomputed items by row and column.
 
-    Example:
+    Examples:
         >>> class Precomputed(RowLookupProcessor):
         ...     def __init__(self, items): self.items = items
         ...     def item_of_row(self, row, column): return self.items[column][row]
@@ -75,7 +75,7 @@ class Schema:
     Raises:
         UsageError: there are no columns, or the shares do not add up to 1.
 
-    Example:
+    Examples:
         >>> schema = Schema.from_settings({"image": "picture", "text": ["title", "caption"]}, key="sku")
         >>> schema.columns["text"], schema.split["test"]
         (('title', 'caption'), 0.1)
@@ -236,7 +236,7 @@ def class_names(values: Iterable[Any]) -> list[str]:
     A target is numeric if at least ``NUMERIC_FRACTION`` of its values are numbers, not counting lists; its other values
     are then unreadable.
 
-    Example:
+    Examples:
         >>> class_names(["cup", None, "jug", "cup"]), class_names(["1.5", "2"])
         (['cup', 'jug'], [])
     """

@@ -21,7 +21,7 @@ def assign_splits(groups: Iterable[str], shares: Mapping[str, float], seed: int)
         shares: split -> its share of the groups; the shares add up to 1.
         seed: another seed gives an independent assignment.
 
-    Example:
+    Examples:
         >>> assign_splits(["cups", "jugs", "pots"], {"train": 0.5, "test": 0.5}, seed=1)
         ['train', 'test', 'test']
     """

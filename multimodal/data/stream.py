@@ -47,7 +47,7 @@ class StreamedRow:
         cells: column -> cell.
         base: the folder or URL of the stream.
 
-    Example:
+    Examples:
         >>> row = StreamedRow(7, "shop/a.csv", {"title": "a cup"}, "shop")
         >>> row.name, row.cell("title")
         ('a.csv:7', 'a cup')
@@ -88,7 +88,7 @@ class Stream:
         schema: meaning of the columns.
         splits: the splits to read; ("all",): all rows.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from multimodal.data.tables.open import locate
         >>> _ = Path("shop.jsonl").write_text('{"title": "a cup"}\n{"title": "a jug"}\n')
@@ -167,7 +167,7 @@ class StreamedBatches(IterableDataset[Any]):
         seed, rank, world_size: see ``BatchSampler``.
         micro_batch: rows in a micro-batch; None: batches are not divided.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from multimodal.data.tables.open import locate
         >>> _ = Path("shop.csv").write_text("title\na cup\na jug\na pot\n")
@@ -246,7 +246,7 @@ class StreamLoader(CheckedLoader):
         rejects: records the rejects of the batches.
         **options: arguments of ``DataLoader``.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from multimodal.data.tables.open import locate
         >>> _ = Path("shop.csv").write_text("title\na cup\na jug\na pot\n")

@@ -57,7 +57,7 @@ class Glyphs(Table):
     Args:
         cache: folder of the cache; None: the default.
 
-    Example:
+    Examples:
         >>> Glyphs.columns, Glyphs.metadata_columns
         (('key', 'character', 'name', 'font', 'split', 'image', 'outline'), ('name', 'character', 'font', 'split'))
     """
@@ -125,7 +125,7 @@ def assign_splits(codepoints: np.ndarray, fonts: np.ndarray) -> list[str]:
         codepoints: ``(n,)`` integer code point of each drawing.
         fonts: ``(n,)`` integer index of its face in ``FONTS``.
 
-    Example:
+    Examples:
         >>> assign_splits(np.array([65, 66, 66]), np.array([0, 0, 12]))
         ['train', 'train', 'unseen_font']
     """
@@ -164,7 +164,7 @@ def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
         A graph with ``x`` ``(p, 4)`` float32: x (centred), y, on-curve, contour start; ``edge_index`` ``(2, 2p)``: along
         each contour and back; ``edge_attr`` ``(2p, 3)`` float32: dx, dy, and 1 along the contour or -1 back.
 
-    Example:
+    Examples:
         >>> triangle = outline_graph(np.array([[0, 0], [1, 0], [0, 1]], np.float32), np.array([3, 1, 1], np.uint8))
         >>> triangle.edge_index.tolist()
         [[0, 1, 2, 1, 2, 0], [1, 2, 0, 0, 1, 2]]

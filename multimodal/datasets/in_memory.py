@@ -17,7 +17,7 @@ class InMemoryTable(Table):
             value is missing.
         metadata_columns: the columns whose cells describe a row to users (JSON values).
 
-    Example:
+    Examples:
         >>> table = InMemoryTable("shop", [{"id": "s-1", "title": "a red cup"}], ("id",))
         >>> len(table), table.columns, table.value(0, "title")
         (1, ('id', 'title'), 'a red cup')

@@ -91,7 +91,7 @@ def sample_molecules() -> InMemoryTable:
 def describe_molecule(molecule: Any) -> str:
     """Describe the groups, rings and atoms of an RDKit molecule in two or three sentences.
 
-    Example:
+    Examples:
         >>> from rdkit.Chem import MolFromSmiles
         >>> describe_molecule(MolFromSmiles("C1CC1"))
         'Its rings are one of three atoms. Its atoms are three carbon.'

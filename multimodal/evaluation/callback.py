@@ -26,7 +26,7 @@ class RetrievalMonitor(Callback):
     several processes, each evaluates the full split, and the means over the processes are logged, so that all processes
     choose the same model.
 
-    Example:
+    Examples:
         >>> RetrievalMonitor().monitor
         'val/recall@1'
     """

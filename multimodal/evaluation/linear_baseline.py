@@ -94,7 +94,7 @@ class LinearSpace:
         correlations: ``(d,)`` canonical correlations of the training rows, descending.
         ridge: the chosen ridge, one of ``RIDGES``.
 
-    Example:
+    Examples:
         >>> from sklearn.preprocessing import FunctionTransformer
         >>> features = _ReducedFeatures(FunctionTransformer(lambda values: np.array(values)), components=2, seed=0)
         >>> space = LinearSpace({"a": features}, {"a": np.zeros(2)}, {"a": np.eye(2)}, np.array([1.0, 0.5]), 0.1)

@@ -45,7 +45,7 @@ class Report:
         train_split: split that the baselines were fitted on.
         notes: remarks for the reader, a line each: equal vectors in a pool, skipped pairs, rows that cannot be read.
 
-    Example:
+    Examples:
         >>> measures = Retrieval(0.5, 1.0, 1.0, mrr=0.75, median_rank=1.5, mean_rank=1.5, queries=2, pool=2)
         >>> report = Report("runs/cups", "test", "test", seed=0, pairs={"text->image": measures})
         >>> report.title

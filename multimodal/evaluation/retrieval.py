@@ -30,7 +30,7 @@ class Retrieval:
         queries: number of queries that have a right answer.
         pool: number of candidates.
 
-    Example:
+    Examples:
         >>> summarize_ranks(torch.tensor([1, 2]), pool=10).to_json()["mrr"]  # (1/1 + 1/2) / 2
         0.75
     """

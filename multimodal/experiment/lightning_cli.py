@@ -128,7 +128,7 @@ class TrainCLI(LightningCLI):
         objective: the class path of the default objective.
         report: what measures validation and chooses the best model.
 
-    Example:
+    Examples:
         >>> TrainCLI.module.__name__, PretrainCLI.module.__name__
         ('EmbedderModule', 'TextPretrainingModule')
     """
@@ -222,7 +222,7 @@ class TrainCLI(LightningCLI):
 class PretrainCLI(TrainCLI):
     """Trains a ``TextPretrainingModule``.
 
-    Example:
+    Examples:
         >>> PretrainCLI.objective
         'multimodal.objectives.MaskedTokens'
     """

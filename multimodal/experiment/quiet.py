@@ -44,7 +44,7 @@ def quiet_libraries() -> Iterator[None]:
 class QuietTrainer(pl.Trainer):
     """Lightning's Trainer, without the messages of libraries that are not meant for its user.
 
-    Example:
+    Examples:
         >>> QuietTrainer(accelerator="cpu", logger=False, enable_checkpointing=False).max_epochs is None
         True
     """

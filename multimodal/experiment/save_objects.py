@@ -25,7 +25,7 @@ class SaveObjects(Callback):
     Args:
         settings: the trainer's, as they were given.
 
-    Example:
+    Examples:
         >>> SaveObjects({"max_steps": 500}).settings
         {'max_steps': 500}
     """

@@ -41,7 +41,7 @@ def make_trainer(
     Raises:
         UsageError: the settings do not fit this machine or one another.
 
-    Example:
+    Examples:
         >>> make_trainer("runs/pairs", max_steps=500, accelerator="cpu").max_steps
         500
     """

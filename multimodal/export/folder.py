@@ -44,7 +44,7 @@ class Exported:
         files: modality -> its file in the folder.
         differences: modality -> the largest difference of a component between the exported tower's and the model's vectors.
 
-    Example:
+    Examples:
         >>> Exported({"text": "text.onnx"}, {"text": 1e-7}).to_json()
         {'text': {'file': 'text.onnx', 'max_difference': 1e-07}}
     """

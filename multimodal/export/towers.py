@@ -30,7 +30,7 @@ class Tower(nn.Module):
     Raises:
         UsageError: the model has no such modality.
 
-    Example:
+    Examples:
         >>> from multimodal_encoders.text.transformer import TextTransformer
         >>> encoder = TextTransformer(width=16, layers=1, heads=2)
         >>> encoder.processor.fit(["a red cup"])
@@ -72,7 +72,7 @@ class TrialBatches:
         second: input name -> tensor; the batch to check with.
         vectors: ``(n, dim)`` unit vectors of the second batch.
 
-    Example:
+    Examples:
         >>> one, two = {"tokens": torch.zeros(3, 5)}, {"tokens": torch.zeros(2, 5)}
         >>> TrialBatches(one, two, vectors=torch.zeros(2, 8)).sizes()
         {'tokens': [None, 5]}

@@ -25,7 +25,7 @@ class Ramp:
         begin: the fraction of the training at which it begins to change, in [0, 1].
         finish: the fraction at which it has changed, in [0, 1], above ``begin``.
 
-    Example:
+    Examples:
         >>> Ramp(start=1.0, end=0.0, begin=0.5).at(0.75)
         0.5
     """
@@ -54,7 +54,7 @@ class Sum(Objective):
         objectives: name -> objective.
         weights: name -> weight (at least 0) or a ``Ramp``; 1 for the others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> from multimodal.objectives import InfoNCE, VICReg
@@ -124,7 +124,7 @@ class Matryoshka(Objective):
         objective: the same for every prefix, with the same temperature and heads.
         dims: the lengths of the prefixes; include the full width to train it too.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> from multimodal.objectives import InfoNCE
@@ -182,7 +182,7 @@ class ModalityDropout(Objective):
         objective: what to minimise.
         rate: the probability that a vector is dropped, in [0, 1); or modality -> probability, 0 for the others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> from multimodal.objectives import InfoNCE

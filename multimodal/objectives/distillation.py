@@ -29,7 +29,7 @@ class Distillation(Objective):
             None: every pair, with weight 1. Pairs of a modality without a teacher do not count.
         temperature: above 0; the teacher's own temperature works best.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)

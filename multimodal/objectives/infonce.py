@@ -37,7 +37,7 @@ class InfoNCE(Objective):
         hardness: exponent that weights close negatives more, at least 0; 0 weights all equally.
         decoupled: leave the positives out of the denominator (DCL).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree

@@ -23,7 +23,7 @@ class Loss:
         total: a scalar to minimise.
         parts: name -> detached scalar, for the log.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Loss(torch.tensor(0.5), {"text-image": torch.tensor(0.5)}).total.item()
         0.5
@@ -40,7 +40,7 @@ class Objective(Recorded, nn.Module, ABC):
     batch in which there is nothing to compare can be trained on. If it compares pairs of modalities, the attribute ``pairs``
     says which.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> class Spread(Objective):

@@ -28,7 +28,7 @@ class Pair:
         b: m vectors ``(m, d)`` of the second and their groups.
         rows: the rows of the vectors in the batch, ``(n,)`` and ``(m,)`` int64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> block = Block(torch.eye(2), groups=torch.tensor([7, 8]))
         >>> Pair(("text", "image"), block, block, (torch.arange(2), torch.arange(2))).same_group.tolist()
@@ -60,7 +60,7 @@ class Pairs:
             None: all pairs, with weight 1.
         owner: the name of the objective, for errors.
 
-    Example:
+    Examples:
         >>> Pairs({"image-*": 1.0}, "InfoNCE").of(["image", "text", "graph"])
         {('image', 'text'): 1.0, ('image', 'graph'): 1.0}
     """

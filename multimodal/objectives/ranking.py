@@ -36,7 +36,7 @@ class Triplet(Objective):
         negatives: which negatives to mine: ``batch``, all vectors of other groups, or ``given``, the anchor's hard
             negatives from the data. Anchors without any do not count.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree

@@ -30,7 +30,7 @@ class VICReg(Objective):
         variance: :math:`\mu`, at least 0.
         covariance: :math:`\nu`, at least 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree
@@ -77,7 +77,7 @@ class BarlowTwins(Objective):
         pairs: as in ``VICReg``.
         redundancy: :math:`\lambda`, at least 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree

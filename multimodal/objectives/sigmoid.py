@@ -30,7 +30,7 @@ class Sigmoid(Objective):
         max_scale: upper bound of the logit scale, at least 1.
         bias: initial bias. A mapping gives each pair its own.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)  # two rows whose image and text agree

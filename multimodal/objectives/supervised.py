@@ -23,7 +23,7 @@ class Head(nn.Module):
         outputs: the number of outputs.
         owner: the name of the objective, for errors.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Head(dim=8, outputs=3, owner="Regression")(torch.ones(2, 4)).shape  # a prefix of 4
         torch.Size([2, 3])
@@ -78,7 +78,7 @@ class Classification(_TargetObjective):
         dim: the width of the shared space, the model's ``dim``.
         modalities: those whose vectors predict; None: all.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> rows, known = torch.arange(2), {"kind": torch.tensor([0.0, 1.0])}
@@ -112,7 +112,7 @@ class MultiLabel(_TargetObjective):
         dim: the width of the shared space, the model's ``dim``.
         modalities: those whose vectors predict; None: all.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> rows, known = torch.arange(2), {"tags": torch.tensor([[0.0, 1.0], [1.0, 1.0]])}
@@ -146,7 +146,7 @@ class Regression(_TargetObjective):
         outputs: the number of numbers of a row.
         modalities: those whose vectors predict; None: all.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
         >>> rows, known = torch.arange(2), {"price": torch.tensor([0.0, 1.0])}

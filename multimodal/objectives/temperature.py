@@ -22,7 +22,7 @@ class PairParameter(nn.Module):
         owner: the name of the objective, for errors.
         setting: the name of the setting, for errors.
 
-    Example:
+    Examples:
         >>> bias = PairParameter({"text-image": -10.0, "*-*": -5.0}, Pairs(None, "Sigmoid"), "Sigmoid", "bias")
         >>> bias.of(("image", "text")).item(), bias.of(("image", "graph")).item()
         (-10.0, -5.0)
@@ -67,7 +67,7 @@ class Temperature(nn.Module):
         pairs: each of these pairs must match a name.
         owner: the name of the objective, for errors.
 
-    Example:
+    Examples:
         >>> temperature = Temperature(0.1, 100.0, Pairs(None, "InfoNCE"), "InfoNCE")
         >>> round(temperature.parts()["temperature"].item(), 4)
         0.1

@@ -68,7 +68,7 @@ class TextObjective(Recorded, nn.Module, ABC):
         counts: of the tokens in the training texts.
         trains_only_table: whether only the encoder's table of tokens is used.
 
-    Example:
+    Examples:
         >>> MaskedTokens.trains_only_table, SkipGram.trains_only_table
         (False, True)
     """
@@ -181,7 +181,7 @@ class SkipGram(_WordVectors):
     The mean over all pairs of a word w and a word o within its window of ``negative_sampling`` with :math:`v = v_w`, the
     row of w in the encoder's table. The second table, of the :math:`u`, is not part of the model.
 
-    Example:
+    Examples:
         >>> from multimodal import create
         >>> encoder = create("text", "transformer", vocab_size=20, width=8, layers=1, heads=2)
         >>> objective = SkipGram()
@@ -202,7 +202,7 @@ class CBOW(_WordVectors):
 
     The mean over all words that have a context C of ``negative_sampling`` with :math:`v = \frac{1}{|C|} \sum_{c \in C} v_c`.
 
-    Example:
+    Examples:
         >>> from multimodal import create
         >>> encoder = create("text", "transformer", vocab_size=20, width=8, layers=1, heads=2)
         >>> objective = CBOW()
@@ -263,7 +263,7 @@ class MaskedTokens(TextObjective):
     Args:
         rate: the fraction of words to predict, in (0, 1].
 
-    Example:
+    Examples:
         >>> from multimodal import create
         >>> encoder = create("text", "transformer", vocab_size=20, width=8, layers=1, heads=2)
         >>> objective = MaskedTokens()

@@ -42,7 +42,7 @@ class Block(NamedTuple):
         vectors: ``(n, d)`` floating point.
         groups: ``(n,)`` int64.
 
-    Example:
+    Examples:
         >>> block = Block(torch.eye(3), groups=torch.tensor([1, 1, 2]))
         >>> [len(part.vectors) for part in block.split(2)]
         [2, 1]
@@ -68,7 +68,7 @@ class Term(NamedTuple):
         subset: "all" scores, those of one group ("positives"), or of different groups ("negatives").
         scale: the factor.
 
-    Example:
+    Examples:
         >>> Term("negatives", 2.0).of(torch.tensor([[1.0, 3.0]]), torch.tensor([[True, False]]))
         tensor([[-inf, 6.]])
     """

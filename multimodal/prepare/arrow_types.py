@@ -37,7 +37,7 @@ class StoredType:
     Args:
         column: name of the column, for errors.
 
-    Example:
+    Examples:
         >>> price = StoredType("price")
         >>> price.add(1)
         >>> price.add(2.5)

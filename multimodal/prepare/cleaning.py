@@ -53,7 +53,7 @@ class File:
         data: the bytes of the file.
         name: its name in the table; "" if it has none.
 
-    Example:
+    Examples:
         >>> File(b"...", "cups/RED.PNG").suffix
         'png'
     """
@@ -81,7 +81,7 @@ class Cleaner:
         labels: names of the key, group, split and balance columns.
         resolve: returns the file that a value names, as a path or its bytes.
 
-    Example:
+    Examples:
         >>> from multimodal.prepare.columns import Column
         >>> clean = Cleaner([Column("title", "text", "text")], key=None, labels=frozenset(), resolve=Path)
         >>> clean(Row(0, {"title": " a  red cup"}))

@@ -29,7 +29,7 @@ class TextCounts:
         numbers: texts that are numbers.
         first_non_number: the first text that is not a number, with its row; None if all are.
 
-    Example:
+    Examples:
         >>> counts = TextCounts()
         >>> counts.add("12", row=0)
         >>> counts.add("n/a", row=1)

@@ -18,7 +18,7 @@ class Column:
         kind: kind of its values.
         modality: modality that it contains; None: it is copied unchanged.
 
-    Example:
+    Examples:
         >>> Column("photo", "image", modality="image").is_file
         True
     """

@@ -20,7 +20,7 @@ MISSING = -1
 class DistinctValues:
     """Numbering of the distinct values of a column, in order of appearance; keeps a 16-byte hash (BLAKE2b) of each.
 
-    Example:
+    Examples:
         >>> colours = DistinctValues()
         >>> [colours.number(value) for value in ("red", "blue", "red")]
         [0, 1, 0]
@@ -67,7 +67,7 @@ class ContentValues(DistinctValues):
         near_bits: maximum number of different bits in the perceptual hashes of two near pictures.
         check: called with every new value (files: their bytes) to find out whether it can be read; None: no check.
 
-    Example:
+    Examples:
         >>> titles = ContentValues(Column("title", "text", "text"), near=0.8, near_bits=4)
         >>> for title in ("a red cup", "A red cup.", "a red cup", "two bowls"):
         ...     titles.append(titles.number(title))

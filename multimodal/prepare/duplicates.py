@@ -34,7 +34,7 @@ class Duplicates:
         original: ``(n,)`` int64, the row that each row repeats; its own number if it is kept.
         near: ``(n,)`` bool, whether it is a near duplicate of that row rather than an exact one.
 
-    Example:
+    Examples:
         >>> Duplicates(original=np.array([0, 0, 2]), near=np.array([False, True, False])).kept.tolist()
         [True, False, True]
     """

@@ -50,7 +50,7 @@ class FirstPass:
         MultimodalError: the table has no rows, or an invalid column name.
         UsageError: a setting does not fit the table, or no column contains a modality.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from multimodal.prepare.pipeline import no_progress
         >>> from multimodal.prepare.source import open_source

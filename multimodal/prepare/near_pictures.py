@@ -69,7 +69,7 @@ class NearPictures:
     Args:
         bits: maximum number of different bits, from 0 to 63.
 
-    Example:
+    Examples:
         >>> grey = np.full((16, 16, 3), 128, dtype=np.uint8)
         >>> near = NearPictures(bits=4)
         >>> for phash in (0b0000, 0b1100, 2**64 - 1):

@@ -68,7 +68,7 @@ class NearTexts:
     Args:
         threshold: Jaccard similarity, in (0, 1].
 
-    Example:
+    Examples:
         >>> near = NearTexts(threshold=0.8)
         >>> for text in ("a red cup", "A red cup.", "two bowls"):
         ...     near.add(text)

@@ -35,7 +35,7 @@ class Outcome:
         reasons: reason -> rejected rows.
         warnings: remarks for the user, a sentence or two each.
 
-    Example:
+    Examples:
         >>> counts = {"duplicates": 0, "near_duplicates": 0, "splits": {"train": 8}}
         >>> reasons = {"balanced": 1, "not a text": 1}
         >>> Outcome(rows_in=10, rows_out=8, rejects=2, balanced_out=1, reasons=reasons, **counts).left_out

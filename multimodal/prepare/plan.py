@@ -25,7 +25,7 @@ class Plan:
         crossing_rows: number of kept rows whose component is in several splits; 0 unless the table has a split column.
         crossing_pairs: ``(m, 2)`` int64, links between two splits.
 
-    Example:
+    Examples:
         >>> nothing = np.zeros((0, 2), dtype=np.int64)
         >>> plan = Plan(
         ...     duplicates=Duplicates(original=np.array([0, 0, 2]), near=np.zeros(3, dtype=bool)),

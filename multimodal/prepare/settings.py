@@ -36,7 +36,7 @@ class Settings:
     Raises:
         UsageError: a value is out of range; the message says which values are valid.
 
-    Example:
+    Examples:
         >>> Settings(columns={"text": "title"}, key="sku").named_columns()
         [('columns.text', 'title'), ('key', 'sku')]
     """

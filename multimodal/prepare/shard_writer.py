@@ -170,7 +170,7 @@ class ShardWriter:
     Attributes:
         rows: split -> rows written.
 
-    Example:
+    Examples:
         >>> import pyarrow as pa
         >>> from multimodal.prepare.columns import Column
         >>> title = Column("title", "text", "text")

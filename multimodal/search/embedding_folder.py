@@ -33,7 +33,7 @@ class Manifest:
         part_rows: rows assigned to a part.
         format: version of this format.
 
-    Example:
+    Examples:
         >>> Manifest("f" * 64, 16, ["text"], {}, "t" * 64, rows=9, rows_digest="d" * 64, part_rows=8).parts
         ['part-00000.parquet', 'part-00001.parquet']
     """

@@ -26,7 +26,7 @@ class Hit:
         metadata: values of the row's other columns, by column.
         picture: image file of the row as bytes, if the index knows its table; None: there is none.
 
-    Example:
+    Examples:
         >>> Hit("cup-1", "image", 0.91, {"title": "a red cup"}).metadata["title"]
         'a red cup'
     """
@@ -45,7 +45,7 @@ class Hit:
 class Hits(list[Hit]):
     """Hits of one query, the best first: a list that a notebook shows as a table with pictures.
 
-    Example:
+    Examples:
         >>> hits = Hits([Hit("cup-1", "image", 0.91, {"title": "a red cup"})])
         >>> hits.to_pandas()["title"].tolist()
         ['a red cup']
@@ -87,7 +87,7 @@ class Grid:
         hits: the hits; a hit without a picture is shown by its name or key alone.
         columns: pictures in a row, at least 1.
 
-    Example:
+    Examples:
         >>> "cup-1" in Grid(Hits([Hit("cup-1", "image", 0.91, {})]))._repr_html_()
         True
     """

@@ -47,7 +47,7 @@ class Index:
         data: settings with which the embedded table was opened (``Samples.settings``); None: unknown.
         embedder: the model, for queries that are raw values.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rows = {"key": ["a", "b"], "group": ["a", "b"], "modality": ["text"] * 2, "metadata": ['{}'] * 2}
         >>> index = Index(np.eye(2, dtype=np.float32), pa.table(rows), "f" * 64)

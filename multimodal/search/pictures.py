@@ -23,7 +23,7 @@ class Pictures:
     Raises:
         UsageError: the table has no such modality.
 
-    Example:
+    Examples:
         >>> samples = Samples.of([{"picture": b"...", "sku": "a"}], {"image": "picture"}, key="sku")
         >>> Pictures(samples).of("a")
         b'...'

@@ -27,7 +27,7 @@ class Freezing:
     Raises:
         UsageError: an unknown modality, a pattern that matches nothing, an encoder that has adapters, a negative step.
 
-    Example:
+    Examples:
         >>> from multimodal import Embedder, create
         >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)
         >>> freezing = Freezing(embedder, {"text": {0: "all", 100: "none"}})

@@ -42,7 +42,7 @@ class GradientCache:
     Attributes:
         embeddings: of the whole batch; their vectors are leaves whose gradients ``backward`` passes on.
 
-    Example:
+    Examples:
         >>> from contextlib import nullcontext
         >>> from multimodal import Sample, create
         >>> embedder = Embedder({"text": create("text", "bag")}, dim=8)

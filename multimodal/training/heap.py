@@ -16,7 +16,7 @@ class HeapTrimmer:
     Args:
         growth: in bytes.
 
-    Example:
+    Examples:
         >>> trimmer = HeapTrimmer(growth=1 << 30)
         >>> for _ in range(3):
         ...     trimmer.trim_if_grown()

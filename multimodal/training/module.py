@@ -52,7 +52,7 @@ class EmbedderModule(TrainingModule):
         schedule: the learning rate over the steps.
         seed: of the order of the samples, augmentation and dropout.
 
-    Example:
+    Examples:
         >>> from multimodal import create
         >>> model = EmbedderModule({"text": create("text", "bag"), "words": create("text", "bag")}, dim=64)
         >>> model.embedder.modalities, type(model.objective).__name__

@@ -12,7 +12,7 @@ from multimodal.core.recording import Recorded
 class Schedule(Recorded, ABC):
     """The factor of the learning rate at each step.
 
-    Example:
+    Examples:
         >>> class Halves(Schedule):
         ...     def factor(self, step: int, total: int) -> float:
         ...         return 0.5 ** (10 * step // total)
@@ -35,7 +35,7 @@ class WarmupCosine(Schedule):
         warmup: the fraction of the steps that warms up, in [0, 1).
         final: the factor at the end, in [0, 1].
 
-    Example:
+    Examples:
         >>> [round(WarmupCosine(warmup=0.5).factor(step, 4), 2) for step in range(4)]
         [0.5, 1.0, 1.0, 0.5]
     """
@@ -56,7 +56,7 @@ class WarmupCosine(Schedule):
 class Constant(Schedule):
     """The same learning rate at every step.
 
-    Example:
+    Examples:
         >>> Constant().factor(7, 10)
         1.0
     """

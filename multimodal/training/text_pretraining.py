@@ -40,7 +40,7 @@ class TextPretrainingModule(TrainingModule):
         schedule: the learning rate over the steps.
         seed: of the order of the samples, of what is masked or drawn, and of dropout.
 
-    Example:
+    Examples:
         >>> from multimodal import create
         >>> encoder = create("text", "transformer", vocab_size=100, width=16, layers=1, heads=2)
         >>> type(TextPretrainingModule({"text": encoder}).objective).__name__

@@ -37,7 +37,7 @@ class TrainingModule(Recorded, pl.LightningModule):
         schedule: the learning rate over the steps.
         seed: of the order of the samples, augmentation and dropout.
 
-    Example:
+    Examples:
         >>> from torch.optim import AdamW
         >>> from multimodal import create
         >>> module = TrainingModule(Embedder({"text": create("text", "bag")}, dim=8), AdamW)

@@ -51,7 +51,7 @@ class HuggingFaceAudioProcessor(Processor):
         max_seconds: longer recordings are cut.
         shortest: in samples; shorter waves are padded with silence.
 
-    Example:
+    Examples:
         >>> from transformers import Wav2Vec2FeatureExtractor
         >>> processor = HuggingFaceAudioProcessor(Wav2Vec2FeatureExtractor(), max_seconds=1.0, shortest=400)
         >>> processor.collate([processor(np.sin(np.arange(800)))])["values"].shape
@@ -115,7 +115,7 @@ class HuggingFaceAudio(Encoder):
             architecture and the feature extractor from.
         preprocess: the feature extractor's settings; null: the model's own.
 
-    Example:
+    Examples:
         >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
         >>> config = {"model_type": "wav2vec2", "conv_dim": [8], "conv_kernel": [10], "conv_stride": [5], **sizes}
         >>> HuggingFaceAudio(config=config, preprocess={"feature_extractor_type": "Wav2Vec2FeatureExtractor"}).width

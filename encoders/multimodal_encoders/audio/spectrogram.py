@@ -72,7 +72,7 @@ class SpectrogramProcessor(Processor):
             al. 2019).
         band_mask: for training, the same of the bands.
 
-    Example:
+    Examples:
         >>> processor = SpectrogramProcessor(rate=8000, mels=20, window=0.025, hop=0.01, max_seconds=1.0)
         >>> quiet, loud = (processor(factor * np.sin(np.arange(4000))) for factor in (0.01, 1.0))
         >>> quiet.shape[1], torch.allclose(quiet.float(), loud.float(), atol=0.1)
@@ -234,7 +234,7 @@ class SpectrogramCNN(Encoder):
         time_mask: in training, two stretches of up to this fraction of the frames are silenced.
         band_mask: in training, two ranges of up to this fraction of the bands are silenced.
 
-    Example:
+    Examples:
         >>> encoder = SpectrogramCNN(rate=8000, channels=4)
         >>> tone = np.sin(np.arange(8000))
         >>> encoder(**encoder.processor.collate([encoder.processor(tone)])).shape

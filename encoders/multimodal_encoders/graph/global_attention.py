@@ -35,7 +35,7 @@ class GlobalLayer(nn.Module):
         attention: "multihead", or "performer" (Choromanski et al. 2021) whose cost is linear in the nodes.
         drop: dropout.
 
-    Example:
+    Examples:
         >>> from torch_geometric.nn import GINConv
         >>> layer = GlobalLayer(8, GINConv(nn.Linear(8, 8)), "multihead", drop=0.0)
         >>> sizes, edges = torch.tensor([3]), torch.tensor([[0, 1], [1, 2]])

@@ -32,7 +32,7 @@ class GraphProcessor(Processor):
         node_features: columns of ``x``.
         edge_features: columns of ``edge_attr``; 0: edges have none.
 
-    Example:
+    Examples:
         >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
         >>> processor = GraphProcessor(node_features=1, edge_features=0)
         >>> processor.collate([processor(triangle)] * 2)["sizes"]
@@ -132,7 +132,7 @@ class GNN(GraphNetwork):
         layers: the number of message-passing layers.
         drop: dropout after each layer.
 
-    Example:
+    Examples:
         >>> import torch
         >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
         >>> encoder = GNN(conv="gin", node_features=1, edge_features=0, width=8, layers=2)

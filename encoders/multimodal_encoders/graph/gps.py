@@ -31,7 +31,7 @@ class GPS(GraphNetwork):
         layers: the number of layers.
         drop: dropout.
 
-    Example:
+    Examples:
         >>> import torch
         >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
         >>> encoder = GPS(node_features=1, edge_features=0, width=8, layers=1, walks=4)

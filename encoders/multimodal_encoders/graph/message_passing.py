@@ -29,7 +29,7 @@ class GraphNetwork(Encoder):
     A subclass embeds the nodes and edges of its graphs, calls ``_set_layers`` in its constructor and ``_readout`` in
     ``forward``.
 
-    Example:
+    Examples:
         >>> class Ones(GraphNetwork):
         ...     def __init__(self, width: int = 8) -> None:
         ...         super().__init__()

@@ -42,7 +42,7 @@ class PyG(Encoder):
         pooling: "sum", "mean", "max" or "attention" (Li et al. 2016, which is trained here): how nodes are reduced to
             one vector.
 
-    Example:
+    Examples:
         >>> import torch
         >>> triangle = {"x": [[1.0], [2.0], [3.0]], "edge_index": [[0, 1, 2], [1, 2, 0]]}
         >>> encoder = PyG("GIN", {"in_channels": 1, "hidden_channels": 8, "num_layers": 2})

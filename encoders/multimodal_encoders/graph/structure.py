@@ -28,7 +28,7 @@ class StructureProcessor(Processor):
         places: whether layers need all nodes of a graph at once.
         degrees: whether ``fit`` counts the degrees of the nodes.
 
-    Example:
+    Examples:
         >>> from multimodal_encoders.graph.gnn import GraphProcessor
         >>> processor = StructureProcessor(GraphProcessor(node_features=1, edge_features=0), walks=2)
         >>> item = processor({"x": [[1.0], [2.0]], "edge_index": [[0, 1], [1, 0]]})

@@ -51,7 +51,7 @@ class ModelSource:
         setting: the user's setting that named it, for errors.
         subfolder: the folder of this part of the model, in ``folder``.
 
-    Example:
+    Examples:
         >>> ModelSource(Path("models/bert"), "text").file("config.json") is None  # there is no such file
         True
     """

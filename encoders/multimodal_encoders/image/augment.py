@@ -24,7 +24,7 @@ class Augmentations:
     Raises:
         UsageError: an unknown transform or setting, or one that changes the shape or type of a picture.
 
-    Example:
+    Examples:
         >>> flip = Augmentations("cnn", [{"RandomHorizontalFlip": {"p": 1.0}}], (1, 2, 1))
         >>> flip(torch.tensor([[[1], [2]]], dtype=torch.uint8), np.random.default_rng(0)).flatten().tolist()
         [2, 1]

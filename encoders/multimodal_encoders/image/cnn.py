@@ -39,7 +39,7 @@ class ImageProcessor(Processor):
         augment: for training, transforms of ``torchvision.transforms.v2`` as ``{name: {setting: value}}``, applied one
             after another to the ``(channels, size, size)`` uint8 picture, whose shape and type they must keep.
 
-    Example:
+    Examples:
         >>> processor = ImageProcessor(size=8, channels=1)
         >>> processor.collate([processor(np.zeros((20, 30), np.uint8))])["pixels"].shape
         torch.Size([1, 1, 8, 8])
@@ -145,7 +145,7 @@ class CNN(Encoder):
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings:
             ``[{RandomHorizontalFlip: {p: 0.5}}, {ColorJitter: {brightness: 0.3}}]``.
 
-    Example:
+    Examples:
         >>> encoder = CNN(size=16)
         >>> encoder(torch.zeros(2, 1, 16, 16, dtype=torch.uint8)).shape
         torch.Size([2, 512])

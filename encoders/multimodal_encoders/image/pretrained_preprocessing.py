@@ -35,7 +35,7 @@ class PretrainedImageProcessor(Processor):
         background: colour of the ground, by a name or as ``#rrggbb``.
         augment: for training, transforms of ``torchvision.transforms.v2``, see ``Augmentations``.
 
-    Example:
+    Examples:
         >>> processor = PretrainedImageProcessor("mine", {}, lambda picture: picture.resize((4, 4)), (4, 4))
         >>> processor.collate([processor(np.zeros((20, 30), np.uint8))])["pixels"].shape
         torch.Size([1, 3, 4, 4])
@@ -93,7 +93,7 @@ class Normalize(nn.Module):
         mean: of each channel.
         std: of each channel.
 
-    Example:
+    Examples:
         >>> normalize = Normalize(mean=[0.5] * 3, std=[0.5] * 3)
         >>> normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), torch.float32).flatten().tolist()
         [1.0, 1.0, 1.0]

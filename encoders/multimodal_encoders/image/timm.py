@@ -36,7 +36,7 @@ class Timm(Encoder):
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> encoder = Timm("test_resnet")  # a tiny architecture of timm, with random weights
         >>> encoder.processor(np.zeros((20, 30, 3), np.uint8)).shape, encoder.width

@@ -40,7 +40,7 @@ class Torchvision(Encoder):
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in their order, by their names and settings.
 
-    Example:
+    Examples:
         >>> encoder = Torchvision("squeezenet1_1")  # random weights
         >>> encoder.width
         512

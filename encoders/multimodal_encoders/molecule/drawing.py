@@ -23,7 +23,7 @@ class DrawingProcessor(Processor):
         pictures: the processor of the drawings.
         size: edge of a drawing, in pixels.
 
-    Example:
+    Examples:
         >>> encoder = DrawingCNN(size=32)
         >>> encoder.processor("CCO").shape
         torch.Size([32, 32, 1])
@@ -76,7 +76,7 @@ class DrawingCNN(Encoder):
         size: edge of the drawings, in pixels.
         cnn: the other settings of ``cnn``.
 
-    Example:
+    Examples:
         >>> encoder = DrawingCNN(size=32)
         >>> encoder(encoder.processor.collate([encoder.processor("CCO")])["pixels"]).shape
         torch.Size([1, 512])

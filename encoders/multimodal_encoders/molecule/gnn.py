@@ -77,7 +77,7 @@ class MoleculeProcessor(Processor):
         bits: the number of counts; 0: none.
         radius: of the environments, in bonds.
 
-    Example:
+    Examples:
         >>> MoleculeProcessor(bits=64, radius=2)("CCO").atoms.shape  # ethanol, without hydrogens
         (3, 8)
     """
@@ -215,7 +215,7 @@ class MoleculeGNN(GraphNetwork):
         input_drop: dropout of the counts.
         count_drop: dropout of the projected counts.
 
-    Example:
+    Examples:
         >>> encoder = MoleculeGNN(width=16, layers=1, bits=64, count_width=8)
         >>> encoder.eval()(**encoder.processor.collate([encoder.processor("CCO")])).shape
         torch.Size([1, 24])
@@ -323,7 +323,7 @@ class CountProjection(nn.Module):
         input_drop: dropout of the counts.
         drop: dropout of the result.
 
-    Example:
+    Examples:
         >>> projection = CountProjection(categories=3, bits=4, width=8, input_drop=0.0, drop=0.0)
         >>> projection(torch.ones(2, 3), torch.zeros(2, 4)).shape
         torch.Size([2, 8])

@@ -40,7 +40,7 @@ class Checkpoint:
 class Towers(nn.ModuleDict):
     """Both towers, by their names in a checkpoint.
 
-    Example:
+    Examples:
         >>> [*Towers({"visual": nn.Identity(), "text": nn.Identity()})]
         ['visual', 'text']
     """
@@ -56,7 +56,7 @@ class Model:
         checkpoint: the file of the weights; None: it starts from random ones.
         tokenizer: folder or hub name of its own tokenizer of Hugging Face. None: the one that the config names.
 
-    Example:
+    Examples:
         >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
         >>> text = {"vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
         >>> model = Model({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text})

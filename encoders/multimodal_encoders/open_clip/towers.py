@@ -40,7 +40,7 @@ class OpenClipImages(Encoder):
         background: what transparent pictures lie on: a colour's name, or ``#rrggbb``.
         augment: in training, transforms of ``torchvision.transforms.v2`` in order, by their names and settings.
 
-    Example:
+    Examples:
         >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
         >>> text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
         >>> config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
@@ -124,7 +124,7 @@ class OpenClipTexts(Encoder):
             without one, a folder in open_clip's format or hf-hub:owner/name; null for random weights.
         config: in place of an arch, the model's description (``model_cfg`` of open_clip), or a file or folder that holds it.
 
-    Example:
+    Examples:
         >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
         >>> text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
         >>> config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
@@ -212,7 +212,7 @@ class ClipTokens(Processor):
             ("argmax", the highest number; "eos", the first ``mark``), in masked ones the "padding" ``mark``; "none".
         mark: a token's number.
 
-    Example:
+    Examples:
         >>> vision = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64}
         >>> text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
         >>> config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}

@@ -38,7 +38,7 @@ class BagProcessor(Processor):
         longest: the longest letter group; 0: words only.
         word_drop: for training, the probability that a word is left out (one is always kept).
 
-    Example:
+    Examples:
         >>> processor = BagProcessor(vocab_size=100, shortest=2, longest=3, word_drop=0.0)
         >>> processor.fit(["a red cup", "a red mug"])
         >>> sorted(processor.collate([processor("red cup")]))
@@ -151,7 +151,7 @@ class BagOfWords(Encoder):
         drop: dropout of the features.
         word_drop: in training, the probability that a word is left out of the text.
 
-    Example:
+    Examples:
         >>> encoder = BagOfWords(width=8)
         >>> encoder.fit(["a red cup", "a red mug"])
         >>> encoder(**encoder.processor.collate([encoder.processor("red cup")])).shape

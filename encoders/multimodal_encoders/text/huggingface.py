@@ -50,7 +50,7 @@ class HuggingFaceText(Encoder):
         config: entries of the model's config to change, as ``{hidden_dropout_prob: 0.2}``; without weights a published name
             or a folder to take the architecture and the tokenizer from.
 
-    Example:
+    Examples:
         >>> from tokenizers import Tokenizer, models
         >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
         >>> words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cup": 2}, "[UNK]"))

@@ -27,7 +27,7 @@ class TokenProcessor(Processor):
         max_length: longer texts are cut after this many tokens.
         prompt: precedes each text.
 
-    Example:
+    Examples:
         >>> TokenProcessor(max_length=8, prompt="query: ").max_length
         8
     """

@@ -58,7 +58,7 @@ class SentenceTransformersText(Encoder):
         prompt: the name of one of the model's prompts, such as query; null: its default, usually no prompt.
         config: without weights, a published name or a folder to take the modules from.
 
-    Example:
+    Examples:
         >>> from sentence_transformers import SentenceTransformer
         >>> from tokenizers import Tokenizer, models
         >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast

@@ -34,7 +34,7 @@ class SubwordProcessor(Processor):
         word_drop: for training, the probability that a word is left out (one is always kept).
         word_split: for training, the probability that a sub-word is split into the two it was merged from, recursively.
 
-    Example:
+    Examples:
         >>> processor = SubwordProcessor(vocab_size=50, max_length=8, word_drop=0.0)
         >>> processor.fit(["a red cup", "a red mug"])
         >>> processor.collate([processor("red cup"), processor("red")])["tokens"].shape[0]
@@ -148,7 +148,7 @@ class TextTransformer(Encoder):
         word_split: in training, the probability that a sub-word is split into the two it was merged from, recursively (as
             BPE dropout, Provilkov et al. 2020): new words are then read by known parts.
 
-    Example:
+    Examples:
         >>> encoder = TextTransformer(vocab_size=50, width=8, layers=1, heads=2)
         >>> encoder.fit(["a red cup", "a red mug"])
         >>> encoder(**encoder.processor.collate([encoder.processor("red cup")])).shape

@@ -40,7 +40,7 @@ class WordVectorProcessor(Processor):
     Args:
         smoothing: a; None: all words weigh the same.
 
-    Example:
+    Examples:
         >>> WordVectorProcessor(smoothing=None).state()
         {}
     """
@@ -165,7 +165,7 @@ class WordVectors(Encoder):
         pooling: "mean" or "sif".
         smoothing: a of "sif".
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("vectors.txt").write_text("red 1 0\ncup 0 1\n")
         >>> encoder = WordVectors("vectors.txt")

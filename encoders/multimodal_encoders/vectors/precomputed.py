@@ -32,7 +32,7 @@ class VectorProcessor(Processor):
         column: of the file.
         scale: see ``Precomputed``.
 
-    Example:
+    Examples:
         >>> processor = VectorProcessor(width=2, file=None, column=None, scale="none")
         >>> processor.collate([processor([1.0, 2.0])])["numbers"].tolist()
         [[1.0, 2.0]]
@@ -194,7 +194,7 @@ class Precomputed(Encoder):
             direction is kept; "standard" scales each component to mean 0 and deviation 1 over the training split; "none"
             leaves the components unchanged.
 
-    Example:
+    Examples:
         >>> encoder = Precomputed(width=2, scale="none")
         >>> encoder(**encoder.processor.collate([encoder.processor([1.0, 2.0])])).tolist()
         [[1.0, 2.0]]

@@ -52,7 +52,7 @@ class VectorFile:
         UsageError: there is no such file, column or format.
         MultimodalError: the file is damaged, or the keys are not as many as the vectors.
 
-    Example:
+    Examples:
         >>> np.save("vectors.npy", np.eye(2, dtype=np.float32))
         >>> VectorFile(Path("vectors.npy"), None).width
         2

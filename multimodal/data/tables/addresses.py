@@ -28,7 +28,7 @@ def replace_path(address: str, path: str, system: Any) -> str:
     Raises:
         UsageError: the chain starts with a file system that has no paths, such as ``simplecache::``.
 
-    Example:
+    Examples:
         >>> replace_path("zip://shop/a.csv::shop.zip", "shop/b.csv", None)
         'zip://shop/b.csv::shop.zip'
     """

@@ -28,7 +28,7 @@ class ArrowTable(Table):
         base: the folder or URL that paths in the cells are relative to; None: paths are used as given.
         metadata_columns: the columns that describe a row to users; None: see ``default_metadata_columns``.
 
-    Example:
+    Examples:
         >>> from datasets import Dataset
         >>> table = ArrowTable("shop", Dataset.from_dict({"title": ["a red cup", None]}))
         >>> len(table), table.value(0, "title"), table.present("title").tolist()

@@ -22,7 +22,7 @@ def resolve_file_cell(value: Any, base: str | None) -> Any:
     Raises:
         Unreadable: the file does not exist, or the cell of a remote table points outside the table's folder.
 
-    Example:
+    Examples:
         >>> _ = Path("cup.png").write_bytes(b"...")
         >>> resolve_file_cell("cup.png", ".")
         PosixPath('cup.png')

@@ -28,7 +28,7 @@ def folder_of_files(folder: str) -> ArrowTable:
     Raises:
         UsageError: two files would be one cell, as their suffixes differ in case only.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("red.png").write_bytes(b"..."), Path("red.txt").write_text("a red cup")
         >>> table = folder_of_files(".")

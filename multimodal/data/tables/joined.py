@@ -29,7 +29,7 @@ class JoinedColumns(Table):
         table: the table whose columns are joined.
         joins: name of an additional column -> the columns that it joins.
 
-    Example:
+    Examples:
         >>> from multimodal.data.tables.open import open_table
         >>> shop = open_table([{"price": 2, "colour": "red"}])
         >>> JoinedColumns(shop, {"price+colour": ("price", "colour")}).value(0, "price+colour")

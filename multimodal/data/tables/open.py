@@ -50,7 +50,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         UsageError: no table has that name, or an option is unknown.
         MultimodalError: the files cannot be read.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("shop.csv").write_text("id,title\n007,a red cup\n")
         >>> table = open_table("shop.csv")

@@ -45,7 +45,7 @@ def format_suffix(file: str) -> str:
 
     Compressed Parquet files keep the latter (``.gz``): Parquet is compressed internally and needs random access.
 
-    Example:
+    Examples:
         >>> format_suffix("shop.CSV.gz"), format_suffix("shop.parquet.gz")
         ('.csv', '.gz')
     """

@@ -28,7 +28,7 @@ LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list)
 class JsonReader(Json):
     """Reader of JSON and JSON Lines that keeps the types of values and checks that texts are UTF-8.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("shop.jsonl").write_text('{"price": 2}')
         >>> reader = JsonReader(cache_dir="cache", data_files=["shop.jsonl"])
@@ -46,7 +46,7 @@ class JsonReader(Json):
 class ParquetReader(Parquet):
     """Reader of Parquet files that rejects files whose column types differ from those of the first file.
 
-    Example:
+    Examples:
         >>> pa.parquet.write_table(pa.table({"price": [2]}), "shop.parquet")
         >>> reader = ParquetReader(cache_dir="cache", data_files=["shop.parquet"])
         >>> list(reader.as_streaming_dataset(split="train"))
@@ -78,7 +78,7 @@ def check_types(schema: pa.Schema, features: Features | None) -> None:
 def preserves_values(found: pa.DataType, expected: pa.DataType) -> bool:
     """Return whether casting from one type to another keeps all values.
 
-    Example:
+    Examples:
         >>> preserves_values(pa.int64(), pa.float64()), preserves_values(pa.string(), pa.int64())
         (True, False)
     """

@@ -89,7 +89,7 @@ def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[Member]
     Args:
         members: name and content of each file.
 
-    Example:
+    Examples:
         >>> list(group_members([("shop/1.png", b"..."), ("shop/1.txt", b"a cup"), ("shop/2.txt", b"a jug")]))
         [('shop/1', [('png', b'...'), ('txt', b'a cup')]), ('shop/2', [('txt', b'a jug')])]
     """

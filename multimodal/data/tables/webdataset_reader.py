@@ -26,7 +26,7 @@ class TarReader(WebDataset):
     The reader of the ``datasets`` library stops at the first value whose type differs from previous values, and reads
     truncated tars without an error.
 
-    Example:
+    Examples:
         >>> import io, tarfile
         >>> with tarfile.open("shop.tar", "w") as shard:
         ...     info = tarfile.TarInfo("cup.txt")

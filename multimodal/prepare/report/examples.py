@@ -50,7 +50,7 @@ class Examples:
         crossing: pairs of linked rows that are in different splits of the table.
         common: (common value, a row that has it).
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from multimodal.prepare.pipeline import no_progress
         >>> from multimodal.prepare.plan import make_plan

@@ -27,7 +27,7 @@ class Statistics:
         lengths: column of texts (characters) or files (bytes) -> bin -> values; bin b is [2^(b/4), 2^((b+1)/4)).
         categories: column of categories -> value -> rows.
 
-    Example:
+    Examples:
         >>> statistics = Statistics([Column("title", "text", "text")])
         >>> statistics.add({"title": "a red cup"})
         >>> dict(statistics.present), dict(statistics.lengths["title"])  # 9 characters are in [2^(12/4), 2^(13/4))

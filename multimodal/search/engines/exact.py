@@ -15,7 +15,7 @@ class ExactEngine:
     Args:
         vectors: ``(n, dim)`` float32 of unit length, in memory or memory-mapped.
 
-    Example:
+    Examples:
         >>> engine = ExactEngine(np.eye(3, dtype=np.float32))
         >>> ((rows, scores),) = engine.nearest(np.array([[0.6, 0, 0.8]], dtype=np.float32), count=2)
         >>> rows, scores

@@ -24,7 +24,7 @@ class AveragedWeights(WeightAveraging, Recorded):
     Args:
         decay: of the average, in (0, 1); it averages over about ``1 / (1 - decay)`` steps.
 
-    Example:
+    Examples:
         >>> AveragedWeights(decay=0.99).decay
         0.99
     """

@@ -23,7 +23,7 @@ class SaveBestModel(Callback):
         monitor: the metric's name.
         mode: whether the highest ("max") or the lowest ("min") is the best.
 
-    Example:
+    Examples:
         >>> SaveBestModel(Path("runs/pairs"), "val/recall@1").mode
         'max'
     """

@@ -17,7 +17,7 @@ class FreeMemory(Callback):
 
     Without it, a heap of 2 GB grew to 7 GB within two thousand steps.
 
-    Example:
+    Examples:
         >>> FreeMemory().state_key
         'FreeMemory'
     """

@@ -19,7 +19,7 @@ class StopOnInterrupt(Callback):
     Args:
         checkpoint: the file to write.
 
-    Example:
+    Examples:
         >>> StopOnInterrupt(Path("runs/pairs/checkpoints/last.ckpt")).checkpoint.name
         'last.ckpt'
     """

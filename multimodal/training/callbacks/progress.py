@@ -20,7 +20,7 @@ class Progress(RichProgressBar):
     Most trainings are planned in steps and have no last epoch to show. The loss is read twice a second: to read it is to wait
     for the GPU, and Lightning reads what is logged with ``prog_bar=True`` after every step, with or without a bar.
 
-    Example:
+    Examples:
         >>> Progress().is_enabled
         True
     """

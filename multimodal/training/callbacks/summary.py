@@ -14,7 +14,7 @@ from multimodal.training.training_module import TrainingModule
 class ModelTable(Callback):
     """Prints each modality's encoder with its parameters, before the first step.
 
-    Example:
+    Examples:
         >>> ModelTable().state_key
         'ModelTable'
     """

@@ -18,7 +18,7 @@ MONITORED_METRIC = "val/loss"
 class TextLossMonitor(Callback):
     """Logs and prints the mean validation loss of all predictions, and the means of its parts.
 
-    Example:
+    Examples:
         >>> TextLossMonitor.monitor, TextLossMonitor.mode
         ('val/loss', 'min')
     """

@@ -15,7 +15,7 @@ from multimodal.training.training_module import log_interval
 class Throughput(Callback):
     """Logs ``train/samples_per_second`` since the last log, without the time of validation.
 
-    Example:
+    Examples:
         >>> Throughput().state_key
         'Throughput'
     """
