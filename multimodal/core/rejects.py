@@ -95,6 +95,9 @@ class Rejects:
                 except (ValueError, TypeError) as error:
                     raise MultimodalError(f"{path} is not a file of rejected rows ({error}); move it away.") from error
 
+    def __repr__(self) -> str:
+        return f"Rejects: {self.summary()}"
+
     def __len__(self) -> int:
         """The number of rejected rows."""
         return len(self._rejected)

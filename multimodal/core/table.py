@@ -34,6 +34,9 @@ class Table(ABC):
     metadata_columns: tuple[str, ...]
     base: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Table {self.name!r} of {len(self):,} rows: {', '.join(self.columns)}"
+
     @property
     def fingerprint(self) -> str:
         """A string that changes with the table's contents, as far as that can be detected."""

@@ -132,6 +132,13 @@ class DataModule(Recorded, pl.LightningDataModule):
         self.keep_items = keep_items
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
 
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{modality} from {' or '.join(names)}" for modality, names in self.schema.columns.items())
+        if self.source is not None:
+            return f"DataModule of the stream {self.source.name!r}: {columns}"
+        splits = ", ".join(f"{name} {len(rows):,}" for name, rows in self.samples.splits.items())
+        return f"DataModule of {self.samples.name!r}: {columns}; rows: {splits}"
+
     @property
     def samples(self) -> Samples:
         """The samples, by row number; a streamed table is opened when they are first used."""

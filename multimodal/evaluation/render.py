@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -13,6 +14,7 @@ from rich.table import Table
 from multimodal.evaluation.retrieval import Retrieval
 
 WIDTH = 120  # characters in a line of a table as text
+COLUMNS = ("query -> found", "R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool")
 BAR_COLORS = {
     "recall_at_10": "#c6dbef",
     "recall_at_5": "#6baed6",
@@ -27,14 +29,26 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
     and candidates.
     """
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("query -> found", no_wrap=True)
-    for name in ("R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for number, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for pair, r in results.items():
-        recalls = (f"{100 * recall:.1f}" for recall in (r.recall_at_1, r.recall_at_5, r.recall_at_10))
-        ranks = (f"{r.median_rank:g}", f"{r.mean_rank:.1f}")
-        table.add_row(pair.replace("->", " -> "), *recalls, f"{r.mrr:.3f}", *ranks, f"{r.queries:,}", f"{r.pool:,}")
+        table.add_row(*_cells(pair, r))
     return table
+
+
+def retrieval_html(results: Mapping[str, Retrieval], title: str) -> str:
+    """Return the same table as HTML, for a notebook."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
+    rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(pair, r)) for pair, r in results.items()]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<p>{html.escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(pair: str, r: Retrieval) -> list[str]:
+    """Return the cells of a row, in the order of ``COLUMNS``."""
+    recalls = (f"{100 * recall:.1f}" for recall in (r.recall_at_1, r.recall_at_5, r.recall_at_10))
+    ranks = (f"{r.median_rank:g}", f"{r.mean_rank:.1f}")
+    return [pair.replace("->", " -> "), *recalls, f"{r.mrr:.3f}", *ranks, f"{r.queries:,}", f"{r.pool:,}"]
 
 
 def render_text(parts: Sequence[Table | str]) -> str:
@@ -43,7 +57,7 @@ def render_text(parts: Sequence[Table | str]) -> str:
     with console.capture() as captured:
         for part in parts:
             console.print(part, highlight=False, markup=False) if isinstance(part, str) else console.print(part)
-    return captured.get().rstrip("\n")
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def save_chart(results: Mapping[str, Retrieval], title: str, path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ from multimodal.data.loaders import ordered_loader
 from multimodal.data.run_data import load_run_data
 from multimodal.data.samples import readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
-from multimodal.evaluation.render import render_text, retrieval_table, save_chart
+from multimodal.evaluation.render import render_text, retrieval_html, retrieval_table, save_chart
 from multimodal.evaluation.retrieval import Retrieval, retrieval, warn_repeated_vectors
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 BATCH = 256  # rows embedded at a time; affects the speed, not the results
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """Result of ``evaluate``; it prints as tables.
+    """Result of ``evaluate``: it prints as tables, and a notebook shows it as such.
 
     Attributes:
         run: folder of the run or model.
@@ -71,14 +72,18 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return the model's table and one for each baseline that has results, for rich's console."""
-        shown = [retrieval_table(self.pairs, self.title)]
+        return [retrieval_table(found, title) for title, found in self._titled()]
+
+    def _titled(self) -> Iterator[tuple[str, Mapping[str, Retrieval]]]:
+        yield self.title, self.pairs
         for name, found in self.baselines.items():
             if found:
-                shown.append(retrieval_table(found, f"The {name} baseline, fitted on {self.train_split!r}"))
-        return shown
+                yield f"The {name} baseline, fitted on {self.train_split!r}", found
 
     def __str__(self) -> str:
         return render_text([*self.tables(), *self.notes])
+
+    __repr__ = __str__
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that ``multimodal evaluate --json`` prints."""
@@ -100,7 +105,8 @@ class Report:
         return DataFrame(rows)
 
     def _repr_html_(self) -> str:
-        return self.to_pandas().to_html(index=False, float_format="%.3f")
+        tables = [retrieval_html(found, title) for title, found in self._titled()]
+        return "".join([*tables, *(f"<p>{html.escape(note)}</p>" for note in self.notes)])
 
     def save(self, folder: str | Path) -> None:
         """Write ``evaluation.json`` and ``retrieval.png`` to a folder, which is created if missing."""

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError
+from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
 
-MANIFEST = "embeddings.json"
 PART_ROWS = 8192
 FORMAT = 1
 

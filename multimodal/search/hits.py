@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+from multimodal.core.errors import UsageError, suggest
+from multimodal.search.draw import draw_grid, thumbnail
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from PIL import Image
 
-THUMBNAIL = 96  # pixels of the longer edge of a picture in a notebook
 MAX_CELL = 80  # characters of a value in a notebook
+MAX_LINE = 120  # characters of a hit as text
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Hit:
         modality: modality of the vector that matched.
         score: cosine similarity, in [-1, 1].
         metadata: values of the row's other columns, by column.
-        picture: image file of the row as bytes, if the index knows its table; None: there is none.
+        picture_of: reads the picture of a key; None: the index does not know its table.
 
     Examples:
         >>> Hit("cup-1", "image", 0.91, {"title": "a red cup"}).metadata["title"]
@@ -35,7 +41,12 @@ class Hit:
     modality: str
     score: float
     metadata: dict[str, Any]
-    picture: bytes | None = field(default=None, repr=False, compare=False)
+    picture_of: Callable[[str], bytes | None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def picture(self) -> bytes | None:
+        """The row's image file as bytes, read from the table; None: there is none, or the index does not know its table."""
+        return None if self.picture_of is None else self.picture_of(self.key)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of this hit in the output of ``multimodal search --json``."""
@@ -43,13 +54,28 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """Hits of one query, the best first: a list that a notebook shows as a table with pictures.
+    """Hits of one query, the best first: a list that prints as lines and that a notebook shows as a table with pictures.
 
     Examples:
         >>> hits = Hits([Hit("cup-1", "image", 0.91, {"title": "a red cup"})])
+        >>> hits
+        0.910 image cup-1 title=a red cup
         >>> hits.to_pandas()["title"].tolist()
         ['a red cup']
     """
+
+    def __repr__(self) -> str:
+        lines = (f"{hit.score:.3f} {hit.modality} {hit.key} {_described(hit)}".split() for hit in self)
+        return "\n".join(_shorten(" ".join(words), MAX_LINE) for words in lines) or "No hits"
+
+    @overload
+    def __getitem__(self, position: SupportsIndex) -> Hit: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Hits: ...
+
+    def __getitem__(self, position: SupportsIndex | slice) -> Hit | Hits:
+        return Hits(super().__getitem__(position)) if isinstance(position, slice) else super().__getitem__(position)
 
     def to_pandas(self) -> DataFrame:
         """Return one row for each hit, with its score, modality, key and a column for each metadata name."""
@@ -62,65 +88,99 @@ class Hits(list[Hit]):
 
     def _repr_html_(self) -> str:
         names = list(dict.fromkeys(name for hit in self for name in hit.metadata))
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", "score", "modality", "key", *names))
-        rows = "".join(
-            f"<tr><td>{_image(hit.picture)}</td><td>{hit.score:.3f}</td><td>{html.escape(hit.modality)}</td>"
-            f"<td>{html.escape(hit.key)}</td>{''.join(f'<td>{_cell(hit.metadata.get(name))}</td>' for name in names)}</tr>"
-            for hit in self
-        )
+        images = [_image(hit.picture) for hit in self]
+        first = ("picture",) if any(images) else ()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in (*first, "score", "modality", "key", *names))
+        rows = ""
+        for hit, image in zip(self, images, strict=True):
+            texts = (f"{hit.score:.3f}", hit.modality, hit.key, *(hit.metadata.get(name) for name in names))
+            cells = [*([image] if first else []), *map(_cell, texts)]
+            rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
-    def grid(self, columns: int = 5) -> Grid:
-        """Return the pictures of the hits side by side, for a notebook.
+    def grid(self, columns: int = 5, caption: str | None = None) -> Grid:
+        """Return the pictures of the hits side by side, as one picture that a notebook shows.
 
         Args:
             columns: pictures in a row, at least 1.
+            caption: column of the metadata to write below each picture. None: ``name`` or ``title``, or else the key.
+
+        Raises:
+            UsageError: no hit has such a column, or columns is less than 1.
         """
-        return Grid(self, columns)
+        return Grid(self, columns, caption)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Pictures of hits in rows, each with its score, for a notebook.
+    """Pictures of hits in rows, each with its score; a notebook shows it, ``save`` writes it to a file.
 
     Args:
-        hits: the hits; a hit without a picture is shown by its name or key alone.
+        hits: the hits; a hit without a picture is shown by its caption alone.
         columns: pictures in a row, at least 1.
+        caption: column of the metadata to write below each picture. None: ``name`` or ``title``, or else the key.
+
+    Raises:
+        UsageError: no hit has such a column, or columns is less than 1.
 
     Examples:
-        >>> "cup-1" in Grid(Hits([Hit("cup-1", "image", 0.91, {})]))._repr_html_()
-        True
+        >>> grid = Grid(Hits([Hit("cup-1", "image", 0.91, {"title": "a red cup"})] * 3), columns=2)
+        >>> grid
+        Grid of 3 hits in 2 columns
+        >>> grid.draw().size
+        (272, 312)
     """
 
     hits: Hits
     columns: int = 5
+    caption: str | None = None
 
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f'<figure style="margin:4px;text-align:center">{_image(hit.picture)}'
-            f"<figcaption>{html.escape(str(hit.metadata.get('name') or hit.key))}<br>{hit.score:.3f}</figcaption></figure>"
-            for hit in self.hits
-        )
-        return f'<div style="display:grid;grid-template-columns:repeat({self.columns},max-content)">{cells}</div>'
+    def __post_init__(self) -> None:
+        if self.columns < 1:
+            raise UsageError(f"A grid has at least 1 column, got {self.columns}.")
+        known = sorted({name for hit in self.hits for name in hit.metadata})
+        if self.caption is not None and self.hits and self.caption not in known:
+            raise UsageError(f"No hit has {self.caption!r}.{suggest(self.caption, known)}")
+
+    def __repr__(self) -> str:
+        return f"Grid of {len(self.hits)} hits in {self.columns} columns"
+
+    def draw(self) -> Image.Image:
+        """Return the grid as one picture, on white."""
+        return draw_grid([(hit.picture, self._text(hit), f"{hit.score:.3f}") for hit in self.hits], self.columns)
+
+    def save(self, path: str | Path) -> None:
+        """Write the grid to a file, in the format of its ending: ``.png``, ``.jpg``, ..."""
+        self.draw().save(path)
+
+    def _text(self, hit: Hit) -> str:
+        names = ("name", "title") if self.caption is None else (self.caption,)
+        return next((str(v) for name in names if (v := hit.metadata.get(name)) is not None), hit.key)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.draw().save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def _described(hit: Hit) -> str:
+    """Return the columns of a hit on one line."""
+    return " | ".join(f"{name}={value}" for name, value in hit.metadata.items() if value not in (None, "", hit.key))
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return html.escape(text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…")
+    return html.escape(_shorten("" if value is None else str(value), MAX_CELL))
+
+
+def _shorten(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def _image(data: bytes | None) -> str:
     """Return an ``img`` element with a small PNG, or nothing if there is no readable picture."""
-    if data is None:
+    picture = thumbnail(data)
+    if picture is None:
         return ""
-    from multimodal.core.errors import Unreadable
-    from multimodal.media.image import on_white, open_picture
-
-    try:
-        picture = on_white(open_picture(data))
-    except Unreadable:
-        return ""
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'

@@ -108,8 +108,8 @@ class Index:
             UsageError: k is below 1, the vectors have another width, the modality is unknown, or the index does not know
                 its model.
         """
-        if (vectors is None) == (not query):
-            raise UsageError("search takes either vectors or one value, like search(text='a red cup').")
+        if (vectors is None) == (not query) or len(query) > 1 or isinstance(vectors, str):
+            raise UsageError("search takes either vectors or one value of one modality, like search(text='a red cup').")
         if vectors is None:
             if self.embedder is None:
                 raise UsageError("This index does not know its model: open it by Index.open(folder, model=RUN).")
@@ -120,7 +120,8 @@ class Index:
     def _search(self, vectors: np.ndarray, k: int, target: str | None) -> list[Hits]:
         vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise UsageError(f"The queries have shape {vectors.shape}, the index takes (q, {self.dim}).")
+            hint = " For one vector: search(vector[None])[0]." if vectors.shape == (self.dim,) else ""
+            raise UsageError(f"The queries have shape {vectors.shape}, the index takes (q, {self.dim}).{hint}")
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}.")
         if target is not None and target not in self.modalities:
@@ -146,14 +147,17 @@ class Index:
 
     def _hit(self, row: int, score: float) -> Hit:
         item = self.items.slice(row, 1).to_pylist()[0]
-        metadata, key = json.loads(item["metadata"]), item["key"]
-        return Hit(key, item["modality"], score, metadata, None if self._pictures is None else self._pictures.of(key))
+        picture_of = None if self._pictures is None else self._pictures.of
+        return Hit(item["key"], item["modality"], score, json.loads(item["metadata"]), picture_of)
 
     def with_pictures(self, table: Any = None) -> Index:
-        """Return the same index, whose hits also carry the pictures of their rows, for a notebook.
+        """Return the same index, whose hits also show the pictures of their rows in a notebook.
+
+        An index that ``from_table`` made has them already.
 
         Args:
-            table: the ``Samples`` that were embedded. None: the table is opened again with the settings of the embedding.
+            table: the ``Samples`` or the ``DataModule`` that were embedded. None: the table is opened again with the settings
+                of the embedding.
 
         Raises:
             UsageError: the index does not know its table, or the table has no modality "image".
@@ -161,7 +165,7 @@ class Index:
         from multimodal.search.pictures import Pictures
 
         other = self._like(self.vectors, self.items)
-        other._pictures = Pictures.of_index(self.data, table)
+        other._pictures = Pictures.of_index(self.data, getattr(table, "samples", table))
         return other
 
     def filter(self, modality: str | None = None, **metadata: Any) -> Index:
@@ -211,13 +215,17 @@ class Index:
         """
         from multimodal.data.run_data import load_run_data
         from multimodal.search.embed import embed_in_memory
+        from multimodal.search.pictures import MODALITY, Pictures
 
         if isinstance(table, str) and "columns" not in settings:
             raise UsageError("from_table needs columns, like columns={'image': 'picture', 'text': 'title'}.")
         data = load_run_data(None, table, settings)
         part, modalities = embed_in_memory(embedder, data.samples, data.samples.rows(split), data.max_rejects)
         vectors, items = _flattened([part], modalities, embedder.dim)
-        return cls(vectors, items, embedder.fingerprint, data.samples.settings, embedder)
+        index = cls(vectors, items, embedder.fingerprint, data.samples.settings, embedder)
+        if MODALITY in data.samples.modalities:
+            index._pictures = Pictures(data.samples)
+        return index
 
     @classmethod
     def build(cls, embeddings: str | Path, out: str | Path) -> Index:

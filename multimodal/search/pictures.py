@@ -9,6 +9,7 @@ from typing import Any
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.data.samples import Samples
 from multimodal.data.tables.file_cells import resolve_file_cell
+from multimodal.data.tables.open import IN_MEMORY
 from multimodal.media.image import picture_file
 
 MODALITY = "image"  # the modality whose values are shown
@@ -47,8 +48,10 @@ class Pictures:
             UsageError: neither is known, or the table has no modality "image".
         """
         if samples is None:
-            if settings is None:
-                raise UsageError("This index does not know its table: give its Samples.")
+            if settings is None or settings["table"] == IN_MEMORY:
+                raise UsageError(
+                    "This index does not know its table: give the Samples or the DataModule that were embedded."
+                )
             samples = Samples.of(**settings)
         return cls(samples)
 

@@ -102,3 +102,10 @@ def test_rows_of_several_files_are_distinguished() -> None:
         [Reject(3, "a", "picture", "", "missing file", "gone", file) for file in ("a.csv", "b.csv", "a.csv")], 9
     )
     assert len(rejects) == 2
+
+
+def test_rejects_show_their_summary() -> None:
+    rejects = Rejects(0.5, 10)
+    rejects.add([reject(3)], seen=4)
+    assert repr(rejects) == f"Rejects: {rejects.summary()}"
+    assert "photo" in repr(rejects)

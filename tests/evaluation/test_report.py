@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,13 +264,25 @@ def test_a_report_is_a_table_for_pandas_and_notebooks() -> None:
     measures = list(REPORT.pairs["a->b"].to_json())
     assert list(frame.columns) == ["by", "pair", *measures]
     assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30]
+
+
+def test_a_notebook_shows_the_table_of_the_terminal_and_the_notes() -> None:
     page = REPORT._repr_html_()
-    assert page.count("<tr") == 4
-    assert "8.250" in page
+    assert page.count("<table") == 2
+    assert page.count("<tr") == 2 + 3  # two heads, and the rows of the model and the baseline
+    assert "<td>a -&gt; b</td><td>25.0</td><td>50.0</td><td>75.0</td><td>0.400</td><td>4.5</td><td>8.2</td>" in page
+    assert page.endswith("<p>a note</p>")
+
+
+def test_a_notebook_shows_names_as_text() -> None:
+    report = replace(REPORT, run="<b>", notes=("<script>",), baselines={})
+    assert "<b>" not in report._repr_html_()
+    assert "<script>" not in report._repr_html_()
 
 
 def test_a_report_prints_its_tables_and_notes() -> None:
     text = str(REPORT)
+    assert repr(REPORT) == text
     assert "Retrieval in 'all', queries of 'test' (runs/shop)" in text
     assert "The linear baseline, fitted on 'train'" in text
     assert "other" not in text  # a baseline without results

@@ -20,6 +20,7 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.registry import create
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
+from multimodal.data.tables.open import open_table
 from multimodal.search.embed import embed_samples
 from multimodal.search.embedding_folder import MANIFEST, Manifest, read_manifest, read_parts
 from multimodal.search.index import Index
@@ -382,3 +383,21 @@ def test_a_truncated_part_is_reported_with_a_remedy(made: Path, kept: int) -> No
     part.write_bytes(part.read_bytes()[:kept])
     with pytest.raises(MultimodalError, match=r"part-00002\.parquet is damaged; remove it"):
         list(read_parts(made))
+
+
+# -- the folder as a table
+
+
+def test_the_folder_opens_as_a_table_with_the_described_columns(tmp_path: Path, embedder: Embedder) -> None:
+    embed(embedder, tmp_path / "e")
+    table = open_table(str(tmp_path / "e"))
+    assert table.columns == ("key", "group", "metadata", "graph", "text")
+    parts = pa.concat_tables(pq.read_table(part) for part in sorted((tmp_path / "e").glob("part-*.parquet")))
+    assert len(table) == len(parts) == len(ROWS)
+    for row in range(len(table)):
+        for column in table.columns:
+            expected = parts[column][row].as_py()
+            found = table.value(row, column)
+            assert found is None if expected is None else np.array_equal(found, expected), (row, column)
+    types = {column: str(parts.schema.field(column).type) for column in ("key", "metadata", "graph")}
+    assert types == {"key": "string", "metadata": "string", "graph": "fixed_size_list<element: float>[5]"}

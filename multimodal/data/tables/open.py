@@ -28,6 +28,8 @@ from multimodal.data.tables.webdataset import tar_columns
 Access = Literal["mapped", "memory", "streamed"]
 
 PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
+EMBEDDINGS_MARKER = "embeddings.json"  # in folders that ``multimodal embed`` wrote
+IN_MEMORY = "in memory"  # the name of a table without a name
 STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
 GLOB_CHARACTERS = "*?["  # of patterns
 
@@ -37,9 +39,9 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
 
     Args:
         table: "glyphs"; the path, pattern or fsspec URL of a CSV, TSV, JSON Lines or Parquet file or of WebDataset tar
-            shards; a folder of such files, of a ``datasets`` data set saved to disk, or of any other files (see
-            ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the Hugging Face hub; or in Python a ``Table``, a
-            ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
+            shards; a folder of such files, of a ``datasets`` data set saved to disk, that ``prepare_table`` or
+            ``embed_table`` wrote, or of any other files (see ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the
+            Hugging Face hub; or in Python a ``Table``, a ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
         options: settings of the reader, named as in the ``datasets`` library (``delimiter``, ``encoding``, ...).
         access: "mapped": from a cache on disk, which is created when the table is first opened; "memory": in memory.
 
@@ -256,7 +258,7 @@ def _open_in_memory(table: Any) -> ArrowTable:
         raise UsageError(
             f"{type(table).__name__} is not a table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."
         )
-    return ArrowTable("in memory", table)
+    return ArrowTable(IN_MEMORY, table)
 
 
 def _concatenate_splits(data: Any) -> Any:
@@ -273,13 +275,13 @@ def _concatenate_splits(data: Any) -> Any:
 
 
 def _shards_in(system: Any, folder: str) -> list[str]:
-    """Return the table files directly in a folder; for a prepared folder, the shards only.
+    """Return the table files directly in a folder; for a folder that ``prepare`` or ``embed`` wrote, the shards only.
 
     A ``.json`` file is a table only if the folder contains nothing else: next to tables or images, it describes those.
     """
     files = sorted(str(file) for file in system.ls(folder, detail=False))
-    prepared = any(posixpath.basename(file) == PREPARED_MARKER for file in files)
-    suffixes = (".parquet", ".tar") if prepared else READERS
+    ours = any(posixpath.basename(file) in (PREPARED_MARKER, EMBEDDINGS_MARKER) for file in files)
+    suffixes = (".parquet", ".tar") if ours else READERS
     shards = [file for file in files if format_suffix(file) in suffixes and system.isfile(file)]
     tables = [file for file in shards if format_suffix(file) != ".json"]
     if tables or not shards:

@@ -1,0 +1,82 @@
+"""Hits show themselves as lines, tables and grids of pictures, and what a table says stays text."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from multimodal.core.errors import UsageError
+from multimodal.search.hits import Grid, Hit, Hits
+
+
+def picture(color: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200), color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FILES = {"a": picture("red"), "b": picture("blue"), "c": b"not a picture"}
+HITS = Hits(
+    [
+        Hit("a", "image", 0.9125, {"title": "a red\ncup", "price": 3, "sku": "a"}, FILES.get),
+        Hit("b", "text", -0.25, {"title": "<b>mug</b>", "price": None}, FILES.get),
+        Hit("c", "text", -0.5, {}, FILES.get),
+        Hit("d", "text", -1.0, {"title": "x" * 500}),
+    ]
+)
+
+
+def test_hits_print_one_line_each() -> None:
+    lines = repr(HITS).splitlines()
+    assert lines[:3] == ["0.912 image a title=a red cup | price=3", "-0.250 text b title=<b>mug</b>", "-0.500 text c"]
+    assert lines[3].startswith("-1.000 text d title=xxx")
+    assert len(lines[3]) <= 120
+    assert repr(Hits()) == "No hits"
+
+
+def test_a_slice_of_hits_is_hits() -> None:
+    assert isinstance(HITS[1:], Hits)
+    assert HITS[1:] == list(HITS)[1:]
+    assert HITS[0].key == "a"
+
+
+def test_pictures_are_read_when_they_are_asked_for() -> None:
+    assert HITS[0].picture == FILES["a"]
+    assert HITS[3].picture is None
+
+
+def test_a_notebook_shows_pictures_and_texts_as_text() -> None:
+    page = HITS._repr_html_()
+    assert page.count("<img ") == 2  # c cannot be read, d has none
+    assert "<b>" not in page
+    assert "&lt;b&gt;mug" in page
+    assert "<th>picture</th>" in page
+    assert "<th>picture</th>" not in HITS[2:]._repr_html_()
+
+
+def test_a_grid_is_drawn_in_rows(tmp_path: Path) -> None:
+    grid = HITS.grid(columns=3)
+    drawn = grid.draw()
+    one = Hits(HITS[:1]).grid().draw()
+    assert drawn.size == (3 * one.width, 2 * one.height)
+    middle = one.width // 2, one.width // 2
+    assert drawn.getpixel(middle) == (255, 0, 0)
+    assert drawn.getpixel((middle[0] + one.width, middle[1])) == (0, 0, 255)
+    assert drawn.getpixel((middle[0] + 2 * one.width, middle[1])) == (255, 255, 255)  # c cannot be read
+    grid.save(tmp_path / "hits.png")
+    assert (tmp_path / "hits.png").read_bytes() == grid._repr_png_()
+
+
+def test_the_caption_is_a_column_that_some_hit_has() -> None:
+    assert HITS.grid(caption="price").draw() != HITS.grid().draw()
+    with pytest.raises(UsageError, match=r"titel.*Did you mean 'title'"):
+        HITS.grid(caption="titel")
+    with pytest.raises(UsageError, match="at least 1 column"):
+        Grid(HITS, columns=0)
+
+
+def test_an_empty_grid_can_be_drawn() -> None:
+    assert Hits().grid().draw().width > 0
