@@ -1,9 +1,9 @@
-"""Objectives: embeddings -> loss. They see vectors, rows, groups and targets, never a model.
+"""Objectives: embeddings -> loss. They see vectors, rows, groups and targets, never the model.
 
 1. A formula is a function of tensors, such as ``infonce.info_nce`` or ``ranking.margin_ranking``; one family a file.
-2. An ``Objective`` applies a formula to ``Embeddings``. ``pairs`` says which pairs of modalities are compared, how much
-   each weighs and at which temperature; ``tiles`` computes what needs all n x m scores without keeping them.
-3. ``compose`` makes objectives of objectives.
+2. An ``Objective`` applies a formula to ``Embeddings``. ``pairs`` chooses the pairs of modalities to compare and their
+   weights, ``temperature`` holds their temperatures; ``tiles`` reduces all n x m scores without keeping them.
+3. ``compose`` combines and wraps objectives.
 """
 
 from multimodal.core.embeddings import Embeddings

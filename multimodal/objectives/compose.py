@@ -1,4 +1,4 @@
-"""Objectives made of objectives: a sum, one for every prefix of the vectors, one with modalities left out."""
+"""Objectives that contain objectives: a weighted sum, a mean over prefixes of the vectors, dropout of modalities."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Ramp:
     """A weight that changes linearly between two points of the training, and is constant before and after.
 
     Args:
-        start: the weight before.
-        end: the weight after.
+        start: the weight before it changes.
+        end: the weight after it has changed.
         begin: the fraction of the training at which it begins to change, in [0, 1].
         finish: the fraction at which it has changed, in [0, 1], above ``begin``.
 
@@ -38,7 +38,7 @@ class Ramp:
     def __post_init__(self) -> None:
         if not 0 <= self.begin < self.finish <= 1:
             raise UsageError(
-                f"Ramp: it must begin and finish within [0, 1], not go from {self.begin} to {self.finish}."
+                f"Ramp: begin {self.begin} and finish {self.finish} must satisfy 0 <= begin < finish <= 1."
             )
 
     def at(self, progress: float) -> float:
@@ -48,11 +48,11 @@ class Ramp:
 
 
 class Sum(Objective):
-    """Weighted sum of objectives. The log has their totals and parts, as ``name`` and ``name/part``.
+    """Weighted sum of objectives. Their totals and parts are logged as ``name`` and ``name/part``.
 
     Args:
         objectives: name -> objective.
-        weights: name -> weight (at least 0) or a ``Ramp``; 1 for the others.
+        weights: name -> weight (at least 0) or a ``Ramp``; an objective that is not named has weight 1.
 
     Examples:
         >>> import torch
@@ -68,7 +68,7 @@ class Sum(Objective):
     def __init__(self, objectives: Mapping[str, Objective], weights: Mapping[str, float | Ramp] | None = None) -> None:
         super().__init__()
         if not objectives:
-            raise UsageError("Sum: it needs at least one objective.")
+            raise UsageError("Sum: objectives is empty; give at least one.")
         self.weights = dict(weights or {})
         for name in self.weights:
             if name not in objectives:
@@ -117,12 +117,12 @@ class Sum(Objective):
 class Matryoshka(Objective):
     """Mean of one objective over prefixes of the vectors (Kusupati et al. 2022, eq. 1, with equal weights).
 
-    Each prefix, scaled to unit length, is an embedding itself: an index may keep the first 64 of 256 components. The log has
-    the parts as ``64/part`` and the prefix's total as ``64``.
+    Each prefix, scaled to unit length, is an embedding itself: an index may keep only the first 64 of 256 components. The
+    total of a prefix is logged as ``64``, its parts as ``64/part``.
 
     Args:
-        objective: the same for every prefix, with the same temperature and heads.
-        dims: the lengths of the prefixes; include the full width to train it too.
+        objective: applied to every prefix, with the same temperature and heads.
+        dims: the numbers of components of the prefixes; include the full width to train it too.
 
     Examples:
         >>> import torch
@@ -169,18 +169,19 @@ class Matryoshka(Objective):
 def prefix(vectors: Tensor, dim: int) -> Tensor:
     """Return the first ``dim`` components of ``(n, d)`` as unit vectors ``(n, dim)``."""
     if dim > vectors.shape[1]:
-        raise UsageError(f"Matryoshka: the vectors have {vectors.shape[1]} components, fewer than the prefix of {dim}.")
+        raise UsageError(f"Matryoshka: the vectors have {vectors.shape[1]} components, fewer than the {dim} in dims.")
     return functional.normalize(vectors[:, :dim], dim=1)
 
 
 class ModalityDropout(Objective):
-    """An objective that drops each vector with some probability in training.
+    """Drop vectors at random in training before an objective sees them.
 
-    A row keeps at least one of its modalities. Dropped vectors have a gradient of 0. Random numbers are torch's.
+    Each row keeps at least one of its modalities. Dropped vectors have a gradient of 0. In evaluation, nothing is dropped.
+    Random numbers come from torch's default generator.
 
     Args:
-        objective: what to minimise.
-        rate: the probability that a vector is dropped, in [0, 1); or modality -> probability, 0 for the others.
+        objective: applied to the vectors that are kept.
+        rate: the probability that a vector is dropped, in [0, 1); or modality -> probability, 0 for those not named.
 
     Examples:
         >>> import torch

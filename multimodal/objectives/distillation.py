@@ -16,17 +16,17 @@ from multimodal.objectives.pairs import Pair, Pairs
 
 
 class Distillation(Objective):
-    """Contrastive relational distillation of CLIP-KD (Yang et al. 2024), averaged over pairs of modalities.
+    """The contrastive relational distillation of CLIP-KD (Yang et al. 2024), averaged over pairs of modalities.
 
-    For a pair (a, b) the loss is the mean of ``kl_divergence`` from a to b and from b to a, over the vectors whose rows
-    have the teacher's vectors too. Those are targets of the rows, computed beforehand; their length and width may differ
-    from the model's. Both similarities are cosines divided by one fixed temperature. All scores of a pair are kept: memory
-    is O(n m).
+    For a pair (a, b) the loss is the mean of ``kl_divergence`` from a to b and from b to a, over the rows that have the
+    teacher's vectors too. Those are targets of the rows, computed beforehand; their norm and width may differ from the
+    model's. Both similarities are cosines divided by one fixed temperature. All scores of a pair are kept: memory is
+    O(n m).
 
     Args:
         teacher: modality -> the target ``(n, d_t)`` that holds the teacher's vectors of it.
         pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
-            None: every pair, with weight 1. Pairs of a modality without a teacher do not count.
+            None: every pair, with weight 1. Pairs with a modality that has no teacher are left out.
         temperature: above 0; the teacher's own temperature works best.
 
     Examples:
@@ -34,9 +34,9 @@ class Distillation(Objective):
         >>> from multimodal.core.embeddings import Embeddings
         >>> vectors, rows = torch.eye(2), torch.arange(2)
         >>> batch = Embeddings(
-        ...     {"image": vectors, "text": vectors}, {"image": rows, "text": rows}, rows, targets={"taught": vectors}
+        ...     {"image": vectors, "text": vectors}, {"image": rows, "text": rows}, rows, targets={"teacher": vectors}
         ... )
-        >>> Distillation({"image": "taught", "text": "taught"})(batch).total.item()  # the student agrees
+        >>> Distillation({"image": "teacher", "text": "teacher"})(batch).total.item()  # the student agrees
         0.0
     """
 

@@ -21,9 +21,9 @@ class InfoNCE(Objective):
 
     For a pair (a, b), the loss is the mean of ``info_nce`` in both directions. The anchors of a direction are the vectors that
     have a positive: a vector of the other modality in the same group. Its candidates are all vectors of the other modality.
-    Vectors of one group are never negatives of each other. A row without some modality counts in the pairs it has. Hard
-    negatives from the data are candidates too. The total is the weighted mean over the pairs that have a positive in the
-    batch.
+    Vectors of one group are never negatives of each other. A row with a missing modality counts in the pairs of those it
+    has. Hard negatives from the data are candidates too. The total is the weighted mean over the pairs that have a
+    positive in the batch.
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle` with a learned :math:`t`; see ``Temperature``.
 
@@ -87,14 +87,14 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
       den Oord et al. 2018, eq. 4), with several the outer form of supervised contrastive learning (Khosla et al. 2020,
       eq. 2), with candidates of another modality.
     - :math:`N_i = \sum_{j \notin P(i)} e^{s_{ij}}` if it is decoupled (DCL, Yeh et al. 2022); anchors without
-      negatives do not count.
+      negatives are left out.
     - hardness :math:`\beta`: negatives weighted by :math:`w_{ij} \propto e^{\beta s_{ij}}` with mean 1, so that
       :math:`N_i = (m - |P(i)|) \sum_{j \notin P(i)} e^{(1 + \beta) s_{ij}} / \sum_{j \notin P(i)} e^{\beta s_{ij}}`
       (Robinson et al. 2021 with :math:`\tau^+ = 0`; HN-NCE of Radenovic et al. 2023), and
       :math:`Z_i = \sum_{p \in P(i)} e^{s_{ip}} + N_i`.
 
     Args:
-        a: ``(n, d)`` vectors, the inverse temperature multiplied in, and their groups.
+        a: ``(n, d)`` vectors, already divided by the temperature, and their groups.
         b: ``(m, d)`` vectors and their groups.
         smoothing, hardness, decoupled: see above.
 
@@ -120,14 +120,15 @@ def _direction(
     hardness: float,
     decoupled: bool,
 ) -> Tensor:
-    """The loss from ``of`` ``(n, d)`` to ``to`` ``(m, d)``.
+    """Compute the loss of one direction, a scalar.
 
     Args:
-        of, to: the vectors.
-        logs: ``(k, n)`` the log-sum-exps of each anchor's terms.
-        positives: ``(n,)`` how many positives it has.
-        sums: ``(g,)`` the sum of the scores of the positives of each group, 0 where a side has none of it.
-        counts: ``(g,)`` how many candidates each of those groups has.
+        of: ``(n, d)``, the anchors.
+        to: ``(m, d)``, the candidates.
+        logs: ``(k, n)``, the log-sum-exps of each anchor's terms.
+        positives: ``(n,)``, how many positives each anchor has.
+        sums: the sum of the scores of the positives of each group, see ``Matches``.
+        counts: how many candidates each of those groups has, of the shape of ``sums``.
         smoothing, hardness, decoupled: as in ``info_nce``.
     """
     needed = int(decoupled)  # negatives that an anchor must have
@@ -147,7 +148,7 @@ def _terms(hardness: float, decoupled: bool) -> tuple[Term, ...]:
 
 
 def _log_denominators(logs: Tensor, negatives: Tensor, hardness: float, decoupled: bool) -> Tensor:
-    """``(n,)``: log Z of each anchor, from the log-sum-exps of its terms."""
+    """Compute log Z of each anchor, ``(n,)``, from the log-sum-exps of its terms."""
     if not hardness:
         return logs[0]
     weighted = (negatives.clamp(min=1).to(logs.dtype).log() + logs[0] - logs[1]).where(negatives > 0, -torch.inf)

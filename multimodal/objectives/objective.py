@@ -34,11 +34,11 @@ class Loss:
 
 
 class Objective(Recorded, nn.Module, ABC):
-    """A loss of embeddings. Its parameters (a temperature) are trained with the model.
+    """A loss function of embeddings. Its parameters (such as a temperature) are trained with the model.
 
-    The total is a function of the vectors alone and has a gradient with respect to each vector and parameter, if only 0: a
-    batch in which there is nothing to compare can be trained on. If it compares pairs of modalities, the attribute ``pairs``
-    says which.
+    The total must depend on every vector and parameter, if only by a gradient of 0 (see ``zero_with_gradients``), so that
+    a batch with nothing to compare can be trained on. An objective that compares pairs of modalities has an attribute
+    ``pairs``, which says which ones.
 
     Examples:
         >>> import torch
@@ -53,7 +53,7 @@ class Objective(Recorded, nn.Module, ABC):
     """
 
     progress: float = 0.0
-    """The fraction of the training that is done, in [0, 1], as ``set_progress`` sets it."""
+    """The fraction of the training that is done, in [0, 1]; ``set_progress`` sets it."""
 
     @property
     def _pairs(self) -> Pairs | None:
@@ -62,16 +62,16 @@ class Objective(Recorded, nn.Module, ABC):
 
     @property
     def named_modalities(self) -> set[str]:
-        """The modalities that its settings name."""
+        """The modalities named in its settings."""
         return set() if self._pairs is None else self._pairs.modalities
 
     @property
     def named_targets(self) -> set[str]:
-        """The targets that its settings name."""
+        """The targets named in its settings."""
         return set()
 
     def compared_pairs(self, modalities: Sequence[str]) -> set[frozenset[str]] | None:
-        """Return the pairs of modalities that it compares, among the given ones; None: not known."""
+        """Return which pairs of the given modalities it compares, or None if that is unknown."""
         return None if self._pairs is None else {frozenset(pair) for pair in self._pairs.of(modalities)}
 
     def set_progress(self, progress: float) -> None:
@@ -85,7 +85,7 @@ class Objective(Recorded, nn.Module, ABC):
         """Compute the loss of a batch's embeddings."""
 
     def __call__(self, embeddings: Embeddings) -> Loss:
-        """Call ``forward`` and check its result, as users write their own objectives.
+        """Call ``forward`` and check its result, since users write objectives of their own.
 
         Raises:
             UsageError: the result is not a ``Loss``.

@@ -20,13 +20,13 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class Pair:
-    """The vectors of two modalities in a batch, of which some match.
+    """The vectors of two modalities of a batch; two of them match if their groups are equal.
 
     Args:
         names: the two modalities.
-        a: n vectors ``(n, d)`` of the first and their groups.
-        b: m vectors ``(m, d)`` of the second and their groups.
-        rows: the rows of the vectors in the batch, ``(n,)`` and ``(m,)`` int64.
+        a: ``(n, d)`` vectors of the first modality and their groups.
+        b: ``(m, d)`` vectors of the second modality and their groups.
+        rows: for each vector its row in the batch, ``(n,)`` and ``(m,)`` int64, ascending.
 
     Examples:
         >>> import torch
@@ -42,21 +42,21 @@ class Pair:
 
     @property
     def same_group(self) -> Tensor:
-        """Whether each two vectors match, ``(n, m)`` bool."""
+        """Whether vector i of ``a`` and vector j of ``b`` match, ``(n, m)`` bool."""
         return self.a.groups[:, None] == self.b.groups
 
     def of_same_rows(self) -> tuple[Tensor, Tensor]:
-        """Return the positions ``(k,)`` int64, in a and in b, of the vectors whose row has both."""
+        """Return the positions, in ``a`` and in ``b``, of the vectors whose row has both modalities: ``(k,)`` int64 each."""
         return shared_rows(*self.rows)
 
 
 class Pairs:
-    """A choice of pairs of modalities, with weights.
+    """Which pairs of modalities to compare, and their weights.
 
     Args:
         weights: weight (> 0) of each pair, by a name like ``"text-image"``. ``*`` matches any modality: ``{"image-*": 1}``
-            is the star around the image that ImageBind trains (Girdhar et al. 2023), ``{"*-*": 1, "text-image": 2}`` all
-            pairs, one with double weight. Of several matching names the one with fewer ``*`` counts, then the first.
+            is the star around the image that ImageBind trains (Girdhar et al. 2023), ``{"*-*": 1, "text-image": 2}`` is all
+            pairs, one with double weight. If several names match, the one with the fewest ``*`` counts, then the first.
             None: all pairs, with weight 1.
         owner: the name of the objective, for errors.
 
@@ -67,7 +67,7 @@ class Pairs:
 
     def __init__(self, weights: Mapping[str, float] | None, owner: str) -> None:
         if weights is not None and not weights:
-            raise UsageError(f"{owner}: pairs is empty; leave it out to take all pairs.")
+            raise UsageError(f"{owner}: pairs is empty; leave it out to compare all pairs.")
         for name, weight in (weights or {}).items():
             if not (math.isfinite(weight) and weight > 0):
                 raise UsageError(f"{owner}: the weight {weight} of pair {name!r} must be a positive number.")
@@ -75,11 +75,11 @@ class Pairs:
 
     @property
     def modalities(self) -> set[str]:
-        """The modalities that the names mention."""
+        """The modalities named, without ``*``."""
         return {modality for pair in self.weights for modality in pair} - {ANY}
 
     def of(self, modalities: Iterable[str]) -> dict[tuple[str, str], float]:
-        """Return the chosen pairs among the given modalities, with their weights."""
+        """Return the chosen pairs of the given modalities, with their weights."""
         chosen = {}
         for a, b in combinations(modalities, 2):
             name = match_pair_name((a, b), self.weights)
@@ -90,14 +90,18 @@ class Pairs:
     def mean(
         self, embeddings: Embeddings, zero: Tensor, loss_of: Callable[[Pair], Tensor | None]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted mean of a loss over the chosen pairs, and each pair's loss, detached.
+        """Average a loss over the chosen pairs, weighted.
 
-        Pairs without matching vectors in this batch do not count, nor those whose loss is None.
+        Pairs without matching vectors in this batch, and those whose loss is None, are left out.
 
         Args:
-            embeddings: of the batch.
-            zero: a scalar 0 with gradients of 0.
-            loss_of: computes the scalar loss of a pair.
+            embeddings: the embeddings of the batch.
+            zero: what ``zero_with_gradients`` returns; the mean is added to it.
+            loss_of: computes the scalar loss of a pair, or None if the pair has nothing to compare.
+
+        Returns:
+            The weighted mean, a scalar (``zero`` if no pair is left), and the loss of each pair, detached, by a name like
+            ``"text-image"``.
         """
         total, total_weight, parts = zero, 0.0, {}
         for (a, b), weight in self.of(embeddings.vectors).items():
@@ -117,22 +121,25 @@ def _pair(embeddings: Embeddings, a: str, b: str) -> Pair:
 
 
 def _some_match(pair: Pair, rows: int) -> bool:
-    """Whether some vector of one modality matches one of the other, in a batch of this number of rows."""
-    if len(pair.rows[0]) + len(pair.rows[1]) > rows:  # some row has both: nothing has to be read from the device
+    """Whether any vector of one modality matches one of the other, in a batch of ``rows`` rows."""
+    if len(pair.rows[0]) + len(pair.rows[1]) > rows:  # some row has both: no need to wait for the GPU
         return True
-    return bool(_GroupNumbers.of(pair.a.groups, pair.b.groups).known.any())
+    return bool(_GroupNumbers.of(pair.a.groups, pair.b.groups).in_a.any())
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Sums and counts of the positives, which need no scores.
+    """Sums and counts of the positives of n vectors ``a`` and m vectors ``b``, computed without the n x m scores.
+
+    ``counts_a``, ``counts_b`` and ``sums`` have one entry per group. The g groups that occur in ``a`` come first, in
+    ascending order; entries g to n - 1 are 0, and entry n stands for the groups that occur only in ``b``.
 
     Args:
-        counts_a: ``(n + 1,)`` int64, the number of vectors of a in each group of a, by rising group; unused places are 0.
-        counts_b: ``(n + 1,)`` int64, the number of vectors of b in these groups, and last of those in no group of a.
-        sums: ``(n + 1,)``, the sum of the scores of a group's matching vectors; 0 if a side has none.
-        of_a: ``(n,)`` int64, the number of positives of each vector of a.
-        of_b: ``(m,)`` int64, the number of positives of each vector of b.
+        counts_a: ``(n + 1,)`` int64, how many vectors of ``a`` are in each group; entry n is 0.
+        counts_b: ``(n + 1,)`` int64, how many vectors of ``b`` are in each group.
+        sums: ``(n + 1,)`` floating point, the sum of the scores of all positive pairs of each group; entry n is 0.
+        of_a: ``(n,)`` int64, how many positives each vector of ``a`` has.
+        of_b: ``(m,)`` int64, how many positives each vector of ``b`` has.
     """
 
     counts_a: Tensor
@@ -143,16 +150,20 @@ class Matches:
 
 
 def sum_matched_scores(a: Block, b: Block) -> Matches:
-    """Sum the scores of the positives in each group, in ``O((n + m) d)``: sums of scores are scores of sums.
+    """Sum the scores of the positives of each group in ``O((n + m) d)``: the sum of the scores is the score of the sums.
 
-    All shapes are known beforehand, so that nothing waits for a GPU.
+    No shape depends on the values, so nothing waits for the GPU.
+
+    Args:
+        a: n vectors ``(n, d)`` and their groups.
+        b: m vectors ``(m, d)`` and their groups.
     """
-    numbers, places = _GroupNumbers.of(a.groups, b.groups), len(a.groups) + 1
+    numbers, entries = _GroupNumbers.of(a.groups, b.groups), len(a.groups) + 1
     counts_a, counts_b = (
-        of.new_zeros(places).scatter_add_(0, of, torch.ones_like(of)) for of in (numbers.of_a, numbers.of_b)
+        of.new_zeros(entries).scatter_add_(0, of, torch.ones_like(of)) for of in (numbers.of_a, numbers.of_b)
     )
     sums_a, sums_b = (
-        block.vectors.new_zeros(places, block.vectors.shape[1]).index_add_(0, of, block.vectors)
+        block.vectors.new_zeros(entries, block.vectors.shape[1]).index_add_(0, of, block.vectors)
         for block, of in ((a, numbers.of_a), (b, numbers.of_b))
     )
     sums = torch.linalg.vecdot(sums_a, sums_b)
@@ -161,35 +172,38 @@ def sum_matched_scores(a: Block, b: Block) -> Matches:
 
 @dataclass(frozen=True)
 class _GroupNumbers:
-    """The groups of a, numbered from 0 by rising group.
+    """The distinct groups of ``a`` numbered from 0, in ascending order.
 
-    Shapes: ``of_a`` ``(n,)`` and ``of_b`` ``(m,)`` int64 are the numbers of the vectors' groups, n for groups that a has
-    not; ``known`` ``(m,)`` bool: whether a has it.
+    Args:
+        of_a: ``(n,)`` int64, the number of the group of each vector of ``a``.
+        of_b: ``(m,)`` int64, the same for each vector of ``b``; n if its group does not occur in ``a``.
+        in_a: ``(m,)`` bool, whether the group of each vector of ``b`` occurs in ``a``.
     """
 
     of_a: Tensor
     of_b: Tensor
-    known: Tensor
+    in_a: Tensor
 
     @classmethod
     def of(cls, a: Tensor, b: Tensor) -> _GroupNumbers:
-        ordered, order = a.sort()
-        begins = torch.ones_like(ordered, dtype=torch.bool)
-        begins[1:] = ordered[1:] != ordered[:-1]
-        number = begins.cumsum(0) - 1
-        place = torch.searchsorted(ordered, b)  # n: it is greater than all
-        known = (place < len(a)) & (functional.pad(ordered, (0, 1))[place] == b)
-        of_b = functional.pad(number, (0, 1))[place].masked_fill(~known, len(a))
-        return cls(torch.empty_like(order).scatter_(0, order, number), of_b, known)
+        """Number the groups ``a`` ``(n,)`` and ``b`` ``(m,)``, int64."""
+        ascending, order = a.sort()
+        is_first = torch.ones_like(ascending, dtype=torch.bool)
+        is_first[1:] = ascending[1:] != ascending[:-1]
+        numbers = is_first.cumsum(0) - 1
+        position = torch.searchsorted(ascending, b)  # n if it is greater than all
+        in_a = (position < len(a)) & (functional.pad(ascending, (0, 1))[position] == b)
+        of_b = functional.pad(numbers, (0, 1))[position].masked_fill(~in_a, len(a))
+        return cls(torch.empty_like(order).scatter_(0, order, numbers), of_b, in_a)
 
 
 def shared_rows(rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the positions ``(k,)`` of the rows that two ascending lists of distinct rows share."""
+    """Return the positions of the common rows in two ascending lists of distinct rows: ``(k,)`` int64 each."""
     return torch.isin(rows_a, rows_b).nonzero()[:, 0], torch.isin(rows_b, rows_a).nonzero()[:, 0]
 
 
 def parse_names(by_name: Mapping[str, float], owner: str) -> dict[tuple[str, str], float]:
-    """Parse names like "text-image" into pairs of modalities."""
+    """Parse names like "text-image" into pairs of modalities; ``owner`` is the name of the objective, for errors."""
     names: dict[tuple[str, str], float] = {}
     for name, value in by_name.items():
         a, b = _parse_name(name, owner)
@@ -213,7 +227,7 @@ def _parse_name(name: str, owner: str) -> tuple[str, str]:
     a, _, b = name.partition("-")
     if not all(part == ANY or part.isidentifier() for part in (a, b)) or (a == b != ANY):
         raise UsageError(
-            f"{owner}: {name!r} is not a pair of two modalities; write one like 'text-image', or 'image-*' for all that "
-            "the image is in."
+            f"{owner}: {name!r} is not a pair of two modalities; write one like 'text-image', or 'image-*' for all pairs "
+            "with the image."
         )
     return a, b

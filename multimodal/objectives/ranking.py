@@ -1,4 +1,4 @@
-"""Triplet (margin ranking) losses with mining in the batch or negatives from the data."""
+"""Triplet (margin ranking) losses, with negatives mined in the batch or given by the data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Triplet(Objective):
             2017, eq. 5; with one positive each, VSE++ of Faghri et al. 2018, eq. 6). ``semi-hard``: for each anchor and
             positive the closest of the negatives that are farther than the positive (Schroff et al. 2015, eq. 4).
         negatives: which negatives to mine: ``batch``, all vectors of other groups, or ``given``, the anchor's hard
-            negatives from the data. Anchors without any do not count.
+            negatives from the data. Anchors without any are left out.
 
     Examples:
         >>> import torch
@@ -92,7 +92,7 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
 
 
 def hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of the farthest positive and of the closest negative of each anchor that has both.
+    """Return the scores of the farthest positive and the closest negative of each anchor that has both.
 
     Args:
         scores: ``(n, m)``.
@@ -110,7 +110,7 @@ def hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Te
 
 
 def semi_hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of each positive, and of the closest negative that is farther, where there is one.
+    """Return the scores of each positive and of the closest of the negatives that are farther, where there is one.
 
     Args:
         scores: ``(n, m)``.

@@ -1,4 +1,4 @@
-"""Objectives without negatives: the vectors of a row should agree, with spread and uncorrelated components."""
+"""Objectives without negatives: a row's vectors should agree, and their components be spread out and uncorrelated."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class VICReg(Objective):
 
     .. math:: L = \lambda\, s(Z, Z') + \frac{\mu}{2} (v(Z) + v(Z')) + \nu (c(Z) + c(Z'))
 
-    over the rows that have both modalities, at least two of them, with ``invariance`` s, ``variance`` v and
-    ``covariance`` c. Z are the unit vectors times :math:`\sqrt{d}`, so that the widest possible spread has
+    with ``invariance`` s, ``variance`` v and ``covariance`` c, over the rows that have both modalities; a pair with fewer
+    than two such rows is left out. Z are the unit vectors times :math:`\sqrt{d}`, so that the widest possible spread has
     standard deviation 1 in every component, the target of v. The factor 1/2 follows the authors' code.
 
     Args:
@@ -71,7 +71,8 @@ class BarlowTwins(Objective):
 
     .. math:: L = \sum_i (1 - C_{ii})^2 + \lambda \sum_i \sum_{j \ne i} C_{ij}^2
 
-    with C the ``cross_correlation`` over the rows that have both modalities, at least two of them.
+    with C the ``cross_correlation`` over the rows that have both modalities; a pair with fewer than two such rows is left
+    out.
 
     Args:
         pairs: as in ``VICReg``.
@@ -122,7 +123,7 @@ def covariance(x: Tensor) -> Tensor:
 
 
 def cross_correlation(x: Tensor, y: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Correlation of each component of one modality with each of the other.
+    """Correlation of each component of one modality with each component of the other.
 
     Args:
         x: ``(n, d)``.
@@ -141,7 +142,7 @@ def _off_diagonal(square: Tensor) -> Tensor:
 
 
 def _scaled_pairs(pair: Pair) -> tuple[Tensor, Tensor] | None:
-    """The vectors of the rows that have both, times the root of their width; None if there are fewer than two."""
+    """Return the vectors of the rows that have both, times the square root of their width; None for fewer than two rows."""
     of_a, of_b = pair.of_same_rows()
     if len(of_a) < 2:
         return None

@@ -16,7 +16,7 @@ from multimodal.objectives.tiles import Block, softplus_sum
 
 
 class Sigmoid(Objective):
-    r"""Pairwise sigmoid loss (SigLIP): whether each two vectors match, averaged over pairs of modalities.
+    r"""Pairwise sigmoid loss (SigLIP): classifies every two vectors as a match or not. Averaged over pairs of modalities.
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle + \beta` with a learned :math:`t`, see ``Temperature``, and a
     learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all pairs
@@ -75,7 +75,7 @@ def sigmoid_loss(a: Block, b: Block, bias: Tensor) -> Tensor:
     :math:`-\log \sigma(s) = \log(1 + e^{s}) - s`, needs the positives only in a sum that is linear in the vectors.
 
     Args:
-        a: ``(n, d)`` vectors, the inverse temperature multiplied in, and their groups.
+        a: ``(n, d)`` vectors, already divided by the temperature, and their groups.
         b: ``(m, d)`` vectors and their groups.
         bias: the scalar :math:`\beta`.
     """

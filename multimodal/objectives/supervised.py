@@ -1,4 +1,4 @@
-"""Heads on the shared space that predict a target of the row: a class, labels, numbers."""
+"""Supervised objectives: a linear head on the shared space predicts a target of the row (class, labels, numbers)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Head(nn.Module):
     def __init__(self, dim: int, outputs: int, owner: str) -> None:
         super().__init__()
         if dim < 1 or outputs < 1:
-            raise UsageError(f"{owner}: it needs at least one dimension and one output, got {dim} and {outputs}.")
+            raise UsageError(f"{owner}: the width {dim} and the number of outputs {outputs} must be at least 1.")
         self.owner = owner
         self.linear = nn.Linear(dim, outputs)
 
@@ -48,7 +48,7 @@ class Head(nn.Module):
 
 
 class _TargetObjective(Objective):
-    """An objective of one target of the rows, by a head; it does not compare modalities."""
+    """A head that predicts one target of the rows; it does not compare modalities."""
 
     def __init__(self, target: str, outputs: int, dim: int, modalities: Sequence[str] | None) -> None:
         super().__init__()
@@ -70,13 +70,14 @@ class _TargetObjective(Objective):
 class Classification(_TargetObjective):
     """Classification: the cross-entropy of a linear head's softmax.
 
-    The total is the mean over the modalities with a labelled vector in the batch, each the mean over its vectors.
+    The total is the mean over the modalities with a labelled vector in the batch; the loss of a modality is the mean over
+    its labelled vectors.
 
     Args:
-        target: the name of the target, ``(n,)`` class numbers from 0.
+        target: the name of the target, ``(n,)`` class numbers from 0, NaN where it is not known.
         classes: the number of classes.
         dim: the width of the shared space, the model's ``dim``.
-        modalities: those whose vectors predict; None: all.
+        modalities: those to predict the target from; None: all.
 
     Examples:
         >>> import torch
@@ -104,13 +105,14 @@ class Classification(_TargetObjective):
 class MultiLabel(_TargetObjective):
     """Multi-label classification: the binary cross-entropy of a linear head's sigmoids.
 
-    The total is the mean over the modalities with a labelled vector, each the mean over its known labels.
+    The total is the mean over the modalities with a labelled vector in the batch; the loss of a modality is the mean over
+    its known labels.
 
     Args:
         target: the name of the target, ``(n, labels)`` of 0 and 1 (or probabilities), NaN where it is not known.
         labels: the number of labels.
         dim: the width of the shared space, the model's ``dim``.
-        modalities: those whose vectors predict; None: all.
+        modalities: those to predict the target from; None: all.
 
     Examples:
         >>> import torch
@@ -128,7 +130,7 @@ class MultiLabel(_TargetObjective):
         def loss_of(vectors: Tensor, labels: Tensor) -> Tensor:
             known = ~labels.isnan()
             if not ((labels[known] >= 0) & (labels[known] <= 1)).all():
-                raise UsageError(f"MultiLabel: target {self.target!r} must be 0, 1 or between.")
+                raise UsageError(f"MultiLabel: target {self.target!r} must lie in [0, 1].")
             return functional.binary_cross_entropy_with_logits(self.head(vectors).view_as(labels)[known], labels[known])
 
         zero, labels = zero_with_gradients(embeddings, self.parameters()), self.head.linear.out_features
@@ -138,13 +140,14 @@ class MultiLabel(_TargetObjective):
 class Regression(_TargetObjective):
     """Regression: the mean squared error of a linear head. It works best with standardised targets.
 
-    The total is the mean over the modalities with a vector that has a target, each the mean over its known numbers.
+    The total is the mean over the modalities with a vector that has a target; the loss of a modality is the mean over its
+    known numbers.
 
     Args:
         target: the name of the target, ``(n,)`` or ``(n, outputs)``, NaN where it is not known.
         dim: the width of the shared space, the model's ``dim``.
-        outputs: the number of numbers of a row.
-        modalities: those whose vectors predict; None: all.
+        outputs: how many numbers the target has per row.
+        modalities: those to predict the target from; None: all.
 
     Examples:
         >>> import torch
@@ -175,7 +178,7 @@ def _mean_over_modalities(
     zero: Tensor,
     loss_of: Callable[[Tensor, Tensor], Tensor],
 ) -> Loss:
-    """Mean of a loss over the modalities with a vector whose target is known, at least in part."""
+    """Average a loss over the modalities with a vector whose target is known, at least in part."""
     parts: dict[str, Tensor] = {}
     total = zero
     for modality, vectors in embeddings.vectors.items():
@@ -184,7 +187,7 @@ def _mean_over_modalities(
         values = embeddings.targets_of(modality, target).to(vectors.dtype)
         if values[:1].numel() != width * len(values[:1]):
             raise UsageError(
-                f"Target {target!r} has {values[:1].numel()} numbers a row, but its objective is for {width}."
+                f"Target {target!r} has {values[:1].numel()} numbers per row, but the objective expects {width}."
             )
         known = ~values.isnan().flatten(1).all(1) if values.ndim > 1 else ~values.isnan()
         if known.any():

@@ -17,7 +17,7 @@ class PairParameter(nn.Module):
     """A learned scalar, one for all pairs or one for each name of pairs.
 
     Args:
-        initial: its first value, or one for each name (``*`` as in ``Pairs``).
+        initial: its initial value, or one for each name (``*`` as in ``Pairs``).
         pairs: each of these pairs must match a name.
         owner: the name of the objective, for errors.
         setting: the name of the setting, for errors.
@@ -39,7 +39,7 @@ class PairParameter(nn.Module):
         for pair in pairs.weights:
             if match_pair_name(pair, self._positions) is None:
                 raise UsageError(
-                    f"{owner}: {setting} has no value for the pair {'-'.join(pair)!r}; give it one, or '*-*'."
+                    f"{owner}: {setting} has no value for the pair {'-'.join(pair)!r}; add one under that name or under '*-*'."
                 )
 
     def of(self, pair: tuple[str, str]) -> Tensor:
@@ -48,7 +48,7 @@ class PairParameter(nn.Module):
         return self.value if name is None else self.value[self._positions[name]]
 
     def named(self) -> dict[str, Tensor]:
-        """Return each value, detached, by the name of its pairs; by "" if there is one for all."""
+        """Return each value, detached, by the name of its pairs, or by "" if all pairs share one."""
         value = self.value.detach()
         return {"-".join(name): value[position] for name, position in self._positions.items()} or {"": value}
 
@@ -58,8 +58,8 @@ class Temperature(nn.Module):
 
     The parameter is the logarithm t of the logit scale :math:`e^t`, the inverse of the temperature, as in CLIP;
     before each use t is projected onto :math:`[0, \log(\text{max\_scale})]`, so that the scale can neither explode nor
-    vanish. One for all pairs is the default: it keeps cosines of different pairs comparable, which a search over several
-    modalities at once needs; ImageBind has one for each pair.
+    vanish. One for all pairs is the default: it keeps cosines of different pairs comparable, as a search over several
+    modalities at once requires; ImageBind has one for each pair.
 
     Args:
         initial: in [1 / max_scale, 1].
@@ -87,7 +87,7 @@ class Temperature(nn.Module):
         self.max_log_scale = math.log(max_scale)
 
     def project(self) -> None:
-        """Project the logarithm onto its interval, after the optimizer's step."""
+        """Project the logarithm onto its interval, which an optimizer step may leave."""
         with torch.no_grad():
             self.log_scale.value.clamp_(0.0, self.max_log_scale)
 

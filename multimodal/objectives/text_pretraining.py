@@ -1,4 +1,4 @@
-r"""Objectives of text pre-training: what a text encoder learns from texts alone, before other modalities.
+r"""Objectives of text pre-training: they train a text encoder on texts alone, before it meets other modalities.
 
 1. ``negative_sampling``, ``window_pairs`` and ``mask_tokens`` are functions of tensors;
 2. ``SkipGram``, ``CBOW`` (word2vec) and ``MaskedTokens`` (BERT) apply them to the tokens of a batch of texts.
@@ -25,20 +25,20 @@ NEGATIVE_POWER = 0.75  # the power of the frequencies that negatives are drawn b
 
 @runtime_checkable
 class TokenEncoder(Protocol):
-    """What text pre-training needs of an encoder.
+    """What text pre-training requires of an encoder.
 
     Attributes:
-        tokens: the table of the tokens' vectors; row 0 is padding, row 1 is unknown words.
+        tokens: the table of token embeddings; row 0 is padding, row 1 is unknown words.
     """
 
     tokens: nn.Embedding
 
     def hidden(self, tokens: Tensor, vectors: Tensor | None = None) -> Tensor:
-        """Compute the last layer's vectors ``(n, length, width)``.
+        """Compute the last hidden states ``(n, length, width)``.
 
         Args:
             tokens: ``(n, length)`` int64, 0 after the end.
-            vectors: ``(n, length, width)``, used in place of the tokens' own, before positions are added.
+            vectors: ``(n, length, width)``, used in place of the token embeddings, before positions are added.
         """
         ...
 
@@ -59,14 +59,14 @@ class TextLoss:
 
 
 class TextObjective(Recorded, nn.Module, ABC):
-    """A loss of the tokens of a batch of texts. Random choices come from torch's generator.
+    """A loss function of the tokens of a batch of texts. Random numbers come from torch's default generator.
 
-    ``attach`` is called once, before training, and makes the parameters. Then ``counts`` ``(vocabulary,)`` float32 is filled
+    ``attach`` is called once, before training, and creates the parameters. Then ``counts`` ``(vocabulary,)`` float32 is filled
     with the number of times that each token occurs in the training texts.
 
     Attributes:
-        counts: of the tokens in the training texts.
-        trains_only_table: whether only the encoder's table of tokens is used.
+        counts: how often each token occurs in the training texts.
+        trains_only_table: whether it trains nothing of the encoder but the table of token embeddings.
 
     Examples:
         >>> MaskedTokens.trains_only_table, SkipGram.trains_only_table
@@ -77,7 +77,7 @@ class TextObjective(Recorded, nn.Module, ABC):
     trains_only_table: ClassVar[bool] = False
 
     def attach(self, encoder: TokenEncoder) -> None:
-        """Make the parameters, which depend on the encoder's width and vocabulary."""
+        """Create the parameters, whose shapes depend on the encoder's width and vocabulary."""
         self.register_buffer("counts", torch.zeros(encoder.tokens.num_embeddings))
 
     @abstractmethod
@@ -112,13 +112,13 @@ def negative_sampling(inputs: Tensor, targets: Tensor, negatives: Tensor, counte
 
 
 class _WordVectors(TextObjective):
-    r"""The common part of skip-gram and CBOW: sub-sampling, windows, negatives, and the second table of vectors.
+    r"""What skip-gram and CBOW share: sub-sampling, windows, negatives, and the second table of vectors.
 
     Args:
-        window: the largest distance of context, in tokens; each word draws its own from 1 to this.
-        negatives: tokens drawn for each prediction, by their frequency to the power of 3/4.
-        subsample: t; a token of frequency f is left out of a text with probability :math:`1 - \sqrt{t / f}` (equation 5
-            of the same paper); 0: no token is left out.
+        window: the largest distance of a word's context, in tokens; each word draws its own from 1 to this.
+        negatives: how many tokens are drawn for each prediction, in proportion to their frequency to the power of 3/4.
+        subsample: t; a token of frequency f is left out of a text with probability :math:`1 - \sqrt{t / f}` (Mikolov
+            et al. 2013b, equation 5); 0: no token is left out.
     """
 
     trains_only_table = True
@@ -127,8 +127,8 @@ class _WordVectors(TextObjective):
         super().__init__()
         if window < 1 or negatives < 1 or not 0 <= subsample < 1:
             raise UsageError(
-                f"{type(self).__name__}: window {window} and negatives {negatives} must be at least 1, subsample"
-                f" {subsample} lie in [0, 1)."
+                f"{type(self).__name__}: window {window} and negatives {negatives} must be at least 1, and "
+                f"subsample {subsample} must lie in [0, 1)."
             )
         self.window, self.negatives, self.subsample = window, negatives, subsample
 
@@ -153,7 +153,7 @@ class _WordVectors(TextObjective):
         return TextLoss(losses.sum() / max(len(losses), 1) + zero, len(losses), {"accuracy": accuracy})
 
     def _subsample(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the words that are kept, moved together, and where there is one."""
+        """Return the texts with their kept words moved to the front, and a mask of these: ``(n, length)`` each."""
         kept = tokens > UNKNOWN
         if self.subsample:
             share = self.frequencies[tokens].clamp(min=self.subsample)
@@ -164,7 +164,9 @@ class _WordVectors(TextObjective):
     def _draw_negatives(self, predictions: int) -> Tensor:
         weights = self.frequencies**NEGATIVE_POWER
         if not weights.any():
-            raise UsageError(f"{type(self).__name__}: the tokens of the training texts have not been counted.")
+            raise UsageError(
+                f"{type(self).__name__}: the tokens of the training texts have not been counted; fill counts first."
+            )
         negatives = torch.multinomial(weights, max(predictions, 1) * self.negatives, replacement=True)
         return negatives.view(-1, self.negatives)[:predictions]
 
@@ -172,14 +174,14 @@ class _WordVectors(TextObjective):
     def _predictions(
         self, encoder: TokenEncoder, words: Tensor, centre: Tensor, context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the vectors ``(p, width)`` that predict, and the words ``(p,)`` to be predicted."""
+        """Return the vectors ``(p, width)`` that predict, and the words ``(p,)`` to predict."""
 
 
 class SkipGram(_WordVectors):
     r"""Each word predicts the words around it (Mikolov et al. 2013a), one at a time, by negative sampling.
 
-    The mean over all pairs of a word w and a word o within its window of ``negative_sampling`` with :math:`v = v_w`, the
-    row of w in the encoder's table. The second table, of the :math:`u`, is not part of the model.
+    The loss is the mean of ``negative_sampling`` over all pairs of a word w and a word o within its window, with
+    :math:`v = v_w`, the row of w in the encoder's table. The second table, of the :math:`u`, is not part of the model.
 
     Examples:
         >>> from multimodal import create
@@ -200,7 +202,8 @@ class SkipGram(_WordVectors):
 class CBOW(_WordVectors):
     r"""The words around a word predict it (continuous bag of words, Mikolov et al. 2013a), by negative sampling.
 
-    The mean over all words that have a context C of ``negative_sampling`` with :math:`v = \frac{1}{|C|} \sum_{c \in C} v_c`.
+    The loss is the mean of ``negative_sampling`` over all words that have a context C, with
+    :math:`v = \frac{1}{|C|} \sum_{c \in C} v_c`.
 
     Examples:
         >>> from multimodal import create
@@ -229,7 +232,7 @@ def window_pairs(is_word: Tensor, window_sizes: Tensor) -> tuple[Tensor, Tensor]
         window_sizes: ``(n, length)`` int64, the distance to either side that counts as context.
 
     Returns:
-        ``(p,)`` positions of words and ``(p,)`` of a word in their context, in the flattened texts.
+        ``(p,)`` int64, the positions of words in the flattened texts, and ``(p,)``, of one word each in their context.
     """
     positions = torch.arange(is_word.numel(), device=is_word.device).view(is_word.shape)
     centres, contexts = [], []
@@ -257,8 +260,8 @@ class MaskedTokens(TextObjective):
     :math:`p = \operatorname{softmax}(E\, g(h_i) + b)`: h are the encoder's last hidden vectors, g a linear layer with
     GELU and normalisation, E the encoder's own table of tokens.
 
-    The log also has the accuracy, and ``unigram``, the mean of :math:`-\log` of the words' frequencies in the training
-    texts, which a model without context would reach.
+    The accuracy is logged too, and ``unigram``, the mean of :math:`-\log` of the words' frequencies in the training texts:
+    the loss that a model without context would reach.
 
     Args:
         rate: the fraction of words to predict, in (0, 1].
@@ -306,12 +309,12 @@ def mask_tokens(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, T
 
     Args:
         tokens: ``(n, length)`` int64; those from 2 on are words.
-        rate: the fraction of words that is chosen.
+        rate: the fraction of words to choose.
         vocabulary: random words are drawn from [2, vocabulary).
 
     Returns:
-        ``(n, length)`` each: bool, which words are to be predicted; int64, the tokens to be shown, with random words in
-        place of a tenth of the chosen; bool, which of them are to be hidden by the mask, eight tenths of the chosen.
+        ``(n, length)`` each: bool, which words to predict; int64, the encoder's input, with random words in place of 10 %
+        of the chosen; bool, which positions to replace by the mask, 80 % of the chosen.
     """
     chosen = (torch.rand(tokens.shape, device=tokens.device) < rate) & (tokens > UNKNOWN)
     draw = torch.rand(tokens.shape, device=tokens.device)
@@ -321,5 +324,5 @@ def mask_tokens(tokens: Tensor, rate: float, vocabulary: int) -> tuple[Tensor, T
 
 
 def _to_float32(values: Tensor) -> Tensor:
-    """Convert to float32 at least: logarithms of bfloat16 numbers are coarse."""
+    """Convert to float32 at least: logarithms in bfloat16 are too coarse."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,21 +1,21 @@
 """Reductions over all scores of two sets of vectors, one tile of scores at a time.
 
-1. The scores of vectors ``a`` ``(n, d)`` and ``b`` ``(m, d)`` are ``a @ b.T``; ``a`` is already multiplied by a temperature.
-2. A formula needs only reductions (``Term``): the log-sum-exp of each row and of each column
-   (``logsumexps``), or one sum over all of them (``softplus_sum``). The part that is linear in the scores (the
-   positives) needs no score at all, see ``pairs.sum_matched_scores``.
-3. Tiles of ``TILE`` x ``TILE`` scores are computed, reduced and discarded; the gradient computes them again. So memory
-   is ``O((n + m) d)``: ``n = m = 16,384`` needs no more memory than the vectors. If all scores fit one tile, they are kept
-   for the gradient: this is the dense form, with the same numbers.
+1. The scores of vectors ``a`` ``(n, d)`` and ``b`` ``(m, d)`` are ``a @ b.T``; ``a`` is already divided by the temperature.
+2. A formula needs only reductions of them: the log-sum-exp of each row and of each column (``logsumexps``, for each
+   ``Term``), or one sum over all (``softplus_sum``). The part that is linear in the scores (the positives) does not need
+   the scores at all, see ``pairs.sum_matched_scores``.
+3. Tiles of ``TILE`` x ``TILE`` scores are computed, reduced and discarded; the backward pass computes them again. So
+   memory is ``O((n + m) d)`` and a few tiles. If all scores fit in one tile, they are kept for the backward pass: this is
+   the dense form, with the same result.
 4. ``tiled_logsumexps`` and ``tiled_logsumexps_backward`` take the columns as an iterable of blocks, which may come from
    anywhere, one by one.
-5. If several processes train, they divide the tiles, each taking some of the rows; see ``core.distributed``.
+5. Several processes that train together divide the tiles, each taking some of the rows; see ``core.distributed``.
 
 The products are computed in the dtype of the vectors. For float32 ``torch.set_float32_matmul_precision`` decides:
-"medium" lets them be of bfloat16 with sums in float32, where the device has such products.
+"medium" allows products in bfloat16 with sums in float32, where the device supports them.
 
-The sums over tiles follow the online softmax of Milakov and Gimelshein (2018), arXiv:1805.02867; a contrastive loss
-by tiles is that of Cheng et al. (2024), arXiv:2410.17243.
+The sums over tiles follow the online softmax of Milakov and Gimelshein (2018), arXiv:1805.02867; computing a
+contrastive loss by tiles follows Cheng et al. (2024), arXiv:2410.17243.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch.nn import functional
 from multimodal.core.distributed import SINGLE_PROCESS, RowShares, ranks
 
 TILE = 1024  # scores in a row and in a column of a tile: 4 MiB in float32, and products wide enough to be fast
-GPU_TILE = 4096  # 64 MiB: smaller ones leave a GPU waiting for the next
+GPU_TILE = 4096  # 64 MiB: a GPU would spend its time starting smaller ones
 
 
 class Block(NamedTuple):
@@ -62,10 +62,10 @@ class Block(NamedTuple):
 
 
 class Term(NamedTuple):
-    """Which scores a log-sum-exp is over, and a factor of the scores.
+    """Which scores a log-sum-exp sums over, and a factor that multiplies them.
 
     Args:
-        subset: "all" scores, those of one group ("positives"), or of different groups ("negatives").
+        subset: "all" scores, those of vectors of one group ("positives"), or of different groups ("negatives").
         scale: the factor.
 
     Examples:
@@ -77,7 +77,7 @@ class Term(NamedTuple):
     scale: float = 1.0
 
     def of(self, scores: Tensor, same: Tensor | None) -> Tensor:
-        """Return the multiplied scores ``(n, m)``; -inf for those that do not count."""
+        """Return the multiplied scores ``(n, m)``; -inf for those outside the subset."""
         chosen = scores if self.scale == 1 else scores * self.scale
         if self.subset == "all":
             return chosen
@@ -135,9 +135,9 @@ def tiled_logsumexps(
 
     Args:
         a: n rows.
-        blocks: consecutive columns, m_1, m_2, ... of them, read one block after another.
+        blocks: consecutive blocks of m_1, m_2, ... columns, read one after another.
         terms: k terms.
-        tile: rows and columns of a tile; a larger block is taken in parts.
+        tile: rows and columns of a tile; a larger block is split.
 
     Returns:
         ``(k, n)``, and ``(k, m_i)`` for each block.
@@ -199,7 +199,7 @@ def _score_gradient(
     sums: tuple[Tensor, Tensor],
     d_sums: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Gradient with respect to the scores of a tile: each score's shares of its row's and column's sum."""
+    """Compute the gradient with respect to a tile's scores: the share of each score in the sums of its row and column."""
 
     def of_term(k: int, term: Term) -> Tensor:
         scaled_scores = term.of(scores, same)
@@ -296,7 +296,9 @@ class _SoftplusSum(torch.autograd.Function):
         for row_a, row_d in zip(a[own_rows].split(tile), d_a[own_rows].split(tile), strict=True):
             for row_b, column_d in zip(b.split(tile), d_b.split(tile), strict=True):
                 scores = torch.addmm(bias, row_a, row_b.T)
-                total += functional.softplus(scores, threshold=40).sum()  # exp(-40) is nothing in float64 too
+                total += functional.softplus(
+                    scores, threshold=40
+                ).sum()  # exp(-40) is below the precision of float64 too
                 if with_gradients:
                     score_gradient = scores.sigmoid_()
                     row_d.addmm_(score_gradient, row_b)

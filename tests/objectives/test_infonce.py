@@ -255,7 +255,7 @@ def test_a_scale_bound_to_one_remains_one() -> None:
 
 
 def test_an_empty_choice_of_pairs_is_rejected() -> None:
-    with pytest.raises(UsageError, match="pairs is empty; leave it out to take all pairs"):
+    with pytest.raises(UsageError, match="pairs is empty; leave it out to compare all pairs"):
         InfoNCE(pairs={})
 
 

@@ -128,7 +128,9 @@ def test_all_pairs_share_one_value_or_each_name_has_one() -> None:
     ],
 )
 def test_every_pair_needs_a_value(weights: Mapping[str, float] | None, values: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=r"Test: temperature has no value for the pair .*; give it one, or '\*-\*'"):
+    with pytest.raises(
+        UsageError, match=r"Test: temperature has no value for the pair .*; add one under that name or under '\*-\*'"
+    ):
         Temperature(values, 100, Pairs(weights, "Test"), "Test")
 
 

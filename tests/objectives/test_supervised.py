@@ -120,12 +120,12 @@ def test_invalid_classes_are_rejected(values: list[float]) -> None:
 
 
 def test_invalid_labels_are_rejected() -> None:
-    with pytest.raises(UsageError, match="MultiLabel: target 'known' must be 0, 1 or between"):
+    with pytest.raises(UsageError, match=r"MultiLabel: target 'known' must lie in \[0, 1\]"):
         MultiLabel("known", labels=1, dim=4).double()(with_target([0, 1, 2, NAN]))
 
 
 def test_targets_of_another_width_are_rejected() -> None:
-    with pytest.raises(UsageError, match="Target 'known' has 1 numbers a row, but its objective is for 2"):
+    with pytest.raises(UsageError, match="Target 'known' has 1 numbers per row, but the objective expects 2"):
         Regression("known", dim=4, outputs=2).double()(with_target([0, 1, 2, 3]))
 
 
@@ -136,7 +136,7 @@ def test_a_head_accepts_prefixes_of_the_vectors_and_rejects_longer_ones() -> Non
     torch.testing.assert_close(head(vectors), expected)
     with pytest.raises(UsageError, match="Test: dim 4 is less than the width 5 of the vectors"):
         head(torch.randn(2, 5))
-    with pytest.raises(UsageError, match="Test: it needs at least one dimension and one output, got 0 and 3"):
+    with pytest.raises(UsageError, match="Test: the width 0 and the number of outputs 3 must be at least 1"):
         Head(0, 3, "Test")
     loss = Matryoshka(Classification("known", 3, dim=4).double(), [2, 4])(with_target([0, 1, 2, 0]))
     assert {"2/image", "4/text"} <= set(loss.parts)
