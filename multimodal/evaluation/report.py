@@ -172,13 +172,12 @@ def evaluate(
     notes = warn_repeated_vectors(queries if candidates is None else candidates)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
     if baseline is not None:
-        tables = [
-            TableRows(*readable_rows(samples, part, processors))
-            for part in (samples.rows(of_run.train_split), rows, *([] if searched is None else [searched]))
-        ]
-        with progress("Fitting the linear baseline", 1) as advance:
+        with progress("Fitting the linear baseline"):
+            tables = [
+                TableRows(*readable_rows(samples, part, processors))
+                for part in (samples.rows(of_run.train_split), rows, *([] if searched is None else [searched]))
+            ]
             baselines[baseline] = linear_retrieval(*tables, processors=processors, on_skipped_pair=notes.append)
-            advance(1)
     if len(rejects):
         notes.append(rejects.summary())
     report = Report(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import default_cache
+from multimodal.core.progress import progress
 from multimodal.core.table import Table
 from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
@@ -84,7 +85,8 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         builder = _builder(source, source.files)
         # files in an archive have no date of their own that would show that a cached copy is outdated
         download_config = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
-        builder.download_and_prepare(download_config=download_config)
+        with progress(f"Opening {table}"):
+            builder.download_and_prepare(download_config=download_config)
         pa.default_memory_pool().release_unused()  # memory that the copy to the cache used
         data = builder.as_dataset(split="train", in_memory=access == "memory")
         return ArrowTable(table, data, source.base, source.metadata_columns)
