@@ -153,7 +153,7 @@ FAILURES = [
     ("search {tmp}/nowhere {index} --text a", 1, "nowhere does not exist"),
     ("search {run} {tmp}/nowhere --text a", 1, "nowhere is not an index"),
     ("search {run} {tmp}/damaged --text a", 1, "damaged is damaged"),
-    ("search {run} {tmp}/others --text a", 1, "made by another model (000000000000)"),
+    ("search {run} {tmp}/others --text a", 1, "made with another model (000000000000)"),
     ("search {run} {index} --sound a.wav", 2, "no modality 'sound'"),
     ("search {run} {index} --sound=a.wav", 2, "no modality 'sound'"),
     ("search {run} {index} --text a --target pictures", 2, "no 'pictures' vectors"),
