@@ -131,7 +131,7 @@ def _with_own_settings(data: Samples | SplitData, overrides: Mapping[str, Any]) 
 def _from_memory(table: Any, settings: dict[str, Any]) -> RunData:
     if "columns" not in settings:
         raise UsageError(f"A table in memory needs columns, {COLUMNS_EXAMPLE}.")
-    known = {"options", *inspect.signature(Schema.from_settings).parameters}
+    known = {"options", "access", *inspect.signature(Schema.from_settings).parameters}
     samples = Samples.of(table, **{key: value for key, value in settings.items() if key in known})
     return RunData(
         samples, settings.get("train", "train"), settings.get("test", "test"), settings.get("max_rejects", 0.01), None
