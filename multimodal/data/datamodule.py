@@ -104,6 +104,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         super().__init__()
         if not 0 <= max_rejects <= 1:
             raise UsageError(f"data.max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
+        if access == "streamed" and not isinstance(table, str):
+            raise UsageError("data.access: streamed is for tables of files; leave it out for a table in memory.")
         self.source = locate(table, options) if access == "streamed" else None
         self.schema = Schema.from_settings(columns, key, group, split, split_seed, targets, negatives)
         if self.source is not None and group is None and not isinstance(split, str) and len(self.schema.split) > 1:

@@ -1,4 +1,4 @@
-"""Hits show themselves as lines, tables and grids of pictures, and what a table says stays text."""
+"""Hits show themselves as lines, tables and grids of pictures, and cells of a table are shown as text."""
 
 from __future__ import annotations
 

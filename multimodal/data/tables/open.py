@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
@@ -50,7 +50,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         The table; its rows are numbered in the order of the files.
 
     Raises:
-        UsageError: no table has that name, or an option is unknown.
+        UsageError: no table has that name, or an option or ``access`` is unknown.
         MultimodalError: the files cannot be read.
 
     Examples:
@@ -60,6 +60,8 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         >>> len(table), table.columns, table.value(0, "id")
         (1, ('id', 'title'), '007')
     """
+    if access not in get_args(Access):
+        raise UsageError(f"data.access {access!r} is not one of {', '.join(get_args(Access))}.")
     if isinstance(table, Table):
         return table
     if not isinstance(table, str):
