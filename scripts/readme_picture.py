@@ -1,7 +1,6 @@
 """Draw docs/images/search.png: what three names and a drawing find among characters that training never showed.
 
-    make demo
-    python scripts/readme_picture.py runs/glyphs docs/images/search.png
+After ``make demo``: ``python scripts/readme_picture.py runs/glyphs docs/images/search.png``.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ INK = "#1f2328"
 
 def main(run: str, out: str) -> None:
     embedder = mm.Embedder.from_pretrained(run)
-    model, data, _ = mm.load_config(run)
-    index = mm.Index.from_table(embedder, data, split="unseen_characters")
+    index = mm.Index.from_table(embedder, f"{run}/config.yaml", split="unseen_characters")
     rows: list[tuple[str, Image.Image | None, mm.Hits]] = []
     for name in NAMES:
         rows.append((f"“{name}” finds", None, index.search(text=name, k=HITS, target="image")))
