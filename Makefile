@@ -31,6 +31,7 @@ test: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/docstrings.py --check
 	$(BUILD_DOCS)
 	$(BIN)/python -m pytest
 

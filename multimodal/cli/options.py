@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from multimodal.core.errors import UsageError
+from multimodal.core.files import check_folder
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,11 +17,11 @@ class _Parser(argparse.ArgumentParser):
 
 def folder(text: str) -> Path:
     """The type of an option that names a folder to write to."""
-    path = Path(text)
-    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise argparse.ArgumentTypeError(f"{existing} is a file, not a folder")
-    return path
+    try:
+        check_folder(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error  # the parser adds the name of the option
+    return Path(text)
 
 
 def yaml_settings(text: str, example: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
 MAX_LINE_CHARACTERS = 90  # of the columns that are shown for a row without a name
 JSON_EXAMPLE = '{"category": "mugs"}'
-OWN_OPTIONS = ("--target", "--json", "--help")
+OWN_OPTIONS = ("--k", "--target", "--json", "--help")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -26,7 +26,7 @@ def run(command: str, arguments: list[str]) -> None:
     )
     p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
-    p.add_argument("-k", type=int, default=10, help="how many hits (default: 10)")
+    p.add_argument("-k", "--k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
     p.add_argument("--json", action="store_true", help="print JSON")
     queries, rest = _split_queries(arguments)
@@ -53,7 +53,11 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The ``--MODALITY VALUE`` and ``--MODALITY=VALUE`` among the arguments, and the other arguments."""
+    """The ``--MODALITY VALUE`` and ``--MODALITY=VALUE`` among the arguments, and the other arguments.
+
+    Raises:
+        UsageError: a value is missing, or an option of the command is abbreviated.
+    """
     queries, rest = [], []
     remaining = iter(arguments)
     for argument in remaining:
@@ -61,6 +65,9 @@ def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[st
         if not argument.startswith("--") or f"--{name}" in OWN_OPTIONS:
             rest.append(argument)
             continue
+        in_full = [option for option in OWN_OPTIONS if name and option.startswith(argument)]
+        if in_full:  # without this, --targ image would be a search for the modality "targ"
+            raise UsageError(f"write {argument} in full: {in_full[0]}. A modality of this name takes {argument}=VALUE.")
         queried = value if has_value else next(remaining, None)
         if queried is None or (queried.startswith("--") and not has_value):
             raise UsageError(f"{argument} takes a value; one that begins with -- is written {argument}=VALUE.")

@@ -1,4 +1,4 @@
-"""Atomic replacement of folders, and the cache folder."""
+"""Folders to write to: checks, atomic replacement, and the cache folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError
 
 
 def default_cache() -> Path:
@@ -17,6 +17,18 @@ def default_cache() -> Path:
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("MULTIMODAL_CACHE") or user_cache_path("multimodal"))
+
+
+def check_folder(path: str | Path) -> None:
+    """Check that a path can be a folder to write to; called before work whose results go there.
+
+    Raises:
+        UsageError: the path, or a folder above it, is a file; the message names it.
+    """
+    absolute = Path(path).absolute()
+    existing = next(p for p in (absolute, *absolute.parents) if p.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{existing} is a file, not a folder; name another folder.")
 
 
 @contextmanager
@@ -31,11 +43,11 @@ def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
         marker: the name of a file that identifies a folder of this kind.
 
     Raises:
-        MultimodalError: ``folder`` is a file, or contains other files: only a folder with the marker is replaced.
+        UsageError: ``folder``, or a folder above it, is a file.
+        MultimodalError: ``folder`` contains other files: only a folder with the marker is replaced.
     """
     folder = folder.absolute()
-    if folder.exists() and not folder.is_dir():
-        raise MultimodalError(f"{folder} is a file; name a folder.")
+    check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
         raise MultimodalError(f"{folder} is not empty and holds no {marker}; choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from multimodal.core.distributed import check_equal_over_ranks
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import default_cache
+from multimodal.core.progress import progress
 from multimodal.core.recording import Recorded
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
@@ -103,6 +104,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         super().__init__()
         if not 0 <= max_rejects <= 1:
             raise UsageError(f"data.max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
+        if access == "streamed" and not isinstance(table, str):
+            raise UsageError("data.access: streamed is for tables of files; leave it out for a table in memory.")
         self.source = locate(table, options) if access == "streamed" else None
         self.schema = Schema.from_settings(columns, key, group, split, split_seed, targets, negatives)
         if self.source is not None and group is None and not isinstance(split, str) and len(self.schema.split) > 1:
@@ -177,7 +180,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         for modality in embedder.encoders:
             if not embedder.encoder(modality).processor.state():
                 shared = embedder.modalities_sharing(modality)
-                embedder.fit_processors({m: self.training_values(m) for m in shared})
+                with progress(f"Fitting the processor of {modality}"):
+                    embedder.fit_processors({m: self.training_values(m) for m in shared})
 
     def training_values(self, modality: str) -> Iterator[Any]:
         """Return the raw values of a modality in the training split; for a stream, in its first rows."""
@@ -286,20 +290,22 @@ class DataModule(Recorded, pl.LightningDataModule):
         assert trainer is not None
         processors = dict(self._processors)
         for modality in sorted(self._module.frozen):
-            frozen_features = load_or_compute_features(
-                embedder.encoder(modality),
-                self.samples,
-                modality,
-                rows,
-                default_cache() / "frozen",
-                trainer.precision_plugin.forward_context,
-                self._rejects(len(self.samples)),
-                {"num_workers": self.workers},
-                self.eval_batch_size,
-                (trainer.global_rank, trainer.world_size),
-            )
-            trainer.strategy.barrier()
-            processors[modality] = frozen_features
+            columns = [*self.schema.columns[modality], *self.schema.negatives.get(modality, ())]
+            with progress(f"Computing the features of {modality}", len(rows) * len(columns)) as advance:
+                processors[modality] = load_or_compute_features(
+                    embedder.encoder(modality),
+                    self.samples,
+                    modality,
+                    rows,
+                    default_cache() / "frozen",
+                    trainer.precision_plugin.forward_context,
+                    self._rejects(len(self.samples)),
+                    {"num_workers": self.workers},
+                    self.eval_batch_size,
+                    (trainer.global_rank, trainer.world_size),
+                    advance,
+                )
+                trainer.strategy.barrier()
         return processors
 
     def _stream(self, split: str | list[str]) -> Stream:

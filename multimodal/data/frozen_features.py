@@ -134,7 +134,7 @@ def load_or_compute_features(
         batch_size: values that are encoded at a time.
         rank_and_world_size: rank of this process and number of processes. The processes divide the parts among them;
             the caller must then wait until all are done.
-        advance: called with the number of rows of each part, after it is finished or skipped.
+        advance: called with the number of rows of each batch, and of each part that is skipped.
     """
     features_by_column = {}
     rank, world_size = rank_and_world_size
@@ -152,10 +152,10 @@ def load_or_compute_features(
                 loader = ordered_loader(
                     column_samples, part_rows, {modality: encoder.processor}, batch_size, rejects, options
                 )
-                values = _compute(encoder, loader, modality, part_rows, context)
+                values = _compute(encoder, loader, modality, part_rows, context, advance)
                 values[~has_value[in_part]] = 0  # never looked up; NaN would mark the part as incomplete
                 _write(part, values)
-            if advance is not None:
+            elif advance is not None:
                 advance(len(part_rows))
         features_by_column[column] = features
     encoder.train(training)
@@ -163,7 +163,14 @@ def load_or_compute_features(
 
 
 @torch.no_grad()
-def _compute(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, context: Any) -> np.ndarray:
+def _compute(
+    encoder: Encoder,
+    loader: Any,
+    modality: str,
+    rows: np.ndarray,
+    context: Any,
+    advance: Callable[[int], object] | None,
+) -> np.ndarray:
     """Encode a column's values in some rows, ``(rows, width)`` float32; NaN for missing and unreadable values."""
     device = next(encoder.parameters()).device
     values = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
@@ -174,6 +181,8 @@ def _compute(encoder: Encoder, loader: Any, modality: str, rows: np.ndarray, con
                 features = encoder(**inputs)
             row_numbers = [int(batch.keys[row]) for row in batch.rows[modality].tolist()]  # the keys of the samples
             values[np.searchsorted(rows, row_numbers)] = features.float().cpu().numpy()
+        if advance is not None:
+            advance(len(batch))
     return values
 
 

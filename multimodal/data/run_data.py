@@ -16,6 +16,8 @@ from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
 from multimodal.data.tables.open import open_table
 
+COLUMNS_EXAMPLE = "like columns={'image': 'picture', 'text': 'title'}"
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -53,7 +55,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
     """Load the data that a run was trained on, or other data with the same settings.
 
     Args:
-        run: folder of the run. None: a model without a run.
+        run: folder of the run. None: a model without a run, which has no data of its own.
         data: a configuration file (``.yaml``) whose ``data:`` is used instead; the name of a table whose columns have the
             same names as those of the run's table; or in Python a ``DataModule``, ``Samples``, or a table in memory. None:
             the run's data.
@@ -61,7 +63,8 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
 
     Raises:
         MultimodalError: a configuration is missing or damaged; the message names it.
-        UsageError: ``columns`` is missing for a table in memory, or a key of ``overrides`` is unknown.
+        UsageError: there is neither a run nor data, ``columns`` is missing for a table that needs it, a key of ``overrides``
+            is unknown, or ``overrides`` are given for a ``DataModule`` or ``Samples``.
 
     Examples:
         >>> data = load_run_data(None, [{"title": "a red cup"}], {"columns": {"text": "title"}})
@@ -70,22 +73,26 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
     """
     schema = inspect.signature(Schema.from_settings).parameters
     check_names("data", overrides or (), {"options", "access", "train", "test", "max_rejects", *schema})
-    if isinstance(data, Samples):
-        return RunData(data, "train", "test", 0.01, None)
-    if hasattr(data, "train_split") and hasattr(data, "samples"):
-        return RunData(data.samples, data.train_split, data.test_split, data.max_rejects, None)
+    if isinstance(data, Samples) or (hasattr(data, "train_split") and hasattr(data, "samples")):
+        return _with_own_settings(data, overrides or {})
     if data is not None and not isinstance(data, str | Path):
         return _from_memory(data, dict(overrides or {}))
+    if data is None and run is None:
+        raise UsageError("An embedder has no data of its own: give the table, as its name, rows or a DataModule.")
     data = None if data is None else str(data)
-    run = Path() if run is None else run
-    config = _read_config(run / RUN_CONFIG) if (run / RUN_CONFIG).is_file() else {}
+    run_config = None if run is None else run / RUN_CONFIG
+    config = _read_config(run_config) if run_config is not None and run_config.is_file() else {}
+    config_path = run_config
     settings: dict[str, Any]
     if data is not None and Path(data).suffix in (".yaml", ".yml"):
-        settings = _read_config(Path(data))["data"]
+        config_path = Path(data)
+        settings = _read_config(config_path)["data"]
     elif config:
         settings = config["data"] if data is None else _settings_for_table(config["data"], data, overrides or {})
     elif data is not None and overrides and "columns" in overrides:
         settings = {"table": data}
+    elif run is None:
+        raise UsageError(f"The table {data!r} needs columns, {COLUMNS_EXAMPLE}.")
     else:
         raise MultimodalError(
             f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section,"
@@ -94,7 +101,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
     settings = settings | dict(overrides or {})
     if settings.get("table") is None:
         raise UsageError(
-            f"{run / RUN_CONFIG} names no table, as the run was trained on a table in memory: pass the table as `data`."
+            f"{config_path} names no table, as the run was trained on a table in memory: pass the table as `data`."
         )
     if not isinstance(settings["table"], str):
         raise UsageError(f"The table {settings['table']!r} is not a name.")
@@ -109,10 +116,22 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
     )
 
 
+def _with_own_settings(data: Samples | SplitData, overrides: Mapping[str, Any]) -> RunData:
+    """Return data that are open already."""
+    if overrides:
+        raise UsageError(
+            f"A {type(data).__name__} has settings of its own, so {', '.join(overrides)} cannot be given with it: set this"
+            " where it is made, or give the table instead."
+        )
+    if isinstance(data, Samples):
+        return RunData(data, "train", "test", 0.01, None)
+    return RunData(data.samples, data.train_split, data.test_split, data.max_rejects, None)
+
+
 def _from_memory(table: Any, settings: dict[str, Any]) -> RunData:
     if "columns" not in settings:
-        raise UsageError("A table in memory needs columns, like columns={'image': 'picture', 'text': 'title'}.")
-    known = {"options", *inspect.signature(Schema.from_settings).parameters}
+        raise UsageError(f"A table in memory needs columns, {COLUMNS_EXAMPLE}.")
+    known = {"options", "access", *inspect.signature(Schema.from_settings).parameters}
     samples = Samples.of(table, **{key: value for key, value in settings.items() if key in known})
     return RunData(
         samples, settings.get("train", "train"), settings.get("test", "test"), settings.get("max_rejects", 0.01), None

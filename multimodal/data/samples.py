@@ -13,6 +13,7 @@ import numpy as np
 from multimodal.core.batch import Sample
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
+from multimodal.core.progress import progress
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
 from multimodal.data.schema import Row, Schema, class_names
@@ -180,7 +181,7 @@ class Samples:
         """Split -> its rows, ascending int64."""
         split = self.schema.split
         if isinstance(split, str):
-            names, numbers = _number_distinct(self._table.column(split))
+            names, numbers = _number_distinct(split, self._table.column(split))
         else:
             names = list(split)
             split_of_group = assign_split_numbers(self._groups, split, self.schema.split_seed)
@@ -202,9 +203,8 @@ class Samples:
     @cached_property
     def _numbered_groups(self) -> tuple[list[str], np.ndarray]:
         assert self.schema.group is not None
-        return _number_distinct(
-            f"#{n}" if c is None else f"={c}" for n, c in enumerate(self._table.column(self.schema.group))
-        )
+        cells = enumerate(self._table.column(self.schema.group))
+        return _number_distinct(self.schema.group, (f"#{n}" if cell is None else f"={cell}" for n, cell in cells))
 
     def present(self, modality: str) -> np.ndarray:
         """Return which rows have the modality, ``(rows,)`` bool."""
@@ -277,8 +277,9 @@ def readable_rows(
     return values, groups
 
 
-def _number_distinct(cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
+def _number_distinct(column: str, cells: Iterable[Any]) -> tuple[list[str], np.ndarray]:
     """Number distinct cells, as strings, by first occurrence: the distinct strings, and ``(cells,)`` int64 numbers."""
     number_of: dict[str, int] = {}
-    numbers = np.fromiter((number_of.setdefault(str(cell), len(number_of)) for cell in cells), dtype=np.int64)
+    with progress(f"Reading the column {column}"):
+        numbers = np.fromiter((number_of.setdefault(str(cell), len(number_of)) for cell in cells), dtype=np.int64)
     return list(number_of), numbers

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from multimodal.core.files import atomic_folder, default_cache
 from multimodal.core.library_warnings import ignore_import_warnings
+from multimodal.core.progress import progress
 from multimodal.core.table import Table
 
 if TYPE_CHECKING:
@@ -217,13 +218,12 @@ def build_or_open_cache(cache: Path) -> Path:
 
 def _build(folder: Path) -> None:
     import matplotlib
-    from rich.console import Console
-    from rich.progress import track
 
-    ttf = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    console = Console(stderr=True)
-    fonts_with_progress = track(FONTS, "Drawing the glyphs", console=console, disable=not console.is_terminal)
-    drawings = [drawing for font in fonts_with_progress for drawing in _draw_font(ttf, font)]
+    ttf, drawings = Path(matplotlib.get_data_path()) / "fonts" / "ttf", []
+    with progress("Drawing the glyphs", len(FONTS), "fonts") as advance:
+        for font in FONTS:
+            drawings += _draw_font(ttf, font)
+            advance(1)
     codepoints, fonts, images, points, flags = zip(*drawings, strict=True)
     np.save(folder / "codepoints.npy", np.array(codepoints, dtype=np.int32))
     np.save(folder / "fonts.npy", np.array(fonts, dtype=np.int16))

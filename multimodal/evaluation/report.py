@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from multimodal.core.embedder import Embedder
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.extras import require
+from multimodal.core.files import check_folder
 from multimodal.core.hardware import fast_device
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
@@ -23,12 +24,13 @@ from multimodal.data.run_data import load_run_data
 from multimodal.data.samples import readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
 from multimodal.evaluation.render import render_text, retrieval_html, retrieval_table, save_chart
-from multimodal.evaluation.retrieval import Retrieval, retrieval, warn_repeated_vectors
+from multimodal.evaluation.retrieval import MEASURES, Retrieval, retrieval, warn_repeated_vectors
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
+BASELINES = ("linear",)
 BATCH = 256  # rows embedded at a time; affects the speed, not the results
 
 
@@ -102,14 +104,19 @@ class Report:
 
         by = {"model": self.pairs} | dict(self.baselines)
         rows = [{"by": name, "pair": pair} | r.to_json() for name, found in by.items() for pair, r in found.items()]
-        return DataFrame(rows)
+        return DataFrame(rows, columns=["by", "pair", *MEASURES])
 
     def _repr_html_(self) -> str:
         tables = [retrieval_html(found, title) for title, found in self._titled()]
         return "".join([*tables, *(f"<p>{html.escape(note)}</p>" for note in self.notes)])
 
     def save(self, folder: str | Path) -> None:
-        """Write ``evaluation.json`` and ``retrieval.png`` to a folder, which is created if missing."""
+        """Write ``evaluation.json`` and ``retrieval.png`` to a folder, which is created if missing.
+
+        Raises:
+            UsageError: the folder is a file.
+        """
+        check_folder(folder)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "evaluation.json").write_text(json.dumps(self.to_json(), indent=1), encoding="utf-8")
@@ -144,10 +151,15 @@ def evaluate(
 
     Raises:
         MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
-        UsageError: there is no such split, or scikit-learn, which the extra ``baseline`` installs, is missing.
+        UsageError: there is no such split or baseline, scikit-learn, which the extra ``baseline`` installs, is missing, an
+            embedder is given without data, settings are given for a ``DataModule`` or ``Samples``, or ``out`` is a file.
     """
     if baseline is not None:
+        if baseline not in BASELINES:
+            raise UsageError(f"There is no baseline {baseline!r}.{suggest(baseline, list(BASELINES))}")
         require("baseline", "The linear baseline", "sklearn")
+    if out is not None:
+        check_folder(out)
     folder = None if isinstance(run, Embedder) else Path(run)
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     of_run = load_run_data(folder, data, settings)
@@ -158,6 +170,9 @@ def evaluate(
     if len(modalities) < 2:
         raise MultimodalError(f"The model knows {embedder.modalities}, the data have {samples.modalities}: no pair.")
     searched = None if pool is None else samples.rows(pool)
+    if searched is not None and np.array_equal(searched, rows):
+        searched = None  # the queries are the pool
+    train_rows = None if baseline is None else samples.rows(of_run.train_split)  # an unknown split is reported here
     embedded = rows if searched is None else np.concatenate([rows, searched])
     rejects_path = None if out is None else Path(out) / REJECTS
     if rejects_path is not None:
@@ -171,14 +186,13 @@ def evaluate(
             candidates = embedder.embed_all(ordered_loader(samples, searched, processors, BATCH, rejects), advance)
     notes = warn_repeated_vectors(queries if candidates is None else candidates)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
-    if baseline is not None:
-        tables = [
-            TableRows(*readable_rows(samples, part, processors))
-            for part in (samples.rows(of_run.train_split), rows, *([] if searched is None else [searched]))
-        ]
-        with progress("Fitting the linear baseline", 1) as advance:
+    if baseline is not None and train_rows is not None:
+        with progress("Fitting the linear baseline"):
+            tables = [
+                TableRows(*readable_rows(samples, part, processors))
+                for part in (train_rows, rows, *([] if searched is None else [searched]))
+            ]
             baselines[baseline] = linear_retrieval(*tables, processors=processors, on_skipped_pair=notes.append)
-            advance(1)
     if len(rejects):
         notes.append(rejects.summary())
     report = Report(

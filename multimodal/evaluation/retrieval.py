@@ -8,7 +8,7 @@ differ by rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import permutations
 
 import torch
@@ -46,7 +46,10 @@ class Retrieval:
 
     def to_json(self) -> dict[str, float]:
         """Return the measures by name, recalls as ``recall@1``."""
-        return {name.replace("_at_", "@"): value for name, value in vars(self).items()}
+        return dict(zip(MEASURES, vars(self).values(), strict=True))
+
+
+MEASURES = tuple(measure.name.replace("_at_", "@") for measure in fields(Retrieval))  # in reports
 
 
 def ranks(

@@ -19,6 +19,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.files import check_folder
 from multimodal.core.hardware import reserve_one_core
 from multimodal.core.model_folder import save_tensors
 from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
@@ -170,6 +171,7 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         if self.subcommand is None:
             return
+        check_folder(self.run_folder)
         config = self.settings
         config.weights_only = True  # no pickle is loaded
         checkpoints = self.run_folder / CHECKPOINTS

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
 from multimodal.core.errors import UsageError, check_names
+from multimodal.core.files import check_folder
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
 from multimodal.experiment.save_objects import SaveObjects
@@ -39,13 +40,14 @@ def make_trainer(
         A trainer for ``trainer.fit(model, datamodule=data)``.
 
     Raises:
-        UsageError: the settings do not fit this machine or one another.
+        UsageError: the settings do not fit this machine or one another, or the run's folder is a file.
 
     Examples:
         >>> make_trainer("runs/pairs", max_steps=500, accelerator="cpu").max_steps
         500
     """
     check_names("make_trainer", settings, inspect.signature(pl.Trainer).parameters)
+    check_folder(run)
     run = Path(run)
     own = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     bar = settings.get("enable_progress_bar") is not False

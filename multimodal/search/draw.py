@@ -19,7 +19,12 @@ INK, FAINT = "#1f2328", "#656d76"  # of the captions and the scores
 
 
 def thumbnail(data: bytes | None) -> Image.Image | None:
-    """Return the picture in an image file, on white and no larger than ``EDGE``, or None if there is none to read."""
+    """Return the picture in an image file, on white, as large as ``EDGE`` allows, or None if there is none to read.
+
+    A smaller picture is enlarged by a whole number, so that its pixels remain equal squares.
+    """
+    from PIL import Image
+
     from multimodal.media.image import on_white, open_picture
 
     if data is None:
@@ -28,6 +33,8 @@ def thumbnail(data: bytes | None) -> Image.Image | None:
         picture = on_white(open_picture(data))
     except Unreadable:
         return None
+    if (times := EDGE // max(picture.size)) > 1:
+        return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((EDGE, EDGE))
     return picture
 

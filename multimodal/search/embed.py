@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.files import check_folder
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
@@ -50,8 +51,10 @@ def embed_table(
         The rows that cannot be read; they are left out and listed in ``rejects.jsonl``.
 
     Raises:
+        UsageError: ``out`` is a file, or an embedder is given without a table.
         MultimodalError: the model or table cannot be read, ``out`` contains something else, or too many rows cannot be read.
     """
+    check_folder(out)
     from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import fast_device
     from multimodal.data.run_data import load_run_data
@@ -175,8 +178,7 @@ def _write_or_check_manifest(manifest: Manifest, out: Path) -> None:
                 " another folder."
             )
     else:
-        if out.exists() and not out.is_dir():
-            raise MultimodalError(f"{out} is a file; name a folder.")
+        check_folder(out)
         if out.exists() and any(out.iterdir()):
             raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
         out.mkdir(parents=True, exist_ok=True)

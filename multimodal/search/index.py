@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
-from multimodal.core.files import atomic_folder
+from multimodal.core.files import atomic_folder, check_folder
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
 from multimodal.search.engines.exact import ExactEngine
@@ -31,6 +31,7 @@ DESCRIPTION = "index.json"
 VECTORS = "vectors.npy"
 ITEMS = "items.parquet"
 FORMAT = 1
+VALUE_EXAMPLE = "For a value: search(text='a red cup')."
 CANDIDATES = 4  # vectors examined for each hit, because several may be in one group
 
 
@@ -105,11 +106,11 @@ class Index:
             The hits of each query; for a value, its hits.
 
         Raises:
-            UsageError: k is below 1, the vectors have another width, the modality is unknown, or the index does not know
-                its model.
+            UsageError: k is below 1, the vectors have another width or are not finite numbers, the modality is unknown, or
+                the index does not know its model.
         """
         if (vectors is None) == (not query) or len(query) > 1 or isinstance(vectors, str):
-            raise UsageError("search takes either vectors or one value of one modality, like search(text='a red cup').")
+            raise UsageError(f"search takes either vectors or one value of one modality. {VALUE_EXAMPLE}")
         if vectors is None:
             if self.embedder is None:
                 raise UsageError("This index does not know its model: open it by Index.open(folder, model=RUN).")
@@ -118,10 +119,16 @@ class Index:
         return self._search(vectors, k, target)
 
     def _search(self, vectors: np.ndarray, k: int, target: str | None) -> list[Hits]:
-        vectors = np.asarray(vectors, dtype=np.float32)
+        try:
+            with np.errstate(over="ignore"):  # of numbers beyond float32, which are reported as infinite
+                vectors = np.asarray(vectors, dtype=np.float32)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"The queries are not vectors ({error}). {VALUE_EXAMPLE}") from error
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             hint = " For one vector: search(vector[None])[0]." if vectors.shape == (self.dim,) else ""
             raise UsageError(f"The queries have shape {vectors.shape}, the index takes (q, {self.dim}).{hint}")
+        if not (finite := np.isfinite(vectors).all(axis=1)).all():
+            raise UsageError(f"Query {int(np.argmin(finite))} is not finite: it has NaN or infinite numbers.")
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}.")
         if target is not None and target not in self.modalities:
@@ -205,20 +212,19 @@ class Index:
 
         Args:
             embedder: the model.
-            table: a table's name, or in Python a ``DataModule``, ``Samples`` or a table in memory.
+            table: a table's name, a configuration, or in Python a ``DataModule``, ``Samples`` or a table in memory.
             split: the split to index, or "all".
             **settings: keys of ``data:``: ``columns={"image": "picture"}``, ``key``, ``group``, ... A ``DataModule`` has them.
 
         Raises:
-            MultimodalError: the table or too many of its rows cannot be read.
-            UsageError: ``columns`` are missing for a table that needs them.
+            MultimodalError: the table or too many of its rows cannot be read, or a vector is not finite.
+            UsageError: ``columns`` are missing for a table that needs them, or settings are given for a ``DataModule`` or
+                ``Samples``.
         """
         from multimodal.data.run_data import load_run_data
         from multimodal.search.embed import embed_in_memory
         from multimodal.search.pictures import MODALITY, Pictures
 
-        if isinstance(table, str) and "columns" not in settings:
-            raise UsageError("from_table needs columns, like columns={'image': 'picture', 'text': 'title'}.")
         data = load_run_data(None, table, settings)
         part, modalities = embed_in_memory(embedder, data.samples, data.samples.rows(split), data.max_rejects)
         vectors, items = _flattened([part], modalities, embedder.dim)
@@ -232,8 +238,10 @@ class Index:
         """Build the index of a folder of embeddings at ``out``, replacing an existing index.
 
         Raises:
-            MultimodalError: the embeddings are missing or incomplete.
+            MultimodalError: the embeddings are missing or incomplete, or a vector is not finite.
+            UsageError: ``out`` is a file.
         """
+        check_folder(out)
         embeddings, out = Path(embeddings), Path(out)
         manifest = read_manifest(embeddings)
         vectors, items = _flattened(read_parts(embeddings), manifest.modalities, manifest.dim)
@@ -304,13 +312,24 @@ _ITEMS = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata",
 
 
 def _flattened(parts: Iterable[pa.Table], modalities: Sequence[str], dim: int) -> tuple[np.ndarray, pa.Table]:
-    """Return the vectors of all parts, ``(n, dim)``, and the n rows of ``items`` that describe them."""
+    """Return the vectors of all parts, ``(n, dim)``, and the n rows of ``items`` that describe them.
+
+    Raises:
+        MultimodalError: a vector is not finite.
+    """
     vectors, items = [np.zeros((0, dim), np.float32)], [_ITEMS.empty_table()]
     for part in parts:
         for modality in modalities:
             present = part.filter(part[modality].is_valid())
             flat = present[modality].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            vectors.append(flat.astype(np.float32).reshape(-1, dim))
+            found = flat.astype(np.float32).reshape(-1, dim)
+            if not (finite := np.isfinite(found).all(axis=1)).all():
+                key = present["key"][int(np.argmin(finite))].as_py()
+                raise MultimodalError(
+                    f"{np.sum(~finite):,} of {len(found):,} {modality} vectors are not finite, the first of the row {key!r}:"
+                    " the model returns NaN or infinity for them, so they cannot be indexed."
+                )
+            vectors.append(found)
             named = present.select(["key", "group", "metadata"])
             items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
     return np.concatenate(vectors), pa.concat_tables(items)

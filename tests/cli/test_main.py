@@ -153,11 +153,14 @@ FAILURES = [
     ("search {tmp}/nowhere {index} --text a", 1, "nowhere does not exist"),
     ("search {run} {tmp}/nowhere --text a", 1, "nowhere is not an index"),
     ("search {run} {tmp}/damaged --text a", 1, "damaged is damaged"),
-    ("search {run} {tmp}/others --text a", 1, "made by another model (000000000000)"),
+    ("search {run} {tmp}/others --text a", 1, "made with another model (000000000000)"),
     ("search {run} {index} --sound a.wav", 2, "no modality 'sound'"),
     ("search {run} {index} --sound=a.wav", 2, "no modality 'sound'"),
     ("search {run} {index} --text a --target pictures", 2, "no 'pictures' vectors"),
     ("search {run} {index} --text a -k 0", 2, "k must be at least 1"),
+    ("search {run} {index} --text a --k 0", 2, "k must be at least 1"),
+    ("search {run} {index} --targ=a", 2, "no modality 'targ'"),
+    ("search {run} {index} --run a", 2, "no modality 'run'"),
     ("search {run} {index} --text=", 1, "the text is empty"),
     ("search {run} {index} --image {tmp}/thesis/chapter.txt", 1, "chapter.txt is not an image"),
     ("search {run} {index} --image {tmp}/nowhere.png", 1, "nowhere.png does not exist"),
@@ -223,6 +226,10 @@ WRONG_USAGE = [  # found by the parser
     ("search x y --text", "--text"),
     ("search x y --text --json", "--text takes a value"),
     ("search x y --text a -k many", "many"),
+    ("search x y --text a --k many", "many"),
+    ("search x y --text a --targ image", "write --targ in full: --target. A modality of this name takes --targ=VALUE"),
+    ("search --js x y --text a", "write --js in full: --json"),
+    ("search x y --text a --targ=image", "got --text, --targ"),
     ("evaluate x --spl train", "--spl"),  # no abbreviations
 ]
 

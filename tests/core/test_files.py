@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from multimodal.core.errors import MultimodalError
-from multimodal.core.files import atomic_folder, default_cache
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.files import atomic_folder, check_folder, default_cache
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -84,9 +84,20 @@ def test_a_failed_rename_keeps_the_old_folder_and_no_other(
     assert os.listdir(old.parent) == ["model"]
 
 
+def test_a_path_can_be_a_folder_unless_it_or_one_above_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for path in (tmp_path, tmp_path / "new" / "deep"):
+        check_folder(str(path))
+    for path in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "new" / "deep"):
+        with pytest.raises(UsageError, match=r"/notes\.txt is a file, not a folder"):
+            check_folder(path)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
 def test_a_file_at_the_folder_s_path_is_rejected_and_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    assert_rejected(tmp_path / "notes.txt", r"/notes\.txt is a file; name a folder")
+    for path in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "model"):
+        assert_rejected(path, r"/notes\.txt is a file, not a folder; name another folder")
     assert contents(tmp_path) == {"notes.txt": "mine"}
 
 

@@ -69,6 +69,16 @@ def make(encoder: Encoder, cache: Path, samples: Samples | None = None, rows: np
     )
 
 
+def test_progress_counts_the_rows_of_every_column(tmp_path: Path, small_parts: None) -> None:
+    samples, advanced = samples_of(number=["n", "m"]), []
+    arguments = samples, "number", ROWS, tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {}, 3, (0, 1)
+    for _ in range(2):  # computed; then, but for the part with an unreadable row, from the cache
+        advanced.clear()
+        load_or_compute_features(Counting(), *arguments, advanced.append)
+        assert sum(advanced) == 2 * len(ROWS) - 1  # row 13 cannot be read
+        assert len(advanced) > 3
+
+
 def test_items_are_the_features_of_the_encoder(tmp_path: Path, small_parts: None) -> None:
     encoder, samples = Counting().train(), samples_of()
     processor = make(encoder, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import yaml
 
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.data.datamodule import DataModule
 from multimodal.data.run_data import RunData, load_run_data
+from multimodal.data.samples import Samples
 
 DATA = {
     "table": "glyphs",
@@ -132,3 +135,52 @@ def test_a_run_of_a_table_in_memory_needs_the_table(tmp_path: Path) -> None:
     assert load_run_data(tmp_path, [{"name": "star"}], {"columns": {"text": "name"}}).samples[0].values == {
         "text": "star"
     }
+
+
+# -- data without a run
+
+
+@pytest.fixture
+def in_a_run_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with a ``config.yaml``, which applies to no other model."""
+    monkeypatch.chdir(run)
+
+
+@pytest.mark.usefixtures("in_a_run_folder")
+def test_without_a_run_the_table_is_needed() -> None:
+    with pytest.raises(UsageError, match="An embedder has no data of its own: give the table"):
+        load_run_data(None)
+    with pytest.raises(UsageError, match="The table 'glyphs' needs columns, like columns="):
+        load_run_data(None, "glyphs")
+    data = load_run_data(None, "glyphs", {"columns": {"text": "name"}})
+    assert settings_of(data) == {
+        "table": "glyphs",
+        "columns": {"text": "name"},
+        "key": None,
+        "group": None,
+        "split": None,
+    }
+    assert (data.test_split, data.seed) == ("test", None)
+
+
+@pytest.mark.usefixtures("in_a_run_folder")
+def test_the_working_folder_is_a_run_if_it_is_given() -> None:
+    assert load_run_data(Path()).seed == 3
+
+
+def test_a_configuration_without_a_table_is_named(run: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other" / "config.yaml", {"data": {"columns": {"text": "name"}}})
+    for folder in (None, run):
+        with pytest.raises(UsageError, match=rf"{other} names no table"):
+            load_run_data(folder, other)
+
+
+@pytest.mark.parametrize("kind", [Samples.of, DataModule])
+def test_settings_are_not_for_data_that_have_their_own(run: Path, kind: Callable[..., Any]) -> None:
+    data = kind([{"name": "star", "kind": "a"}], {"text": "name"})
+    assert load_run_data(None, data).samples[0].values == {"text": "star"}
+    for folder in (None, run):
+        with pytest.raises(
+            UsageError, match=r"A (Samples|DataModule) has settings of its own, so group, max_rejects cannot"
+        ):
+            load_run_data(folder, data, {"group": "kind", "max_rejects": 0.5})

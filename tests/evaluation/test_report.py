@@ -15,7 +15,9 @@ import yaml
 from PIL import Image
 
 from multimodal.cli.main import main
+from multimodal.core.batch import Batch
 from multimodal.core.embedder import Embedder
+from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
 from multimodal.data.samples import Samples
@@ -121,6 +123,31 @@ def test_measures_equal_those_of_numpy(run: Path, split: str | None, pool: str |
     assert to_json(report.pairs) == as_approximate(expected)
     assert (report.run, report.split, report.pool) == (str(run), split or "test", pool or split or "test")
     assert (report.seed, report.baselines, report.notes) == (7, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        ({"pool": "test"}, 24),  # the default split
+        ({"split": "test", "pool": ["test"]}, 24),
+        ({"split": ["train", "test"], "pool": "all"}, 84),
+        ({"split": "test", "pool": "train"}, 84),
+    ],
+)
+def test_rows_that_are_queries_and_pool_are_embedded_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], rows: int
+) -> None:
+    embedded = []
+    embed = Embedder.embed
+
+    def record(self: Embedder, batch: Batch) -> Embeddings:
+        embedded.append(len(batch))
+        return embed(self, batch)
+
+    monkeypatch.setattr(Embedder, "embed", record)
+    report = evaluate(run, **arguments)
+    assert sum(embedded) == rows
+    assert report.pool == arguments["pool"]
 
 
 @pytest.mark.parametrize("pool", [None, "all"])
@@ -232,6 +259,41 @@ def test_an_unknown_split_is_wrong_usage(run: Path) -> None:
         evaluate(run, pool="tarin")
 
 
+def test_an_unknown_baseline_is_wrong_usage(run: Path) -> None:
+    with pytest.raises(UsageError, match=r"no baseline 'quadratic'.*Known: linear"):
+        evaluate(run, baseline="quadratic")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def embedding_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test fail that reaches the embedding."""
+    monkeypatch.setattr(Embedder, "embed_all", None)
+
+
+@pytest.mark.usefixtures("embedding_fails")
+@pytest.mark.parametrize("out", ["notes.txt", "notes.txt/out"])
+def test_a_file_is_not_a_folder_to_write_to(run: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"notes\.txt is a file, not a folder; name another"):
+        evaluate(run, out=tmp_path / out)
+    with pytest.raises(UsageError, match=r"notes\.txt is a file, not a folder; name another"):
+        REPORT.save(tmp_path / out)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("embedding_fails")
+def test_a_missing_training_split_of_the_baseline_is_found_before_the_embedding(run: Path) -> None:
+    samples = Samples.of(shop()[60:], COLUMNS, split="part")
+    with pytest.raises(UsageError, match=r"no split 'train'"):
+        evaluate(Embedder.from_pretrained(run), samples, baseline="linear")
+
+
+def test_an_embedder_needs_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)  # its config.yaml is not the embedder's
+    with pytest.raises(UsageError, match="An embedder has no data of its own: give the table"):
+        evaluate(Embedder.from_pretrained(run))
+
+
 def test_an_unknown_setting_is_wrong_usage(run: Path) -> None:
     with pytest.raises(UsageError, match="max_rejcts"):
         evaluate(run, max_rejcts=0.5)
@@ -264,6 +326,12 @@ def test_a_report_is_a_table_for_pandas_and_notebooks() -> None:
     measures = list(REPORT.pairs["a->b"].to_json())
     assert list(frame.columns) == ["by", "pair", *measures]
     assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30]
+
+
+def test_a_report_without_pairs_has_the_columns_of_every_report() -> None:
+    empty = replace(REPORT, pairs={}, baselines={}).to_pandas()
+    assert len(empty) == 0
+    assert list(empty.columns) == list(REPORT.to_pandas().columns)
 
 
 def test_a_notebook_shows_the_table_of_the_terminal_and_the_notes() -> None:

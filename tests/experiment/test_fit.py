@@ -145,6 +145,19 @@ def test_what_a_program_made_is_named_in_the_configuration(
     assert mm.evaluate(tmp_path / "run", data, split="validation").pairs["text->words"].queries > 0
 
 
+@pytest.mark.parametrize("run", ["notes.txt", "notes.txt/run"])
+def test_a_file_is_not_a_run_folder(
+    table: Path, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    message = "notes.txt is a file, not a folder; name another folder"
+    with pytest.raises(mm.UsageError, match=message):
+        mm.fit(*three_objects(table), tmp_path / run, max_steps=1, **SETTINGS)
+    assert main(["fit", "--config", str(config_file), "--run", str(tmp_path / run)]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_a_misspelled_argument_is_reported_with_the_right_one(table: Path, tmp_path: Path) -> None:
     model, data = three_objects(table)
     with pytest.raises(mm.UsageError, match=r"takes no argument 'max_step'\. Did you mean 'max_steps'"):

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from multimodal.core.embedder import Embedder
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
 from multimodal.data.tables.open import open_table
-from multimodal.search.embed import embed_samples
+from multimodal.search.embed import embed_samples, embed_table
 from multimodal.search.embedding_folder import MANIFEST, Manifest, read_manifest, read_parts
 from multimodal.search.index import Index
 
@@ -295,9 +295,21 @@ def test_a_folder_with_other_files_is_rejected(embedder: Embedder, tmp_path: Pat
 
 
 def test_a_file_instead_of_a_folder_is_rejected(embedder: Embedder, tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("dear")
-    with pytest.raises(MultimodalError, match="out"):
-        embed(embedder, tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("dear")
+    for out in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "out"):
+        with pytest.raises(UsageError, match=r"notes\.txt is a file, not a folder"):
+            embed(embedder, out)
+        with pytest.raises(UsageError, match=r"notes\.txt is a file, not a folder"):
+            embed_table(tmp_path / "no_model", out=out)  # before the model is read
+    assert contents(tmp_path) == {"notes.txt": b"dear"}
+
+
+def test_an_embedder_needs_a_table(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("data: {table: glyphs, columns: {text: name}}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="An embedder has no data of its own: give the table"):
+        embed_table(embedder, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_changed_table_is_rejected(embedder: Embedder, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Hits show themselves as lines, tables and grids of pictures, and what a table says stays text."""
+"""Hits show themselves as lines, tables and grids of pictures, and cells of a table are shown as text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from multimodal.core.errors import UsageError
+from multimodal.search.draw import thumbnail
 from multimodal.search.hits import Grid, Hit, Hits
 
 
@@ -80,3 +81,12 @@ def test_the_caption_is_a_column_that_some_hit_has() -> None:
 
 def test_an_empty_grid_can_be_drawn() -> None:
     assert Hits().grid().draw().width > 0
+
+
+def test_a_small_picture_is_enlarged_and_a_large_one_reduced() -> None:
+    for (width, height), expected in {(48, 24): (96, 48), (112, 7): (112, 7), (400, 200): (112, 56)}.items():
+        buffer = io.BytesIO()
+        Image.new("L", (width, height)).save(buffer, "PNG")
+        drawn = thumbnail(buffer.getvalue())
+        assert drawn is not None
+        assert drawn.size == expected

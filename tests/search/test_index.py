@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.registry import create
+from multimodal.data.datamodule import DataModule
 from multimodal.search.embedding_folder import MANIFEST, Manifest
 from multimodal.search.index import Hit, Index
 
@@ -169,7 +177,17 @@ def test_a_score_is_a_cosine() -> None:
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"k": -3}, "k must be at least 1, got -3"),
         ({"vectors": np.ones((1, DIM + 1))}, rf"shape \(1, 4\).*\(q, {DIM}\)"),
-        ({"vectors": np.ones(DIM)}, rf"shape \({DIM},\)"),
+        ({"vectors": np.ones(DIM)}, rf"shape \({DIM},\).*For one vector: search\(vector\[None\]\)\[0\]"),
+        ({"vectors": "a red cup"}, r"vectors or one value of one modality\. For a value: search\(text='a red cup'\)"),
+        ({"vectors": ["a red cup"]}, r"not vectors .*For a value: search\(text='a red cup'\)"),
+        ({"vectors": [[1.0], [1.0, 2.0]]}, r"The queries are not vectors"),
+        ({"vectors": None}, r"vectors or one value of one modality"),
+        ({"vectors": None, "text": "a", "image": "b"}, r"vectors or one value of one modality"),
+        ({"text": "a"}, r"vectors or one value of one modality"),
+        ({"vectors": None, "text": "a"}, r"does not know its model: open it by Index\.open\(folder, model=RUN\)"),
+        ({"vectors": np.array([UNIT[0], [0, np.nan, 0]])}, "Query 1 is not finite"),
+        ({"vectors": np.array([[0, -np.inf, 0], UNIT[0]])}, "Query 0 is not finite"),
+        ({"vectors": np.array([[0, 1e300, 0]])}, "Query 0 is not finite"),  # in float32
         ({"target": "images"}, r"no 'images' vectors.*Did you mean 'image'\?.*Known: image, text"),
     ],
 )
@@ -227,10 +245,20 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "dear"
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_vectors_that_are_not_finite_are_not_indexed(index: Path, tmp_path: Path, number: float) -> None:
+    cells: dict[str, list[list[float] | None]] = {"image": [*UNIT], "text": [None, UNIT[0], [0, number, 0]]}
+    with pytest.raises(MultimodalError, match=r"1 of 1 text vectors are not finite, the first of the row 'k2'"):
+        Index.build(embeddings(tmp_path / "more", cells), index)
+    assert len(Index.open(index)) == 5  # the old one
+
+
 def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("dear")
-    with pytest.raises(MultimodalError, match="thesis is a file"):
+    with pytest.raises(UsageError, match="thesis is a file"):
         Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "thesis")
+    with pytest.raises(UsageError, match="thesis is a file"):
+        Index.build(tmp_path / "nowhere", tmp_path / "thesis" / "index")  # before the embeddings are read
     assert (tmp_path / "thesis").read_text() == "dear"
 
 
@@ -244,6 +272,70 @@ def test_embeddings_without_a_vector_make_an_index_that_finds_nothing(tmp_path: 
     index = Index.build(embeddings(tmp_path / "embeddings", {"image": [None, None]}), tmp_path / "index")
     assert (len(index), index.dim) == (0, DIM)
     assert index.search(np.eye(DIM)) == [[], [], []]
+
+
+# -- from a table
+
+
+def picture(color: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    torch.manual_seed(0)
+    image = create("image", "timm", arch="test_resnet", preprocess={"input_size": [3, 32, 32]})
+    embedder = Embedder({"image": image, "text": create("text", "bag")}, dim=4)
+    embedder.fit_processors({"text": ["a red cup", "a blue mug"]})
+    return embedder.eval()
+
+
+FRAME = pd.DataFrame(
+    {"photo": [picture("red"), picture("blue")], "title": ["a red cup", "a blue mug"], "sku": ["r", "b"]}
+)
+
+
+def test_a_data_frame_is_embedded_and_indexed_with_its_pictures(embedder: Embedder) -> None:
+    index = Index.from_table(embedder, FRAME, columns={"image": "photo", "text": "title"}, key="sku")
+    assert repr(index) == "Index of 4 vectors (image 2, text 2), 4 wide"
+    for modality, column in (("image", "photo"), ("text", "title")):
+        expected = embedder.encode(256, "float32", **{modality: FRAME[column]})
+        np.testing.assert_allclose(index.filter(modality).vectors, expected, atol=1e-5)
+    hits = index.search(image=FRAME["photo"][1], target="image")
+    assert [hit.key for hit in hits] == ["b", "r"]
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    assert hits[0].metadata == {"title": "a blue mug", "sku": "b"}
+    assert [hit.picture for hit in hits] == [FRAME["photo"][1], FRAME["photo"][0]]
+    assert index.search(text="a red cup", target="text")[0].picture is not None  # of the row, by any modality
+
+
+def test_a_table_without_pictures_is_indexed_without(embedder: Embedder) -> None:
+    index = Index.from_table(embedder, FRAME, columns={"text": "title"})
+    assert index.modalities == ["text"]
+    assert index.search(text="a red cup")[0].picture is None
+
+
+def test_a_table_by_name_needs_columns_and_a_data_module_has_them(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("data: {table: glyphs, columns: {text: name}}")  # is not the embedder's
+    with pytest.raises(UsageError, match="The table 'glyphs' needs columns, like columns="):
+        Index.from_table(embedder, "glyphs")
+    data = DataModule(FRAME, {"text": "title"}, key="sku")
+    assert Index.from_table(embedder, data).items["key"].to_pylist() == ["r", "b"]
+    with pytest.raises(UsageError, match="A DataModule has settings of its own, so key cannot"):
+        Index.from_table(embedder, data, key="title")
+
+
+def test_a_model_that_returns_nan_is_not_indexed(embedder: Embedder) -> None:
+    broken = deepcopy(embedder)
+    for weight in broken.heads["text"].parameters():
+        weight.data.fill_(torch.nan)
+    with pytest.raises(MultimodalError, match=r"2 of 2 text vectors are not finite, the first of the row 'r'"):
+        Index.from_table(broken, FRAME, columns={"text": "title"}, key="sku")
 
 
 # -- opening

@@ -78,11 +78,12 @@ def test_hits_equal_those_of_numpy(model: Path, index: Path, query: dict[str, An
     assert all(hit.metadata["shelf"] == of_key[hit.key]["shelf"] for hit in hits)
 
 
+@pytest.mark.parametrize("k", [["-k", "3"], ["-k3"], ["--k", "3"], ["--k=3"]], ids=" ".join)
 def test_the_command_line_prints_the_hits_of_python(
-    model: Path, index: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, index: Path, capsys: pytest.CaptureFixture[str], k: list[str]
 ) -> None:
     hits = search_index(model, index, 3, title="tall plate")
-    assert main(["search", str(model), str(index), "--title", "tall plate", "-k", "3", "--json"]) == 0
+    assert main(["search", str(model), str(index), "--title", "tall plate", *k, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == {"query": {"title": "tall plate"}, "hits": [hit.to_json() for hit in hits]}
 

@@ -12,11 +12,12 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import default_cache
+from multimodal.core.progress import progress
 from multimodal.core.table import Table
 from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
@@ -49,7 +50,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         The table; its rows are numbered in the order of the files.
 
     Raises:
-        UsageError: no table has that name, or an option is unknown.
+        UsageError: no table has that name, or an option or ``access`` is unknown.
         MultimodalError: the files cannot be read.
 
     Examples:
@@ -59,6 +60,8 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         >>> len(table), table.columns, table.value(0, "id")
         (1, ('id', 'title'), '007')
     """
+    if access not in get_args(Access):
+        raise UsageError(f"data.access {access!r} is not one of {', '.join(get_args(Access))}.")
     if isinstance(table, Table):
         return table
     if not isinstance(table, str):
@@ -84,7 +87,8 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         builder = _builder(source, source.files)
         # files in an archive have no date of their own that would show that a cached copy is outdated
         download_config = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
-        builder.download_and_prepare(download_config=download_config)
+        with progress(f"Opening {table}"):
+            builder.download_and_prepare(download_config=download_config)
         pa.default_memory_pool().release_unused()  # memory that the copy to the cache used
         data = builder.as_dataset(split="train", in_memory=access == "memory")
         return ArrowTable(table, data, source.base, source.metadata_columns)

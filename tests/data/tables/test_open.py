@@ -68,6 +68,12 @@ def test_a_table_file_is_read_unchanged(tmp_path: Path, suffix: str, access: Any
     assert table.metadata_columns == table.columns
 
 
+def test_an_unknown_access_is_wrong_usage() -> None:
+    for table in ("glyphs", ROWS):
+        with pytest.raises(UsageError, match=r"data\.access 'stream' is not one of mapped, memory, streamed"):
+            open_table(table, access="stream")  # pyright: ignore[reportArgumentType]
+
+
 def test_compressed_and_several_files_and_urls(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / f"part-{number}.parquet", [ROWS[number]])

@@ -1,0 +1,39 @@
+"""A data module shows its columns and splits, and rejects settings that exclude each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from multimodal.core.errors import UsageError
+from multimodal.data import datamodule
+from multimodal.data.datamodule import DataModule
+
+ROWS = [
+    {"photo": b"...", "title": f"cup {n}", "note": None, "part": "train" if n < 1200 else "test"} for n in range(1203)
+]
+COLUMNS: dict[str, str | list[str]] = {"image": "photo", "text": ["title", "note"]}
+
+
+def test_a_data_module_shows_its_columns_and_the_rows_of_its_splits() -> None:
+    shown = repr(DataModule(ROWS, COLUMNS, split="part"))
+    assert shown == "DataModule of 'in memory': image from photo, text from title or note; rows: train 1,200, test 3"
+
+
+def test_a_streamed_data_module_shows_its_columns_without_reading_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.jsonl"
+    path.write_text('{"title": "a red cup", "part": "train"}\n')
+    data = DataModule(str(path), {"text": "title"}, split="part", access="streamed")
+    monkeypatch.setattr(datamodule, "Samples", None)
+    assert repr(data) == f"DataModule of the stream {str(path)!r}: text from title"
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_table_in_memory_is_not_streamed() -> None:
+    with pytest.raises(UsageError, match=r"data\.access: streamed is for tables of files"):
+        DataModule(ROWS, COLUMNS, split="part", access="streamed")
+    with pytest.raises(UsageError, match=r"data\.access 'stream' is not one of"):
+        DataModule(ROWS, COLUMNS, access="stream")  # pyright: ignore[reportArgumentType]
