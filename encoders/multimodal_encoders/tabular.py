@@ -91,7 +91,9 @@ class TabularProcessor(Processor):
         self._numbers = {column: _fit_numbers(column, cells[column]) for column in numeric}
         wanted = sum(len(learned.means) for learned in self._numbers.values())
         if wanted > self.numbers:
-            raise UsageError(f"TabularMLP: a row of the data has {wanted} numbers; set numbers, now {self.numbers}.")
+            raise UsageError(
+                f"TabularMLP: a row of the data has {wanted} numbers; set numbers to at least that (now {self.numbers})."
+            )
         self._values = self._most_frequent({c: cells[c] for c in cells if c not in self._numbers})
         self._index()
 
@@ -100,8 +102,8 @@ class TabularProcessor(Processor):
         room = self.categories - 2 * len(cells)
         if room < 0:
             raise UsageError(
-                f"TabularMLP: the data have {len(cells)} categorical columns, each needs two rows for what is missing"
-                f" and unknown; set categories, now {self.categories}."
+                f"TabularMLP: the data have {len(cells)} categorical columns, which need two entries each, for"
+                f" missing and unknown values; increase categories (now {self.categories})."
             )
         kept = sorted(counts, key=lambda key: (-counts[key], key))[:room]
         return {column: sorted(name for of, name in kept if of == column) for column in cells}

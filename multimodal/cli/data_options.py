@@ -89,7 +89,7 @@ def data_settings(table: str, given: dict[str, Any]) -> dict[str, Any]:
         raise MultimodalError(f"The configuration {table} cannot be read: {error}") from error
     data = config.get("data") if isinstance(config, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("table"), str):
-        raise MultimodalError(f"The configuration {table} has no `data:` with the name of a `table:`.")
+        raise MultimodalError(f"The configuration {table} has no `data:` section that names a `table:`.")
     return data | given
 
 

@@ -54,7 +54,7 @@ def _parse_settings(text: str, found: list[Registration]) -> dict[str, Any]:
 
     if len(found) > 1:
         names = ", ".join(f"{r.modality} {r.name}" for r in found)
-        raise UsageError(f"--settings are for one encoder; name it by --modality and --name (of {names}).")
+        raise UsageError(f"--settings describes one encoder; choose it with --modality and --name from: {names}.")
     try:
         return yaml_settings(text, "{arch: ViT-B-32}")
     except ArgumentTypeError as error:

@@ -33,7 +33,7 @@ def run(command: str, arguments: list[str]) -> None:
         "--shares",
         nargs="+",
         type=_split_share,
-        metavar="SPLIT=PART",
+        metavar="SPLIT=FRACTION",
         help="the splits to make (default: train=0.8 validation=0.1 test=0.1)",
     )
     p.add_argument(
@@ -45,7 +45,7 @@ def run(command: str, arguments: list[str]) -> None:
     )
     p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
     p.add_argument(
-        "--near", type=float, metavar="PART", help="long texts this similar are near duplicates (default: 0.8)"
+        "--near", type=float, metavar="SIMILARITY", help="long texts this similar are near duplicates (default: 0.8)"
     )
     p.add_argument(
         "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in N bits (default: 4)"
@@ -85,7 +85,7 @@ def _split_share(text: str) -> tuple[str, float]:
     try:
         return name, float(part)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not SPLIT=PART, as in train=0.8") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not SPLIT=FRACTION, as in train=0.8") from None
 
 
 def _modality_encoder(text: str) -> tuple[str, str]:

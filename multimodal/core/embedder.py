@@ -127,7 +127,9 @@ class Embedder(nn.Module):
         encoder = self.encoder(modality)
         if modality in self.shared:
             first = self.shared[modality]
-            raise UsageError(f"{setting}.{modality}: its encoder is that of {first}; set {setting}.{first}.")
+            raise UsageError(
+                f"{setting}.{modality}: {modality} shares the encoder of {first}; set {setting}.{first} instead."
+            )
         return encoder
 
     def modalities_sharing(self, first: str) -> list[str]:
@@ -191,7 +193,9 @@ class Embedder(nn.Module):
             ((2, 8), (8,))
         """
         if len(values) != 1:
-            raise UsageError(f"encode() takes one modality, got {sorted(values) or 'none'}; have {self.modalities}.")
+            raise UsageError(
+                f"encode() takes one modality, got {sorted(values) or 'none'}; choose from {self.modalities}."
+            )
         ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
         if batch_size is None:

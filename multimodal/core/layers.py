@@ -98,5 +98,8 @@ def match_parameter_names(names: list[str], pattern: str, setting: str) -> list[
         shown = ", ".join(parts[:MAX_NAMES_SHOWN]) + (", ..." if len(parts) > MAX_NAMES_SHOWN else "")
         nested_name = next((name for name in names if re.search(rf"\.(?:{pattern})(?:\.|$)", name)), None)
         hint = f" To match it inside {nested_name}, write '.*({pattern})'." if nested_name else ""
-        raise UsageError(f"{setting}: {pattern!r} matches no part of the encoder; its parts begin with {shown}.{hint}")
+        raise UsageError(
+            f"{setting}: {pattern!r} matches no module of the encoder; the names of its modules begin with"
+            f" {shown}.{hint}"
+        )
     return matches

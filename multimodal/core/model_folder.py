@@ -127,7 +127,7 @@ def _check_description(description: dict[str, Any]) -> None:
         _ = dict(encoder["settings"]), dict(encoder["processor"]), str(encoder["name"]), str(encoder["class"])
         _ = str(entry.get("head")), "lora" in entry and LoRA(**entry["lora"])
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
-        raise ValueError("dim or fingerprint")
+        raise ValueError("dim or fingerprint is invalid")
 
 
 def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -156,6 +156,7 @@ def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, 
     wrong = [n for n, t in expected.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:
         raise MultimodalError(
-            f"{path} does not fit its {MODEL_JSON}: {len(wrong)} weights differ, the first is {wrong[0]}."
+            f"{path} does not fit its {MODEL_JSON}: {len(wrong)} weights are missing or of another shape, the first is"
+            f" {wrong[0]}. Copy both files from the same model."
         )
     return weights

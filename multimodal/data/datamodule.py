@@ -110,8 +110,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         self.schema = Schema.from_settings(columns, key, group, split, split_seed, targets, negatives)
         if self.source is not None and group is None and not isinstance(split, str) and len(self.schema.split) > 1:
             raise UsageError(
-                "The rows of a streamed table have no numbers, so its splits need a column: name data.split, a column of"
-                " the table, or data.group."
+                "A streamed table is split by a column: set data.split to the column that names each row's split, or"
+                " data.group to the column whose values are assigned to splits."
             )
         if self.source is not None and balance_pairs:
             raise UsageError(

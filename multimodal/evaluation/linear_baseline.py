@@ -250,7 +250,7 @@ def _check_two_modalities(values: Values) -> tuple[str, str]:
         raise UsageError(f"The linear baseline takes two modalities, got {sorted(values)}.")
     a, b = values
     if len(values[a]) != len(values[b]):
-        raise UsageError(f"The values of {a!r} and {b!r} are {len(values[a])} and {len(values[b])}: not row by row.")
+        raise UsageError(f"{a!r} has {len(values[a])} values, {b!r} has {len(values[b])}; each row needs both.")
     return a, b
 
 
@@ -258,7 +258,7 @@ def _features(modality: str, processors: Mapping[str, Processor], components: in
     features = processors[modality].linear_features()
     if features is None:
         usable = sorted(m for m, processor in processors.items() if processor.linear_features() is not None)
-        raise UsageError(f"{modality!r} has no linear features; modalities with them: {', '.join(usable) or 'none'}.")
+        raise UsageError(f"{modality!r} has no linear features; these modalities have: {', '.join(usable) or 'none'}.")
     return _ReducedFeatures(features, components, seed)
 
 

@@ -80,7 +80,7 @@ def export_model(
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run, list(modalities) or None)
     if out is None:
         if isinstance(run, Embedder):
-            raise UsageError("export_model of an embedder needs a folder: out=...")
+            raise UsageError("An Embedder has no run folder to export to; name a folder with out=...")
         out = Path(run) / to
     with progress("Exporting", len(embedder.modalities)) as advance:
         return export(embedder, to, Path(out), modalities, advance)

@@ -43,8 +43,8 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
     configs = [part["model_cfg"] for part in parts.values()]
     if len(towers) != 2 or set(by_tower) != {"image", "text"} or configs[0] != configs[1]:
         raise MultimodalError(
-            f"A model of open_clip has the image and the text tower of one configuration; {', '.join(parts)} are not such a"
-            " pair. Name two by --modality, or take another format."
+            f"An open_clip model has the image and the text tower of one configuration; {', '.join(parts)} are not such a"
+            " pair. Choose two with --modality, or another format."
         )
     weights = _logit_parameters(configs[0])
     for part in parts.values():
@@ -83,12 +83,12 @@ def _parts(embedder: Embedder, tower: Tower) -> Any:
     parts = tower.encoder.parts(LIBRARY)
     if parts is None:
         raise MultimodalError(
-            f"{tower.description} is not a tower of open_clip; export it to onnx or torch-export, or leave it out by naming"
+            f"{tower.description} is not an open_clip tower; export it to onnx or torch-export, or leave it out by naming"
             " the others with --modality."
         )
     if embedder.head_kinds[tower.modality] != "none":
         raise MultimodalError(
-            f"{tower.description} has a projection head, for which a model of open_clip has no place; train it with"
+            f"{tower.description} has a projection head, which an open_clip model cannot hold; train it with"
             f" heads: {{{tower.modality}: none}}, or export it to onnx or torch-export."
         )
     return parts

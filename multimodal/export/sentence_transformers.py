@@ -38,8 +38,8 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
     if len(usable) != 1:
         names = ", ".join(tower.modality for tower, _ in usable) or "none"
         raise MultimodalError(
-            f"sentence-transformers takes one text encoder of Hugging Face; of {', '.join(t.modality for t in towers)} it can"
-            f" hold {names}. Name one by --modality, or export to onnx or torch-export."
+            f"sentence-transformers holds one Hugging Face text encoder; of {', '.join(t.modality for t in towers)} it can"
+            f" hold {names}. Choose one with --modality, or export to onnx or torch-export."
         )
     try:
         from sentence_transformers import SentenceTransformer

@@ -94,8 +94,8 @@ class TrialBatches:
         items = [processor(value) for value in processor.examples()]
         if not items:
             raise MultimodalError(
-                f"{tower.description} cannot be exported: its {type(processor).__name__} has no examples() to export it"
-                " with."
+                f"{tower.description} cannot be exported: its {type(processor).__name__} has no examples(), with which"
+                " an encoder is traced; add the method (docs/extend.md)."
             )
         first, second = processor.collate(items[:1] * 3), processor.collate(items * 2)
         with torch.no_grad():
@@ -129,7 +129,8 @@ def check_difference(tower: Tower, actual: Tensor, expected: Tensor, to: str) ->
     difference = float((actual - expected).abs().max()) if actual.shape == expected.shape else float("inf")
     if not difference <= TOLERANCE:
         raise MultimodalError(
-            f"{tower.description} returns other vectors once it is exported to {to}: they differ by {difference:.2g}."
+            f"{tower.description} gives other vectors after the export to {to} (they differ by up to {difference:.2g});"
+            " choose another format."
         )
     return difference
 

@@ -75,7 +75,7 @@ def import_audio_library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise UsageError(f"Sound needs the library {name} ({error}): pip install 'multimodal[audio]'.") from error
+        raise UsageError(f"Audio needs the library {name} ({error}): pip install 'multimodal[audio]'.") from error
 
 
 def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float, str]:

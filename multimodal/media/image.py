@@ -90,7 +90,7 @@ def _open_image(value: Any) -> Image.Image:
     if not value.width * value.height:
         raise ValueError("it has no pixels")
     if value.mode == "F":
-        raise ValueError("the range of floating-point pixels is not known")
+        raise ValueError("the range of floating-point pixels is unknown; give uint8")
     return value
 
 

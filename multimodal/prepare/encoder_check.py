@@ -34,7 +34,7 @@ def encoder_checks(encoders: Mapping[str, str], modalities: Iterable[str]) -> di
     known = list(dict.fromkeys(modalities))
     for modality, name in encoders.items():
         if modality not in known:
-            raise UsageError(f"encoders: no column is of the modality {modality!r}.{suggest(modality, known)}")
+            raise UsageError(f"encoders: no column has the modality {modality!r}.{suggest(modality, known)}")
         if missing := registry.required_settings(modality, name):
             raise UsageError(f"encoders: {name!r} for {modality} needs settings ({', '.join(missing)}); leave it out.")
         checks[modality] = _SkipUnfitted(registry.create(modality, name).processor)

@@ -57,20 +57,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_rejects <= 1:
-            raise UsageError(f"max_rejects is {self.max_rejects}; it is a fraction of the rows, from 0 to 1.")
+            raise UsageError(f"max_rejects must be a fraction of the rows, from 0 to 1; got {self.max_rejects}.")
         if self.format not in FORMATS:
             raise UsageError(f"There is no format {self.format!r}.{suggest(self.format, list(FORMATS))}")
         if not 0.3 <= self.near <= 1:
-            raise UsageError(f"near is {self.near}; it is a similarity from 0.3 (some words in common) to 1 (equal).")
+            raise UsageError(
+                f"near must be a similarity from 0.3 (some words in common) to 1 (equal); got {self.near}."
+            )
         if not 0 <= self.near_bits <= 12:
-            raise UsageError(f"near_bits is {self.near_bits}; it is a number of bits from 0 (equal hashes) to 12.")
+            raise UsageError(f"near_bits must be a number of bits from 0 (equal hashes) to 12; got {self.near_bits}.")
         if self.shard_rows < 1:
-            raise UsageError(f"shard_rows is {self.shard_rows}; a shard holds at least 1 row.")
+            raise UsageError(f"shard_rows must be at least 1; got {self.shard_rows}.")
         if self.seed < 0:
-            raise UsageError(f"seed is {self.seed}; it is a whole number from 0.")
+            raise UsageError(f"seed must be at least 0; got {self.seed}.")
         shares = list(self.shares.values())
         if not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise UsageError(f"shares are {dict(self.shares)}; they are fractions above 0 that add up to 1.")
+            raise UsageError(f"shares must be above 0 and add up to 1; got {dict(self.shares)}.")
         if not all(self.shares):
             raise UsageError("shares: a split needs a name.")
 
@@ -94,8 +96,8 @@ class Settings:
         for option, column in self.named_columns():
             if column not in columns and len(split_joined_name(column, columns)) > 1:
                 raise UsageError(
-                    f"{option}: prepare takes single columns, not joined ones like {column!r}: leave it out, all columns"
-                    " are copied to the output; join them when you train."
+                    f"{option}: prepare takes single columns, not joined ones like {column!r}. Leave it out: all columns"
+                    " are copied to the output, and you can join them in training."
                 )
             if column not in columns:
                 raise UsageError(
@@ -103,7 +105,7 @@ class Settings:
                 )
             if option.startswith("columns.") and option_of.setdefault(column, option) != option:
                 raise UsageError(
-                    f"{option}: the column {column!r} is named by {option_of[column]} already; name it once."
+                    f"{option}: the column {column!r} is already used by {option_of[column]}; use it for one of them."
                 )
 
     def to_json(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Freezing:
                     f"freeze.{modality}: lora.{modality} freezes the encoder's own weights already; set one of the two."
                 )
             if not stages or min(stages) < 0:
-                raise UsageError(f"freeze.{modality}: steps begin at 0, got {stages}.")
+                raise UsageError(f"freeze.{modality}: give at least one step, each at least 0; got {stages}.")
             for spec in stages.values():
                 self._frozen[modality, spec] = self._frozen_names(modality, spec)
         self.always_frozen = frozenset(

@@ -198,7 +198,7 @@ def _with_shared_encoders(encoders: dict[str, Encoder], shared: dict[str, str]) 
     for modality, other in shared.items():
         if modality in encoders or other not in encoders:
             raise UsageError(
-                f"model.shared: {modality} is to use the encoder of {other}: model.encoders must have {other}, and not"
+                f"model.shared: for {modality} to use the encoder of {other}, model.encoders must have {other} and not"
                 f" {modality}.{suggest(other, list(encoders))}"
             )
     return {modality: encoders[other] for modality, other in shared.items()}

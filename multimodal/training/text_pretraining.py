@@ -57,12 +57,12 @@ class TextPretrainingModule(TrainingModule):
         seed: int = 0,
     ) -> None:
         if len(encoders) != 1:
-            raise UsageError(f"pretrain takes one encoder of texts, got {sorted(encoders) or 'none'}.")
+            raise UsageError(f"pretrain trains one text encoder, got {sorted(encoders) or 'none'}.")
         ((modality, encoder),) = encoders.items()
         if not isinstance(encoder, TokenEncoder):
             raise UsageError(
                 f"{type(encoder).__name__} cannot be trained on texts alone: it needs a table `tokens` and a method"
-                " `hidden`, as the text encoder `transformer` has them."
+                " `hidden`, like those of the text encoder `transformer`."
             )
         load_initial_encoders(encoders, begin_with or {})
         super().__init__(Embedder(encoders, encoder.width, {modality: "none"}), optimizer, schedule, seed)
@@ -98,7 +98,9 @@ class TextPretrainingModule(TrainingModule):
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         if isinstance(batch, MicroBatches):
-            raise UsageError("pretrain has no data.micro_batch: trainer.accumulate_grad_batches does the same here.")
+            raise UsageError(
+                "pretrain does not support data.micro_batch; set trainer.accumulate_grad_batches, which has the same effect."
+            )
         loss = self.loss(batch)
         self.log_loss(loss.total, loss.parts, batch)
         return loss.total

@@ -140,7 +140,7 @@ class _PendingLoss:
             keys = ", ".join(self._batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(self._batch) > MAX_KEYS_SHOWN else "")
             raise MultimodalError(
                 f"The loss of step {step} is {self._value.item()}; the batch's samples are {keys}."
-                " The last checkpoint is from before it; lower the learning rate, or look at these samples."
+                " The last checkpoint precedes it. Lower the learning rate, or inspect these samples."
             )
 
 

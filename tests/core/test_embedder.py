@@ -141,7 +141,7 @@ def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "takes one modality, got none; have ['graph', 'text']"),
+        ({}, "takes one modality, got none; choose from ['graph', 'text']"),
         ({"text": ["fox"], "graph": []}, "takes one modality, got ['graph', 'text']"),
         ({"txt": ["fox"]}, "no modality 'txt'. Did you mean 'text'? Known: graph, text."),
     ],

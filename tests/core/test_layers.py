@@ -117,7 +117,7 @@ def test_a_pattern_matches_full_names_and_all_names_below_them(pattern: str, mat
 
 def test_an_invalid_pattern_or_one_without_a_match_is_rejected() -> None:
     with pytest.raises(
-        UsageError, match=r"freeze.a: 'layer1' matches no part .* begin with net.conv1, net.conv10, net"
+        UsageError, match=r"freeze.a: 'layer1' matches no module .* begin with net.conv1, net.conv10, net"
     ):
         match_parameter_names(NAMES, "layer1", "freeze.a")
     with pytest.raises(UsageError, match=r"To match it inside net\.conv1\S*, write '\.\*\(conv1\)'"):

@@ -118,7 +118,7 @@ def test_a_loaded_model_with_adapters_equals_the_saved_one(values: dict[str, lis
 
 def test_modules_that_cannot_be_adapted_are_rejected(make_embedder: Callable[..., Embedder]) -> None:
     encoder = make_embedder("text").encoder("text")
-    with pytest.raises(UsageError, match=r"lora.text.targets: 'attention' matches no part .* begin with tokens"):
+    with pytest.raises(UsageError, match=r"lora.text.targets: 'attention' matches no module .* begin with tokens"):
         add_lora(encoder, LoRA("attention"), "text")
     with pytest.raises(UsageError, match=r"'layers.norm' matches no linear, convolution"):
         add_lora(encoder, LoRA("layers.norm"), "text")

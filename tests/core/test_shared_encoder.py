@@ -69,5 +69,5 @@ def test_one_modality_is_saved_as_a_separate_model(shared: Embedder, tmp_path: P
 
 def test_adapters_are_named_by_the_first_modality(shared: Embedder, make_embedder: Callable[..., Embedder]) -> None:
     encoder = make_embedder("text").encoder("text")
-    with pytest.raises(UsageError, match=r"lora.body: its encoder is that of title; set lora.title"):
+    with pytest.raises(UsageError, match=r"lora.body: body shares the encoder of title; set lora.title instead"):
         Embedder({"title": encoder, "body": encoder}, lora={"body": LoRA("layers")})

@@ -174,7 +174,7 @@ def test_invalid_values_are_rejected() -> None:
         fit_linear({"a": list(x)}, processors)
     with pytest.raises(UsageError, match=r"'a' and 'b' are 30 and 29"):
         fit_linear({"a": list(x), "b": list(y[1:])}, processors)
-    with pytest.raises(UsageError, match=r"'c' has no linear features; modalities with them: a, b"):
+    with pytest.raises(UsageError, match=r"'c' has no linear features; these modalities have: a, b"):
         fit_linear({"a": list(x), "c": list(y)}, processors)
     with pytest.raises(MultimodalError, match=r"20 training rows with both 'a' and 'b', got 10"):
         fit_linear({"a": list(x[:10]), "b": list(y[:10])}, processors)

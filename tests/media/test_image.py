@@ -293,7 +293,7 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
         ),
         (np.zeros((0, 4), dtype=np.uint8), "ndarray is not an image that can be read"),
         (Image.new("RGB", (0, 0)), "Image is not an image that can be read (it has no pixels)"),
-        (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is not known"),
+        (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is unknown"),
     ],
 )
 def test_invalid_pictures_are_rejected(value: Any, message: str) -> None:

@@ -135,9 +135,9 @@ def test_rows_that_cannot_be_read_teach_nothing() -> None:
 
 
 def test_too_many_numbers_or_columns_are_refused_with_what_to_set() -> None:
-    with pytest.raises(UsageError, match="has 3 numbers; set numbers, now 2"):
+    with pytest.raises(UsageError, match=r"has 3 numbers; set numbers to at least that \(now 2\)"):
         fitted(numbers=2)
-    with pytest.raises(UsageError, match=r"2 categorical columns, .* set categories, now 3"):
+    with pytest.raises(UsageError, match=r"2 categorical columns, .* increase categories \(now 3\)"):
         fitted(categories=3)
     with pytest.raises(UsageError, match=r"no column 'prise'\. Did you mean 'price'"):
         fitted(numeric=["prise"])

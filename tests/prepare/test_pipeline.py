@@ -218,7 +218,7 @@ def test_a_table_that_changes_while_it_is_read_is_reported(tmp_path: Path) -> No
         ([], ["title"], {"columns": {"text": "title"}}, MultimodalError, "has no rows"),
         ([{"n": 1}], None, {}, UsageError, "no column of pictures, sounds or texts (found: n is number)"),
         ([{"title": "a"}], None, {"key": "tilte"}, UsageError, "no column 'tilte'. Did you mean 'title'?"),
-        ([{"title": "a"}], None, {"columns": {"text": "title", "audio": "title"}}, UsageError, "named by columns.text already"),
+        ([{"title": "a"}], None, {"columns": {"text": "title", "audio": "title"}}, UsageError, "already used by columns.text"),
         ([{"title": "a"}], ["title", "title"], {}, MultimodalError, "several columns called 'title'"),
         ([{"a\0": "a"}], None, {}, MultimodalError, "give it a name of 1 to 200 characters"),
         ([{"t": t} for t in captions(101)], None, {"split": "t", "columns": {"text": "t"}}, MultimodalError, "more than 100"),

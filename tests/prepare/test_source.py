@@ -87,7 +87,7 @@ def test_joined_columns_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixtu
     name = table(tmp_path / "t" / "pairs.csv", [{"a": "the one", "b": "1", "c": "2"}] * 3)
     words = ["prepare", name, "--out", str(tmp_path / "out"), "--columns.text", "a", "--columns.tabular", "b+c"]
     assert main(words) == 2
-    assert "leave it out, all columns are copied to the output" in capsys.readouterr().err
+    assert "Leave it out: all columns are copied to the output" in capsys.readouterr().err
 
 
 def test_rows_may_begin_in_a_later_file_but_there_must_be_some(tmp_path: Path) -> None:

@@ -147,8 +147,8 @@ def test_a_frozen_part_is_in_evaluation_mode_and_returns_to_training_mode() -> N
     ("freeze", "message"),
     [
         ({"c": "all"}, "no modality 'c'"),
-        ({"a": "layer4"}, "freeze.a: 'layer4' matches no part .* begin with stem.weight, stem.bias, blocks.0"),
-        ({"a": {-1: "all"}}, "freeze.a: steps begin at 0"),
+        ({"a": "layer4"}, "freeze.a: 'layer4' matches no module .* begin with stem.weight, stem.bias, blocks.0"),
+        ({"a": {-1: "all"}}, "freeze.a: give at least one step, each at least 0"),
         ({"b": "all"}, "lora.b freezes the encoder's own weights already"),
     ],
 )

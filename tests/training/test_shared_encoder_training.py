@@ -82,7 +82,7 @@ def test_settings_belong_to_the_first_modality() -> None:
     encoder = Deep()
     embedder = Embedder({"title": encoder, "body": encoder}, dim=4)
     assert Freezing(embedder, {"title": "all"}).always_frozen == {"title", "body"}
-    with pytest.raises(UsageError, match=r"freeze.body: its encoder is that of title; set freeze.title"):
+    with pytest.raises(UsageError, match=r"freeze.body: body shares the encoder of title; set freeze.title instead"):
         Freezing(embedder, {"body": "all"})
     with pytest.raises(UsageError, match=r"rates.body: .* set rates.title"):
         parameter_groups(embedder, embedder, [*embedder.parameters()], {"body": 0.1}, {})

@@ -110,5 +110,5 @@ def test_mismatched_settings_are_reported(texts: Path) -> None:
         load_initial_encoders({"image": create("image", "cnn", stem="standard")}, {"image": run})
     with pytest.raises(UsageError, match="CNN cannot be trained on texts alone"):
         TextPretrainingModule({"image": create("image", "cnn", stem="standard")})
-    with pytest.raises(UsageError, match="one encoder of texts"):
+    with pytest.raises(UsageError, match="pretrain trains one text encoder"):
         TextPretrainingModule({})

@@ -192,7 +192,7 @@ def _wave_features(model: Any, values: Tensor, lengths: Tensor, pooling: str) ->
 def _wave_features_by_length(model: Any, values: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Only clips of one length go together: a group norm is over a clip's whole length, with what pads it."""
     if torch.compiler.is_exporting():
-        raise UsageError("its clips run one length after another, as padding would change them")
+        raise UsageError("it encodes clips of each length separately, as padding would change their vectors")
     parts, places = [], []
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero()[:, 0]
@@ -258,10 +258,12 @@ def _audio_model(
     changes = config if isinstance(config, dict) else None
     named = weights or (config if isinstance(config, str) else None)
     if weights is not None and isinstance(config, str):
-        raise UsageError(f"config {config!r} names a second model with weights {weights!r}; give entries to change.")
+        raise UsageError(
+            f"config {config!r} names another model than weights {weights!r}; leave it out, or give the entries to change."
+        )
     if named is None and (changes is None or preprocess is None):
         raise UsageError(
-            "an audio encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
+            "a Hugging Face audio encoder needs weights, or a config for random weights; set one to a name or a folder."
         )
     if named is None:
         found = config_from_json(changes or {})
@@ -302,8 +304,8 @@ def _kind(model: Any) -> AudioFamily:
         return KINDS[config.model_type]
     if not hasattr(model, "_get_feat_extract_output_lengths"):
         raise UsageError(
-            f"{type(model).__name__} is not a known encoder of sound: take one of the wave as wav2vec2, HuBERT or WavLM,"
-            f" or {', '.join(KINDS)}."
+            f"{type(model).__name__} is not a supported audio encoder: use a waveform model like wav2vec2, HuBERT or"
+            f" WavLM, or {', '.join(KINDS)}."
         )
     masked = config.model_type in MODELS_WITH_MASK and config.feat_extract_norm != "group"
     return AudioFamily(_wave_features if masked else _wave_features_by_length, fixed=False)
@@ -323,7 +325,7 @@ def _extractor_of(settings: dict[str, Any]) -> Any:
     cls = getattr(transformers, str(settings.get("feature_extractor_type")), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.SequenceFeatureExtractor)):
         raise UsageError(
-            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not one of sound; give the"
-            f" contents of a {EXTRACTOR}."
+            f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not an audio feature extractor;"
+            f" give the contents of a {EXTRACTOR}."
         )
     return cls.from_dict(settings)

@@ -154,7 +154,7 @@ class GNN(GraphNetwork):
         if conv not in get_args(Conv):
             raise UsageError(f"GNN: conv {conv!r} is not one of {', '.join(get_args(Conv))}.")
         if conv == "gine" and edge_features < 1:
-            raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without any take gin.")
+            raise UsageError(f"GNN: gine needs edge_features, got {edge_features}; for edges without features use gin.")
         self.width = width
         uses_edges = conv in ("gine", "gat", "pna") and edge_features > 0
         graphs = GraphProcessor(node_features, edge_features if uses_edges else 0)

@@ -63,7 +63,7 @@ class PyG(Encoder):
                 raise UsageError(f"PyG: {what} {chosen!r} is not one of {', '.join(known)}.")
         for name in REQUIRED:
             if not isinstance(config.get(name), int) or config[name] < 1:
-                raise UsageError(f"PyG: config needs {name}, a number from 1 on; got {config.get(name)!r}.")
+                raise UsageError(f"PyG: config must set {name} to a number of at least 1; got {config.get(name)!r}.")
         counted = arch == "PNA" and "deg" not in config
         if counted:
             config = config | {"deg": [0, 1]}  # until the degrees are known, from the weights or the data

@@ -76,13 +76,13 @@ class ModelSource:
         if Path(name).is_file():
             raise UsageError(f"{setting}: {name} is a file; name the folder that holds it and config.json.")
         if not Path(name).is_dir() and not HUB_NAME.fullmatch(name):
-            raise UsageError(f"{setting}: there is no folder {name}, and no published model can be called that.")
+            raise UsageError(f"{setting}: there is no folder {name}, and it is not a valid name of a published model.")
         source = cls(Path(name) if Path(name).is_dir() else _download(name, setting), setting, subfolder)
         if source.file(ADAPTER) is not None:  # transformers would put it into the model, with all weights frozen
             raise MultimodalError(
-                f"{setting}: {source.shown} holds an adapter of peft ({ADAPTER}); make it part of the model"
+                f"{setting}: {source.shown} holds a peft adapter ({ADAPTER}); merge it into the model"
                 " (AutoPeftModel.from_pretrained(...).merge_and_unload().save_pretrained(FOLDER), and the tokenizer) and name"
-                " that folder, or take it away."
+                " that folder, or remove the adapter."
             )
         return source
 
@@ -120,12 +120,15 @@ class ModelSource:
             error: what the library raised.
         """
         if "trust_remote_code" in str(error):
-            return MultimodalError(f"{self.setting}: {self.shown} is a model with code of its own, which is not run.")
+            return MultimodalError(
+                f"{self.setting}: {self.shown} contains code of its own, which is not run;"
+                " use a model that transformers includes."
+            )
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         if "weights_only" in str(error):  # torch advises to read it nevertheless
-            first = "they hold Python objects, which could run anything, or are damaged"
+            first = "they hold Python objects, which could run arbitrary code, or are damaged"
         if "ignore_mismatched_sizes" in str(error):  # the report that the library points to is not shown
-            first = "some are of another shape than the config says"
+            first = "some have other shapes than the config says"
         return MultimodalError(
             f"{self.setting}: the {what} in the folder {self.shown} cannot be read ({first}); they are expected in {files}."
         )

@@ -34,8 +34,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except UnpicklingError as error:  # torch advises to read it nevertheless
         raise MultimodalError(
-            f"{path} cannot be read as weights: it is damaged, or holds Python objects, which could run anything. Whoever made"
-            " it can write its tensors alone: save_file(model.state_dict(), ...) of safetensors.torch."
+            f"{path} cannot be read as weights: it is damaged, or holds Python objects, which could run arbitrary code."
+            " Its author can save the tensors alone, with save_file(model.state_dict(), ...) of safetensors.torch."
         ) from error
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
         first = str(error).strip().partition("\n")[0]
@@ -77,7 +77,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     if faults:
         raise MultimodalError(
             f"{what} does not fit the {type(module).__name__} that the settings describe: {'; '.join(faults)}."
-            " Name the architecture that they were made for."
+            " Name the architecture that it was made for."
         )
     module.load_state_dict(weights)
 

@@ -69,7 +69,7 @@ def _transforms(encoder: str, named: Sequence[Mapping[str, Mapping[str, Any]]]) 
         ((name, given),) = entry.items()
         if name not in known:
             raise UsageError(
-                f"{encoder}: augment names {name!r}, no transform of torchvision.{suggest(name, list(known))}"
+                f"{encoder}: augment names {name!r}, which is not a torchvision transform.{suggest(name, list(known))}"
             )
         try:
             settings = dict(given or {})
@@ -79,5 +79,5 @@ def _transforms(encoder: str, named: Sequence[Mapping[str, Mapping[str, Any]]]) 
                 settings["interpolation"] = InterpolationMode(settings["interpolation"])
             made.append(known[name](**settings))
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{encoder}: augment cannot make {name} with {given}: {error}") from error
+            raise UsageError(f"{encoder}: augment cannot create {name} with {given}: {error}") from error
     return made

@@ -166,7 +166,7 @@ class CNN(Encoder):
         from torchvision import models
 
         if stem not in ("small", "standard") or channels not in (1, 3):
-            raise UsageError(f"CNN: stem is small or standard and channels 1 or 3, got {stem!r} and {channels!r}.")
+            raise UsageError(f"CNN: stem must be small or standard and channels 1 or 3, got {stem!r} and {channels!r}.")
         known = models.list_models(module=models, include="*resne[tx]*")
         if arch not in known:
             raise UsageError(f"CNN: arch {arch!r} is not one of torchvision's residual networks: {', '.join(known)}.")

@@ -87,8 +87,8 @@ class Timm(Encoder):
         features = self.net(self.normalised(pixels, next(self.parameters()).dtype))
         if features.ndim != 2:
             raise UsageError(
-                f"timm: {self.settings['arch']} makes {tuple(features.shape[1:])} of a picture, no vector; take another"
-                " arch, or set global_pool in config where it has one."
+                f"timm: {self.settings['arch']} gives features of shape {tuple(features.shape[1:])} per picture, not a"
+                " vector; choose another arch, or set global_pool in config where it has one."
             )
         return features
 
@@ -110,7 +110,7 @@ def _resolve_model(arch: str | None, weights: str | None) -> tuple[str, Any, dic
             return _on_hub(weights)
         file = next((path / name for name in SAVED if (path / name).is_file()), None)
         if file is None or not (path / "config.json").is_file():
-            raise MultimodalError(f"{path} is not a model of timm: give {FOLDER}.")
+            raise MultimodalError(f"{path} is not a timm model; give {FOLDER}.")
         try:
             described, name, args = load_model_config_from_path(path)
         except (ValueError, KeyError, TypeError) as error:
@@ -211,7 +211,7 @@ def _file_weights(name: str, file: Path, made: Mapping[str, Any]) -> dict[str, T
             return timm.create_model(name, pretrained=True, **settings).state_dict()
         except RuntimeError as error:
             faults.append(" ".join(str(error).split())[:300])
-    raise MultimodalError(f"{file} does not fit timm's {name}: {faults[-1]}. Name the arch that it was made for.")
+    raise MultimodalError(f"{file} does not fit timm's {name}: {faults[-1]}. Set arch to the one it was made for.")
 
 
 def _load(net: Any, whole: Mapping[str, Tensor], what: str) -> None:
@@ -233,7 +233,9 @@ def _preprocessing(net: Any, args: Mapping[str, Any], given: Mapping[str, Any]) 
             raise UsageError(f"timm: preprocess has no setting {key!r}; it has {', '.join(found)}.")
     found = json.loads(json.dumps(found | dict(given)))
     if len(found["input_size"]) != 3 or found["input_size"][0] != 3:
-        raise UsageError(f"timm: input_size is [3, height, width], as pictures are RGB; got {found['input_size']}.")
+        raise UsageError(
+            f"timm: input_size must be [3, height, width], as pictures are RGB; got {found['input_size']}."
+        )
     try:
         transform: Any = create_transform(**found, is_training=False, normalize=False)
     except (TypeError, ValueError, KeyError) as error:

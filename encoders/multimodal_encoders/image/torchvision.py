@@ -91,12 +91,14 @@ class Torchvision(Encoder):
             missing, unexpected = self.net.load_state_dict(kept, strict=False)
         except RuntimeError as error:
             shown = " ".join(str(error).split())[:300]
-            raise MultimodalError(f"{what} does not fit {self.settings['arch']}: {shown}. Name its arch.") from error
+            raise MultimodalError(
+                f"{what} does not fit {self.settings['arch']}: {shown}. Set arch to the one it was made for."
+            ) from error
         wrong = [*missing, *unexpected]
         if wrong:
             raise MultimodalError(
-                f"{what} does not fit {self.settings['arch']}: {len(missing)} weights are missing and {len(unexpected)} left"
-                f" over ({', '.join(wrong[:MAX_NAMES_SHOWN])}). Name its arch."
+                f"{what} does not fit {self.settings['arch']}: {len(missing)} weights are missing and {len(unexpected)}"
+                f" unexpected ({', '.join(wrong[:MAX_NAMES_SHOWN])}). Set arch to the one it was made for."
             )
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def require_transformers() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "This model of open_clip reads texts by transformers: pip install 'multimodal[huggingface]'"
+            "This open_clip model needs a tokenizer of transformers: pip install 'multimodal[huggingface]'"
         ) from error
 
 
@@ -221,10 +221,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MultimodalError(
-            f"{file} cannot be read as a configuration of open_clip ({error}); name {FOLDER}."
+            f"{file} cannot be read as an open_clip configuration ({error}); name {FOLDER}."
         ) from error
     if not isinstance(found, dict):
-        raise MultimodalError(f"{file} is not a configuration of open_clip: it holds no keys.")
+        raise MultimodalError(f"{file} is not an open_clip configuration: it is not a JSON object.")
     return found if "model_cfg" in found else {"model_cfg": found}
 
 

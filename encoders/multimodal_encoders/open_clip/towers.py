@@ -98,7 +98,7 @@ def _preprocessing(model: Model, size: Any, given: Mapping[str, Any]) -> tuple[d
             raise UsageError(f"open_clip: preprocess has no setting {key!r}; it has {', '.join(known)}.")
         if key == "size" and value not in (size, size[0] if size[0] == size[1] else None):
             raise UsageError(
-                f"open_clip: the model takes pictures of {size[0]} x {size[1]}; preprocess.size must be that."
+                f"open_clip: the model takes pictures of {size[0]} x {size[1]}; set preprocess.size to that."
             )
     found = merge_preprocess_dict(found, {key: value for key, value in given.items() if key != "size"})
     found = json.loads(json.dumps(found))
@@ -246,7 +246,7 @@ class ClipTokens(Processor):
     def _take(self, files: dict[str, str]) -> None:
         """A tokenizer of Hugging Face by the files that it is saved as."""
         if any(Path(name).name != name for name in files):
-            raise ValueError(f"the tokenizer's files are {sorted(files)}, which name places elsewhere")
+            raise ValueError(f"the tokenizer's files are {sorted(files)}, which lie in other folders")
         self._files = files
         with TemporaryDirectory() as folder:
             for name, content in files.items():
@@ -260,7 +260,7 @@ class ClipTokens(Processor):
         options: dict[str, Any] = self._options | {"trust_remote_code": False}
         made = HFTokenizer(source, self.context_length, tokenizer_mode=self._mode, **options)
         if not has_vocabulary(made.tokenizer):
-            raise ValueError(f"{source} holds no tokenizer.json or other files of words")
+            raise ValueError(f"{source} has no tokenizer.json or other vocabulary file")
         return made
 
     def _downloaded(self, source: str, published: str) -> dict[str, str]:
@@ -283,7 +283,7 @@ class ClipTokens(Processor):
                     files[file.name] = file.read_text(encoding="utf-8")
         if "tokenizer.json" not in files:
             raise MultimodalError(
-                f"The tokenizer {source} cannot be saved with a model: transformers makes no tokenizer.json."
+                f"The tokenizer {source} cannot be saved with a model: transformers cannot write it as tokenizer.json."
             )
         return files
 

@@ -178,10 +178,12 @@ def text_model(
     named = weights or (config if isinstance(config, str) else None)
     if named is None and changes is None:
         raise UsageError(
-            "a text encoder of Hugging Face needs weights, or a config for random ones: a name or a folder."
+            "a Hugging Face text encoder needs weights, or a config for random weights; set one to a name or a folder."
         )
     if weights is not None and isinstance(config, str):
-        raise UsageError(f"config {config!r} names a second model with weights {weights!r}; give entries to change.")
+        raise UsageError(
+            f"config {config!r} names another model than weights {weights!r}; leave it out, or give the entries to change."
+        )
     if named is None:
         found = config_from_json(changes or {})
         model = random_model(_auto(found), found, _encoder_of)
@@ -195,10 +197,10 @@ def text_model(
     )
     tokenizer = source.load("tokenizer", TOKENIZER, transformers.AutoTokenizer.from_pretrained)
     if not has_vocabulary(tokenizer):
-        raise source.error("tokenizer", TOKENIZER, ValueError("it knows no word, as its files are not there"))
+        raise source.error("tokenizer", TOKENIZER, ValueError("its vocabulary is empty, as its files are missing"))
     largest, rows = max(tokenizer.get_vocab().values()), _embedding_rows(model)
     if rows is not None and largest >= rows:
-        said = f"it counts its words up to {largest}, and the model has embeddings for {rows}: it is another model's"
+        said = f"its tokens go up to {largest}, but the model has {rows} embeddings: it belongs to another model"
         raise source.error("tokenizer", TOKENIZER, ValueError(said))
     adapt(tokenizer)
     processor = TokenProcessor(max_length_of(tokenizer, max_positions(model), max_length), prompt)
@@ -234,7 +236,7 @@ def _width(model: nn.Module) -> int:
         with torch.no_grad():
             return last_hidden_states(model.eval(), torch.zeros_like(ones), ones, None).shape[-1]
     except Exception as error:  # of an image or a decoder that it wants as well
-        raise UsageError(f"{name} makes no vectors of texts alone ({error}); take a text encoder.") from error
+        raise UsageError(f"{name} cannot encode texts alone ({error}); take a text encoder.") from error
 
 
 def _embedding_rows(model: Any) -> int | None:

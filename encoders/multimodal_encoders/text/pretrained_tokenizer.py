@@ -208,5 +208,5 @@ def max_length_of(tokenizer: Any, positions: int | None, asked: int | None) -> i
         return asked
     known = [n for n in (tokenizer.model_max_length, positions) if n is not None and n < UNLIMITED_TOKENS]
     if not known:
-        raise UsageError("neither the model nor its tokenizer says how long a text may be; set max_length.")
+        raise UsageError("neither the model nor its tokenizer limits the length of a text; set max_length.")
     return int(min(known))

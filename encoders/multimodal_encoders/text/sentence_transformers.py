@@ -84,10 +84,10 @@ class SentenceTransformersText(Encoder):
         saved = isinstance(config, dict)
         if saved and (weights or not set(SAVED_KEYS) <= set(config)):
             raise UsageError(
-                "SentenceTransformersText: config names a model to take the modules from, without weights."
+                "SentenceTransformersText: config must name a model whose modules to build, and weights must be left out."
             )
         if bool(weights) == bool(config):
-            raise UsageError("SentenceTransformersText: name either weights, or a config for random ones.")
+            raise UsageError("SentenceTransformersText: set either weights, or config for random weights.")
         source = None if saved else ModelSource.of(weights or str(config), "weights" if weights else "config")
         found: Mapping[str, Any] = config if saved else read_modules(source) if source else {}
         before = _prompt(found, prompt)
@@ -245,7 +245,7 @@ def _transformer(source: ModelSource, given: Mapping[str, Any]) -> dict[str, Any
         "last_hidden_state",
         ["last_hidden_state"],
     ):
-        raise _unsupported_model_error(source, "its Transformer takes no texts, or pools them by itself")
+        raise _unsupported_model_error(source, "its Transformer does not take texts, or does its own pooling")
     if used:
         raise _unsupported_model_error(source, f"its Transformer has the setting {used[0]}")
     return {"max_length": given.get("max_seq_length"), "lower": bool(given.get("do_lower_case"))}
@@ -262,7 +262,7 @@ def _activation(source: ModelSource, given: Mapping[str, Any]) -> str:
 
 
 def _unsupported_model_error(source: ModelSource, why: str) -> MultimodalError:
-    return MultimodalError(f"{source.setting}: {source.shown} is not a model that can be taken: {why}.")
+    return MultimodalError(f"{source.setting}: {source.shown} is not supported: {why}.")
 
 
 def _prompt(found: Mapping[str, Any], name: str | None) -> str:
@@ -327,7 +327,7 @@ def _step(entry: Mapping[str, Any], width: int) -> nn.Module:
     if entry["type"] == "Dense":
         if entry["in_features"] != width:
             raise UsageError(
-                f"config: a Dense of {entry['in_features']} features follows {width} of the module before."
+                f"config: a Dense with in_features {entry['in_features']} follows a module with {width} features."
             )
         return _Dense(width, entry["out_features"], entry["bias"], entry["activation"])
     if entry["type"] == "LayerNorm":

@@ -73,7 +73,9 @@ class WordVectorProcessor(Processor):
                 counts = found
         counts[UNKNOWN] = 0
         if not counts.any():
-            raise UsageError("word_vectors: no word of the training texts is in the table, so none has a frequency.")
+            raise UsageError(
+                "word_vectors: no word of the training texts is in the table, so there are no word frequencies."
+            )
         self._counts = counts.astype(np.float64)
 
     def state(self) -> dict[str, Any]:

@@ -211,7 +211,9 @@ class Precomputed(Encoder):
         if scale not in get_args(Scale):
             raise UsageError(f"Precomputed: scale {scale!r} is not one of {', '.join(get_args(Scale))}.")
         if file is None and (width is None or column is not None):
-            raise UsageError("Precomputed: set width, the number of components; or file, and perhaps its column.")
+            raise UsageError(
+                "Precomputed: set width, the number of components, or file (and column, if the file has several)."
+            )
         if width is None:
             width = VectorFile(Path(file or ""), column).width
         if width < 1:

@@ -121,7 +121,7 @@ def _open_npy(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, 
         raise UsageError(f"precomputed: {path} holds one array, so there is no column {column!r}; leave it out.")
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     if vectors.dtype.kind not in "fiu":
-        raise TypeError(f"it holds {vectors.dtype}, no numbers")
+        raise TypeError(f"it holds {vectors.dtype}, not numbers")
     return vectors.shape, vectors.__getitem__, _keys_from_json(path)
 
 
@@ -187,7 +187,7 @@ def _copy(path: Path, parts: Sequence[Path], column: str, folder: Path) -> None:
         if numbers.shape[1] != vectors.shape[1]:
             raise MultimodalError(
                 f"{path}: the vectors of column {column!r} are of different widths, {vectors.shape[1]} and"
-                f" {numbers.shape[1]}; a vector space has one."
+                f" {numbers.shape[1]}; all must have the same."
             )
         vectors[done : done + len(numbers)] = numbers
         done += len(numbers)
@@ -212,7 +212,7 @@ def _blocks(parts: Sequence[Path], column: str) -> Iterator[tuple[pa.Array, np.n
                 if len(widths) > 1:
                     raise MultimodalError(
                         f"{part}: the vectors of column {column!r} are of different widths, {widths[0]} and {widths[1]};"
-                        " a vector space has one."
+                        " all must have the same."
                     )
                 numbers = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), widths[0])
                 yield batch.column(KEY).cast(pa.large_string()), numbers

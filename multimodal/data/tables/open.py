@@ -151,7 +151,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
 
     if not consists_of_files(table):
         raise UsageError(
-            f"The table {table!r} does not consist of table files, so it cannot be read from end to end: leave out"
+            f"The table {table!r} does not consist of table files, so it cannot be streamed: leave out"
             f" data.access: streamed{_files_of_hub(table)}."
         )
     with translate_reader_errors(table):

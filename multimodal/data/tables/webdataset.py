@@ -78,7 +78,8 @@ def tar_columns(files: Sequence[str]) -> TarColumns:
     names = [name for name in readable if name not in (KEY, ADDRESS) and _utf8_safe(name) == name]
     if len(names) > MAX_COLUMNS:
         raise UsageError(
-            f"{files[0]} has {len(names):,} columns, more than {MAX_COLUMNS:,}: its JSON files differ in keys."
+            f"{files[0]} has {len(names):,} columns, more than {MAX_COLUMNS:,}: the keys in its JSON files differ;"
+            " use the same keys."
         )
     return TarColumns((*names, KEY, ADDRESS), (*(name for name in names if readable[name]), KEY))
 

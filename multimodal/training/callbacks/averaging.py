@@ -44,7 +44,7 @@ class AveragedWeights(WeightAveraging, Recorded):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if isinstance(trainer.strategy, ModelParallelStrategy):
-            raise UsageError("AveragedWeights cannot average encoders that are divided over processes: use DDP.")
+            raise UsageError("AveragedWeights cannot average encoders that are sharded over processes: use DDP.")
         with warnings.catch_warnings():  # our configure_model makes no layers
             warnings.filterwarnings("ignore", message=".*overrides the configure_model.*")
             super().setup(trainer, pl_module, stage)

@@ -162,7 +162,7 @@ def test_what_pads_no_clip_is_exported_and_the_others_are_reported(tmp_path: Pat
     masked = Embedder({"audio": HuggingFaceAudio(made(tmp_path / "masked", "wav2vec2 layer"))}, 8).eval()
     assert export(masked, "torch-export", tmp_path / "out").differences["audio"] < 1e-5
     grouped = Embedder({"audio": HuggingFaceAudio(made(tmp_path / "grouped", "wav2vec2 group"))}, 8).eval()
-    with pytest.raises(MultimodalError, match=r"cannot be exported .*its clips run one length after another"):
+    with pytest.raises(MultimodalError, match=r"cannot be exported .*it encodes clips of each length separately"):
         export(grouped, "torch-export", tmp_path / "out2")
 
 
@@ -183,7 +183,7 @@ def test_the_extractor_s_settings_may_be_given(tmp_path: Path) -> None:
     plain = HuggingFaceAudio(folder, preprocess=own | {"do_normalize": False})
     np.testing.assert_allclose(plain.processor(CLIPS[0])[0].numpy(), CLIPS[0].astype(np.float32), atol=1e-7)
     assert json.loads(json.dumps(plain.settings))["preprocess"]["do_normalize"] is False
-    with pytest.raises(UsageError, match="feature_extractor_type 'Pipeline' is not one of sound"):
+    with pytest.raises(UsageError, match="feature_extractor_type 'Pipeline' is not an audio feature extractor"):
         HuggingFaceAudio(folder, preprocess={"feature_extractor_type": "Pipeline"})
 
 
@@ -196,11 +196,11 @@ def test_wrong_settings_and_sources_are_reported(tmp_path: Path) -> None:
     folder = made(tmp_path / "wave", "wav2vec2 group")
     assert "pooling 'sum' is not one of own, mean, max" in wrong(weights=folder, pooling="sum")
     assert "max_seconds -1 must be positive" in wrong(weights=folder, max_seconds=-1)
-    assert "needs weights, or a config for random ones" in wrong(config={"model_type": "wav2vec2"})
-    assert "names a second model" in wrong(weights=folder, config=folder)
+    assert "needs weights, or a config for random weights" in wrong(config={"model_type": "wav2vec2"})
+    assert "names another model than weights" in wrong(weights=folder, config=folder)
     assert "The files of someone/sounds (no folder of that name is here)" in wrong(weights="someone/sounds")
     (tmp_path / "wave" / "preprocessor_config.json").unlink()
     assert "the feature extractor in the folder" in wrong(weights=folder)
     config = transformers.AutoConfig.for_model("vit", hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     AutoModel.from_config(config).save_pretrained(made(tmp_path / "vit", "ast"))
-    assert "ViTModel is not a known encoder of sound" in wrong(weights=str(tmp_path / "vit"))
+    assert "ViTModel is not a supported audio encoder" in wrong(weights=str(tmp_path / "vit"))

@@ -116,8 +116,8 @@ def test_an_untrained_pna_learns_the_degrees(tmp_path: Path) -> None:
     [
         ({"arch": "GINE"}, "arch 'GINE' is not one of GCN, GraphSAGE, GIN, GAT, PNA, EdgeCNN"),
         ({"pooling": "last"}, "pooling 'last' is not one of sum"),
-        ({"config": {}}, "config needs in_channels, a number from 1 on; got None"),
-        ({"config": SIZES | {"in_channels": -1}}, "config needs in_channels, a number from 1 on; got -1"),
+        ({"config": {}}, "config must set in_channels to a number of at least 1; got None"),
+        ({"config": SIZES | {"in_channels": -1}}, "config must set in_channels to a number of at least 1; got -1"),
         ({"config": SIZES | {"hiden": 3}}, "models.GIN does not take this config: .*hiden"),
         ({"config": SIZES | {"norm": "no_norm"}}, "models.GIN does not take this config: .*no_norm"),
         ({"arch": "GAT", "config": SIZES | {"heads": 3}}, "models.GAT does not take this config: .*heads"),

@@ -43,7 +43,7 @@ def test_weights_come_back_from_each_format(name: str, tmp_path: Path) -> None:
         ("text.pth", b"hello", "cannot be read as weights"),
         ("empty.pth", b"", "cannot be read as weights"),
         ("half.pth", b"PK\x03\x04 and no more", "cannot be read as weights"),
-        ("code.pth", pickle.dumps(Evil(), protocol=2), "holds Python objects, which could run anything"),
+        ("code.pth", pickle.dumps(Evil(), protocol=2), "holds Python objects, which could run arbitrary code"),
     ],
 )
 def test_a_file_without_weights_is_refused(

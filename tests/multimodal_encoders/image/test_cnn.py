@@ -139,11 +139,14 @@ def test_a_transform_draws_from_the_given_random_numbers_alone(seed: int) -> Non
 @pytest.mark.parametrize(
     ("augment", "said"),
     [
-        ([{"RandomHorizontalFlop": {}}], "'RandomHorizontalFlop', no transform .* Did you mean 'RandomHorizontalFlip'"),
-        ([{"functional": {}}], "'functional', no transform"),
-        ([{"RandomHorizontalFlip": {"q": 0.5}}], "cannot make RandomHorizontalFlip with {'q': 0.5}"),
-        ([{"ColorJitter": {"hue": 3}}], "cannot make ColorJitter"),
-        ([{"RandomRotation": {"degrees": 9, "interpolation": "cubical"}}], "cannot make RandomRotation"),
+        (
+            [{"RandomHorizontalFlop": {}}],
+            "'RandomHorizontalFlop', which is not a torchvision transform.* Did you mean 'RandomHorizontalFlip'",
+        ),
+        ([{"functional": {}}], "'functional', which is not a torchvision transform"),
+        ([{"RandomHorizontalFlip": {"q": 0.5}}], "cannot create RandomHorizontalFlip with {'q': 0.5}"),
+        ([{"ColorJitter": {"hue": 3}}], "cannot create ColorJitter"),
+        ([{"RandomRotation": {"degrees": 9, "interpolation": "cubical"}}], "cannot create RandomRotation"),
         (["RandomHorizontalFlip"], "takes a list of {name: {setting: value}}, got 'RandomHorizontalFlip'"),
         (
             [{"Resize": {"size": 7}}],
@@ -249,7 +252,7 @@ def test_a_network_that_is_not_a_residual_network_is_refused_with_the_known_ones
 
 
 def test_an_unknown_stem_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"stem is small or standard .* got 'smal'"):
+    with pytest.raises(UsageError, match=r"stem must be small or standard .* got 'smal'"):
         CNN(stem="smal")  # pyright: ignore[reportArgumentType]
 
 

@@ -170,7 +170,7 @@ def test_what_cannot_be_downloaded_is_said_with_its_address(monkeypatch: pytest.
         ({"weights": "some/where/else"}, "there is no folder 'some/where/else'; give a folder with config.json"),
         ({"arch": "test_resnet", "config": {"depth": 3}}, "timm cannot build test_resnet .*depth"),
         ({"arch": "test_resnet", "preprocess": {"size": 3}}, "preprocess has no setting 'size'; it has input_size"),
-        ({"arch": "test_resnet", "preprocess": {"input_size": [1, 9, 9]}}, r"input_size is \[3, height, width\]"),
+        ({"arch": "test_resnet", "preprocess": {"input_size": [1, 9, 9]}}, r"input_size must be \[3, height, width\]"),
         ({"arch": "test_resnet", "config": {"in_chans": 1}}, "so in_chans is 3; config has 1"),
         ({"arch": "test_resnet", "preprocess": {"interpolation": "cubical"}}, "timm cannot preprocess"),
         ({"arch": "test_resnet", "background": "wight"}, "timm: background 'wight' is not an opaque colour"),
@@ -184,9 +184,9 @@ def test_settings_that_name_no_model_are_refused(settings: Any, said: str) -> No
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(model("test_resnet").state_dict(), file)
-    with pytest.raises(MultimodalError, match=r"weights.safetensors does not fit timm's test_vit: .*Name the arch"):
+    with pytest.raises(MultimodalError, match=r"weights.safetensors does not fit timm's test_vit: .*Set arch to"):
         Timm("test_vit", str(file))
-    with pytest.raises(MultimodalError, match="is not a model of timm: give a folder with config"):
+    with pytest.raises(MultimodalError, match="is not a timm model; give a folder with config"):
         Timm(weights=str(tmp_path))
     shutil.copy(file, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")
@@ -197,7 +197,8 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_maps_in_place_of_a_vector_are_refused() -> None:
     encoder = Timm("test_resnet", config={"global_pool": ""}, preprocess={"input_size": [3, 32, 32]})
     with pytest.raises(
-        UsageError, match=r"test_resnet makes \(\d+, \d+, \d+\) of a picture, no vector; .* global_pool"
+        UsageError,
+        match=r"test_resnet gives features of shape \(\d+, \d+, \d+\) per picture, not a vector; .* global_pool",
     ):
         ours(encoder, [colours(9, 9)])
 

@@ -194,7 +194,7 @@ def test_files_of_a_saved_tokenizer_stay_where_they_are_put(clips: Any, tmp_path
     processor = OpenClipTexts(weights=str(clips("siglip"))).processor
     state = processor.state()
     state["files"]["../elsewhere"] = "{}"
-    with pytest.raises(ValueError, match="which name places elsewhere"):
+    with pytest.raises(ValueError, match="which lie in other folders"):
         processor.load_state(state)
 
 
@@ -281,7 +281,7 @@ def test_a_checkpoint_is_read_once_for_both_towers(clips: Any, monkeypatch: pyte
         ({"config": {"embed_dim": 3}}, "config does not describe a model; vision_cfg, text_cfg is missing"),
         ({"config": VIT | {"vision_cfg": VISION | {"depth": 3}}}, "cannot build the visual tower .*depth"),
         ({"config": VIT, "preprocess": {"crop": 3}}, "preprocess has no setting 'crop'; it has size, mean"),
-        ({"config": VIT, "preprocess": {"size": 48}}, "takes pictures of 32 x 32; preprocess.size must be that"),
+        ({"config": VIT, "preprocess": {"size": 48}}, "takes pictures of 32 x 32; set preprocess.size to that"),
         ({"config": VIT, "preprocess": {"resize_mode": "fit"}}, "resize_mode shortest, longest or squash; got .*'fit'"),
         ({"config": VIT, "background": "wight"}, "open_clip: background 'wight' is not an opaque colour"),
         ({"config": VIT, "augment": [{"Resize": {"size": 7}}]}, "open_clip: augment makes"),

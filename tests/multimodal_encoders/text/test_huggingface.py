@@ -139,7 +139,7 @@ def test_the_longest_text_is_the_model_s_the_tokenizer_s_or_the_user_s(tmp_path:
     tokenizer(tmp_path / "endless", model_max_length=endless)
     model(tmp_path / "endless", "t5")
     with pytest.raises(
-        UsageError, match="neither the model nor its tokenizer says how long a text may be; set max_length"
+        UsageError, match="neither the model nor its tokenizer limits the length of a text; set max_length"
     ):
         HuggingFaceText(str(tmp_path / "endless"))
 
@@ -334,7 +334,7 @@ def test_a_wrong_source_is_reported(tmp_path: Path, bert: Path) -> None:
     assert "is a file; name the folder" in wrong(weights=str(bert / "config.json"))
     assert "the config in the folder" in wrong(weights=str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}')
-    assert "is a model with code of its own, which is not run" in wrong(weights=str(tmp_path))
+    assert "contains code of its own, which is not run" in wrong(weights=str(tmp_path))
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 40)
     assert "the weights in the folder" in wrong(weights=str(tmp_path))
@@ -348,14 +348,14 @@ def test_a_folder_without_a_tokenizer_does_not_make_every_text_unknown(tmp_path:
     (tmp_path / "tokenizer_config.json").unlink()
     said = wrong(weights=str(tmp_path))
     assert "the tokenizer in the folder" in said
-    assert "it knows no word, as its files are not there" in said
+    assert "its vocabulary is empty, as its files are missing" in said
 
 
 def test_a_folder_with_an_adapter_is_refused(tmp_path: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     (tmp_path / "adapter_config.json").write_text("{}")
     said = wrong(weights=str(tmp_path))
-    assert "holds an adapter of peft (adapter_config.json); make it part of the model" in said
+    assert "holds a peft adapter (adapter_config.json); merge it into the model" in said
 
 
 def test_weights_of_more_layers_than_the_config_has_are_reported(tmp_path: Path, bert: Path) -> None:
@@ -370,14 +370,14 @@ def test_weights_of_another_shape_than_the_config_says_are_reported(tmp_path: Pa
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 8}))
-    assert "some are of another shape than the config says" in wrong(weights=str(tmp_path))
+    assert "some have other shapes than the config says" in wrong(weights=str(tmp_path))
 
 
 def test_a_tokenizer_of_more_words_than_the_model_knows_is_reported(tmp_path: Path) -> None:
     words = len(tokenizer(tmp_path).get_vocab())
     model(tmp_path, "bert", vocab_size=words - 1)
     said = wrong(weights=str(tmp_path))
-    assert f"counts its words up to {words - 1}, and the model has embeddings for {words - 1}" in said
+    assert f"tokens go up to {words - 1}, but the model has {words - 1} embeddings" in said
     model(tmp_path, "bert", vocab_size=words)
     assert HuggingFaceText(weights=str(tmp_path)).width == 16
 
@@ -387,14 +387,14 @@ def test_python_objects_in_weights_are_refused_without_advice_to_load_them(tmp_p
     (tmp_path / "model.safetensors").unlink()
     torch.save({"x": tmp_path}, tmp_path / "pytorch_model.bin")
     said = wrong(weights=str(tmp_path))
-    assert "hold Python objects, which could run anything" in said
+    assert "hold Python objects, which could run arbitrary code" in said
     assert "weights_only" not in said
 
 
 def test_wrong_settings_are_reported(tmp_path: Path, bert: Path) -> None:
     assert "pooling 'sum' is not one of cls, mean, last, max" in wrong(weights=str(bert), pooling="sum")
-    assert "needs weights, or a config for random ones" in wrong()
-    assert "names a second model with weights" in wrong(weights=str(bert), config="other")
+    assert "needs weights, or a config for random weights" in wrong()
+    assert "names another model than weights" in wrong(weights=str(bert), config="other")
     assert "give the entries of a config.json, with its model_type" in wrong(config={"hidden_size": 8})
     tokenizer(tmp_path)
     model(tmp_path, "vit", image_size=8, patch_size=4)

@@ -244,11 +244,15 @@ def changed(folder: Path, file: str, **entries: Any) -> None:
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "the setting transformer_task"),
         ("sentence_bert_config.json", {"query_length": 8}, "the setting query_length"),
         ("sentence_bert_config.json", {"modality_config": {"text": {}, "message": {}}}, "into a chat template"),
-        ("sentence_bert_config.json", {"modality_config": {"image": {}}}, "takes no texts, or pools them"),
+        (
+            "sentence_bert_config.json",
+            {"modality_config": {"image": {}}},
+            "does not take texts, or does its own pooling",
+        ),
         ("1_Pooling/config.json", {"pooling_mode": "sum"}, "its pooling sum is not one of cls"),
         ("2_Dense/config.json", {"use_residual": True}, "its Dense has a residual"),
         ("2_Dense/config.json", {"activation_function": "own.Own"}, "its Dense has the activation own.Own"),
-        ("2_Dense/config.json", {"in_features": 3}, "a Dense of 3 features follows 16"),
+        ("2_Dense/config.json", {"in_features": 3}, "a Dense with in_features 3 follows a module with 16 features"),
         ("2_Dense/config.json", {"out_features": 3}, "1 of another shape|2 of another shape"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "it is a SparseEncoder of"),
     ],
@@ -287,9 +291,9 @@ def test_a_plain_folder_of_transformers_is_refused_with_the_right_encoder(bert: 
 
 
 def test_wrong_settings_and_sources_are_reported(bert: Path) -> None:
-    with pytest.raises(UsageError, match="name either weights, or a config"):
+    with pytest.raises(UsageError, match="set either weights, or config"):
         SentenceTransformersText()
-    with pytest.raises(UsageError, match="config names a model to take the modules from, without weights"):
+    with pytest.raises(UsageError, match="config must name a model whose modules to build"):
         SentenceTransformersText(config={"model_type": "bert"})
     with pytest.raises(UsageError, match="there is no folder /no/such/folder"):
         SentenceTransformersText("/no/such/folder")

@@ -175,7 +175,7 @@ def test_a_changed_parquet_file_is_read_again(tmp_path: Path) -> None:
         ("v.npy", b"\x93NUMPY", None, MultimodalError, "v.npy cannot be read"),
         ("v.npy", np.array([{}], dtype=object), None, MultimodalError, "cannot be read .*Python objects"),
         ("v.npy", np.zeros(4), None, MultimodalError, r"an array of shape \(4,\), not \(vectors, width\)"),
-        ("v.npy", np.array([["a"]]), None, MultimodalError, "cannot be read .it holds <U1, no numbers"),
+        ("v.npy", np.array([["a"]]), None, MultimodalError, "cannot be read .it holds <U1, not numbers"),
         ("v.npy", VECTORS, "v", UsageError, "holds one array, so there is no column 'v'"),
         ("v.safetensors", b"{}", None, MultimodalError, "v.safetensors cannot be read"),
         ("v.safetensors", {"a": VECTORS, "b": VECTORS + 1}, None, UsageError, "name the vectors by `column`.*Known: a, b"),
@@ -353,7 +353,7 @@ def test_it_is_registered_for_every_kind_of_thing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({}, "set width, the number of components; or file"),
+        ({}, "set width, the number of components, or file"),
         ({"width": 2, "column": "v"}, "set width"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"width": 2, "scale": "unit"}, "scale 'unit' is not one of length, standard, none"),
