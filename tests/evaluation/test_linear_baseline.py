@@ -172,7 +172,7 @@ def test_invalid_values_are_rejected() -> None:
     processors = {"a": Rows(), "b": Rows(), "c": Unlinear()}
     with pytest.raises(UsageError, match=r"two modalities, got \['a'\]"):
         fit_linear({"a": list(x)}, processors)
-    with pytest.raises(UsageError, match=r"'a' and 'b' are 30 and 29"):
+    with pytest.raises(UsageError, match=r"'a' has 30 values, 'b' has 29; each row needs both"):
         fit_linear({"a": list(x), "b": list(y[1:])}, processors)
     with pytest.raises(UsageError, match=r"'c' has no linear features; these modalities have: a, b"):
         fit_linear({"a": list(x), "c": list(y)}, processors)

@@ -92,10 +92,10 @@ def test_a_mismatched_open_clip_pair_is_rejected(tmp_path: Path) -> None:
         export(mixed, "open_clip", tmp_path / "out")
     graph = Embedder({"graph": registry.create("graph", "gnn", width=16, layers=1)}, 16, {"graph": "none"})
     with pytest.raises(
-        MultimodalError, match=r"The graph encoder \(GNN\) is not a tower of open_clip; export it to onnx"
+        MultimodalError, match=r"The graph encoder \(GNN\) is not an open_clip tower; export it to onnx"
     ):
         export(graph, "open_clip", tmp_path / "out")
-    with pytest.raises(MultimodalError, match=r"one text encoder of Hugging Face; of graph it can hold none"):
+    with pytest.raises(MultimodalError, match=r"one Hugging Face text encoder; of graph it can hold none"):
         export(graph, "sentence-transformers", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
