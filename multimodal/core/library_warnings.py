@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 IGNORED = (
     (".*torch.jit.script.* is deprecated", FutureWarning),  # torchvision and torch-geometric call it
     ("IProgress not found", Warning),  # of tqdm, in notebooks without ipywidgets
