@@ -6,10 +6,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+IGNORED = (
+    (".*torch.jit.script.* is deprecated", FutureWarning),  # torchvision and torch-geometric call it
+    ("IProgress not found", Warning),  # of tqdm, in notebooks without ipywidgets
+)
+
 
 @contextmanager
 def ignore_import_warnings() -> Iterator[None]:
-    """Ignore, in the block, what torchvision and torch-geometric cause when they are imported: they call torch.jit.script."""
+    """Ignore, in the block, what libraries cause when they are imported."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
+        for message, category in IGNORED:
+            warnings.filterwarnings("ignore", message, category)
         yield

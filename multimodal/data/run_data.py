@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import yaml
 
 from multimodal.core.errors import MultimodalError, UsageError, check_names
 from multimodal.core.run_folder import RUN_CONFIG
 from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
-from multimodal.data.tables.open import open_table
+from multimodal.data.tables.open import IN_MEMORY, open_table
 
+ALL_ROWS = {"all": 1.0}  # split -> share, of a table without splits
 COLUMNS_EXAMPLE = "like columns={'image': 'picture', 'text': 'title'}"
 
 
@@ -29,6 +31,7 @@ class RunData:
         test_split: the split, or splits, that commands use by default.
         max_rejects: fraction of the rows, in [0, 1], that may be unreadable.
         seed: seed of the run; None: unknown.
+        is_another_table: whether these are not the rows that the run was trained on.
     """
 
     samples: Samples
@@ -36,6 +39,7 @@ class RunData:
     test_split: str | list[str]
     max_rejects: float
     seed: int | None
+    is_another_table: bool = False
 
 
 class SplitData(Protocol):
@@ -54,11 +58,13 @@ class SplitData(Protocol):
 def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, Any] | None = None) -> RunData:
     """Load the data that a run was trained on, or other data with the same settings.
 
+    The run's split shares do not apply to another table: unless it has a column of splits, all of its rows are used.
+
     Args:
         run: folder of the run. None: a model without a run, which has no data of its own.
-        data: a configuration file (``.yaml``) whose ``data:`` is used instead; the name of a table whose columns have the
-            same names as those of the run's table; or in Python a ``DataModule``, ``Samples``, or a table in memory. None:
-            the run's data.
+        data: a configuration file (``.yaml``) whose ``data:`` is used instead; the name of a table, or in Python a table in
+            memory, whose columns have the same names as those of the run's table; or in Python a ``DataModule`` or
+            ``Samples``. None: the run's data.
         overrides: keys of ``data:`` that override the loaded settings.
 
     Raises:
@@ -69,43 +75,40 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
     Examples:
         >>> data = load_run_data(None, [{"title": "a red cup"}], {"columns": {"text": "title"}})
         >>> data.samples[0].values, data.test_split
-        ({'text': 'a red cup'}, 'test')
+        ({'text': 'a red cup'}, 'all')
     """
+    overrides = dict(overrides or {})
     schema = inspect.signature(Schema.from_settings).parameters
-    check_names("data", overrides or (), {"options", "access", "train", "test", "max_rejects", *schema})
-    if isinstance(data, Samples) or (hasattr(data, "train_split") and hasattr(data, "samples")):
-        return _with_own_settings(data, overrides or {})
-    if data is not None and not isinstance(data, str | Path):
-        return _from_memory(data, dict(overrides or {}))
-    if data is None and run is None:
-        raise UsageError("An embedder has no data of its own: give the table, as its name, rows or a DataModule.")
-    data = None if data is None else str(data)
+    check_names("data", overrides, {"options", "access", "train", "test", "max_rejects", *schema})
     run_config = None if run is None else run / RUN_CONFIG
     config = _read_config(run_config) if run_config is not None and run_config.is_file() else {}
-    config_path = run_config
-    settings: dict[str, Any]
-    if data is not None and Path(data).suffix in (".yaml", ".yml"):
-        config_path = Path(data)
-        settings = _read_config(config_path)["data"]
-    elif config:
-        settings = config["data"] if data is None else _settings_for_table(config["data"], data, overrides or {})
-    elif data is not None and overrides and "columns" in overrides:
-        settings = {"table": data}
-    elif run is None:
-        raise UsageError(f"The table {data!r} needs columns, {COLUMNS_EXAMPLE}.")
+    of_run: dict[str, Any] = config.get("data", {})
+    if isinstance(data, Samples) or (hasattr(data, "train_split") and hasattr(data, "samples")):
+        return _with_own_settings(data, overrides, of_run)
+    if data is None and run is None:
+        raise UsageError("An embedder has no data of its own: give the table, as its name, rows or a DataModule.")
+    data = str(data) if isinstance(data, Path) else data
+    if isinstance(data, str) and Path(data).suffix in (".yaml", ".yml"):
+        settings = _read_config(Path(data))["data"] | overrides
+    elif data is not None:
+        settings = _settings_for_table(of_run, data, overrides)
     else:
+        settings = of_run | overrides
+    if run is not None and not of_run and not settings.get("columns"):
         raise MultimodalError(
             f"{run} has no {RUN_CONFIG}, so its data are unknown; give a configuration with a `data:` section,"
             " or a table with --columns.MODALITY COLUMN."
         )
-    settings = settings | dict(overrides or {})
     if settings.get("table") is None:
         raise UsageError(
-            f"{config_path} names no table, as the run was trained on a table in memory: pass the table as `data`."
+            f"{run_config if data is None else data} names no table, as the run was trained on a table in memory: pass the"
+            " table as `data`."
         )
-    if not isinstance(settings["table"], str):
+    if isinstance(data, str | None) and not isinstance(settings["table"], str):
         raise UsageError(f"The table {settings['table']!r} is not a name.")
-    known = {"table", "options", "access", *inspect.signature(Schema.from_settings).parameters}
+    if not settings.get("columns"):
+        raise UsageError(f"The table {_name(settings['table'])!r} needs columns, {COLUMNS_EXAMPLE}.")
+    known = {"table", "options", "access", *schema}
     samples = Samples.of(**{key: value for key, value in settings.items() if key in known and value is not None})
     return RunData(
         samples,
@@ -113,10 +116,45 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         settings.get("test", "test"),
         settings.get("max_rejects", 0.01),
         config.get("seed_everything"),
+        data is not None and _is_another_table(of_run, _name(settings["table"]), run is not None),
     )
 
 
-def _with_own_settings(data: Samples | SplitData, overrides: Mapping[str, Any]) -> RunData:
+def load_training_rows(run: Path | None, data: RunData) -> tuple[Samples, np.ndarray]:
+    """Return the rows that a run was trained on, for what is fitted to be compared with the model.
+
+    Args:
+        run: folder of the run. None: a model without a run.
+        data: the data that are evaluated.
+
+    Returns:
+        The samples, which are those of ``data`` if these are the run's, and ``(r,)`` row numbers.
+
+    Raises:
+        MultimodalError: the run's configuration or table cannot be read.
+        UsageError: the table has no such split.
+    """
+    if data.is_another_table:
+        data = load_run_data(run)
+    return data.samples, data.samples.rows(data.train_split)
+
+
+def _is_another_table(of_run: Mapping[str, Any], table: str, has_folder: bool) -> bool:
+    """Return whether a table is, by its name, not the one that a run was trained on.
+
+    A run that was trained on a table in memory does not know it; there, the given table is taken for it. So it is for a model
+    without a folder. An exported model has a folder without a configuration.
+    """
+    if not of_run:
+        return has_folder
+    return of_run.get("table") is not None and of_run["table"] != table
+
+
+def _name(table: Any) -> str:
+    return table if isinstance(table, str) else IN_MEMORY
+
+
+def _with_own_settings(data: Samples | SplitData, overrides: Mapping[str, Any], of_run: Mapping[str, Any]) -> RunData:
     """Return data that are open already."""
     if overrides:
         raise UsageError(
@@ -124,31 +162,26 @@ def _with_own_settings(data: Samples | SplitData, overrides: Mapping[str, Any]) 
             " where it is made, or give the table instead."
         )
     if isinstance(data, Samples):
-        return RunData(data, "train", "test", 0.01, None)
-    return RunData(data.samples, data.train_split, data.test_split, data.max_rejects, None)
+        return RunData(data, "train", "test", 0.01, None, _is_another_table(of_run, data.name, False))
+    another = _is_another_table(of_run, data.samples.name, False)
+    return RunData(data.samples, data.train_split, data.test_split, data.max_rejects, None, another)
 
 
-def _from_memory(table: Any, settings: dict[str, Any]) -> RunData:
-    if "columns" not in settings:
-        raise UsageError(f"A table in memory needs columns, {COLUMNS_EXAMPLE}.")
-    known = {"options", "access", *inspect.signature(Schema.from_settings).parameters}
-    samples = Samples.of(table, **{key: value for key, value in settings.items() if key in known})
-    return RunData(
-        samples, settings.get("train", "train"), settings.get("test", "test"), settings.get("max_rejects", 0.01), None
-    )
-
-
-def _settings_for_table(settings: Mapping[str, Any], table: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run's settings for another table, without keys of columns that this table does not have."""
-    if table == settings.get("table"):
-        return dict(settings)
+def _settings_for_table(of_run: Mapping[str, Any], table: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's settings for another table, without its split shares and keys of columns that the table has not."""
+    name = _name(table)
+    if of_run and not _is_another_table(of_run, name, True):
+        return {**of_run, "table": table, **overrides}
     reader = {} if "options" in overrides else {"options": None}  # they apply to the run's file
-    settings_for_table = {**settings, **reader, "table": table}
+    settings = {**of_run, **reader, "table": table, **overrides}
     columns = open_table(table, overrides.get("options")).columns
-    for name in ("key", "group", "split"):
-        if name not in overrides and isinstance(column := settings_for_table.get(name), str) and column not in columns:
-            settings_for_table[name] = None
-    return settings_for_table
+    for key in ("key", "group", "split"):
+        if key not in overrides and isinstance(column := settings.get(key), str) and column not in columns:
+            settings[key] = None
+    if "split" not in overrides and not isinstance(settings.get("split"), str):
+        settings["split"] = ALL_ROWS
+        settings["test"] = overrides.get("test", "all")
+    return settings
 
 
 def _read_config(path: Path) -> dict[str, Any]:

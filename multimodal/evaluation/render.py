@@ -53,7 +53,7 @@ def _cells(pair: str, r: Retrieval) -> list[str]:
 
 def render_text(parts: Sequence[Table | str]) -> str:
     """Render tables and lines as plain text."""
-    console = Console(width=WIDTH, color_system=None)
+    console = Console(width=WIDTH, color_system=None, force_jupyter=False)  # in a notebook it would show them
     with console.capture() as captured:
         for part in parts:
             console.print(part, highlight=False, markup=False) if isinstance(part, str) else console.print(part)

@@ -20,8 +20,8 @@ from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
 from multimodal.data.loaders import ordered_loader
-from multimodal.data.run_data import load_run_data
-from multimodal.data.samples import readable_rows
+from multimodal.data.run_data import RunData, load_run_data, load_training_rows
+from multimodal.data.samples import Samples, readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
 from multimodal.evaluation.render import render_text, retrieval_html, retrieval_table, save_chart
 from multimodal.evaluation.retrieval import MEASURES, Retrieval, retrieval, warn_repeated_vectors
@@ -46,6 +46,8 @@ class Report:
         pairs: "text->image" -> the measures of that direction.
         baselines: name of a baseline -> its measures, like ``pairs``.
         train_split: split that the baselines were fitted on.
+        rows: number of rows of the split; None: unknown.
+        table_rows: number of rows of the table; None: unknown.
         notes: remarks for the reader, a line each: equal vectors in a pool, skipped pairs, rows that cannot be read.
 
     Examples:
@@ -64,13 +66,16 @@ class Report:
     pairs: Mapping[str, Retrieval]
     baselines: Mapping[str, Mapping[str, Retrieval]] = field(default_factory=dict)
     train_split: str | list[str] = "train"
+    rows: int | None = None
+    table_rows: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """Title of the table and the chart, with the splits and the run."""
+        """Title of the table and the chart, with the splits, the run and how many rows of the table were evaluated."""
         place = repr(self.split) if self.pool == self.split else f"{self.pool!r}, queries of {self.split!r}"
-        return f"Retrieval in {place} ({self.run})"
+        counts = "" if self.rows is None else f": {self.rows:,} of {self.table_rows:,} rows"
+        return f"Retrieval in {place} ({self.run}){counts}"
 
     def tables(self) -> list[Table]:
         """Return the model's table and one for each baseline that has results, for rich's console."""
@@ -94,6 +99,8 @@ class Report:
             "split": self.split,
             "pool": self.pool,
             "seed": self.seed,
+            "rows": self.rows,
+            "table_rows": self.table_rows,
             "pairs": {pair: r.to_json() for pair, r in self.pairs.items()},
             "baselines": {n: {pair: r.to_json() for pair, r in found.items()} for n, found in self.baselines.items()},
         }
@@ -141,8 +148,8 @@ def evaluate(
             in memory. None: the run's data.
         split: split of the queries. None: the data's test split.
         pool: split to search, or "all". None: ``split``.
-        baseline: "linear" also fits a linear model on the training split and measures it, for modalities with linear
-            features.
+        baseline: "linear" also fits a linear model on the rows that the run was trained on, without those of ``split``, and
+            measures it, for modalities with linear features. Where there are no such rows, a note says so.
         out: folder to write ``evaluation.json``, ``retrieval.png`` and ``rejects.jsonl`` (rows that cannot be read) to.
         **settings: keys of ``data:`` that replace the configured ones (``columns``, ``key``, ``group``, ``max_rejects``, ...).
 
@@ -172,7 +179,8 @@ def evaluate(
     searched = None if pool is None else samples.rows(pool)
     if searched is not None and np.array_equal(searched, rows):
         searched = None  # the queries are the pool
-    train_rows = None if baseline is None else samples.rows(of_run.train_split)  # an unknown split is reported here
+    notes: list[str] = []
+    training = None if baseline is None else _rows_of_the_training(folder, of_run, rows, notes)
     embedded = rows if searched is None else np.concatenate([rows, searched])
     rejects_path = None if out is None else Path(out) / REJECTS
     if rejects_path is not None:
@@ -184,15 +192,20 @@ def evaluate(
         candidates = None
         if searched is not None:
             candidates = embedder.embed_all(ordered_loader(samples, searched, processors, BATCH, rejects), advance)
-    notes = warn_repeated_vectors(queries if candidates is None else candidates)
+    notes += warn_repeated_vectors(queries if candidates is None else candidates)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
-    if baseline is not None and train_rows is not None:
+    if baseline is not None and training is not None:
+        known = {m: processor for m, processor in processors.items() if m in training[0].modalities}
         with progress("Fitting the linear baseline"):
-            tables = [
-                TableRows(*readable_rows(samples, part, processors))
-                for part in (train_rows, rows, *([] if searched is None else [searched]))
+            train, *tables = [
+                TableRows(*readable_rows(of_part, part, known))
+                for of_part, part in (
+                    training,
+                    (samples, rows),
+                    *([] if searched is None else [(samples, searched)]),
+                )
             ]
-            baselines[baseline] = linear_retrieval(*tables, processors=processors, on_skipped_pair=notes.append)
+            baselines[baseline] = linear_retrieval(train, *tables, processors=known, on_skipped_pair=notes.append)
     if len(rejects):
         notes.append(rejects.summary())
     report = Report(
@@ -203,8 +216,29 @@ def evaluate(
         pairs=retrieval(queries, candidates),
         baselines=baselines,
         train_split=of_run.train_split,
+        rows=len(rows),
+        table_rows=len(samples),
         notes=tuple(notes),
     )
     if out is not None:
         report.save(out)
     return report
+
+
+def _rows_of_the_training(
+    run: Path | None, data: RunData, measured: np.ndarray, notes: list[str]
+) -> tuple[Samples, np.ndarray] | None:
+    """Return the rows to fit a baseline on, none of which is measured; None, with a note, if there are none."""
+    try:
+        samples, rows = load_training_rows(run, data)
+    except MultimodalError as error:
+        if not data.is_another_table:
+            raise
+        notes.append(f"The baseline is left out, as the rows that the model was trained on cannot be read: {error}")
+        return None
+    if samples is data.samples:
+        rows = np.setdiff1d(rows, measured)
+    if not len(rows):
+        notes.append("The baseline is left out: all rows that the model was trained on are evaluated.")
+        return None
+    return samples, rows

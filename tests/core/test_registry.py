@@ -252,6 +252,7 @@ def test_what_libraries_warn_of_as_they_are_imported_is_not_shown_but_other_warn
     class Imports(Spectrum):
         def __init__(self) -> None:
             warnings.warn("`torch.jit.script` is deprecated. Please switch", FutureWarning, stacklevel=1)
+            warnings.warn("IProgress not found. Please update jupyter and ipywidgets.", UserWarning, stacklevel=1)
             warnings.warn("bands overlap", FutureWarning, stacklevel=1)
             super().__init__(4)
 

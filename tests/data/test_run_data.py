@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pandas import DataFrame
 
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.data.datamodule import DataModule
-from multimodal.data.run_data import RunData, load_run_data
+from multimodal.data.run_data import ALL_ROWS, RunData, load_run_data, load_training_rows
 from multimodal.data.samples import Samples
 
 DATA = {
@@ -60,7 +61,7 @@ def test_columns_that_another_table_does_not_have_are_left_out(run: Path, tmp_pa
     (tmp_path / "words.csv").write_text("name,key\nstar,a\n")
     data = load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}})
     found = settings_of(data)
-    assert (found["key"], found["group"], found["split"]) == ("key", None, None)
+    assert (found["key"], found["group"], found["split"]) == ("key", None, ALL_ROWS)
     with pytest.raises(UsageError, match=r"group: .* has no column 'sort'"):  # requested columns must exist
         load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
 
@@ -158,9 +159,9 @@ def test_without_a_run_the_table_is_needed() -> None:
         "columns": {"text": "name"},
         "key": None,
         "group": None,
-        "split": None,
+        "split": ALL_ROWS,
     }
-    assert (data.test_split, data.seed) == ("test", None)
+    assert (data.test_split, data.seed) == ("all", None)
 
 
 @pytest.mark.usefixtures("in_a_run_folder")
@@ -184,3 +185,70 @@ def test_settings_are_not_for_data_that_have_their_own(run: Path, kind: Callable
             UsageError, match=r"A (Samples|DataModule) has settings of its own, so group, max_rejects cannot"
         ):
             load_run_data(folder, data, {"group": "kind", "max_rejects": 0.5})
+
+
+# -- another table, and the rows that a run was trained on
+
+
+SHOP = [{"title": f"cup {row}", "label": f"mug {row}", "part": "train" if row < 6 else "test"} for row in range(10)]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> tuple[Path, str]:
+    """A run whose table is divided by shares, and another table with the same columns."""
+    for name in ("shop", "other"):
+        (tmp_path / f"{name}.csv").write_text(DataFrame(SHOP).to_csv(index=False))
+    data = {"table": str(tmp_path / "shop.csv"), "columns": {"a": "title", "b": "label"}}
+    write(tmp_path / "run" / "config.yaml", {"data": data | {"split": {"train": 0.5, "test": 0.5}}})
+    return tmp_path / "run", str(tmp_path / "other.csv")
+
+
+def test_split_shares_are_not_those_of_another_table(shop: tuple[Path, str]) -> None:
+    run, other = shop
+    own = load_run_data(run)
+    assert (own.test_split, set(own.samples.splits), own.is_another_table) == ("test", {"train", "test"}, False)
+    for table in (other, SHOP, DataFrame(SHOP)):
+        data = load_run_data(run, table)
+        assert (data.test_split, len(data.samples.rows(data.test_split)), data.is_another_table) == ("all", 10, True)
+        with pytest.raises(UsageError, match="no split 'test'"):
+            data.samples.rows("test")
+
+
+def test_splits_that_are_given_or_in_a_column_are_those_of_another_table(shop: tuple[Path, str]) -> None:
+    run, other = shop
+    for split in ("part", {"train": 0.6, "test": 0.4}):
+        data = load_run_data(run, other, {"split": split})
+        assert data.test_split == "test"
+        assert 0 < len(data.samples.rows("test")) < 10
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    write(run / "config.yaml", {"data": config["data"] | {"split": "part"}})
+    data = load_run_data(run, other)
+    assert (data.test_split, data.samples.rows("test").tolist()) == ("test", [6, 7, 8, 9])
+
+
+def test_the_rows_of_the_training_are_those_of_the_table_of_the_run(shop: tuple[Path, str]) -> None:
+    run, other = shop
+    own = load_run_data(run)
+    module = DataModule(other, columns={"a": "title", "b": "label"})
+    for data in (None, own.samples.name, other, SHOP, module, module.samples):
+        samples, rows = load_training_rows(run, load_run_data(run, data))
+        assert samples.name == own.samples.name
+        assert rows.tolist() == own.samples.rows("train").tolist()
+
+
+def test_a_table_in_memory_is_that_of_a_run_that_was_trained_on_one(shop: tuple[Path, str]) -> None:
+    run, _ = shop
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    write(run / "config.yaml", {"data": config["data"] | {"table": None}})
+    data = load_run_data(run, SHOP)
+    assert (data.test_split, data.is_another_table) == ("test", False)
+    samples, rows = load_training_rows(run, data)
+    assert samples is data.samples
+    assert rows.tolist() == samples.splits["train"].tolist()
+
+
+def test_an_exported_model_does_not_know_its_training_rows(tmp_path: Path, shop: tuple[Path, str]) -> None:
+    data = load_run_data(tmp_path, shop[1], {"columns": {"a": "title", "b": "label"}})
+    assert (data.test_split, data.is_another_table) == ("all", True)
+    with pytest.raises(MultimodalError, match=r"has no config\.yaml"):
+        load_training_rows(tmp_path, data)

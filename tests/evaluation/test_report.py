@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,50 @@ def test_an_unknown_split_is_wrong_usage(run: Path) -> None:
         evaluate(run, split="tset")
     with pytest.raises(UsageError, match=r"tarin.*Did you mean 'train'"):
         evaluate(run, pool="tarin")
+
+
+def other_shop(folder: Path) -> tuple[Path, list[Row]]:
+    """Write a table that the run has not seen, whose column of splits has another name."""
+    rows = [{**row, "name": f"{row['name']} {row['id']}", "part": "new"} for row in reversed(shop())]
+    return write(folder / "other.csv", [{k: v for k, v in row.items() if k != "part"} for row in rows]), rows
+
+
+def test_another_table_is_evaluated_with_all_its_rows(run: Path, tmp_path: Path) -> None:
+    table, rows = other_shop(tmp_path)
+    report = evaluate(run, str(table))
+    vectors = embed_with_model(run, rows)
+    assert to_json(report.pairs) == as_approximate(measure(vectors, vectors))
+    assert (report.split, report.rows, report.table_rows) == ("all", 84, 84)
+    assert report.title.endswith(": 84 of 84 rows")
+    assert evaluate(run).title.endswith(": 24 of 84 rows")
+
+
+def test_the_baseline_of_another_table_is_fitted_on_the_table_of_the_run(run: Path, tmp_path: Path) -> None:
+    table, rows = other_shop(tmp_path)
+    report = evaluate(run, str(table), baseline="linear")
+    train = {m: [row[COLUMNS[m]] or None for row in shop()[:60]] for m in MODALITIES}
+    vectors = embed(fit_linear(train, Embedder.from_pretrained(run).processors).embed, rows)
+    assert to_json(report.baselines["linear"]) == as_approximate(measure(vectors, vectors))
+
+
+def test_without_the_rows_of_the_training_the_baseline_is_left_out(run: Path, tmp_path: Path) -> None:
+    table, _ = other_shop(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    shutil.copytree(run / "model", tmp_path / "moved" / "model")
+    config["data"]["table"] = str(tmp_path / "gone.csv")
+    (tmp_path / "moved" / "config.yaml").write_text(yaml.safe_dump(config))
+    for folder, reason in ((tmp_path / "moved", "gone.csv"), (tmp_path / "moved" / "model", "has no config.yaml")):
+        report = evaluate(folder, str(table), baseline="linear", columns=COLUMNS)
+        assert report.baselines == {}
+        assert "baseline is left out" in report.notes[0]
+        assert reason in report.notes[0]
+
+
+def test_a_baseline_is_never_fitted_on_the_rows_that_it_is_measured_on(run: Path) -> None:
+    assert evaluate(run, split="train", baseline="linear").baselines == {}
+    report = evaluate(run, split=["train", "test"], baseline="linear")
+    assert report.baselines == {}
+    assert report.notes[0] == "The baseline is left out: all rows that the model was trained on are evaluated."
 
 
 def test_an_unknown_baseline_is_wrong_usage(run: Path) -> None:
