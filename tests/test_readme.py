@@ -26,22 +26,37 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in re.findall(r"^(?:\$ )?(multimodal .*)$", joined, re.MULTILINE)]
 
 
-def test_the_python_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (example,) = blocks("python")
+@pytest.fixture
+def in_a_folder_with_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the README's ``pairs.csv``, of 500 pictures that differ, the working folder's."""
     monkeypatch.chdir(tmp_path)
-    rows = ["picture,title"]
-    for n in range(400):
-        Image.fromarray(np.full((8, 8), n % 256, np.uint8)).save(tmp_path / f"{n}.png")
-        rows.append(f"{n}.png,cup number {n}")
-    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    rng, rows = np.random.default_rng(0), ["picture,title"]
+    for n in range(500):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((32, 32)).save(f"{n}.png")
+        rows.append(f"{n}.png,{rng.choice(['red', 'blue', 'old'])} cup of {rng.choice(10**6)} and {rng.choice(10**6)}")
+    Path("pairs.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.usefixtures("in_a_folder_with_pairs")
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks("python")
     assert example.count("max_steps=500") == 1
     short = example.replace("max_steps=500", "max_steps=2, enable_progress_bar=False")
     exec(compile(short, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "text -> image" in printed
-    assert len(re.findall(r"^-?\d\.\d+ \d+ \{.*'title': 'cup number", printed, re.MULTILINE)) == 5
+    assert len(re.findall(r"^.*cup of \d+ and \d+", printed, re.MULTILINE)) == 5
+
+
+@pytest.mark.usefixtures("in_a_folder_with_pairs")
+def test_the_commands_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (config,) = blocks("yaml")
+    assert config.count("max_steps: 500") == 1
+    Path("pairs.yaml").write_text(config.replace("max_steps: 500", "max_steps: 2, enable_progress_bar: false"))
+    (block,) = [block for block in blocks("sh") if "multimodal" in block]
+    for line in block.splitlines():
+        assert main(shlex.split(line, comments=True)[1:]) == 0, line
+    assert len(re.findall(r"cup of \d+ and \d+", capsys.readouterr().out)) == 10
 
 
 def test_the_example_objective_trains(tmp_path: Path, small_config: Path) -> None:
