@@ -208,12 +208,15 @@ def evaluate(
             baselines[baseline] = linear_retrieval(train, *tables, processors=known, on_skipped_pair=notes.append)
     if len(rejects):
         notes.append(rejects.summary())
+    pairs = retrieval(queries, candidates)
+    if not pairs:
+        notes.append("No query has a right answer in the pool: search a pool that contains the groups of the queries.")
     report = Report(
         run="embedder" if folder is None else str(run),
         split=split,
         pool=pool or split,
         seed=of_run.seed,
-        pairs=retrieval(queries, candidates),
+        pairs=pairs,
         baselines=baselines,
         train_split=of_run.train_split,
         rows=len(rows),

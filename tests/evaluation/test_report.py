@@ -304,6 +304,12 @@ def test_a_baseline_is_never_fitted_on_the_rows_that_it_is_measured_on(run: Path
     assert report.notes[0] == "The baseline is left out: all rows that the model was trained on are evaluated."
 
 
+def test_a_pool_without_right_answers_is_noted(run: Path) -> None:
+    report = evaluate(run, split="test", pool="train")
+    assert report.pairs == {}
+    assert report.notes[-1].startswith("No query has a right answer in the pool")
+
+
 def test_an_unknown_baseline_is_wrong_usage(run: Path) -> None:
     with pytest.raises(UsageError, match=r"no baseline 'quadratic'.*Known: linear"):
         evaluate(run, baseline="quadratic")  # pyright: ignore[reportArgumentType]
