@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,9 +118,11 @@ def test_frozen_parts_and_statistics_are_unchanged_until_their_step(freeze: Any,
     assert changed(steps, freeze={"a": freeze}) == trained
 
 
-def test_the_summary_reports_what_is_trained_later(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_reports_what_is_trained_later_and_where(capsys: pytest.CaptureFixture[str]) -> None:
     fit(1, [ModelTable()], freeze={"a": {0: "all", 2: "none"}})
-    a, b = (line.split() for line in capsys.readouterr().err.splitlines() if " Deep " in line)
+    printed = capsys.readouterr().err
+    assert printed.endswith(f"Run folder: {Path.cwd()}\n")  # the Trainer's default
+    a, b = (line.split() for line in printed.splitlines() if " Deep " in line)
     count = sum(p.numel() for p in Deep().parameters())
     assert (a[:-3], b[:-3]) == (
         ["a", "Deep", f"{count}", "0,", "later", f"{count}"],

@@ -1,4 +1,4 @@
-"""A table of what is trained, printed before the first step."""
+"""What is trained and where it is written, printed before the first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multimodal.training.training_module import TrainingModule
 
 
 class ModelTable(Callback):
-    """Prints each modality's encoder with its parameters, before the first step.
+    """Prints each modality's encoder with its parameters, and the run's folder, before the first step.
 
     Examples:
         >>> ModelTable().state_key
@@ -36,4 +36,6 @@ class ModelTable(Callback):
                 name, count, trained, trained_eventually = f"that of {pl_module.embedder.shared[modality]}", 0, 0, 0
             later_text = f", later {trained_eventually:,}" if trained_eventually > trained else ""
             table.add_row(modality, name, f"{count:,}", f"{trained:,}{later_text}", features)
-        Console(stderr=True).print(table)
+        console = Console(stderr=True)
+        console.print(table)
+        console.print(f"Run folder: {trainer.default_root_dir}", highlight=False, soft_wrap=True)
