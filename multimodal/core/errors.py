@@ -70,4 +70,6 @@ def check_names(call: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            raise UsageError(f"{call}() takes no argument {name!r}.{suggest(name, known)}")
+            hint = suggest(name, known)
+            hint = hint.partition(" Known:")[0] if "Did you mean" in hint else hint  # a long list hides it
+            raise UsageError(f"{call}() takes no argument {name!r}.{hint}")

@@ -7,9 +7,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from multimodal.core.arguments import check_arguments
+
 
 class Recorded:
     """Base of classes whose objects keep the arguments of their constructor.
+
+    The names and types of the arguments are checked, see ``check_arguments``.
 
     Attributes:
         init_args: name -> argument, defaults included.
@@ -27,15 +31,18 @@ class Recorded:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = record_arguments(cls.__init__)
+            cls.__init__ = record_arguments(cls.__init__, check=check_arguments)
 
 
-def record_arguments(init: Any, after: Callable[[Any], None] | None = None) -> Any:
+def record_arguments(
+    init: Any, after: Callable[[Any], None] | None = None, check: Callable[..., None] | None = None
+) -> Any:
     """Wrap a constructor so that it stores its arguments as ``init_args``.
 
     Args:
         init: an ``__init__``. If a subclass's and its base's are both wrapped, the arguments of the subclass's are stored.
         after: called with the object when the outermost constructor has finished.
+        check: called with the class's name, ``init`` and the arguments before the outermost constructor.
 
     Returns:
         The wrapped ``__init__``.
@@ -53,6 +60,8 @@ def record_arguments(init: Any, after: Callable[[Any], None] | None = None) -> A
     def init_and_record(self: Any, *args: Any, **kwargs: Any) -> None:
         outermost = not hasattr(self, "init_args")
         if outermost:
+            if check is not None:
+                check(type(self).__name__, init, args, kwargs)
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             arguments = {name: value for name, value in bound.arguments.items() if name != "self"}
