@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.registry import create
 
 Make = Callable[..., Embedder]
 Values = dict[str, list[Any]]
@@ -236,3 +237,20 @@ def test_each_processor_is_fitted_on_its_modality_s_values(make_embedder: Make) 
 def test_an_embedder_needs_an_encoder() -> None:
     with pytest.raises(UsageError, match="an encoder for at least one modality"):
         Embedder({})
+
+
+def test_a_model_shows_a_line_for_each_modality(make_embedder: Make) -> None:
+    embedder = make_embedder("graph", "text")
+    assert repr(embedder).splitlines() == [
+        "Embedder of graph, text to 6 dimensions",
+        "  graph  GNN              297 parameters    8 -> 6",
+        "  text   TextTransformer  1,432 parameters  8 -> 6",
+    ]
+    assert str(embedder) == repr(embedder)
+    assert "<td>text</td><td>TextTransformer</td>" in embedder._repr_html_()
+
+
+def test_a_modality_that_shares_an_encoder_shows_with_which() -> None:
+    encoder = create("text", "bag")
+    lines = repr(Embedder({"title": encoder, "body": encoder}, dim=4)).splitlines()
+    assert lines[2].split() == ["body", "BagOfWords", "those", "of", "title", f"{encoder.width}", "->", "4"]
