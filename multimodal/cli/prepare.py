@@ -70,12 +70,7 @@ def run(command: str, arguments: list[str]) -> None:
     if options.json:
         print(json.dumps(outcome.to_json() | {"out": str(options.out)}, indent=1))
         return
-    print(
-        f"{outcome.rows_in:,} rows in, {outcome.rows_out:,} out"
-        f" ({', '.join(f'{name} {rows:,}' for name, rows in outcome.splits.items())});"
-        f" {outcome.duplicates:,} duplicates, {outcome.near_duplicates:,} near duplicates, {outcome.left_out}:"
-        f" {options.out}"
-    )
+    print(f"{outcome.summary}: {options.out}")
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
