@@ -29,6 +29,8 @@ from multimodal.core.model_folder import FORMAT, fingerprint, read_description, 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
 GPU_BATCH_SIZE, CPU_BATCH_SIZE = 256, 32
+# arguments of encode and of search, next to which a modality's value is given by its name
+RESERVED_NAMES = ("batch_size", "k", "precision", "self", "target", "vectors")
 FEATURES = "features"  # the name of an input that holds cached features
 
 
@@ -48,8 +50,8 @@ class Embedder(nn.Module):
         shared: modality -> the earlier modality whose encoder it uses as well.
 
     Raises:
-        UsageError: an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
-            for a modality that uses another one's encoder.
+        UsageError: a modality named like an argument of ``encode`` or ``search``, an unknown modality or kind of head, an
+            encoder without a head that is not ``dim`` wide, or adapters for a modality that uses another one's encoder.
 
     Examples:
         >>> from multimodal import create
@@ -75,6 +77,11 @@ class Embedder(nn.Module):
         checkpoint_cache.clear()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
+        for modality in RESERVED_NAMES:
+            if modality in encoders:
+                raise UsageError(
+                    f"A modality cannot be named {modality!r}, an argument of encode() or search(); give it another name."
+                )
         self.dim = dim
         first = {id(encoder): modality for modality, encoder in reversed([*encoders.items()])}
         self.shared = {m: first[id(encoder)] for m, encoder in encoders.items() if first[id(encoder)] != m}

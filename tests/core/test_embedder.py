@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.core.batch import Batch, Sample
-from multimodal.core.embedder import Embedder
+from multimodal.core.embedder import RESERVED_NAMES, Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
+from multimodal.search.index import Index
+from multimodal.search.query import search_index
 
 Make = Callable[..., Embedder]
 Values = dict[str, list[Any]]
@@ -237,6 +240,19 @@ def test_each_processor_is_fitted_on_its_modality_s_values(make_embedder: Make) 
 def test_an_embedder_needs_an_encoder() -> None:
     with pytest.raises(UsageError, match="an encoder for at least one modality"):
         Embedder({})
+
+
+def test_a_modality_cannot_have_the_name_of_an_argument() -> None:
+    reserved = {
+        name
+        for call in (Embedder.encode, Index.search, search_index)
+        for name, parameter in inspect.signature(call).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    assert reserved == set(RESERVED_NAMES)
+    for name in RESERVED_NAMES:
+        with pytest.raises(UsageError, match=f"A modality cannot be named '{name}'"):
+            Embedder({"text": create("text", "bag"), name: create("text", "bag")})
 
 
 def test_a_model_shows_a_line_for_each_modality(make_embedder: Make) -> None:
