@@ -22,7 +22,7 @@ def run(command: str, arguments: list[str]) -> None:
         "multimodal search RUN INDEX (--text T | --image FILE | --graph FILE | --MODALITY VALUE)"
         " [-k 10] [--target MODALITY] [--json]"
     )
-    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("run", metavar="RUN", help="run or model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
     p.add_argument("-k", "--k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
