@@ -14,7 +14,7 @@ KEYS = ("key", "group", "max_rejects", "options")
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "Embed the rows of a table. The same command continues what was stopped.")
-    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("run", metavar="RUN", help="run or model folder")
     p.add_argument("table", metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)")
     p.add_argument("--split", default="all", help="the split to embed (default: all rows)")
     p.add_argument("--out", type=folder, required=True, help="folder of the embeddings")

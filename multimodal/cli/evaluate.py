@@ -13,7 +13,7 @@ KEYS = ("key", "group", "max_rejects", "options")
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "Measure retrieval between all ordered pairs of modalities of a split.")
-    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("run", metavar="RUN", help="run or model folder")
     p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
     p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
     p.add_argument("--pool", metavar="SPLIT", help="search in this split, or in all rows (default: the split itself)")

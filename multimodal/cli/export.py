@@ -18,7 +18,7 @@ sentence-transformers a text encoder of Hugging Face."""
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("run", metavar="RUN", help="run or model folder")
     p.add_argument("--to", required=True, choices=FORMATS, help="the format")
     p.add_argument("--modality", action="append", default=[], help="only this one; may be given several times")
     p.add_argument("--out", type=folder, help="folder to write, replaced if it is an export (default: RUN/FORMAT)")

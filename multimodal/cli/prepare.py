@@ -11,8 +11,9 @@ from multimodal.cli.data_options import add_data_options, data_settings, parse_w
 from multimodal.cli.options import folder, parser
 
 DESCRIPTION = """\
-Clean a table, take out duplicates and near duplicates, split it so that nothing alike crosses a split, and write it as
-shards with a report.
+Clean a table, take out duplicates and near duplicates, split it so that rows with near-duplicate values stay in one
+split, and write it as shards with a report. The output folder is then the table for `multimodal fit`: --data.table FOLDER
+--data.split split.
 
 The folder gets SPLIT-00000.parquet (or .tar), report.html, rejects.jsonl (rows left out, with their reasons),
 duplicates.jsonl and prepare.json. Without --columns, every column of pictures, sounds or texts is one modality's."""
@@ -45,10 +46,14 @@ def run(command: str, arguments: list[str]) -> None:
     )
     p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
     p.add_argument(
+<<<<<<< HEAD
         "--near", type=float, metavar="SIMILARITY", help="long texts this similar are near duplicates (default: 0.8)"
+=======
+        "--near", type=float, metavar="FRACTION", help="long texts this similar are near duplicates (default: 0.8)"
+>>>>>>> display
     )
     p.add_argument(
-        "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in N bits (default: 4)"
+        "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in at most N bits (default: 4)"
     )
     p.add_argument("--seed", type=int, help="of splits and balancing (default: 0)")
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -70,12 +75,7 @@ def run(command: str, arguments: list[str]) -> None:
     if options.json:
         print(json.dumps(outcome.to_json() | {"out": str(options.out)}, indent=1))
         return
-    print(
-        f"{outcome.rows_in:,} rows in, {outcome.rows_out:,} out"
-        f" ({', '.join(f'{name} {rows:,}' for name, rows in outcome.splits.items())});"
-        f" {outcome.duplicates:,} duplicates, {outcome.near_duplicates:,} near duplicates, {outcome.left_out}:"
-        f" {options.out}"
-    )
+    print(f"{outcome.summary}: {options.out}")
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

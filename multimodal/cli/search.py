@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 
 from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
-MAX_LINE_CHARACTERS = 90  # of the columns that are shown for a row without a name
 JSON_EXAMPLE = '{"category": "mugs"}'
 OWN_OPTIONS = ("--k", "--target", "--json", "--help")
 
@@ -24,7 +22,7 @@ def run(command: str, arguments: list[str]) -> None:
         "multimodal search RUN INDEX (--text T | --image FILE | --graph FILE | --MODALITY VALUE)"
         " [-k 10] [--target MODALITY] [--json]"
     )
-    p.add_argument("run", metavar="RUN", help="run folder or exported model folder")
+    p.add_argument("run", metavar="RUN", help="run or model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
     p.add_argument("-k", "--k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
@@ -48,8 +46,8 @@ def run(command: str, arguments: list[str]) -> None:
     if options.json:
         print(json.dumps({"query": {modality: value}, "hits": [hit.to_json() for hit in hits]}, indent=1))
         return
-    for hit in hits:
-        print(f"{hit.score:6.3f}  {_format_hit(hit.metadata, hit.key)}  [{hit.modality} {hit.key}]")
+    encoding = sys.stdout.encoding or "utf-8"
+    print(repr(hits).encode(encoding, "replace").decode(encoding))
 
 
 def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -73,21 +71,3 @@ def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[st
             raise UsageError(f"{argument} takes a value; one that begins with -- is written {argument}=VALUE.")
         queries.append((name, queried))
     return queries, rest
-
-
-def _format_hit(metadata: dict[str, object], key: str) -> str:
-    """A line for the terminal: the character, if the hit is one and the terminal can show it, then the name.
-
-    A row without a name is shown by what its columns say.
-    """
-    character = str(metadata.get("character", ""))
-    cells = [f"{column}={cell}" for column, cell in metadata.items() if cell not in (None, "", key)]
-    name = (
-        str(metadata["name"])
-        if metadata.get("name")
-        else textwrap.shorten(" | ".join(cells), MAX_LINE_CHARACTERS, placeholder=" ...")
-    )
-    encoding = sys.stdout.encoding or "ascii"
-    if character and sys.stdout.isatty() and character.encode(encoding, "ignore").decode(encoding) == character:
-        return f"{character}  {name}"
-    return name

@@ -115,8 +115,8 @@ class Batch:
         """Move all tensors to a device.
 
         Args:
-            non_blocking: do not wait for the copies; None: where they go to a GPU. To wait for them is to wait for all that the
-                GPU has been asked to do before, and Lightning does so with all but plain tensors.
+            non_blocking: do not wait for the copies; None: where they go to a GPU. Waiting for them would synchronise the
+                GPU, and Lightning does so with all but plain tensors.
         """
         if non_blocking is None:
             non_blocking = torch.device(device).type == "cuda"

@@ -22,12 +22,15 @@ from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.encoder_description import build_encoder, describe_encoder
 from multimodal.core.encoding import as_values, encode_values
 from multimodal.core.errors import UsageError, suggest
+from multimodal.core.html_table import html_table
 from multimodal.core.lora import LoRA, add_lora
 from multimodal.core.model_folder import FORMAT, fingerprint, read_description, read_weights, write_model
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
 GPU_BATCH_SIZE, CPU_BATCH_SIZE = 256, 32
+# arguments of encode and of search, next to which a modality's value is given by its name
+RESERVED_NAMES = ("batch_size", "k", "precision", "self", "target", "vectors")
 FEATURES = "features"  # the name of an input that holds cached features
 
 
@@ -47,8 +50,8 @@ class Embedder(nn.Module):
         shared: modality -> the earlier modality whose encoder it uses as well.
 
     Raises:
-        UsageError: an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
-            for a modality that uses another one's encoder.
+        UsageError: a modality named like an argument of ``encode`` or ``search``, an unknown modality or kind of head, an
+            encoder without a head that is not ``dim`` wide, or adapters for a modality that uses another one's encoder.
 
     Examples:
         >>> from multimodal import create
@@ -57,6 +60,10 @@ class Embedder(nn.Module):
         >>> embedder.fit_processors({"text": ["a red cup"], "words": ["mug"]})
         >>> embedder.encode(text=["a red cup", "a blue mug"]).shape
         (2, 8)
+        >>> embedder
+        Embedder of text, words to 8 dimensions
+          text   BagOfWords  10,240,512 parameters  256 -> 8
+          words  BagOfWords  10,240,512 parameters  256 -> 8
     """
 
     def __init__(
@@ -70,6 +77,11 @@ class Embedder(nn.Module):
         checkpoint_cache.clear()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
+        for modality in RESERVED_NAMES:
+            if modality in encoders:
+                raise UsageError(
+                    f"A modality cannot be named {modality!r}, an argument of encode() or search(); give it another name."
+                )
         self.dim = dim
         first = {id(encoder): modality for modality, encoder in reversed([*encoders.items()])}
         self.shared = {m: first[id(encoder)] for m, encoder in encoders.items() if first[id(encoder)] != m}
@@ -88,16 +100,28 @@ class Embedder(nn.Module):
             add_lora(self.encoder(modality), adaptation, modality)
         self._adopted_fingerprint: tuple[str, str] | None = None
 
+    def __repr__(self) -> str:
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        padded = (map(str.ljust, row, widths) for row in rows)
+        lines = "".join(f"\n  {'  '.join(row).rstrip()}" for row in padded)
+        return f"{type(self).__name__} of {', '.join(self.modalities)} to {self.dim} dimensions{lines}"
+
     def _repr_html_(self) -> str:
         """A table of the modalities, for a notebook."""
-        cells = [
-            (m, type(self.encoder(m)).__name__, f"{sum(p.numel() for p in self.encoder(m).parameters()):,}",
-             f"{self.encoder(m).width} &rarr; {self.dim}")
-            for m in self.modalities
-        ]  # fmt: skip
-        head = "".join(f"<th>{name}</th>" for name in ("modality", "encoder", "parameters", "features"))
-        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        rows = [[cell.removesuffix(" parameters") for cell in row] for row in self._rows()]
+        return html_table(("modality", "encoder", "parameters", "features"), rows)
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        """Return the name of each modality, its encoder's class, number of parameters and width, as texts."""
+        rows = []
+        for modality in self.modalities:
+            encoder = self.encoder(modality)
+            weights = f"{sum(p.numel() for p in encoder.parameters()):,} parameters"
+            if modality in self.shared:
+                weights = f"those of {self.shared[modality]}"
+            rows.append((modality, type(encoder).__name__, weights, f"{encoder.width} -> {self.dim}"))
+        return rows
 
     @property
     def modalities(self) -> list[str]:

@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from multimodal.core.errors import Unreadable
+from multimodal.core.html_table import cell_text, html_table
+
+ROWS_SHOWN = 5  # in a notebook
+
 
 class Table(ABC):
     """Rows and named columns.
@@ -36,6 +41,17 @@ class Table(ABC):
 
     def __repr__(self) -> str:
         return f"Table {self.name!r} of {len(self):,} rows: {', '.join(self.columns)}"
+
+    def _repr_html_(self) -> str:
+        """The first rows, for a notebook."""
+        shown = [[self._text(row, column) for column in self.columns] for row in range(min(len(self), ROWS_SHOWN))]
+        return html_table(self.columns, shown, f"Table {self.name!r} of {len(self):,} rows")
+
+    def _text(self, row: int, column: str) -> str:
+        try:
+            return cell_text(self.value(row, column))
+        except Unreadable:
+            return "unreadable"
 
     @property
     def fingerprint(self) -> str:

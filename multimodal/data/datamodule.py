@@ -18,6 +18,7 @@ from multimodal.core.distributed import check_equal_over_ranks
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import default_cache
+from multimodal.core.html_table import html_table
 from multimodal.core.progress import progress
 from multimodal.core.recording import Recorded
 from multimodal.core.rejects import Rejects
@@ -136,11 +137,22 @@ class DataModule(Recorded, pl.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
 
     def __repr__(self) -> str:
-        columns = ", ".join(f"{modality} from {' or '.join(names)}" for modality, names in self.schema.columns.items())
+        columns = self.schema.columns_text
         if self.source is not None:
             return f"DataModule of the stream {self.source.name!r}: {columns}"
         splits = ", ".join(f"{name} {len(rows):,}" for name, rows in self.samples.splits.items())
         return f"DataModule of {self.samples.name!r}: {columns}; rows: {splits}"
+
+    __str__ = __repr__  # Lightning's lists the loaders
+
+    def _repr_html_(self) -> str:
+        """The columns, and the rows of the splits unless the table is streamed, for a notebook."""
+        columns = [(modality, " or ".join(names)) for modality, names in self.schema.columns.items()]
+        if self.source is not None:
+            return html_table(("modality", "column"), columns, f"DataModule of the stream {self.source.name!r}")
+        splits = [(name, f"{len(rows):,}") for name, rows in self.samples.splits.items()]
+        title = f"DataModule of {self.samples.name!r}"
+        return html_table(("modality", "column"), columns, title) + html_table(("split", "rows"), splits)
 
     @property
     def samples(self) -> Samples:

@@ -76,6 +76,15 @@ class Samples:
         object.__setattr__(self, "_table", table)
         self.schema.check(table.name, table.columns)
 
+    def __repr__(self) -> str:
+        split = self.schema.split
+        shares = split if isinstance(split, str) else ", ".join(f"{name} {share:g}" for name, share in split.items())
+        named = (
+            f"{name} {column}" for name, column in (("key", self.schema.key), ("group", self.schema.group)) if column
+        )
+        settings = "; ".join([self.schema.columns_text, *named, f"split {shares}"])
+        return f"Samples of {len(self):,} rows of {self.name!r}: {settings}"
+
     @property
     def name(self) -> str:
         return self._table.name

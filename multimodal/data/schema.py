@@ -89,6 +89,11 @@ class Schema:
     targets: Mapping[str, str] = field(default_factory=dict)
     negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def columns_text(self) -> str:
+        """The modalities and their columns in words: "image from photo, text from title or note"."""
+        return ", ".join(f"{modality} from {' or '.join(names)}" for modality, names in self.columns.items())
+
     @classmethod
     def from_settings(
         cls,

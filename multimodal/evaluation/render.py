@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -11,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from multimodal.core.html_table import html_table
 from multimodal.evaluation.retrieval import Retrieval
 
 WIDTH = 120  # characters in a line of a table as text
@@ -38,10 +38,7 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
 
 def retrieval_html(results: Mapping[str, Retrieval], title: str) -> str:
     """Return the same table as HTML, for a notebook."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
-    rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(pair, r)) for pair, r in results.items()]
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<p>{html.escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return html_table(COLUMNS, (_cells(pair, r) for pair, r in results.items()), title)
 
 
 def _cells(pair: str, r: Retrieval) -> list[str]:

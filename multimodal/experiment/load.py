@@ -29,6 +29,10 @@ class Experiment(NamedTuple):
     data: DataModule
     trainer: pl.Trainer
 
+    def __repr__(self) -> str:
+        model = repr(self.model).partition("\n")[0]
+        return f"model: {model}\ndata: {self.data!r}\ntrainer: {_describe_trainer(self.trainer)}"
+
 
 def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
     """Make the three objects that a configuration file describes, with the weights of its seed.
@@ -46,6 +50,16 @@ def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> E
     pretraining = any(name in objective for name in ("MaskedTokens", "SkipGram", "CBOW"))
     cli = objects_of(PretrainCLI if pretraining else TrainCLI, config)
     return Experiment(cli.model, cli.datamodule, cli.trainer)
+
+
+def _describe_trainer(trainer: pl.Trainer) -> str:
+    length = "steps without a limit"
+    if trainer.max_steps >= 0:
+        length = f"{trainer.max_steps:,} steps"
+    elif trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        length = f"{trainer.max_epochs:,} epochs"
+    devices = f"{trainer.num_devices} {trainer.strategy.root_device.type}"
+    return f"{length} in {trainer.precision} on {devices}, in {trainer.default_root_dir}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class Outcome:
     Examples:
         >>> counts = {"duplicates": 0, "near_duplicates": 0, "splits": {"train": 8}}
         >>> reasons = {"balanced": 1, "not a text": 1}
-        >>> Outcome(rows_in=10, rows_out=8, rejects=2, balanced_out=1, reasons=reasons, **counts).left_out
-        '2 left out (1 to balance, 1 unreadable)'
+        >>> Outcome(rows_in=10, rows_out=8, rejects=2, balanced_out=1, reasons=reasons, **counts)
+        10 rows in, 8 out (train 8); 0 duplicates, 0 near duplicates, 2 left out (1 to balance, 1 unreadable)
     """
 
     rows_in: int
@@ -51,6 +51,18 @@ class Outcome:
     splits: dict[str, int]
     reasons: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return "\n".join([self.summary, *(f"warning: {warning}" for warning in self.warnings)])
+
+    @property
+    def summary(self) -> str:
+        """The counts on one line."""
+        splits = ", ".join(f"{name} {rows:,}" for name, rows in self.splits.items())
+        return (
+            f"{self.rows_in:,} rows in, {self.rows_out:,} out ({splits}); {self.duplicates:,} duplicates,"
+            f" {self.near_duplicates:,} near duplicates, {self.left_out}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and warnings by name."""

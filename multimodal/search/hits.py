@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from multimodal.core.errors import UsageError, suggest
+from multimodal.core.html_table import html_cell, html_of_cells, shorten
 from multimodal.search.draw import draw_grid, thumbnail
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from PIL import Image
 
-MAX_CELL = 80  # characters of a value in a notebook
 MAX_LINE = 120  # characters of a hit as text
 
 
@@ -66,7 +65,7 @@ class Hits(list[Hit]):
 
     def __repr__(self) -> str:
         lines = (f"{hit.score:.3f} {hit.modality} {hit.key} {_described(hit)}".split() for hit in self)
-        return "\n".join(_shorten(" ".join(words), MAX_LINE) for words in lines) or "No hits"
+        return "\n".join(shorten(" ".join(words), MAX_LINE) for words in lines) or "No hits"
 
     @overload
     def __getitem__(self, position: SupportsIndex) -> Hit: ...
@@ -89,14 +88,12 @@ class Hits(list[Hit]):
     def _repr_html_(self) -> str:
         names = list(dict.fromkeys(name for hit in self for name in hit.metadata))
         images = [_image(hit.picture) for hit in self]
-        first = ("picture",) if any(images) else ()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in (*first, "score", "modality", "key", *names))
-        rows = ""
+        first = ("",) if any(images) else ()  # without a name, as a column of the table may be a "picture"
+        rows = []
         for hit, image in zip(self, images, strict=True):
-            texts = (f"{hit.score:.3f}", hit.modality, hit.key, *(hit.metadata.get(name) for name in names))
-            cells = [*([image] if first else []), *map(_cell, texts)]
-            rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            values = (f"{hit.score:.3f}", hit.modality, hit.key, *(hit.metadata.get(name) for name in names))
+            rows.append([*([image] if first else []), *map(html_cell, values)])
+        return html_of_cells((*first, "score", "modality", "key", *names), rows)
 
     def grid(self, columns: int = 5, caption: str | None = None) -> Grid:
         """Return the pictures of the hits side by side, as one picture that a notebook shows.
@@ -109,6 +106,33 @@ class Hits(list[Hit]):
             UsageError: no hit has such a column, or columns is less than 1.
         """
         return Grid(self, columns, caption)
+
+
+class HitLists(list[Hits]):
+    """Hits of several queries, in the order of the queries: a list that shows those of each query apart.
+
+    Examples:
+        >>> HitLists([Hits([Hit("cup-1", "image", 0.91, {})]), Hits([Hit("mug-2", "text", 0.5, {"name": "mug"})])])
+        0.910 image cup-1
+        <BLANKLINE>
+        0.500 text mug-2 mug
+    """
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(repr, self)) or "No queries"
+
+    @overload
+    def __getitem__(self, position: SupportsIndex) -> Hits: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> HitLists: ...
+
+    def __getitem__(self, position: SupportsIndex | slice) -> Hits | HitLists:
+        found = super().__getitem__(position)
+        return found if isinstance(found, Hits) else HitLists(found)
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>Query {number}</p>{hits._repr_html_()}" for number, hits in enumerate(self))
 
 
 @dataclass(frozen=True)
@@ -164,16 +188,10 @@ class Grid:
 
 
 def _described(hit: Hit) -> str:
-    """Return the columns of a hit on one line."""
+    """Return the name of a hit, or else its columns on one line."""
+    if hit.metadata.get("name"):
+        return str(hit.metadata["name"])
     return " | ".join(f"{name}={value}" for name, value in hit.metadata.items() if value not in (None, "", hit.key))
-
-
-def _cell(value: Any) -> str:
-    return html.escape(_shorten("" if value is None else str(value), MAX_CELL))
-
-
-def _shorten(text: str, characters: int) -> str:
-    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def _image(data: bytes | None) -> str:

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import atomic_folder, check_folder
+from multimodal.core.html_table import html_table
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
 from multimodal.search.engines.exact import ExactEngine
-from multimodal.search.hits import Hit, Hits
+from multimodal.search.hits import Hit, HitLists, Hits
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
@@ -73,8 +74,16 @@ class Index:
         self._pictures: Pictures | None = None
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{m} {int((self._modality == n).sum()):,}" for n, m in enumerate(self.modalities))
+        counts = ", ".join(f"{modality} {count}" for modality, count in self._counts())
         return f"Index of {len(self):,} vectors ({counts or 'empty'}), {self.dim} wide"
+
+    def _repr_html_(self) -> str:
+        """The number of vectors of each modality, for a notebook."""
+        title = f"Index of {len(self):,} vectors, {self.dim} wide"
+        return html_table(("modality", "vectors"), self._counts(), title)
+
+    def _counts(self) -> list[tuple[str, str]]:
+        return [(m, f"{np.count_nonzero(self._modality == n):,}") for n, m in enumerate(self.modalities)]
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -85,14 +94,14 @@ class Index:
         return self.vectors.shape[1]
 
     @overload
-    def search(self, vectors: np.ndarray, k: int = 10, target: str | None = None) -> list[Hits]: ...
+    def search(self, vectors: np.ndarray, k: int = 10, target: str | None = None) -> HitLists: ...
 
     @overload
     def search(self, *, k: int = 10, target: str | None = None, **query: Any) -> Hits: ...
 
     def search(
         self, vectors: np.ndarray | None = None, k: int = 10, target: str | None = None, **query: Any
-    ) -> list[Hits] | Hits:
+    ) -> HitLists | Hits:
         """Find the k nearest groups of each query, the nearest first; fewer if there are no more.
 
         Args:
@@ -118,7 +127,7 @@ class Index:
             return self._search(self.embedder.encode(256, "float32", **one), k, target)[0]
         return self._search(vectors, k, target)
 
-    def _search(self, vectors: np.ndarray, k: int, target: str | None) -> list[Hits]:
+    def _search(self, vectors: np.ndarray, k: int, target: str | None) -> HitLists:
         try:
             with np.errstate(over="ignore"):  # of numbers beyond float32, which are reported as infinite
                 vectors = np.asarray(vectors, dtype=np.float32)
@@ -138,7 +147,7 @@ class Index:
             among = np.flatnonzero(self._modality == self.modalities.index(target))
         searched = len(self) if among is None else len(among)
         wanted = CANDIDATES * k
-        hits = []
+        hits = HitLists()
         for query, found in zip(vectors, self.engine.nearest(vectors, wanted, among), strict=True):
             count = wanted
             while (best := self._best_of_groups(found[0]))[k - 1 : k].size == 0 and count < searched:

@@ -100,9 +100,6 @@ class EmbedderModule(TrainingModule):
         self._cache: GradientCache | None = None  # of the current step
         self._trained_set_changed = False  # other parameters are trained than those that DDP recorded
 
-    def _repr_html_(self) -> str:
-        return self.embedder._repr_html_()
-
     @property
     def frozen(self) -> frozenset[str]:
         return self._freezing.always_frozen

@@ -28,7 +28,7 @@ class TextSource(Protocol):
 
 
 class TextPretrainingModule(TrainingModule):
-    """Trains the table of tokens of a text encoder, or all of it, on texts alone.
+    """Trains the token embeddings of a text encoder, or all of it, on texts alone.
 
     The run's model is the encoder without a head; another training begins with it by ``model.begin_with``.
 

@@ -57,6 +57,13 @@ class TrainingModule(Recorded, pl.LightningModule):
         self.layer_decay: Mapping[str, float] = {}
         self._loss: _PendingLoss | None = None  # of the current step
 
+    def __repr__(self) -> str:
+        objective = getattr(self, "objective", None)  # a subclass has it
+        return f"{type(self).__name__}{f' with {type(objective).__name__}' if objective else ''}: {self.embedder!r}"
+
+    def _repr_html_(self) -> str:
+        return self.embedder._repr_html_()
+
     def forward(self, batch: Batch) -> Embeddings:
         """Embed a batch."""
         return self.embedder.embed(batch)

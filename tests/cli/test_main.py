@@ -76,6 +76,21 @@ def in_a_new_process(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "embed", "search", "export"])
+def test_every_command_on_a_model_calls_it_a_run_or_model_folder(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    assert "run or model folder" in capsys.readouterr().out
+
+
+def test_the_help_of_prepare_says_what_to_do_with_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "is then the table for `multimodal fit`: --data.table FOLDER --data.split split." in shown
+    assert "--near FRACTION" in shown
+
+
 def test_help_answers_without_importing_torch() -> None:
     done = in_a_new_process(
         "import sys\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.core.batch import Batch, Sample
-from multimodal.core.embedder import Embedder
+from multimodal.core.embedder import RESERVED_NAMES, Embedder
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.registry import create
+from multimodal.search.index import Index
+from multimodal.search.query import search_index
 
 Make = Callable[..., Embedder]
 Values = dict[str, list[Any]]
@@ -236,3 +240,33 @@ def test_each_processor_is_fitted_on_its_modality_s_values(make_embedder: Make) 
 def test_an_embedder_needs_an_encoder() -> None:
     with pytest.raises(UsageError, match="an encoder for at least one modality"):
         Embedder({})
+
+
+def test_a_modality_cannot_have_the_name_of_an_argument() -> None:
+    reserved = {
+        name
+        for call in (Embedder.encode, Index.search, search_index)
+        for name, parameter in inspect.signature(call).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    assert reserved == set(RESERVED_NAMES)
+    for name in RESERVED_NAMES:
+        with pytest.raises(UsageError, match=f"A modality cannot be named '{name}'"):
+            Embedder({"text": create("text", "bag"), name: create("text", "bag")})
+
+
+def test_a_model_shows_a_line_for_each_modality(make_embedder: Make) -> None:
+    embedder = make_embedder("graph", "text")
+    assert repr(embedder).splitlines() == [
+        "Embedder of graph, text to 6 dimensions",
+        "  graph  GNN              297 parameters    8 -> 6",
+        "  text   TextTransformer  1,432 parameters  8 -> 6",
+    ]
+    assert str(embedder) == repr(embedder)
+    assert "<td>text</td><td>TextTransformer</td>" in embedder._repr_html_()
+
+
+def test_a_modality_that_shares_an_encoder_shows_with_which() -> None:
+    encoder = create("text", "bag")
+    lines = repr(Embedder({"title": encoder, "body": encoder}, dim=4)).splitlines()
+    assert lines[2].split() == ["body", "BagOfWords", "those", "of", "title", f"{encoder.width}", "->", "4"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from multimodal.core.errors import Unreadable
 from multimodal.core.table import Table
 
 
@@ -36,3 +39,30 @@ def test_columns_are_read_cell_by_cell() -> None:
 
 def test_the_fingerprint_changes_with_the_number_of_rows() -> None:
     assert Squares(4).fingerprint == Squares(4).fingerprint != Squares(5).fingerprint
+
+
+class Photos(Table):
+    """Cells of every kind: the second picture cannot be read."""
+
+    name, columns, metadata_columns = "photos", ("photo", "size", "<title>"), ("<title>",)
+
+    def __len__(self) -> int:
+        return 7
+
+    def value(self, row: int, column: str) -> Any:
+        if column == "photo":
+            if row == 1:
+                raise Unreadable("missing file", "x.png does not exist")
+            return b"x" * 1234
+        return np.zeros((4, 3)) if column == "size" else None if row else "<b>" + "cup " * 100
+
+
+def test_a_notebook_shows_the_first_rows_as_short_texts() -> None:
+    page = Photos()._repr_html_()
+    assert page.startswith("<p>Table &#x27;photos&#x27; of 7 rows</p>")
+    assert "<th>photo</th><th>size</th><th>&lt;title&gt;</th>" in page
+    assert page.count("<tr>") == 1 + 5
+    assert "<td>1,234 bytes</td><td>ndarray (4, 3)</td><td>&lt;b&gt;cup cup" in page
+    assert "<td>unreadable</td><td>ndarray (4, 3)</td><td></td>" in page
+    assert page.count("cup") < 25
+    assert Squares(0)._repr_html_().count("<tr>") == 1

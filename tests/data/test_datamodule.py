@@ -17,8 +17,17 @@ COLUMNS: dict[str, str | list[str]] = {"image": "photo", "text": ["title", "note
 
 
 def test_a_data_module_shows_its_columns_and_the_rows_of_its_splits() -> None:
-    shown = repr(DataModule(ROWS, COLUMNS, split="part"))
-    assert shown == "DataModule of 'in memory': image from photo, text from title or note; rows: train 1,200, test 3"
+    data = DataModule(ROWS, COLUMNS, split="part")
+    assert str(data) == repr(data)
+    assert (
+        repr(data) == "DataModule of 'in memory': image from photo, text from title or note; rows: train 1,200, test 3"
+    )
+
+
+def test_a_notebook_shows_the_columns_and_the_splits_as_tables() -> None:
+    page = DataModule(ROWS, COLUMNS, split="part")._repr_html_()
+    assert "<td>image</td><td>photo</td></tr><tr><td>text</td><td>title or note</td>" in page
+    assert "<td>train</td><td>1,200</td></tr><tr><td>test</td><td>3</td>" in page
 
 
 def test_a_streamed_data_module_shows_its_columns_without_reading_the_rows(
@@ -29,6 +38,9 @@ def test_a_streamed_data_module_shows_its_columns_without_reading_the_rows(
     data = DataModule(str(path), {"text": "title"}, split="part", access="streamed")
     monkeypatch.setattr(datamodule, "Samples", None)
     assert repr(data) == f"DataModule of the stream {str(path)!r}: text from title"
+    page = data._repr_html_()
+    assert "<td>text</td><td>title</td>" in page
+    assert "split" not in page
 
 
 @pytest.mark.usefixtures("own_cache")

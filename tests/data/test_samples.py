@@ -54,6 +54,13 @@ def shop() -> Samples:
     return samples_of(CELLS, COLUMNS, key="sku", group="product", split="part")
 
 
+def test_samples_show_their_table_and_the_meaning_of_its_columns(shop: Samples) -> None:
+    columns = "image from picture, text from title"
+    assert repr(shop) == f"Samples of 4 rows of 'shop': {columns}; key sku; group product; split part"
+    shared = samples_of(CELLS, {"text": ["title", "sku"]}, split={"train": 0.75, "test": 0.25})
+    assert repr(shared) == "Samples of 4 rows of 'shop': text from title or sku; split train 0.75, test 0.25"
+
+
 def test_a_sample_has_the_values_of_its_row(shop: Samples) -> None:
     assert len(shop) == 4
     assert shop.modalities == ["image", "text"]

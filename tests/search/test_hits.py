@@ -10,7 +10,7 @@ from PIL import Image
 
 from multimodal.core.errors import UsageError
 from multimodal.search.draw import thumbnail
-from multimodal.search.hits import Grid, Hit, Hits
+from multimodal.search.hits import Grid, Hit, HitLists, Hits
 
 
 def picture(color: str) -> bytes:
@@ -36,6 +36,19 @@ def test_hits_print_one_line_each() -> None:
     assert lines[3].startswith("-1.000 text d title=xxx")
     assert len(lines[3]) <= 120
     assert repr(Hits()) == "No hits"
+    assert repr(Hits([Hit("e", "text", 0.5, {"price": 3, "name": "a\nmug"})])) == "0.500 text e a mug"
+
+
+def test_hits_of_several_queries_are_shown_apart() -> None:
+    first, second = Hits(HITS[:2]), Hits(HITS[2:])
+    both = HitLists([first, second])
+    assert repr(both).split("\n\n") == [repr(first), repr(second)]
+    assert repr(HitLists()) == "No queries"
+    assert both == [first, second]
+    assert [len(both), both[1], list(both)] == [2, second, [first, second]]
+    assert repr(both[1:]) == repr(HitLists([second]))
+    page = both._repr_html_()
+    assert page == f"<p>Query 0</p>{first._repr_html_()}<p>Query 1</p>{second._repr_html_()}"
 
 
 def test_a_slice_of_hits_is_hits() -> None:
@@ -54,8 +67,13 @@ def test_a_notebook_shows_pictures_and_texts_as_text() -> None:
     assert page.count("<img ") == 2  # c cannot be read, d has none
     assert "<b>" not in page
     assert "&lt;b&gt;mug" in page
-    assert "<th>picture</th>" in page
-    assert "<th>picture</th>" not in HITS[2:]._repr_html_()
+    assert "<th></th><th>score</th>" in page
+    assert "<th></th>" not in HITS[2:]._repr_html_()
+
+
+def test_the_head_of_thumbnails_is_empty_as_a_column_may_be_called_picture() -> None:
+    page = Hits([Hit("a", "image", 0.5, {"picture": "a.png"}, FILES.get)])._repr_html_()
+    assert page.count("<th>picture</th>") == 1
 
 
 def test_a_grid_is_drawn_in_rows(tmp_path: Path) -> None:

@@ -300,6 +300,8 @@ FRAME = pd.DataFrame(
 def test_a_data_frame_is_embedded_and_indexed_with_its_pictures(embedder: Embedder) -> None:
     index = Index.from_table(embedder, FRAME, columns={"image": "photo", "text": "title"}, key="sku")
     assert repr(index) == "Index of 4 vectors (image 2, text 2), 4 wide"
+    assert "<td>image</td><td>2</td></tr><tr><td>text</td><td>2</td>" in index._repr_html_()
+    assert repr(index.search(index.vectors[:2], k=1)).count("\n\n") == 1
     for modality, column in (("image", "photo"), ("text", "title")):
         expected = embedder.encode(256, "float32", **{modality: FRAME[column]})
         np.testing.assert_allclose(index.filter(modality).vectors, expected, atol=1e-5)

@@ -155,6 +155,14 @@ def test_the_module_reports_which_pairs_are_trained_where_they_are_not_all() -> 
     assert module(InfoNCE({"a-b": 1.0})).trained_pairs is None  # there is no other pair
 
 
+def test_a_module_shows_its_objective_and_its_modalities() -> None:
+    shown = module(InfoNCE())
+    first, *lines = repr(shown).splitlines()
+    assert first.startswith(f"{type(shown).__name__} with InfoNCE: Embedder of a, b to ")
+    assert [line.split()[:2] for line in lines] == [["a", "Linear"], ["b", "Linear"]]
+    assert shown._repr_html_() == shown.embedder._repr_html_()
+
+
 def test_the_objective_receives_the_training_progress() -> None:
     class ProgressRecorder(InfoNCE):
         def set_progress(self, progress: float) -> None:

@@ -99,6 +99,12 @@ def test_training_begins_with_pretrained_weights_and_tokenizer(texts: Path) -> N
     assert encoders["text"].processor.state() == pretrained.processors["text"].state() != {}
 
 
+def test_the_module_shows_its_objective_and_its_encoder() -> None:
+    first, encoder = repr(TextPretrainingModule({"text": create("text", "transformer", **TEXT)})).splitlines()
+    assert first.startswith("TextPretrainingModule with MaskedTokens: Embedder of text to ")
+    assert encoder.split()[:2] == ["text", "TextTransformer"]
+
+
 def test_mismatched_settings_are_reported(texts: Path) -> None:
     pretrain(texts, "MaskedTokens", 2)
     run = str(texts / "run")
