@@ -46,11 +46,7 @@ def run(command: str, arguments: list[str]) -> None:
     )
     p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
     p.add_argument(
-<<<<<<< HEAD
         "--near", type=float, metavar="SIMILARITY", help="long texts this similar are near duplicates (default: 0.8)"
-=======
-        "--near", type=float, metavar="FRACTION", help="long texts this similar are near duplicates (default: 0.8)"
->>>>>>> display
     )
     p.add_argument(
         "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in at most N bits (default: 4)"
