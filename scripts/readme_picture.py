@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import multimodal as mm
 
-NAMES = ["rightwards arrow", "white star", "black heart suit"]
+NAMES = ["rightwards arrow", "white star", "smiling face"]
 HITS = 6
 HEAD = 40  # pixels of the line above each row
 INK = "#1f2328"
