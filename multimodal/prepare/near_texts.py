@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 PERMUTATIONS = 128
+NOT_A_CHARACTER = 0x110000  # the first number after Unicode's, so that padding equals no text
 SHINGLE = 5  # characters
 SHORT_TEXT_CHARACTERS = 50  # in a shorter text, one word carries much of the meaning
 SKETCH_SIZE = 256  # shingle hashes kept per text; the similarity of texts with fewer is exact
@@ -49,7 +50,7 @@ def shingles(text: str) -> np.ndarray:
     A shorter text is one shingle.
     """
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    codes = np.pad(codes, (0, max(0, SHINGLE - len(codes))))
+    codes = np.pad(codes, (0, max(0, SHINGLE - len(codes))), constant_values=NOT_A_CHARACTER)
     count = len(codes) - SHINGLE + 1
     hashes = np.zeros(count, dtype=np.uint64)
     for position in range(SHINGLE):

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from multimodal.prepare.near_pairs import near_pairs
@@ -46,6 +46,7 @@ def texts_with_edits(seed: int, count: int) -> list[str]:
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
+@example("", "\x00")
 @settings(max_examples=60)
 def test_the_similarity_of_short_texts_is_the_jaccard_similarity_of_their_shingles(a: str, b: str) -> None:
     near = NearTexts(0.8)
