@@ -20,6 +20,7 @@ MESSAGES = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*_get_pg_default_device.*|Multiple backends are registered.*",  # torch's own calls, as a checkpoint is read
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*ModelCheckpoint.*could not find the monitored key.*",  # without validation there is no best checkpoint
     ".*torch.jit.script.* is deprecated.*",  # torchvision and torch-geometric compile as they are imported
 )
 
