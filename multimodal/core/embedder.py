@@ -47,7 +47,7 @@ class Embedder(nn.Module):
         shared: modality -> the earlier modality whose encoder it uses as well.
 
     Raises:
-        UsageError: an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
+        UsageError: ``dim`` is below 1, an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
             for a modality that uses another one's encoder.
 
     Examples:
@@ -70,6 +70,8 @@ class Embedder(nn.Module):
         checkpoint_cache.clear()
         if not encoders:
             raise UsageError("An embedder needs an encoder for at least one modality.")
+        if dim < 1:
+            raise UsageError(f"dim, the width of the shared space, must be at least 1, got {dim}.")
         self.dim = dim
         first = {id(encoder): modality for modality, encoder in reversed([*encoders.items()])}
         self.shared = {m: first[id(encoder)] for m, encoder in encoders.items() if first[id(encoder)] != m}

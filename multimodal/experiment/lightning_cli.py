@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from yaml import MarkedYAMLError, YAMLError
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
 from multimodal.core.hardware import reserve_one_core
 from multimodal.core.model_folder import save_tensors
@@ -157,7 +157,14 @@ class TrainCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         # Lightning's own warns of arguments that are not sys.argv's
-        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+        if isinstance(args, dict):
+            known = sorted({key.partition(".")[0] for key in parser.get_defaults().keys()})  # noqa: SIM118 (nested keys)
+            for key in args:
+                if key not in known:  # jsonargparse does not see one without a value inside
+                    raise UsageError(f"A configuration has no setting {key!r}.{suggest(key, known)}")
+            self.config = parser.parse_object(args)
+        else:
+            self.config = parser.parse_args(args)
 
     @property
     def settings(self) -> Any:
