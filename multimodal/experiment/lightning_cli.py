@@ -242,9 +242,15 @@ class PretrainCLI(TrainCLI):
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Writes the configuration that was parsed."""
+    """Writes the configuration that was parsed, before the first step: what fails earlier leaves no folder."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        pass
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit":
-            config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-            write_config(Path(trainer.default_root_dir), config)
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        write_config(Path(trainer.default_root_dir), config)

@@ -198,3 +198,18 @@ def test_an_unknown_part_of_a_configuration_is_refused_even_without_a_value(conf
     for value in ({}, None, {"batch_size": 3}):
         with pytest.raises(mm.UsageError, match=r"A configuration has no setting 'dta'\. Did you mean 'data'"):
             mm.load_config(config_file, {"dta": value})
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
+    table: Path, config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = three_objects(table)
+    data.batch_size = 1000
+    with pytest.raises(mm.MultimodalError, match=r"Lower data\.batch_size"):
+        mm.fit(model, data, tmp_path / "python", max_steps=2, **SETTINGS)
+    config["data"]["batch_size"] = 1000
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(tmp_path / "large.yaml"), "--run", str(tmp_path / "cli")]) == 1
+    assert "Lower data.batch_size" in capsys.readouterr().err
+    assert not (tmp_path / "python").exists()
+    assert not (tmp_path / "cli").exists()

@@ -140,7 +140,7 @@ def test_an_error_is_one_line_and_leaves_no_run(
     (line,) = captured.err.splitlines()
     assert line.startswith("multimodal fit: ")
     assert message in line
-    assert not (no_run / "checkpoints").exists()
+    assert not no_run.exists()
 
 
 def test_a_call_without_a_configuration_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
