@@ -47,8 +47,8 @@ class Embedder(nn.Module):
         shared: modality -> the earlier modality whose encoder it uses as well.
 
     Raises:
-        UsageError: ``dim`` is below 1, an unknown modality or kind of head, an encoder without a head that is not ``dim`` wide, or adapters
-            for a modality that uses another one's encoder.
+        UsageError: ``dim`` is below 1, an unknown modality or kind of head, an encoder without a head that is not ``dim``
+            wide, or adapters for a modality that uses another one's encoder.
 
     Examples:
         >>> from multimodal import create

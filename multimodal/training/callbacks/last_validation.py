@@ -37,5 +37,5 @@ class ValidateLastStep(Callback):
 def _is_last_step(trainer: pl.Trainer) -> bool:
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return True
-    epochs, done = trainer.max_epochs, trainer.fit_loop.epoch_progress.current.processed
-    return trainer.is_last_batch and epochs not in (None, -1) and done + 1 >= epochs
+    epochs = trainer.max_epochs
+    return trainer.is_last_batch and epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs
