@@ -31,6 +31,7 @@ class LazyCSVLogger(CSVLogger):
 
     @property
     def experiment(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What stands for the writer."""
         return _AtFirstUse(lambda: super(LazyCSVLogger, self).experiment)
 
 
@@ -47,4 +48,5 @@ class LazyTensorBoardLogger(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What stands for the writer."""
         return _AtFirstUse(lambda: super(LazyTensorBoardLogger, self).experiment)

@@ -153,8 +153,8 @@ def total_steps(trainer: pl.Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if not 0 < steps < float("inf"):
         raise UsageError(
-            "The schedule needs the number of training steps: set max_steps or max_epochs of the trainer; for a streamed"
-            " table max_steps, as its length is not known."
+            "The schedule needs the number of training steps: set trainer.max_steps, or max_epochs if the table is not"
+            " streamed."
         )
     return int(steps)
 

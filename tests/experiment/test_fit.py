@@ -177,7 +177,7 @@ def test_a_training_without_an_end_is_refused(table: Path, config: dict[str, Any
     loaded = mm.load_config(tmp_path / "endless.yaml", {"run": str(tmp_path / "run")})
     with pytest.raises(mm.UsageError, match=message):
         loaded.trainer.fit(loaded.model, datamodule=loaded.data)
-    with pytest.raises(mm.UsageError, match="The schedule needs the number of training steps: set max_steps or max_ep"):
+    with pytest.raises(mm.UsageError, match=r"The schedule needs the number of training steps: set trainer\.max_steps"):
         mm.fit(*three_objects(table), tmp_path / "run", max_time="00:00:00:01", **SETTINGS)
     assert not (tmp_path / "run").exists()
 
