@@ -24,18 +24,22 @@ def run(command: str, arguments: list[str]) -> None:
 
     from multimodal.core.hardware import reserve_one_core
     from multimodal.search.embed import embed_table
-    from multimodal.search.embedding_folder import read_manifest
+    from multimodal.search.embedding_folder import finished_rows, read_manifest
 
     reserve_one_core()
-    start = time.perf_counter()
+    start, before = time.perf_counter(), finished_rows(options.out)
     rejects = embed_table(options.run, options.table, out=options.out, split=options.split, **given)
     rows = read_manifest(options.out).rows
     seconds = time.perf_counter() - start
-    rate = rows / seconds
+    new = rows - before
+    rate = new / seconds
     if options.json:
-        counts = {"rows": rows, "rejects": len(rejects), "out": str(options.out)}
+        counts = {"rows": rows, "rejects": len(rejects), "rows_before": before, "out": str(options.out)}
         print(json.dumps(counts | {"seconds": seconds, "rows_per_second": rate}))
+    elif not new:
+        print(f"{rows - len(rejects):,} rows had been embedded before, nothing was left to do: {options.out}")
     else:
-        print(f"{rows - len(rejects):,} rows embedded in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
+        earlier = f", {before:,} of them before," if before else ""
+        print(f"{rows - len(rejects):,} rows embedded{earlier} in {seconds:.1f} s ({rate:,.0f} rows/s): {options.out}")
     if len(rejects):
         print(rejects.summary(), file=sys.stderr)

@@ -50,8 +50,9 @@ class Embedder(nn.Module):
         shared: modality -> the earlier modality whose encoder it uses as well.
 
     Raises:
-        UsageError: a modality named like an argument of ``encode`` or ``search``, an unknown modality or kind of head, an
-            encoder without a head that is not ``dim`` wide, or adapters for a modality that uses another one's encoder.
+        UsageError: ``dim`` is below 1, a modality named like an argument of ``encode`` or ``search``, an unknown modality or
+            kind of head, an encoder without a head that is not ``dim`` wide, or adapters for a modality that uses another
+            one's encoder.
 
     Examples:
         >>> from multimodal import create
@@ -82,6 +83,8 @@ class Embedder(nn.Module):
                 raise UsageError(
                     f"A modality cannot be named {modality!r}, an argument of encode() or search(); give it another name."
                 )
+        if dim < 1:
+            raise UsageError(f"dim, the width of the shared space, must be at least 1, got {dim}.")
         self.dim = dim
         first = {id(encoder): modality for modality, encoder in reversed([*encoders.items()])}
         self.shared = {m: first[id(encoder)] for m, encoder in encoders.items() if first[id(encoder)] != m}
@@ -200,7 +203,8 @@ class Embedder(nn.Module):
                 values, more of shorter ones. None: 32 on a CPU, whose caches hold no more, else 256.
             precision: "bfloat16" is faster: torch's autocast computes with 8 bits of precision where that is safe.
             **values: one modality's values by its name: a list, tuple, array, generator, pandas or Arrow column; or one
-                value (a string, bytes, a path, a picture, a mapping, a graph).
+                value (a string, bytes, a path, a picture, a mapping, a graph). An array of pixels with 2 or 3 dimensions is one
+                picture, with 4 it is several; other arrays are several values.
 
         Returns:
             ``(n, dim)`` float32 for n values; ``(dim,)`` for one value.
@@ -228,7 +232,7 @@ class Embedder(nn.Module):
             raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
         if precision not in get_args(Precision):
             raise UsageError(f"encode() takes a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
-        raw, single = as_values(given)
+        raw, single = as_values(given, processor)
         with self._evaluating(), _precision_context(self.device, precision):
             vectors = encode_values(processor, modality, raw, batch_size, partial(self._vectors, modality), self.dim)
         return vectors[0] if single else vectors

@@ -48,6 +48,14 @@ class Processor(ABC):
     def __call__(self, value: Any) -> Any:
         """Turn one raw value into an item."""
 
+    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
+        """Whether an array is one raw value, such as a picture; by default it holds one for each index of its first axis.
+
+        Args:
+            array: an array or tensor that ``Embedder.encode`` was given.
+        """
+        return False
+
     def process(self, values: Sequence[Any]) -> list[Any]:
         """Turn raw values into items; override it if processing many values at once is faster."""
         return [self(value) for value in values]

@@ -21,13 +21,20 @@ from multimodal.core.errors import MultimodalError
 BATCHES_PER_WINDOW = 64  # batches of work that may wait
 
 
-def as_values(given: Any) -> tuple[Any, bool]:
+def as_values(given: Any, processor: Processor) -> tuple[Any, bool]:
     """Return a sequence of raw values, and whether ``given`` was one value.
 
-    A list, tuple or any other sequence, an array or tensor (along its first axis), an iterator, and a column of pandas or
-    Arrow are several values. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
+    A list, tuple or any other sequence, an iterator, and a column of pandas or Arrow are several values; so is an array or
+    tensor (along its first axis), unless it is one value for the processor. Anything else is one value: a string, bytes, a
+    path, a picture, a mapping, a graph.
+
+    Args:
+        given: an argument of ``Embedder.encode``.
+        processor: the modality's processor.
     """
     if isinstance(given, str | bytes):
+        return [given], True
+    if isinstance(given, np.ndarray | Tensor) and processor.is_one_value(given):
         return [given], True
     if isinstance(given, Sequence | np.ndarray | Tensor):
         return given, False

@@ -123,6 +123,8 @@ class DataModule(Recorded, pl.LightningDataModule):
             raise UsageError(
                 f"data.batch_size and eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}."
             )
+        if workers < 0:
+            raise UsageError(f"data.workers must be 0 (the training process reads) or more, got {workers}.")
         self._table = (table, self.schema, options or {}, access)
         self._samples: Samples | None = None
         self._stream_loader: StreamLoader | None = None

@@ -34,7 +34,7 @@ class Samples:
         access: where the rows are stored; see ``open_table``. "streamed" applies to training only.
 
     Raises:
-        UsageError: the schema names a column that the table does not have.
+        UsageError: the table has no rows, or the schema names a column that it does not have.
 
     Examples:
         >>> rows = [{"title": "a red cup", "product": "cup"}, {"title": "a cup", "product": "cup"}]
@@ -72,6 +72,8 @@ class Samples:
 
     def __post_init__(self) -> None:
         table = open_table(self.table, self.options, self.access)
+        if not len(table):
+            raise UsageError(f"The table {table.name!r} has no rows.")
         table = with_joined_columns(table, [column for columns in self.schema.columns.values() for column in columns])
         object.__setattr__(self, "_table", table)
         self.schema.check(table.name, table.columns)

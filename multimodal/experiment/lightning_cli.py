@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from yaml import MarkedYAMLError, YAMLError
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
 from multimodal.core.hardware import reserve_one_core
 from multimodal.core.model_folder import save_tensors
@@ -157,7 +157,14 @@ class TrainCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         # Lightning's own warns of arguments that are not sys.argv's
-        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+        if isinstance(args, dict):
+            known = sorted({key.partition(".")[0] for key in parser.get_defaults().keys()})  # noqa: SIM118 (nested keys)
+            for key in args:
+                if key not in known:  # jsonargparse does not see one without a value inside
+                    raise UsageError(f"A configuration has no setting {key!r}.{suggest(key, known)}")
+            self.config = parser.parse_object(args)
+        else:
+            self.config = parser.parse_args(args)
 
     @property
     def settings(self) -> Any:
@@ -235,9 +242,15 @@ class PretrainCLI(TrainCLI):
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Writes the configuration that was parsed."""
+    """Writes the configuration that was parsed, before the first step: what fails earlier leaves no folder."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        pass
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit":
-            config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-            write_config(Path(trainer.default_root_dir), config)
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        write_config(Path(trainer.default_root_dir), config)

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Timer
+
+from multimodal.core.errors import UsageError
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")  # tips and advertisements come as INFO
 MESSAGES = (
@@ -20,6 +23,7 @@ MESSAGES = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*_get_pg_default_device.*|Multiple backends are registered.*",  # torch's own calls, as a checkpoint is read
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*ModelCheckpoint.*could not find the monitored key.*",  # without validation there is no best checkpoint
     ".*torch.jit.script.* is deprecated.*",  # torchvision and torch-geometric compile as they are imported
 )
 
@@ -50,7 +54,16 @@ class QuietTrainer(pl.Trainer):
     """
 
     def fit(self, *args: Any, **kwargs: Any) -> None:
-        """Train, see Lightning's ``Trainer.fit``."""
+        """Train, see Lightning's ``Trainer.fit``.
+
+        Raises:
+            UsageError: nothing says when the training ends; Lightning would train for a thousand epochs.
+        """
+        limited = any(isinstance(callback, Timer) for callback in self.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+        if self.max_steps == -1 and self.max_epochs is None and not limited:
+            raise UsageError(
+                "Set how long to train: the trainer's max_steps or max_epochs; max_time can end it sooner."
+            )
         with quiet_libraries():
             super().fit(*args, **kwargs)
 

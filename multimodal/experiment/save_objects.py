@@ -33,9 +33,9 @@ class SaveObjects(Callback):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = getattr(trainer, "datamodule", None)
-        if stage != "fit" or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         if not (isinstance(pl_module, TrainingModule) and isinstance(data, DataModule)):
             return  # a module or data module of the user's own: only they know how it is made

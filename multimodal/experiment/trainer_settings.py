@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from multimodal.core.hardware import fast_precision
 from multimodal.core.run_folder import LOGS
+from multimodal.experiment.lazy_loggers import LazyCSVLogger, LazyTensorBoardLogger
 
 
 def trainer_defaults() -> dict[str, Any]:
@@ -19,13 +20,14 @@ def trainer_defaults() -> dict[str, Any]:
         "log_every_n_steps": 10,
         "use_distributed_sampler": False,  # our samplers divide the batches themselves
         "enable_model_summary": False,  # ours says more in fewer lines
+        "enable_autolog_hparams": False,  # our modules have none, and the loggers would write before the first step
     }
 
 
 def run_loggers(run: Path) -> list[Logger]:
-    """Loggers that write ``logs/version_N`` in a run's folder: metrics.csv and TensorBoard's events."""
-    csv = CSVLogger(run, name=LOGS)
-    return [csv, TensorBoardLogger(run, name=LOGS, version=csv.version)]
+    """Loggers that write ``logs/version_N`` in a run's folder, from the first log on: metrics.csv and TensorBoard's events."""
+    csv = LazyCSVLogger(run, name=LOGS)
+    return [csv, LazyTensorBoardLogger(run, name=LOGS, version=csv.version)]
 
 
 def explain_misconfiguration(message: str, accelerator: Any) -> str:

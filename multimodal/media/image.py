@@ -19,7 +19,7 @@ def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int 
     """Decode a picture, without turning it upright.
 
     Args:
-        value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
+        value: a path, the bytes of an image file, a PIL image, or an array or tensor: uint8 ``(h, w)``, ``(h, w, 3)`` or
             ``(h, w, 4)``, uint16 or bool ``(h, w)``.
         mode: the mode that a JPEG is decoded for, see ``read_picture``. None: its own.
         edge: the longer edge that a JPEG is decoded for, see ``read_picture``. None: its full size.
@@ -37,6 +37,11 @@ def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int 
             picture.draft("L" if mode == "L" else None, (int(picture.width * scale), int(picture.height * scale)))
         picture.load()
     return picture
+
+
+def is_picture(array: Any) -> bool:
+    """Whether an array or tensor is one picture: it has 2 or 3 dimensions. With 4, it is several."""
+    return array.ndim in (2, 3)
 
 
 def describe_value(value: Any) -> str:
@@ -75,11 +80,14 @@ def image_errors(reason: str, message: str) -> Iterator[None]:
 
 def _open_image(value: Any) -> Image.Image:
     """Return a picture that may not be decoded yet."""
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "__array__"):  # also a tensor
+        value = np.asarray(value)
         colours = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
         grey = value.ndim == 2 and value.dtype in (np.uint8, np.uint16, np.bool_)
         if not (colours or grey):
-            raise ValueError(f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8")
+            raise ValueError(
+                f"shape {value.shape}, type {value.dtype}; give (h, w), (h, w, 3) or (h, w, 4) of uint8, channels last"
+            )
         value = Image.fromarray(value)
     elif isinstance(value, bytes):
         value = Image.open(io.BytesIO(value))
@@ -136,7 +144,7 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, backgr
     """Read a picture upright, with transparent parts filled with a background colour.
 
     Args:
-        value: a path, the bytes of an image file, a PIL image, or an array: uint8 ``(h, w)``, ``(h, w, 3)`` or
+        value: a path, the bytes of an image file, a PIL image, or an array or tensor: uint8 ``(h, w)``, ``(h, w, 3)`` or
             ``(h, w, 4)``, uint16 or bool ``(h, w)``.
         mode: the mode of the result, grey or colour.
         edge: the length in pixels that the picture's longer edge will be resized to. A JPEG is decoded at a half, quarter

@@ -74,6 +74,19 @@ def read_manifest(folder: Path) -> Manifest:
         raise MultimodalError(f"{folder / MANIFEST} is damaged; embed the table again.") from error
 
 
+def finished_rows(folder: Path) -> int:
+    """Return how many of the rows to embed are in parts that are written; 0 if the folder has no embeddings yet.
+
+    Raises:
+        MultimodalError: the manifest is damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        return 0
+    manifest = read_manifest(folder)
+    sizes = (min(manifest.part_rows, manifest.rows - start) for start in range(0, manifest.rows, manifest.part_rows))
+    return sum(size for part, size in zip(manifest.parts, sizes, strict=True) if (folder / part).exists())
+
+
 def read_parts(folder: Path) -> Iterator[pa.Table]:
     """Read the parts of a complete folder of embeddings, one at a time.
 

@@ -159,7 +159,10 @@ def total_steps(trainer: pl.Trainer) -> int:
     """
     steps = trainer.estimated_stepping_batches
     if not 0 < steps < float("inf"):
-        raise UsageError("The number of training steps is unknown (the table is streamed): set trainer.max_steps.")
+        raise UsageError(
+            "The schedule needs the number of training steps: set trainer.max_steps, or max_epochs if the table is not"
+            " streamed."
+        )
     return int(steps)
 
 

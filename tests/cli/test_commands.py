@@ -283,7 +283,10 @@ def test_embed_writes_the_vectors_of_a_split_and_reports_the_speed(
         assert np.array(table[modality].to_pylist()) == pytest.approx(validation[modality], abs=1e-4)
 
     written = part.stat().st_mtime_ns
-    assert json.loads(called(*arguments))["rows"] == 220  # there is nothing left to do
+    again = json.loads(called(*arguments))  # there is nothing left to do
+    assert (document["rows_before"], again["rows"], again["rows_before"], again["rows_per_second"]) == (0, 220, 220, 0)
+    said = called(*arguments[:-1])
+    assert said == f"220 rows had been embedded before, nothing was left to do: {tmp_path / 'out'}\n"
     assert part.stat().st_mtime_ns == written
 
 

@@ -69,3 +69,8 @@ def test_invalid_heads_are_rejected() -> None:
         embedder({"a": "none"}, dim=6)
     with pytest.raises(UsageError, match="no modality 'd'"):
         embedder({"d": "mlp"})
+
+
+def test_a_shared_space_without_components_is_refused() -> None:
+    with pytest.raises(UsageError, match="dim, the width of the shared space, must be at least 1, got 0"):
+        embedder({}, dim=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from multimodal.core.errors import UsageError
@@ -49,3 +51,24 @@ def test_a_table_in_memory_is_not_streamed() -> None:
         DataModule(ROWS, COLUMNS, split="part", access="streamed")
     with pytest.raises(UsageError, match=r"data\.access 'stream' is not one of"):
         DataModule(ROWS, COLUMNS, access="stream")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("table", [[], pd.DataFrame(), pd.DataFrame({"title": []})])
+@pytest.mark.usefixtures("own_cache")
+def test_a_table_without_rows_is_refused(table: Any) -> None:
+    with pytest.raises(UsageError, match="The table 'in memory' has no rows"):
+        DataModule(table, {"text": "title"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": -1}, r"data\.workers must be 0 \(the training process reads\) or more, got -1"),
+        ({"batch_size": 0}, r"data\.batch_size and eval_batch_size must be at least 1, got 0"),
+        ({"workers": -1, "batch_size": 0}, "must be at least 1, got 0"),
+    ],
+)
+@pytest.mark.usefixtures("own_cache")
+def test_numbers_out_of_range_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DataModule(ROWS, COLUMNS, split="part", **settings)  # pyright: ignore[reportArgumentType]

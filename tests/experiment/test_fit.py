@@ -166,3 +166,50 @@ def test_a_misspelled_argument_is_reported_with_the_right_one(table: Path, tmp_p
         mm.evaluate(model.embedder, [{"name": "a"}], colums={"text": "name"})
     with pytest.raises(mm.UsageError, match=r"takes no argument 'nearr'\. Did you mean 'near'"):
         mm.prepare_table(str(table), tmp_path / "out", nearr=0.5)
+
+
+def test_a_training_without_an_end_is_refused(table: Path, config: dict[str, Any], tmp_path: Path) -> None:
+    message = "Set how long to train: the trainer's max_steps or max_epochs; max_time can end it sooner"
+    with pytest.raises(mm.UsageError, match=message):
+        mm.fit(*three_objects(table), tmp_path / "run", **SETTINGS)
+    del config["trainer"]["max_steps"]
+    (tmp_path / "endless.yaml").write_text(yaml.safe_dump(config))
+    loaded = mm.load_config(tmp_path / "endless.yaml", {"run": str(tmp_path / "run")})
+    with pytest.raises(mm.UsageError, match=message):
+        loaded.trainer.fit(loaded.model, datamodule=loaded.data)
+    with pytest.raises(mm.UsageError, match=r"The schedule needs the number of training steps: set trainer\.max_steps"):
+        mm.fit(*three_objects(table), tmp_path / "run", max_time="00:00:00:01", **SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_epochs": 1}, {"max_steps": 10**9, "max_time": "00:00:00:01"}, {"fast_dev_run": True}]
+)
+def test_a_training_ends_by_its_epochs_its_time_or_as_a_test(
+    limit: dict[str, Any], table: Path, tmp_path: Path
+) -> None:
+    trainer = mm.make_trainer(tmp_path / "run", **SETTINGS | {"val_check_interval": 1.0}, **limit)
+    model, data = three_objects(table)
+    trainer.fit(model, datamodule=data)
+    assert trainer.global_step > 0
+
+
+def test_an_unknown_part_of_a_configuration_is_refused_even_without_a_value(config_file: Path) -> None:
+    for value in ({}, None, {"batch_size": 3}):
+        with pytest.raises(mm.UsageError, match=r"A configuration has no setting 'dta'\. Did you mean 'data'"):
+            mm.load_config(config_file, {"dta": value})
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
+    table: Path, config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = three_objects(table)
+    data.batch_size = 1000
+    with pytest.raises(mm.MultimodalError, match=r"Lower data\.batch_size"):
+        mm.fit(model, data, tmp_path / "python", max_steps=2, **SETTINGS)
+    config["data"]["batch_size"] = 1000
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(tmp_path / "large.yaml"), "--run", str(tmp_path / "cli")]) == 1
+    assert "Lower data.batch_size" in capsys.readouterr().err
+    assert not (tmp_path / "python").exists()
+    assert not (tmp_path / "cli").exists()

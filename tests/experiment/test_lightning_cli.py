@@ -56,6 +56,16 @@ def test_a_run_holds_config_checkpoints_logs_and_the_best_model(small_config: Pa
     assert all("/U+" in key for key in keys)
 
 
+def test_a_run_of_one_step_leaves_its_model(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(small_config), "--run", str(tmp_path), "--trainer.max_steps", "1"]) == 0
+    assert "Validation at step 1" in capsys.readouterr().err
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    for name, weight in Embedder.from_pretrained(tmp_path).state_dict().items():
+        assert torch.equal(weight, best["state_dict"][f"embedder.{name}"])
+
+
 def test_print_config_shows_every_key_with_its_comment(small_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(small_config), "--print_config"]) == 0
     text = capsys.readouterr().out
@@ -130,7 +140,7 @@ def test_an_error_is_one_line_and_leaves_no_run(
     (line,) = captured.err.splitlines()
     assert line.startswith("multimodal fit: ")
     assert message in line
-    assert not (no_run / "checkpoints").exists()
+    assert not no_run.exists()
 
 
 def test_a_call_without_a_configuration_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:

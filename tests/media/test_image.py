@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor, nn
 
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 6), dtype=np.uint8)
@@ -54,6 +56,11 @@ def test_a_grey_picture_of_the_right_size_is_unchanged() -> None:
     assert (item.shape, item.dtype) == ((6, 6, 1), torch.uint8)
     np.testing.assert_array_equal(item.numpy()[..., 0], GREY)
     np.testing.assert_array_equal(processor(channels=3)(GREY).numpy(), np.stack([GREY] * 3, axis=-1))
+
+
+def test_a_tensor_is_read_as_an_array() -> None:
+    for pixels in (GREY, COLOUR, COLOUR[..., [0, 1, 2, 2]]):
+        assert torch.equal(processor(channels=3)(torch.from_numpy(pixels)), processor(channels=3)(pixels))
 
 
 def test_a_colour_picture_keeps_its_colours_or_becomes_its_luma() -> None:
@@ -268,9 +275,31 @@ def test_a_background_that_is_not_an_opaque_colour_is_rejected(background: str) 
         CNN(background=background)
 
 
+# an array as the argument of encode
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("pixels", [GREY, COLOUR, COLOUR[..., [0, 1, 2, 2]].copy()])
+def test_an_array_of_one_picture_gets_one_vector_and_one_of_several_gets_several(
+    pixels: np.ndarray, kind: Callable[[np.ndarray], Any]
+) -> None:
+    embedder = Embedder({"image": CNN(size=16)}, dim=4)
+    (expected,) = embedder.encode(image=[pixels])
+    np.testing.assert_array_equal(embedder.encode(image=kind(pixels)), expected)
+    if pixels.ndim == 3:
+        several = embedder.encode(image=kind(np.stack([pixels] * 2)))
+        np.testing.assert_allclose(several, np.stack([expected] * 2), atol=1e-6)
+
+
+def test_an_array_with_channels_first_is_rejected() -> None:
+    embedder = Embedder({"image": CNN(size=16)}, dim=4)
+    with pytest.raises(MultimodalError, match=r"image value 0: .*\(3, 8, 9\), type uint8; .* channels last"):
+        embedder.encode(image=np.zeros((3, 8, 9), np.uint8))
+
+
 # invalid pictures
 
-ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
+ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8, channels last)"
 
 
 @pytest.mark.parametrize(
@@ -291,6 +320,8 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8)"
             pytest.param(np.zeros((4, 4, 3), dtype), f"(shape (4, 4, 3), type {dtype}; {ARRAYS}")
             for dtype in ("uint16", "bool")
         ),
+        (np.zeros((3, 8, 9), dtype=np.uint8), f"(shape (3, 8, 9), type uint8; {ARRAYS}"),
+        (torch.zeros(3, 8, 9), f"Tensor is not an image that can be read (shape (3, 8, 9), type float32; {ARRAYS}"),
         (np.zeros((0, 4), dtype=np.uint8), "ndarray is not an image that can be read"),
         (Image.new("RGB", (0, 0)), "Image is not an image that can be read (it has no pixels)"),
         (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is unknown"),

@@ -171,6 +171,17 @@ def test_two_processes_train_validate_and_save_what_one_does(
     assert main(["validate", *options, "--run", str(tmp_path / "two"), "--ckpt_path", "last"]) == 0
 
 
+def test_two_processes_validate_a_last_step_within_an_epoch(config: Path, tmp_path: Path) -> None:
+    options = ["--config", str(config), "--trainer.max_steps", "1", "--run"]
+    fit_with_one_process(*options, str(tmp_path / "one"))
+    codes, texts = fit_with_two_processes(tmp_path, *options, str(tmp_path / "two"))
+    assert codes == [0, 0], texts
+    assert [list(row) for row in metrics(tmp_path / "two")] == [list(row) for row in metrics(tmp_path / "one")]
+    assert sum("val/recall@1" in row for row in metrics(tmp_path / "two")) == 1
+    ours, theirs = (Embedder.from_pretrained(tmp_path / run).state_dict() for run in ("two", "one"))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def not_a_number_on_one(rank: int) -> None:
     if rank == 1:
         forward = TextTransformer.forward

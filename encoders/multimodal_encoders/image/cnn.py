@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal.media.image import check_background, read_picture
+from multimodal.media.image import check_background, is_picture, read_picture
 from multimodal_encoders.image.augment import Augmentations
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ THUMBNAIL_EDGE = 16  # edge of the pictures of the linear baseline
 class ImageProcessor(Processor):
     """Turns pictures of any size into square uint8 tensors.
 
-    Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
+    Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array or tensor ``(h, w)``, ``(h, w, 3)`` or
+    ``(h, w, 4)``.
     A picture is turned upright (EXIF), laid on a ground, resized with antialiasing and made square with the ground.
 
     Args:
@@ -59,6 +60,9 @@ class ImageProcessor(Processor):
         self.channels: Literal[1, 3] = channels
         check_background("CNN", background)
         self.variants = Augmentations("CNN", augment, (size, size, channels))
+
+    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
+        return is_picture(array)
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Inputs, Processor
-from multimodal.media.image import check_background, read_picture
+from multimodal.media.image import check_background, is_picture, read_picture
 from multimodal_encoders.image.augment import Augmentations
 from multimodal_encoders.image.cnn import thumbnails
 
@@ -23,7 +23,8 @@ Fit = Callable[[Image.Image], Image.Image]
 class PretrainedImageProcessor(Processor):
     """Turns pictures of any size into uint8 tensors, resized and cropped by the library of the weights.
 
-    Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
+    Raw values: a path, the bytes of an image file, a PIL image, or a uint8 array or tensor ``(h, w)``, ``(h, w, 3)`` or
+    ``(h, w, 4)``.
     A picture is turned upright (EXIF), laid on a ground and converted to RGB first; the libraries do not do the first two, and
     convert colours after resizing.
 
@@ -56,6 +57,9 @@ class PretrainedImageProcessor(Processor):
         self.preprocess, self.size, self.background = dict(preprocess), size, background
         self._fit = fit
         self._variants = Augmentations(encoder, augment, (*size, 3))
+
+    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
+        return is_picture(array)
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "RGB", None, self.background)

@@ -1,4 +1,4 @@
-"""Saves the best model of a run."""
+"""Saves the model of a run: the best of its validations, or the last weights if it had none."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ class SaveBestModel(Callback):
         if self.best is not None and (float(value) >= self.best if self.mode == "min" else float(value) <= self.best):
             return
         self.best = float(value)
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the model folder with the current weights; all processes call it.
+
+        Args:
+            trainer: the trainer.
+            pl_module: its ``TrainingModule``.
+        """
         assert isinstance(pl_module, TrainingModule)
         embedder = unsharded_copy(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
         if trainer.is_global_zero:
@@ -49,3 +58,25 @@ class SaveBestModel(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+class SaveLastModel(Callback):
+    """Writes the last weights at the end of training if no validation measured a model (``limit_val_batches=0``).
+
+    It comes after callbacks that replace the weights at the end, such as an average.
+
+    Args:
+        best: the callback that writes the best model.
+
+    Examples:
+        >>> best = SaveBestModel(Path("runs/pairs"), "val/recall@1")
+        >>> SaveLastModel(best).best is best
+        True
+    """
+
+    def __init__(self, best: SaveBestModel) -> None:
+        self.best = best
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best.best is None:
+            self.best.save(trainer, pl_module)

@@ -9,9 +9,10 @@ from typing import Protocol
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 
 from multimodal.core.run_folder import CHECKPOINTS, LAST
-from multimodal.training.callbacks.best_model import Mode, SaveBestModel
+from multimodal.training.callbacks.best_model import Mode, SaveBestModel, SaveLastModel
 from multimodal.training.callbacks.free_memory import FreeMemory
 from multimodal.training.callbacks.interrupt import StopOnInterrupt
+from multimodal.training.callbacks.last_validation import ValidateLastStep
 from multimodal.training.callbacks.progress import Progress
 from multimodal.training.callbacks.summary import ModelTable
 from multimodal.training.callbacks.throughput import Throughput
@@ -38,15 +39,17 @@ def default_callbacks(
     """
     assert isinstance(report, Callback)
     monitor, mode = report.monitor, report.mode
-    checkpoints = run / CHECKPOINTS
+    checkpoints, best = run / CHECKPOINTS, SaveBestModel(run, monitor, mode)
     return [
         ModelTable(),
         report,
         Throughput(),
         FreeMemory(),
         LearningRateMonitor("step"),
-        SaveBestModel(run, monitor, mode),
+        best,
         *own,
+        SaveLastModel(best),
+        ValidateLastStep(),
         *([Progress()] if progress_bar else []),
         StopOnInterrupt(checkpoints / LAST),
         ModelCheckpoint(checkpoints, "best", monitor, mode=mode, enable_version_counter=False),

@@ -54,6 +54,11 @@ def test_examples_differ_in_size_and_the_baseline_has_features() -> None:
     assert reader.linear_features().fit_transform(examples).shape == (len(examples), 3 * 16 * 16)
 
 
+def test_an_array_with_two_or_three_dimensions_is_one_picture() -> None:
+    found = [processor().is_one_value(np.zeros((4, 4, 3, 3)[:n], np.uint8)) for n in range(1, 5)]
+    assert found == [False, True, True, False]
+
+
 def test_what_is_not_a_picture_is_refused() -> None:
     with pytest.raises(Unreadable) as caught:
         processor()(b"not an image")
