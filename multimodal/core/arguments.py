@@ -44,9 +44,14 @@ def check_arguments(owner: str, init: Callable[..., Any], args: Sequence[Any], k
     hints = _hints(init)
     for name, value in given.items():
         if name in hints and not fits(value, hints[name]):
-            annotation = named[name].annotation
-            wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+            wanted = _annotated(named[name].annotation, hints[name])
             raise UsageError(f"{owner}({name}=...) takes {wanted}, got {_described(value)}.")
+
+
+def _annotated(annotation: Any, hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _described(value: Any) -> str:

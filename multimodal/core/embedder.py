@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,7 +22,7 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.encoder_description import build_encoder, describe_encoder
 from multimodal.core.encoding import as_values, encode_values
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import UsageError, check_names, suggest
 from multimodal.core.html_table import html_table
 from multimodal.core.lora import LoRA, add_lora
 from multimodal.core.model_folder import FORMAT, fingerprint, read_description, read_weights, write_model
@@ -221,14 +222,15 @@ class Embedder(nn.Module):
             ((2, 8), (8,))
         """
         if len(values) != 1:
-            raise UsageError(
-                f"encode() takes one modality, got {sorted(values) or 'none'}; choose from {self.modalities}."
-            )
+            check_names("encode", values, [*self.modalities, "batch_size", "precision"])
+            example = f"encode({self.modalities[0]}=[...])"
+            got = " and ".join(sorted(values)) or "none"
+            raise UsageError(f"encode() takes the values of one modality by its name, like {example}; got {got}.")
         ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
         if batch_size is None:
             batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else GPU_BATCH_SIZE
-        if batch_size < 1:
+        if not isinstance(batch_size, Integral) or batch_size < 1:
             raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
         if precision not in get_args(Precision):
             raise UsageError(f"encode() takes a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")

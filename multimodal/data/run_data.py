@@ -18,6 +18,7 @@ from multimodal.data.schema import Schema
 from multimodal.data.tables.open import IN_MEMORY, open_table
 
 ALL_ROWS = {"all": 1.0}  # split -> share, of a table without splits
+SETTINGS = ("options", "access", "train", "test", "max_rejects", *inspect.signature(Schema.from_settings).parameters)
 COLUMNS_EXAMPLE = "like columns={'image': 'picture', 'text': 'title'}"
 
 
@@ -78,8 +79,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         ({'text': 'a red cup'}, 'all')
     """
     overrides = dict(overrides or {})
-    schema = inspect.signature(Schema.from_settings).parameters
-    check_names("data", overrides, {"options", "access", "train", "test", "max_rejects", *schema})
+    check_names("data", overrides, SETTINGS)
     run_config = None if run is None else run / RUN_CONFIG
     config = _read_config(run_config) if run_config is not None and run_config.is_file() else {}
     of_run: dict[str, Any] = config.get("data", {})
@@ -108,7 +108,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         raise UsageError(f"The table {settings['table']!r} is not a name.")
     if not settings.get("columns"):
         raise UsageError(f"The table {_name(settings['table'])!r} needs columns, {COLUMNS_EXAMPLE}.")
-    known = {"table", "options", "access", *schema}
+    known = {"table", *SETTINGS} - {"train", "test", "max_rejects"}
     samples = Samples.of(**{key: value for key, value in settings.items() if key in known and value is not None})
     return RunData(
         samples,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from multimodal.core.embedder import Embedder
-from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
 from multimodal.core.extras import require
 from multimodal.core.files import check_folder
 from multimodal.core.hardware import fast_device
@@ -20,7 +20,7 @@ from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
 from multimodal.data.loaders import ordered_loader
-from multimodal.data.run_data import RunData, load_run_data, load_training_rows
+from multimodal.data.run_data import SETTINGS, RunData, load_run_data, load_training_rows
 from multimodal.data.samples import Samples, readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
 from multimodal.evaluation.render import render_text, retrieval_html, retrieval_table, save_chart
@@ -161,6 +161,7 @@ def evaluate(
         UsageError: there is no such split or baseline, scikit-learn, which the extra ``baseline`` installs, is missing, an
             embedder is given without data, settings are given for a ``DataModule`` or ``Samples``, or ``out`` is a file.
     """
+    check_names("evaluate", settings, [*SETTINGS, "pool", "baseline", "out"])
     if baseline is not None:
         if baseline not in BASELINES:
             raise UsageError(f"There is no baseline {baseline!r}.{suggest(baseline, list(BASELINES))}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
+
 from multimodal.core.embedder import Embedder
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError, check_names
 from multimodal.core.hardware import reserve_one_core
 from multimodal.core.run_folder import CHECKPOINTS, LAST
 from multimodal.data.datamodule import DataModule
@@ -40,6 +43,8 @@ def fit(
         MultimodalError: the folder holds a run already, or too many rows cannot be read.
         UsageError: the settings do not fit the data or one another.
     """
+    _check_objects(model, data)
+    check_names("fit", trainer, inspect.signature(pl.Trainer).parameters)
     run = Path(run)
     last = run / CHECKPOINTS / LAST
     if (run / CHECKPOINTS).exists() and not resume:
@@ -51,3 +56,14 @@ def fit(
         warn_of_unused_settings(model, data)
         chosen.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     return Embedder.from_pretrained(run)
+
+
+def _check_objects(model: Any, data: Any) -> None:
+    if not isinstance(model, TrainingModule):
+        raise UsageError(
+            f"fit(model, data) takes a model like mm.EmbedderModule(...) first, got {type(model).__name__}."
+        )
+    if not isinstance(data, DataModule):
+        raise UsageError(
+            f"fit(model, data) takes data like mm.DataModule(table, columns=...), got {type(data).__name__}."
+        )

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, check_names
 from multimodal.core.files import check_folder
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
@@ -57,8 +57,9 @@ def embed_table(
     check_folder(out)
     from multimodal.core.embedder import Embedder
     from multimodal.core.hardware import fast_device
-    from multimodal.data.run_data import load_run_data
+    from multimodal.data.run_data import SETTINGS, load_run_data
 
+    check_names("embed_table", settings, [*SETTINGS, "out"])
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
     rows = data.samples.rows(split)

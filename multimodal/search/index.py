@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
 from multimodal.core.files import atomic_folder, check_folder
 from multimodal.core.html_table import html_table
 from multimodal.search.embedding_folder import read_manifest, read_parts
@@ -118,6 +119,10 @@ class Index:
             UsageError: k is below 1, the vectors have another width or are not finite numbers, the modality is unknown, or
                 the index does not know its model.
         """
+        if self.embedder is not None and len(query) > 1:
+            check_names("search", query, [*self.embedder.modalities, "vectors", "k", "target"])
+        if not isinstance(k, Integral):
+            raise UsageError(f"search(k=...) takes a whole number, got {k!r}.")
         if (vectors is None) == (not query) or len(query) > 1 or isinstance(vectors, str):
             raise UsageError(f"search takes either vectors or one value of one modality. {VALUE_EXAMPLE}")
         if vectors is None:

@@ -145,8 +145,10 @@ def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "takes one modality, got none; choose from ['graph', 'text']"),
-        ({"text": ["fox"], "graph": []}, "takes one modality, got ['graph', 'text']"),
+        ({}, "takes the values of one modality by its name, like encode(graph=[...]); got none"),
+        ({"text": ["fox"], "graph": []}, "one modality by its name, like encode(graph=[...]); got graph and text"),
+        ({"text": ["fox"], "device": "cpu"}, "encode() takes no argument 'device'"),
+        ({"batch_size": ["fox"], "text": []}, "takes a batch_size of at least 1, got ['fox']"),
         ({"txt": ["fox"]}, "no modality 'txt'. Did you mean 'text'? Known: graph, text."),
     ],
 )

@@ -346,7 +346,7 @@ def test_an_embedder_needs_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_unknown_setting_is_wrong_usage(run: Path) -> None:
-    with pytest.raises(UsageError, match="max_rejcts"):
+    with pytest.raises(UsageError, match=r"evaluate\(\) takes no argument 'max_rejcts'\. Did you mean 'max_rejects'"):
         evaluate(run, max_rejcts=0.5)
 
 

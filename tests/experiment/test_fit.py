@@ -213,3 +213,18 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
     assert "Lower data.batch_size" in capsys.readouterr().err
     assert not (tmp_path / "python").exists()
     assert not (tmp_path / "cli").exists()
+
+
+def test_fit_says_what_it_takes(tmp_path: Path) -> None:
+    data = mm.DataModule([{"title": f"cup {n}"} for n in range(30)], columns={"text": "title"})
+    model = mm.EmbedderModule({"text": mm.create("text", "bag")})
+    wrong: list[tuple[Any, Any, str]] = [
+        (model, "pairs.csv", r"takes data like mm\.DataModule\(table, columns=\.\.\.\), got str"),
+        (data, model, r"takes a model like mm\.EmbedderModule\(\.\.\.\) first, got DataModule"),
+    ]
+    for first, second, message in wrong:
+        with pytest.raises(mm.UsageError, match=message):
+            mm.fit(first, second, run=tmp_path / "run", max_steps=1)
+    with pytest.raises(mm.UsageError, match=r"fit\(\) takes no argument 'max_step'\. Did you mean 'max_steps'"):
+        mm.fit(model, data, run=tmp_path / "run", max_step=1)
+    assert not (tmp_path / "run").exists()

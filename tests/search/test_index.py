@@ -469,3 +469,11 @@ def test_searching_needs_no_torch(index: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(index)], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (["k0", "False"], "")
+
+
+def test_an_unknown_argument_of_a_search_is_named(embedder: Embedder) -> None:
+    index = Index.from_table(embedder, FRAME, columns={"text": "title"})
+    with pytest.raises(UsageError, match=r"search\(\) takes no argument 'top_k'"):
+        index.search(text="a cup", top_k=5)
+    with pytest.raises(UsageError, match=r"k=\.\.\.\) takes a whole number, got '5'"):
+        index.search(text="a cup", k="5")  # pyright: ignore[reportArgumentType, reportCallIssue]
