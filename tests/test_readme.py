@@ -12,6 +12,9 @@ from PIL import Image
 
 from multimodal.cli.main import COMMANDS, main
 
+# the datasets library does not close files
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed file")
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
