@@ -1,11 +1,12 @@
 # make demo: train, evaluate and search on real data.   make test: all that CI runs.   make docs: the site, in site/.
+MAKEFLAGS += --jobs=2  # the checks run next to the tests, which use one core
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/glyphs
 BUILD_DOCS := $(BIN)/zensical build --strict --clean  # to site/; a broken link or an unknown name is an error
 
-.PHONY: demo test test-slow docs env benchmark
+.PHONY: demo test check pytest test-slow docs env benchmark
 
 env: $(VENV)/current
 
@@ -26,13 +27,17 @@ demo: env
 		$(BIN)/multimodal search $(RUN) $(RUN)/index --text "$$query" --target image -k 3; \
 	done
 
-test: env
+test: check pytest
+
+check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docstrings.py --check
 	$(BUILD_DOCS)
+
+pytest: env
 	$(BIN)/python -m pytest
 
 docs: env
