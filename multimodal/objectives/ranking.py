@@ -55,10 +55,6 @@ class Triplet(Objective):
         super().__init__()
         if not 0 < margin < math.inf:
             raise UsageError(f"Triplet: margin {margin} must be a positive number.")
-        if mining not in MINING:
-            raise UsageError(f"Triplet: mining {mining!r} is not one of {', '.join(MINING)}.")
-        if negatives not in ("batch", "given"):
-            raise UsageError(f"Triplet: negatives {negatives!r} is not one of batch, given.")
         self.pairs = Pairs(pairs, "Triplet")
         self.margin, self.mining, self.negatives = margin, MINING[mining], negatives
 

@@ -88,7 +88,7 @@ def test_the_help_of_prepare_says_what_to_do_with_its_folder(capsys: pytest.Capt
     assert main(["prepare", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "is then the table for `multimodal fit`: --data.table FOLDER --data.split split." in shown
-    assert "--near FRACTION" in shown
+    assert "--near SIMILARITY" in shown
 
 
 def test_help_answers_without_importing_torch() -> None:

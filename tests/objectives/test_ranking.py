@@ -118,7 +118,7 @@ def test_a_non_positive_margin_is_rejected(margin: float) -> None:
 
 
 def test_unknown_kinds_of_mining_and_negatives_are_rejected() -> None:
-    with pytest.raises(UsageError, match="mining 'soft' is not one of hard, semi-hard"):
+    with pytest.raises(UsageError, match=r"mining=\.\.\.\) takes 'hard' or 'semi-hard', got 'soft'"):
         Triplet(mining="soft")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(UsageError, match="negatives 'all' is not one of batch, given"):
+    with pytest.raises(UsageError, match=r"negatives=\.\.\.\) takes 'batch' or 'given', got 'all'"):
         Triplet(negatives="all")  # pyright: ignore[reportArgumentType]
