@@ -1,5 +1,5 @@
 # make demo: train, evaluate and search on real data.   make test: all that CI runs.   make docs: the site, in site/.
-MAKEFLAGS += --jobs=2  # the checks run next to the tests, which use one core
+MAKEFLAGS += --jobs=2  # the checks run next to the tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +38,7 @@ check: env
 	$(BUILD_DOCS)
 
 pytest: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 docs: env
 	$(BUILD_DOCS)

@@ -1,4 +1,4 @@
-"""Settings and fixtures of all tests. They run in one process with one thread: importing torch takes longer than a test."""
+"""Settings and fixtures of all tests. A process has one thread, and is not started for a test: importing torch takes longer."""
 
 from __future__ import annotations
 
