@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from device import Device, add_options, clock, record
 from PIL import Image
+from step_clock import StepClock
 from torch.utils.data import DataLoader
 
 from multimodal.core import registry
@@ -52,21 +53,6 @@ def write_table(folder: Path, files: int, rows: int, edge: int) -> Path:
         table.writerows([f"{n % files}.jpg", f"picture number {n}", "train"] for n in range(rows))
         table.writerows([f"{n % files}.jpg", f"picture number {n}", "validation"] for n in range(2))
     return folder / "pairs.csv"
-
-
-class Clock(pl.Callback):
-    """The seconds from the end of the warm-up to the end of the last step."""
-
-    def __init__(self, device: Device, steps: int) -> None:
-        self._device: Device = device
-        self._steps = steps
-        self._start = self.seconds = 0.0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
-        if trainer.global_step == WARM_UP:
-            self._start = clock(self._device)
-        elif trainer.global_step == self._steps:
-            self.seconds = clock(self._device) - self._start
 
 
 class Trial:
@@ -94,7 +80,7 @@ class Trial:
 
     def trained(self, workers: int) -> float:
         """Samples a second of ``fit``."""
-        watch = Clock(self.device, self.options.steps)
+        watch = StepClock(self.device, WARM_UP, self.options.steps)
         self.trainer([watch]).fit(self.module(), self.data(workers))
         return (self.options.steps - WARM_UP) * self.options.batch_size / watch.seconds
 
@@ -108,7 +94,7 @@ class Trial:
         """Samples a second of the training step, on a batch in memory."""
         batch = self.first_batch()
         batch = batch.pin_memory() if self.device == "cuda" else batch
-        watch = Clock(self.device, self.options.steps)
+        watch = StepClock(self.device, WARM_UP, self.options.steps)
         batches = DataLoader[Any](cast(Any, [batch] * self.options.steps), batch_size=None)
         self.trainer([watch]).fit(self.module(), batches)
         return (self.options.steps - WARM_UP) * self.options.batch_size / watch.seconds

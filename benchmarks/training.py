@@ -26,6 +26,7 @@ import torch
 import yaml
 from device import Device, add_options, clock, record
 from lightning.pytorch.loggers import CSVLogger
+from step_clock import StepClock
 from torch.utils.data import DataLoader
 
 from multimodal.core import registry
@@ -49,25 +50,10 @@ def encoders(config: dict[str, Any]) -> dict[str, Any]:
     return {m: registry.create(m, spec["class_path"], **spec["init_args"]) for m, spec in specs}
 
 
-class Clock(pl.Callback):
-    """The time from the end of the warm-up to the end of training."""
-
-    def __init__(self, device: Device, steps: int) -> None:
-        self._device: Device = device
-        self._steps = steps
-        self._start = self.seconds = 0.0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
-        if trainer.global_step == WARM_UP:
-            self._start = clock(self._device)
-        elif trainer.global_step == self._steps:
-            self.seconds = clock(self._device) - self._start
-
-
 def ours(config: dict[str, Any], data: DataModule, steps: int, folder: Path, device: Device) -> float:
     """Seconds for the steps after the warm-up, with the log that `multimodal fit` writes."""
     module = EmbedderModule(encoders(config), config["model"]["dim"], optimizer=optimizer)
-    watch = Clock(device, steps)
+    watch = StepClock(device, WARM_UP, steps)
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,

@@ -18,4 +18,6 @@ __all__ = ["__version__", *_names]
 
 def __getattr__(name: str) -> Any:
     with ignore_import_warnings():
-        return _import(name)
+        value = _import(name)
+    globals()[name] = value  # the next use is a plain lookup
+    return value

@@ -10,6 +10,7 @@ from typing import Any
 
 from multimodal.cli.options import yaml_settings
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.yaml_file import read_yaml
 
 COLUMNS = "--columns."
 
@@ -81,12 +82,7 @@ def data_settings(table: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     if Path(table).suffix not in (".yaml", ".yml"):
         return {"table": table} | given
-    import yaml
-
-    try:
-        config = yaml.safe_load(Path(table).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise MultimodalError(f"The configuration {table} cannot be read: {error}") from error
+    config = read_yaml(Path(table))
     data = config.get("data") if isinstance(config, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("table"), str):
         raise MultimodalError(f"The configuration {table} has no `data:` section that names a `table:`.")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-IGNORED = (
+IMPORT_WARNINGS = (  # pattern of the message, category
     (".*torch.jit.script.* is deprecated", FutureWarning),  # torchvision and torch-geometric call it
     ("IProgress not found", Warning),  # of tqdm, in notebooks without ipywidgets
 )
@@ -16,6 +16,6 @@ IGNORED = (
 def ignore_import_warnings() -> Iterator[None]:
     """Ignore, in the block, what libraries cause when they are imported."""
     with warnings.catch_warnings():
-        for message, category in IGNORED:
+        for message, category in IMPORT_WARNINGS:
             warnings.filterwarnings("ignore", message, category)
         yield

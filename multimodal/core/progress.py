@@ -83,6 +83,14 @@ def progress(what: str, total: int | None = None, unit: str = "rows") -> Iterato
         A function to call with the number of rows of each finished step.
     """
     from rich.console import Console
+
+    console = Console(stderr=True)
+    with _bar(console, what, total) if in_terminal(console) else _lines(what, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(console: Console, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -92,13 +100,14 @@ def progress(what: str, total: int | None = None, unit: str = "rows") -> Iterato
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    if in_terminal(console):
-        counts = (MofNCompleteColumn(), TimeRemainingColumn()) if total else (TimeElapsedColumn(),)
-        with Progress(TextColumn("{task.description}"), BarColumn(), *counts, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda rows: bar.advance(task, rows)
-        return
+    counts = (MofNCompleteColumn(), TimeRemainingColumn()) if total else (TimeElapsedColumn(),)
+    with Progress(TextColumn("{task.description}"), BarColumn(), *counts, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+@contextmanager
+def _lines(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
     line, finished = ProgressLine(what, total, unit), threading.Event()
 
     def write() -> None:

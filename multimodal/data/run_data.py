@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import yaml
 
 from multimodal.core.errors import MultimodalError, UsageError, check_names
 from multimodal.core.run_folder import RUN_CONFIG
+from multimodal.core.yaml_file import read_yaml
 from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
 from multimodal.data.tables.open import IN_MEMORY, open_table
@@ -173,10 +173,10 @@ def _settings_for_table(of_run: Mapping[str, Any], table: Any, overrides: Mappin
     if of_run and not _is_another_table(of_run, name, True):
         return {**of_run, "table": table, **overrides}
     reader = {} if "options" in overrides else {"options": None}  # they apply to the run's file
-    settings = {**of_run, **reader, "table": table, **overrides}
-    columns = open_table(table, overrides.get("options")).columns
+    opened = open_table(table, overrides.get("options"))
+    settings = {**of_run, **reader, "table": table if isinstance(table, str) else opened, **overrides}
     for key in ("key", "group", "split"):
-        if key not in overrides and isinstance(column := settings.get(key), str) and column not in columns:
+        if key not in overrides and isinstance(column := settings.get(key), str) and column not in opened.columns:
             settings[key] = None
     if "split" not in overrides and not isinstance(settings.get("split"), str):
         settings["split"] = ALL_ROWS
@@ -185,10 +185,7 @@ def _settings_for_table(of_run: Mapping[str, Any], table: Any, overrides: Mappin
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise MultimodalError(f"The configuration {path} cannot be read: {error}") from error
+    config = read_yaml(path)
     data = config.get("data") if isinstance(config, dict) else None
     if not (
         isinstance(data, dict)

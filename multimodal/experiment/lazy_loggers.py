@@ -18,7 +18,16 @@ class _AtFirstUse:
         return getattr(self._make(), name)
 
 
-class LazyCSVLogger(CSVLogger):
+class _Lazy:
+    """Puts the stand-in before a logger's writer; it comes first among the base classes."""
+
+    @property
+    def experiment(self) -> Any:
+        """What stands for the writer."""
+        return _AtFirstUse(lambda: super(_Lazy, self).experiment)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class LazyCSVLogger(_Lazy, CSVLogger):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A CSV logger without a folder until something is logged.
 
     Examples:
@@ -29,13 +38,8 @@ class LazyCSVLogger(CSVLogger):
         False
     """
 
-    @property
-    def experiment(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What stands for the writer."""
-        return _AtFirstUse(lambda: super(LazyCSVLogger, self).experiment)
 
-
-class LazyTensorBoardLogger(TensorBoardLogger):
+class LazyTensorBoardLogger(_Lazy, TensorBoardLogger):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A TensorBoard logger without a folder until something is logged.
 
     Examples:
@@ -45,8 +49,3 @@ class LazyTensorBoardLogger(TensorBoardLogger):
         >>> Path("runs/pairs").exists()
         False
     """
-
-    @property
-    def experiment(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What stands for the writer."""
-        return _AtFirstUse(lambda: super(LazyTensorBoardLogger, self).experiment)

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-import yaml
 
 from multimodal.core.errors import MultimodalError
 from multimodal.core.run_folder import RUN_CONFIG
+from multimodal.core.yaml_file import read_yaml
 from multimodal.data.datamodule import DataModule
 from multimodal.experiment.class_paths import resolve_names_in_config
 from multimodal.experiment.lightning_cli import PretrainCLI, TrainCLI, objects_of
+from multimodal.experiment.parser_errors import concrete_subclasses
+from multimodal.objectives.text_pretraining import TextObjective
 
 
 class Experiment(NamedTuple):
@@ -45,11 +47,16 @@ def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> E
         MultimodalError: the file cannot be read.
         UsageError: a setting is unknown or has a wrong value; the message says which and what would be right.
     """
-    config = _merged(_read(Path(path)), changes or {})
-    objective = str((config.get("model") or {}).get("objective") or "")
-    pretraining = any(name in objective for name in ("MaskedTokens", "SkipGram", "CBOW"))
-    cli = objects_of(PretrainCLI if pretraining else TrainCLI, config)
+    config = resolve_names_in_config(_merged(_read(Path(path)), changes or {}))
+    cli = objects_of(PretrainCLI if _has_text_objective(config) else TrainCLI, config)
     return Experiment(cli.model, cli.datamodule, cli.trainer)
+
+
+def _has_text_objective(config: Mapping[str, Any]) -> bool:
+    """Whether the objective, by its name or class path, is one of texts alone."""
+    objective = (config.get("model") or {}).get("objective")
+    path = objective.get("class_path") if isinstance(objective, Mapping) else objective
+    return str(path).rpartition(".")[2] in {cls.__name__ for cls in concrete_subclasses(TextObjective)}
 
 
 def _describe_trainer(trainer: pl.Trainer) -> str:
@@ -64,10 +71,7 @@ def _describe_trainer(trainer: pl.Trainer) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     path = path / RUN_CONFIG if path.is_dir() else path
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise MultimodalError(f"The configuration {path} cannot be read: {error}") from error
+    config = read_yaml(path)
     if not isinstance(config, dict):
         raise MultimodalError(f"The configuration {path} is not a mapping of settings.")
     return {key: value for key, value in config.items() if key not in ("ckpt_path", "weights_only")}
@@ -78,4 +82,4 @@ def _merged(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     for key, value in changes.items():
         old = merged.get(key)
         merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return resolve_names_in_config(merged)
+    return merged

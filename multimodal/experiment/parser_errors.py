@@ -96,7 +96,7 @@ def _explain_unknown_class(key: str, value: str, message: str) -> str | None:
     """Explain that a name is not a class that the key takes, if it takes classes; lists the names of ours."""
     subtypes = re.search(r"Subtypes: \[(.*)\]", message)
     bases = [_import_class(path) for path in re.findall(r"<class '([\w.]+\.\w+)'>", subtypes[1] if subtypes else "")]
-    names = sorted({cls.__name__ for base in bases if base is not None for cls in _concrete_subclasses(base)})
+    names = sorted({cls.__name__ for base in bases if base is not None for cls in concrete_subclasses(base)})
     if not (names or ("Errors:" not in message and "import path string" in message)):
         return None
     known = suggest(value, names) if names else ""
@@ -109,12 +109,12 @@ def _import_class(path: str) -> type | None:
     return found if inspect.isclass(found) else None
 
 
-def _concrete_subclasses(base: type) -> Iterator[type]:
+def concrete_subclasses(base: type) -> Iterator[type]:
     """The classes of a family that can be built and are not private."""
     if not inspect.isabstract(base) and not base.__name__.startswith("_"):
         yield base
     for cls in base.__subclasses__():
-        yield from _concrete_subclasses(cls)
+        yield from concrete_subclasses(cls)
 
 
 def _expected_types(message: str) -> str:

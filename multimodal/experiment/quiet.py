@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 
 from multimodal.core.errors import UsageError
+from multimodal.core.library_warnings import IMPORT_WARNINGS
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")  # tips and advertisements come as INFO
 MESSAGES = (
@@ -24,7 +25,7 @@ MESSAGES = (
     ".*_get_pg_default_device.*|Multiple backends are registered.*",  # torch's own calls, as a checkpoint is read
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*ModelCheckpoint.*could not find the monitored key.*",  # without validation there is no best checkpoint
-    ".*torch.jit.script.* is deprecated.*",  # torchvision and torch-geometric compile as they are imported
+    *(message for message, _ in IMPORT_WARNINGS),  # encoders import their libraries when they are built
 )
 
 

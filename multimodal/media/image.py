@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from collections.abc import Iterator
@@ -111,17 +112,17 @@ def open_picture(data: bytes) -> Image.Image:
     Raises:
         Unreadable: see ``decode_image``.
     """
-    return _opened(data)[0]
+    return open_with_frames(data)[0]
 
 
-def _opened(data: bytes) -> tuple[Image.Image, int]:
+def open_with_frames(data: bytes) -> tuple[Image.Image, int]:
     """Return the picture of a file as ``open_picture`` does, and the number of pictures in the file."""
     picture = decode_image(data)
-    with _refusing(data):
+    with conversion_errors(data):
         return ImageOps.exif_transpose(picture), getattr(picture, "n_frames", 1)
 
 
-def _refusing(data: bytes) -> AbstractContextManager[None]:
+def conversion_errors(data: bytes) -> AbstractContextManager[None]:
     """Turn errors of Pillow in the block into ``Unreadable`` for the bytes of a file."""
     return image_errors("not an image", f"{describe_value(data)} is not an image that can be read")
 
@@ -199,6 +200,16 @@ def picture_file(value: Any) -> bytes:
     Raises:
         Unreadable: see ``decode_image``.
     """
+    return png_file(on_white(decode_image(value)))
+
+
+def png_file(picture: Image.Image, optimize: bool = False) -> bytes:
+    """Return a picture as the bytes of a PNG file; ``optimize`` makes it smaller and takes longer."""
     buffer = io.BytesIO()
-    on_white(decode_image(value)).save(buffer, "PNG")
+    picture.save(buffer, "PNG", optimize=optimize)
     return buffer.getvalue()
+
+
+def png_url(picture: Image.Image, optimize: bool = False) -> str:
+    """Return a picture as a ``data:`` URL of a PNG file, for an HTML page."""
+    return "data:image/png;base64," + base64.b64encode(png_file(picture, optimize)).decode()

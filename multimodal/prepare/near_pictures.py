@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 from PIL import Image
 
-from multimodal.media.image import _opened, _refusing, on_white
+from multimodal.media.image import conversion_errors, on_white, open_with_frames
 from multimodal.prepare.near_pairs import near_pairs
 
 PICTURE_WINDOW = 2000  # larger than for texts, because bits are compared faster
@@ -45,8 +45,8 @@ def fingerprint(data: bytes) -> Fingerprint:
     """
     import imagehash
 
-    picture, frames = _opened(data)
-    with _refusing(data):  # conversions fail for some modes that decoders return
+    picture, frames = open_with_frames(data)
+    with conversion_errors(data):  # conversions fail for some modes that decoders return
         flattened = on_white(picture)
         digest = blake2b(_pixels(picture) if frames == 1 else data, digest_size=16).digest()
         bits = imagehash.phash(flattened).hash.reshape(64)

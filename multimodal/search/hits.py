@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,9 +180,9 @@ class Grid:
         return next((str(v) for name in names if (v := hit.metadata.get(name)) is not None), hit.key)
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.draw().save(buffer, "PNG")
-        return buffer.getvalue()
+        from multimodal.media.image import png_file
+
+        return png_file(self.draw())
 
 
 def _described(hit: Hit) -> str:
@@ -196,9 +194,7 @@ def _described(hit: Hit) -> str:
 
 def _image(data: bytes | None) -> str:
     """Return an ``img`` element with a small PNG, or nothing if there is no readable picture."""
+    from multimodal.media.image import png_url
+
     picture = thumbnail(data)
-    if picture is None:
-        return ""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'
+    return "" if picture is None else f'<img src="{png_url(picture)}" alt="">'

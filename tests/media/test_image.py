@@ -18,7 +18,8 @@ from hypothesis.extra.numpy import arrays
 from multimodal_encoders.image.cnn import CNN, ImageProcessor
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
-from torch import Tensor, nn
+from square_pictures import assert_near, file_of, luma, processor
+from torch import nn
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
@@ -26,26 +27,6 @@ from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 6), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-
-
-def processor(size: int = 6, channels: Literal[1, 3] = 1, jitter: float = 0.0) -> ImageProcessor:
-    return ImageProcessor(size, channels, jitter)
-
-
-def file_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, form, **options)
-    return stream.getvalue()
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601-2 luma, which Pillow documents for the conversion to grey."""
-    return (rgb.astype(np.float64) @ [299, 587, 114]) / 1000
-
-
-def assert_near(item: Tensor, expected: np.ndarray, steps: float = 1.0) -> None:
-    assert item.dtype == torch.uint8
-    np.testing.assert_allclose(item.numpy().astype(np.float64).squeeze(), expected, atol=steps)
 
 
 # forms of pictures

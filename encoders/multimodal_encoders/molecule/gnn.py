@@ -16,7 +16,7 @@ from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.graph.message_passing import EdgeConv, GraphNetwork, Pooling, graph_of_node
 from multimodal_encoders.graph.structure import StructureProcessor
-from multimodal_encoders.molecule.smiles import _morgan_generator, morgan_counts, parse, require_rdkit
+from multimodal_encoders.molecule.smiles import morgan_counts, morgan_generator, parse, require_rdkit
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -122,7 +122,7 @@ class MoleculeProcessor(Processor):
 
     @cached_property
     def _generator(self) -> Any:
-        return _morgan_generator(self.bits, self.radius)
+        return morgan_generator(self.bits, self.radius)
 
     @cached_property
     def _rdkit(self) -> Any:  # found once: an import statement takes as long as a bond

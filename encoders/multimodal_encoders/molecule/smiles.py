@@ -46,7 +46,8 @@ def parse(smiles: Any) -> Mol:
     return molecule
 
 
-def _morgan_generator(bits: int, radius: int) -> Any:
+def morgan_generator(bits: int, radius: int) -> Any:
+    """Return RDKit's generator of Morgan fingerprints, of a number of bits and a radius in bonds."""
     from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
     return GetMorganGenerator(radius=radius, fpSize=bits)
@@ -71,5 +72,5 @@ def morgan_counts(bits: int = 2048, radius: int = 2) -> Any:
 
 
 def _log_counts(smiles: Sequence[str], bits: int, radius: int) -> np.ndarray:
-    generator = _morgan_generator(bits, radius)
+    generator = morgan_generator(bits, radius)
     return np.log1p(np.stack([generator.GetCountFingerprintAsNumPy(parse(text)) for text in smiles]), dtype=np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from multimodal.core.errors import Unreadable
-from multimodal.media.image import on_white, open_picture
+from multimodal.media.image import on_white, open_picture, png_url
 from multimodal.prepare.cleaning import File, to_text
 from multimodal.prepare.first_pass import FirstPass
 from multimodal.prepare.plan import Plan
@@ -127,6 +125,4 @@ def thumbnail(data: bytes) -> str:
     """
     picture = on_white(open_picture(data))
     picture.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return png_url(picture, optimize=True)
