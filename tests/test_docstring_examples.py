@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from docstrings import FOLDERS, ROOT, module_name
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("multimodal", "encoders")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -37,16 +36,6 @@ def docstrings(path: Path) -> Iterator[str]:
             text = ast.get_docstring(node) or ""
             if ">>>" in text:
                 yield text
-
-
-def module_name(path: Path) -> str:
-    """The dotted name of a file; its packages are the folders above it that contain an ``__init__.py``."""
-    parts = [] if path.stem == "__init__" else [path.stem]
-    folder = path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    return ".".join(parts)
 
 
 def modules_with_examples() -> list[Path]:

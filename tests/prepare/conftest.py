@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from memory_source import MemorySource
 from PIL import Image
 
-from multimodal.core.rejects import Reject
-from multimodal.prepare.source import Row
-
-MakeSource = Callable[..., "MemorySource"]
-
-
-@dataclass
-class MemorySource:
-    """Source of rows given as mappings or rejects, with files relative to ``folder``."""
-
-    columns: tuple[str, ...]
-    rows: Sequence[Mapping[str, Any] | Reject]
-    folder: Path
-    name: str = "table"
-    total: int | None = None
-
-    def __iter__(self) -> Generator[Row | Reject]:
-        for number, row in enumerate(self.rows):
-            yield row if isinstance(row, Reject) else Row(number, row)
-
-    def resolve(self, value: str) -> Path | bytes:
-        return self.folder / value
+MakeSource = Callable[..., MemorySource]
 
 
 @pytest.fixture

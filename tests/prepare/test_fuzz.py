@@ -6,15 +6,15 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_source import MemorySource
 
 from multimodal.cli.main import main
 from multimodal.core.errors import MultimodalError
@@ -22,7 +22,6 @@ from multimodal.core.rejects import Reject
 from multimodal.data.tables.open import locate, stream_rows
 from multimodal.prepare.pipeline import prepare
 from multimodal.prepare.settings import Settings
-from multimodal.prepare.source import Row
 
 PNG = (
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\rIDAT"
@@ -56,22 +55,6 @@ odd = (
     | st.dictionaries(texts, st.integers() | texts | st.none(), max_size=3)
 )
 columns = st.lists(st.sampled_from(["a", "b", "image", "text", "", "x/y.z", "split", "\ud800"]) | texts, max_size=4)
-
-
-@dataclass
-class Odd:
-    columns: tuple[str, ...]
-    rows: Sequence[Mapping[str, Any] | Reject]
-    folder: Path
-    name: str = "odd"
-    total: int | None = None
-
-    def __iter__(self) -> Generator[Row | Reject]:
-        for number, row in enumerate(self.rows):
-            yield row if isinstance(row, Reject) else Row(number, row)
-
-    def resolve(self, value: str) -> Path | bytes:
-        return self.folder / value
 
 
 @st.composite
@@ -113,7 +96,7 @@ def test_any_table_gives_a_complete_result_or_one_clear_error(
         chosen = data.draw(choices(names))
         outcome, message = None, ""
         try:
-            outcome = prepare(Odd(names, rows, folder), Settings(**chosen), out)
+            outcome = prepare(MemorySource(names, rows, folder, "odd"), Settings(**chosen), out)
         except MultimodalError as error:
             message = str(error).strip()
         if outcome is None:

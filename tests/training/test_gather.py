@@ -16,23 +16,16 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
+from vector_encoders import VectorProcessor
 
 from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.distributed import split_over_ranks
 from multimodal.core.embedder import Embedder
-from multimodal.core.encoder import Encoder, Processor
+from multimodal.core.encoder import Encoder
 from multimodal.objectives import InfoNCE, Matryoshka, Objective, Sigmoid, Sum, VICReg, tiles
 from multimodal.objectives.tiles import Block
 from multimodal.training.gather import average_gradients, gather_embeddings
 from multimodal.training.gradient_cache import GradientCache
-
-
-class VectorProcessor(Processor):
-    def __call__(self, value: Any) -> Tensor:
-        return value
-
-    def collate(self, items: Any) -> dict[str, Tensor]:
-        return {"x": torch.stack(list(items))}
 
 
 class Small(Encoder):

@@ -14,6 +14,7 @@ import torch
 import yaml
 from multimodal_encoders.text.bag_of_words import BagOfWords
 from multimodal_encoders.vectors.precomputed import Precomputed
+from saved_weights import SaveWeights, sgd
 from torch.utils.data import DataLoader
 
 from multimodal.cli.main import main
@@ -139,18 +140,6 @@ class RankRows(torch.utils.data.IterableDataset[Batch]):
             if step == 3:
                 rows[4:] = [Sample(row.key, {"text": row.values["text"]}, row.group) for row in rows[4:]]
             yield Batch.collate(rows[rank * 8 // ranks : (rank + 1) * 8 // ranks], processors)
-
-
-class SaveWeights(pl.Callback):
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.save(pl_module.state_dict(), self.folder / f"{trainer.world_size}-{trainer.global_rank}.pt")
-
-
-def sgd(groups: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=0.1)
 
 
 @pytest.mark.slow

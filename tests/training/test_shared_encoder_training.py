@@ -6,17 +6,16 @@ import copy
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
+from vector_encoders import TwoLayers, VectorProcessor
 
 from multimodal.cli.main import main
 from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.embedder import Embedder
-from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
 from multimodal.objectives import InfoNCE
 from multimodal.training.freezing import Freezing
@@ -25,28 +24,10 @@ from multimodal.training.module import EmbedderModule
 from multimodal.training.parameter_groups import parameter_groups
 
 
-class Vectors(Processor):
-    def __call__(self, value: Any) -> Tensor:
-        return value
-
-    def collate(self, items: Any) -> dict[str, Tensor]:
-        return {"x": torch.stack(list(items))}
-
-
-class Deep(Encoder):
-    def __init__(self) -> None:
-        super().__init__()
-        self.width, self.processor = 4, Vectors()
-        self.stem, self.top = nn.Linear(3, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.top(self.stem(x).tanh())
-
-
 def batch(rows: range) -> Batch:
     values = torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     samples = [Sample(str(i), {"title": values[i, 0], "body": values[i, 1]}, str(i)) for i in rows]
-    return Batch.collate(samples, {"title": Vectors(), "body": Vectors()})
+    return Batch.collate(samples, {"title": VectorProcessor(), "body": VectorProcessor()})
 
 
 def gradients(embedder: Embedder, size: int | None) -> dict[str, Tensor]:
@@ -65,7 +46,7 @@ def gradients(embedder: Embedder, size: int | None) -> dict[str, Tensor]:
 @pytest.mark.parametrize("size", [None, 2])
 def test_the_gradient_of_a_shared_encoder_is_the_sum_over_two_copies(size: int | None) -> None:
     torch.manual_seed(0)
-    encoder = Deep().double()
+    encoder = TwoLayers().double()
     two = Embedder({"title": encoder, "body": copy.deepcopy(encoder)}, dim=4).double()
     one = Embedder({"title": encoder, "body": encoder}, dim=4).double()
     one.heads.load_state_dict(two.heads.state_dict())
@@ -79,7 +60,7 @@ def test_the_gradient_of_a_shared_encoder_is_the_sum_over_two_copies(size: int |
 
 
 def test_settings_belong_to_the_first_modality() -> None:
-    encoder = Deep()
+    encoder = TwoLayers()
     embedder = Embedder({"title": encoder, "body": encoder}, dim=4)
     assert Freezing(embedder, {"title": "all"}).always_frozen == {"title", "body"}
     with pytest.raises(UsageError, match=r"freeze.body: body shares the encoder of title; set freeze.title instead"):
@@ -91,7 +72,7 @@ def test_settings_belong_to_the_first_modality() -> None:
 @pytest.mark.parametrize("shared", [{"body": "titel"}, {"title": "other"}])
 def test_only_the_encoder_of_another_modality_can_be_shared(shared: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"model.shared: .* model.encoders must have"):
-        EmbedderModule({"title": Deep(), "other": Deep()}, shared=shared)
+        EmbedderModule({"title": TwoLayers(), "other": TwoLayers()}, shared=shared)
 
 
 def test_a_configuration_trains_one_text_encoder_for_titles_and_bodies(

@@ -9,33 +9,15 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import Tensor, nn
+from saved_weights import SaveWeights, sgd
 from torch import distributed as dist
 from torch.utils.data import DataLoader, IterableDataset
+from vector_encoders import TwoLayers, VectorProcessor
 
 from multimodal.core.batch import Batch, Sample
-from multimodal.core.encoder import Encoder, Processor
 from multimodal.training.module import EmbedderModule
 
 STEPS, ROWS = 6, 8
-
-
-class Vectors(Processor):
-    def __call__(self, value: Any) -> Tensor:
-        return value
-
-    def collate(self, items: Any) -> dict[str, Tensor]:
-        return {"x": torch.stack(list(items))}
-
-
-class Deep(Encoder):
-    def __init__(self) -> None:
-        super().__init__()
-        self.width, self.processor = 4, Vectors()
-        self.stem, self.top = nn.Linear(3, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.top(self.stem(x).tanh())
 
 
 class RankRows(IterableDataset[Batch]):
@@ -47,24 +29,12 @@ class RankRows(IterableDataset[Batch]):
         own = range(rank * ROWS // ranks, (rank + 1) * ROWS // ranks)
         samples = [Sample(str(i), {"a": values[i, 0], "b": values[i, 1]}, str(i)) for i in own]
         for _ in range(STEPS):
-            yield Batch.collate(samples, {"a": Vectors(), "b": Vectors()})
-
-
-class SaveWeights(pl.Callback):
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.save(pl_module.state_dict(), self.folder / f"{trainer.world_size}-{trainer.global_rank}.pt")
-
-
-def sgd(groups: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=0.1)
+            yield Batch.collate(samples, {"a": VectorProcessor(), "b": VectorProcessor()})
 
 
 def train(devices: int, freeze: Any, folder: Path) -> None:
     torch.manual_seed(0)
-    module = EmbedderModule({"a": Deep(), "b": Deep()}, dim=4, optimizer=sgd, freeze=freeze)
+    module = EmbedderModule({"a": TwoLayers(), "b": TwoLayers()}, dim=4, optimizer=sgd, freeze=freeze)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=devices,

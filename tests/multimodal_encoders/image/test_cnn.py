@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from typing import Any, Literal
 
@@ -13,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multimodal_encoders.image.cnn import CNN, ImageProcessor
 from PIL import Image
-from torch import Tensor, nn
+from square_pictures import assert_near, file_of, processor
+from torch import nn
 from torchvision import models
 
 from multimodal.core.errors import UsageError
@@ -21,26 +21,6 @@ from multimodal.core.errors import UsageError
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 6), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-
-
-def processor(size: int = 6, channels: Literal[1, 3] = 1, jitter: float = 0.0) -> ImageProcessor:
-    return ImageProcessor(size, channels, jitter)
-
-
-def file_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, form, **options)
-    return stream.getvalue()
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601-2, as Pillow documents for the conversion to grey."""
-    return (rgb.astype(np.float64) @ [299, 587, 114]) / 1000
-
-
-def assert_near(item: Tensor, expected: np.ndarray, steps: float = 1.0) -> None:
-    assert item.dtype == torch.uint8
-    np.testing.assert_allclose(item.numpy().astype(np.float64).squeeze(), expected, atol=steps)
 
 
 # variants for training
