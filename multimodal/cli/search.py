@@ -39,7 +39,7 @@ def run(command: str, arguments: list[str]) -> None:
     try:
         hits = search_index(options.run, options.index, options.k, options.target, **{modality: value})
     except MultimodalError as error:
-        cause = error.__cause__
+        cause = error.__context__  # encode shows one traceback only
         if not isinstance(cause, Unreadable) or cause.reason != "wrong type":  # what is typed here is a text
             raise
         raise MultimodalError(f"--{modality} {value}: {cause} Give JSON, like '{JSON_EXAMPLE}'.") from error

@@ -196,10 +196,13 @@ class Embedder(nn.Module):
         return functional.normalize(projected, dim=-1)
 
     @torch.inference_mode()
-    def encode(self, batch_size: int | None = None, precision: Precision = "float32", **values: Any) -> np.ndarray:
+    def encode(
+        self, *unnamed: Any, batch_size: int | None = None, precision: Precision = "float32", **values: Any
+    ) -> np.ndarray:
         """Encode raw values of one modality to vectors of unit length in the shared space.
 
         Args:
+            *unnamed: nothing; values are given by the name of their modality.
             batch_size: the number of values of ordinary length that go through the encoder at once; fewer of longer
                 values, more of shorter ones. None: 32 on a CPU, whose caches hold no more, else 256.
             precision: "bfloat16" is faster: torch's autocast computes with 8 bits of precision where that is safe.
@@ -221,10 +224,11 @@ class Embedder(nn.Module):
             >>> embedder.encode(text=["a red cup", "a blue mug"]).shape, embedder.encode(text="a red cup").shape
             ((2, 8), (8,))
         """
-        if len(values) != 1:
-            check_names("encode", values, [*self.modalities, "batch_size", "precision"])
+        if unnamed or len(values) != 1:
+            device = {"device": "The device is the model's: embedder.to('cuda')."}
+            check_names("encode", values, [*self.modalities, "batch_size", "precision"], device)
             example = f"encode({self.modalities[0]}=[...])"
-            got = " and ".join(sorted(values)) or "none"
+            got = "values without a name" if unnamed else " and ".join(sorted(values)) or "none"
             raise UsageError(f"encode() takes the values of one modality by its name, like {example}; got {got}.")
         ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
@@ -312,17 +316,20 @@ class Embedder(nn.Module):
         write_model(Path(folder), self.describe(), self.state_dict(), self.fingerprint)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None) -> Embedder:
+    def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None, **unknown: Any) -> Embedder:
         """Load a model that ``save_pretrained`` wrote, or the model of a run folder.
 
         Args:
             folder: the model's or the run's folder.
             modalities: load only these; the others' encoders are not even imported. None: all.
+            **unknown: nothing; the device is set by ``to``.
 
         Raises:
             MultimodalError: the folder is missing, incomplete or damaged.
-            UsageError: the model does not have a modality.
+            UsageError: the model does not have a modality, or another argument is given.
         """
+        device = f"Load the model and move it: Embedder.from_pretrained(...).to({unknown.get('device')!r})."
+        check_names("Embedder.from_pretrained", unknown, ["folder", "modalities"], {"device": device})
         folder = Path(folder)
         description = read_description(folder)
         described = description["encoders"]

@@ -131,5 +131,5 @@ def _process_or_locate_error(processor: Processor, modality: str, start: int, va
             try:
                 processor(value)
             except MultimodalError as error:
-                raise MultimodalError(f"{modality} value {position}: {error}") from error
+                raise MultimodalError(f"{modality} value {position}: {error}") from None
         raise

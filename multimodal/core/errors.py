@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_CHARACTERS = 200  # of a value in a message
@@ -40,11 +40,20 @@ class Unreadable(MultimodalError):
 
 def suggest(word: str, known: list[str]) -> str:
     """Return the end of an error message: the close matches of ``word``, then all known names."""
+    return f"{_did_you_mean(word, known)} Known: {', '.join(sorted(known)) or 'none'}."
+
+
+def suggest_near(word: str, known: list[str]) -> str:
+    """Return the end of an error message: the close matches of ``word``, or all known names if there are none."""
+    return _did_you_mean(word, known) or suggest(word, known)
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(word, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
-    return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."
+    longer = [name for name in known if len(word) >= 3 and name.startswith(word)]  # of which it is an abbreviation
+    close = longer[:3] or get_close_matches(word, known, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
 def shown(value: Any) -> str:
@@ -56,20 +65,23 @@ def shown(value: Any) -> str:
     return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
 
 
-def check_names(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_names(
+    call: str, given: Iterable[str], known: Iterable[str], elsewhere: Mapping[str, str] | None = None
+) -> None:
     """Check that all keyword arguments of a call are known.
 
     Args:
         call: the function's name, for the error.
         given: the names of the arguments.
         known: the names that the function takes.
+        elsewhere: a name that people try -> where this is set instead, a sentence.
 
     Raises:
-        UsageError: a name is unknown; the message lists the close matches.
+        UsageError: a name is unknown; the message lists the close matches, or all names if there is no close one.
     """
     known = list(known)
     for name in given:
         if name not in known:
-            hint = suggest(name, known)
-            hint = hint.partition(" Known:")[0] if "Did you mean" in hint else hint  # a long list hides it
+            hint = (elsewhere or {}).get(name)
+            hint = suggest_near(name, known) if hint is None else f" {hint}"
             raise UsageError(f"{call}() takes no argument {name!r}.{hint}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from multimodal.core.arguments import check_arguments
 
@@ -17,6 +17,8 @@ class Recorded:
 
     Attributes:
         init_args: name -> argument, defaults included.
+        argument_examples: argument -> a valid value as it is written in Python, for errors.
+        set_elsewhere: an argument that people try -> where this is set instead, a sentence for the error.
 
     Examples:
         >>> class Ramp(Recorded):
@@ -27,11 +29,17 @@ class Recorded:
     """
 
     init_args: dict[str, Any]
+    argument_examples: ClassVar[Mapping[str, str]] = {}
+    set_elsewhere: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = record_arguments(cls.__init__, check=check_arguments)
+            cls.__init__ = record_arguments(cls.__init__, check=_check)
+
+
+def _check(cls: type[Recorded], init: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    check_arguments(cls.__name__, init, args, kwargs, cls.argument_examples, cls.set_elsewhere)
 
 
 def record_arguments(
@@ -42,7 +50,7 @@ def record_arguments(
     Args:
         init: an ``__init__``. If a subclass's and its base's are both wrapped, the arguments of the subclass's are stored.
         after: called with the object when the outermost constructor has finished.
-        check: called with the class's name, ``init`` and the arguments before the outermost constructor.
+        check: called with the class, ``init`` and the arguments before the outermost constructor.
 
     Returns:
         The wrapped ``__init__``.
@@ -61,7 +69,7 @@ def record_arguments(
         outermost = not hasattr(self, "init_args")
         if outermost:
             if check is not None:
-                check(type(self).__name__, init, args, kwargs)
+                check(type(self), init, args, kwargs)
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             arguments = {name: value for name, value in bound.arguments.items() if name != "self"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -63,7 +64,6 @@ class Rejects:
         rows: the number of rows; None: unknown, as in a stream, where the fraction is of the rows read so far (at least 1,000).
         path: the JSON Lines file to write them to; the rejects in an existing file count too. None: no file.
         key_of: row number -> key, which replaces the keys of added rejects. None: they are kept.
-        option: the option by which a user sets ``max_rejects``, for the error.
 
     Raises:
         MultimodalError: the file contains something other than rejects.
@@ -81,10 +81,9 @@ class Rejects:
         rows: int | None,
         path: Path | None = None,
         key_of: Callable[[int], str] | None = None,
-        option: str = "--data.max_rejects",
     ) -> None:
         self.max_rejects, self.rows, self.path, self._key_of = max_rejects, rows, path, key_of
-        self.seen, self._option = 0, option
+        self.seen = 0
         self._reasons: dict[tuple[str, int, str], str] = {}
         self._rejected: set[tuple[str, int]] = set()
         self._first: Reject | None = None
@@ -128,7 +127,7 @@ class Rejects:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(asdict(reject)) + "\n" for reject in new)
         if len(self) > self.limit:
-            raise MultimodalError(f"{self.summary()} {self._option} allows a larger fraction.")
+            raise MultimodalError(f"{self.summary()} max_rejects {self._sufficient:g} would allow those found so far.")
 
     def forget(self, rows: Iterable[int]) -> None:
         """Remove the rejects of rows that will be read again."""
@@ -153,7 +152,20 @@ class Rejects:
     @property
     def limit(self) -> int:
         """The number of rows that may be rejected so far."""
-        return int(self.max_rejects * (max(self.seen, 1000) if self.rows is None else self.rows))
+        return int(self.max_rejects * self._rows)
+
+    @property
+    def _rows(self) -> int:
+        """The number of rows of which a fraction may be rejected."""
+        return max(self.seen, 1000) if self.rows is None else self.rows
+
+    @property
+    def _sufficient(self) -> float:
+        """The smallest fraction of three decimals that allows the rejects so far."""
+        thousandths = math.ceil(1000 * len(self) / self._rows)
+        while int(thousandths / 1000 * self._rows) < len(self):  # rounded down
+            thousandths += 1
+        return thousandths / 1000
 
     def summary(self) -> str:
         """Say in one line how many rows were rejected and why."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -78,6 +78,15 @@ class DataModule(Recorded, pl.LightningDataModule):
         (1, [0])
     """
 
+    argument_examples: ClassVar[Mapping[str, str]] = {
+        "columns": "{'image': 'picture', 'text': 'title'}",
+        "group": "'product'",
+        "split": "{'train': 0.9, 'validation': 0.05, 'test': 0.05}",
+        "targets": "{'price': 'price'}",
+        "negatives": "{'text': 'wrong_title'}",
+        "options": "{'delimiter': ';'}",
+    }
+
     def __init__(
         self,
         table: Any,
@@ -104,27 +113,27 @@ class DataModule(Recorded, pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 <= max_rejects <= 1:
-            raise UsageError(f"data.max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
+            raise UsageError(f"max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
         if access == "streamed" and not isinstance(table, str):
-            raise UsageError("data.access: streamed is for tables of files; leave it out for a table in memory.")
+            raise UsageError("access: streamed is for tables of files; leave it out for a table in memory.")
         self.source = locate(table, options) if access == "streamed" else None
         self.schema = Schema.from_settings(columns, key, group, split, split_seed, targets, negatives)
         if self.source is not None and group is None and not isinstance(split, str) and len(self.schema.split) > 1:
             raise UsageError(
-                "A streamed table is split by a column: set data.split to the column that names each row's split, or"
-                " data.group to the column whose values are assigned to splits."
+                "A streamed table is split by a column: set split to the column that names each row's split, or"
+                " group to the column whose values are assigned to splits."
             )
         if self.source is not None and balance_pairs:
             raise UsageError(
-                "data.balance_pairs is not available with access: streamed, as the rows of each pair are not known in"
+                "balance_pairs is not available with access: streamed, as the rows of each pair are not known in"
                 " advance. Leave it out, or read the table with access: mapped."
             )
         if batch_size < 1 or eval_batch_size < 1:
             raise UsageError(
-                f"data.batch_size and eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}."
+                f"batch_size and eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}."
             )
         if workers < 0:
-            raise UsageError(f"data.workers must be 0 (the training process reads) or more, got {workers}.")
+            raise UsageError(f"workers must be 0 (the training process reads) or more, got {workers}.")
         self._table = (table, self.schema, options or {}, access)
         self._samples: Samples | None = None
         self._stream_loader: StreamLoader | None = None
@@ -133,7 +142,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
         self.train_split, self.validation_split, self.test_split = train, validation, test
         if micro_batch is not None and micro_batch < 1:
-            raise UsageError(f"data.micro_batch must be at least 1, got {micro_batch}.")
+            raise UsageError(f"micro_batch must be at least 1, got {micro_batch}.")
         self.micro_batch = micro_batch
         self.keep_items = keep_items
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
@@ -172,7 +181,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         for modality in self._processors:
             if modality not in self.schema.columns:
                 raise UsageError(
-                    f"The model has an encoder for {modality!r}, but data.columns has no column for it;"
+                    f"The model has an encoder for {modality!r}, but columns names none for it;"
                     f" have {list(self.schema.columns)}."
                 )
         if stage != "fit":
@@ -188,7 +197,7 @@ class DataModule(Recorded, pl.LightningDataModule):
             if len(present) < 2:
                 raise UsageError(
                     f"The split {self.validation_split!r} has no pair of modalities to validate with, only"
-                    f" {present or 'no modality'}: set data.validation to another split."
+                    f" {present or 'no modality'}: set validation to another split."
                 )
         embedder = self._module.embedder
         for modality in embedder.encoders:
@@ -241,7 +250,7 @@ class DataModule(Recorded, pl.LightningDataModule):
             raise MultimodalError(
                 f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch with batch_size"
                 f" {self.batch_size}: further rows of a group, and rows without a pair of modalities, do not count. Lower"
-                " data.batch_size."
+                " batch_size."
             )
         check_equal_over_ranks("rows and batches to train on", (len(rows), len(sampler)))
         rejects = self._rejects(len(self.samples))

@@ -17,6 +17,7 @@ from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
 from multimodal.data.tables.open import IN_MEMORY, open_table
 
+USUAL_SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "all")
 ALL_ROWS = {"all": 1.0}  # split -> share, of a table without splits
 SETTINGS = ("options", "access", "train", "test", "max_rejects", *inspect.signature(Schema.from_settings).parameters)
 COLUMNS_EXAMPLE = "like columns={'image': 'picture', 'text': 'title'}"
@@ -91,6 +92,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
     if isinstance(data, str) and Path(data).suffix in (".yaml", ".yml"):
         settings = _read_config(Path(data))["data"] | overrides
     elif data is not None:
+        _check_not_a_split(data, of_run)
         settings = _settings_for_table(of_run, data, overrides)
     else:
         settings = of_run | overrides
@@ -148,6 +150,19 @@ def _is_another_table(of_run: Mapping[str, Any], table: str, has_folder: bool) -
     if not of_run:
         return has_folder
     return of_run.get("table") is not None and of_run["table"] != table
+
+
+def _check_not_a_split(table: Any, of_run: Mapping[str, Any]) -> None:
+    """Check that a table's name is not that of a split, as in ``evaluate(run, "test")``, unless there is such a table."""
+    shares = of_run.get("split")
+    named = [of_run.get(key) for key in ("train", "validation", "test")]
+    splits = {
+        *USUAL_SPLITS,
+        *(shares if isinstance(shares, Mapping) else ()),
+        *(s for s in named if isinstance(s, str)),
+    }
+    if isinstance(table, str) and table in splits and not Path(table).exists():
+        raise UsageError(f"There is no table {table!r}: no file or folder of that name. Did you mean split={table!r}?")
 
 
 def _name(table: Any) -> str:

@@ -235,10 +235,16 @@ class Samples:
         names = [split] if isinstance(split, str) else list(split)
         for name in names:
             if name not in self.splits:
-                raise UsageError(
-                    f"The table {self.name!r} has no split {name!r}.{suggest(name, [*self.splits, 'all'])}"
-                )
+                known = suggest(name, [*self.splits, "all"])
+                raise UsageError(f"The table {self.name!r} has no split {name!r}.{known}{self._why_empty(name)}")
         return np.sort(np.concatenate([self.splits[name] for name in names]))
+
+    def _why_empty(self, split: str) -> str:
+        """Say for an error that chance gave a split no row, if it is one of the shares."""
+        if isinstance(self.schema.split, str) or split not in self.schema.split:
+            return ""
+        shares = ", ".join(f"{name} {share:g}" for name, share in self.schema.split.items())
+        return f" The rows ({len(self):,}) were assigned to splits at random, by the shares {shares}."
 
     def values(self, modality: str, rows: np.ndarray, processor: Processor | None = None) -> Iterator[Any]:
         """Read the raw values of a modality from all its columns, without missing and unreadable values.

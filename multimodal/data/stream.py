@@ -111,7 +111,7 @@ class Stream:
             if names := class_names(raw_value(cells.get(column)) for cells in sample):
                 raise UsageError(
                     f"targets.{name}: the column {column!r} has class names ({', '.join(names[:3])}, ...). They can only be"
-                    " numbered if all rows are known: leave out data.access: streamed, or write class indices."
+                    " numbered if all rows are known: leave out access: streamed, or write class indices."
                 )
 
     def _cells(self) -> Iterator[dict[str, Any]]:

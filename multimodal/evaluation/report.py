@@ -186,7 +186,7 @@ def evaluate(
     rejects_path = None if out is None else Path(out) / REJECTS
     if rejects_path is not None:
         rejects_path.unlink(missing_ok=True)  # from an earlier evaluation
-    rejects = Rejects(of_run.max_rejects, len(samples), rejects_path, option="--max_rejects")
+    rejects = Rejects(of_run.max_rejects, len(samples), rejects_path)
     processors = {m: embedder.processors[m] for m in modalities}
     with progress("Embedding", len(embedded)) as advance:
         queries = embedder.embed_all(ordered_loader(samples, rows, processors, BATCH, rejects), advance)

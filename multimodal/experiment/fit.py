@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
+from multimodal.core.arguments import check_types, describe_value
 from multimodal.core.embedder import Embedder
-from multimodal.core.errors import MultimodalError, UsageError, check_names
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import reserve_one_core
 from multimodal.core.run_folder import CHECKPOINTS, LAST
 from multimodal.data.datamodule import DataModule
 from multimodal.experiment.quiet import quiet_libraries
-from multimodal.experiment.trainer import make_trainer
+from multimodal.experiment.trainer import check_trainer_settings, make_trainer
 from multimodal.experiment.unused_settings import warn_of_unused_settings
 from multimodal.training.callbacks.text_loss import TextLossMonitor
 from multimodal.training.text_pretraining import TextPretrainingModule
@@ -44,7 +44,8 @@ def fit(
         UsageError: the settings do not fit the data or one another.
     """
     _check_objects(model, data)
-    check_names("fit", trainer, inspect.signature(pl.Trainer).parameters)
+    check_types("fit", fit, {"run": run, "resume": resume})
+    check_trainer_settings("fit", trainer, {"model", "data", "run", "resume"})
     run = Path(run)
     last = run / CHECKPOINTS / LAST
     if (run / CHECKPOINTS).exists() and not resume:
@@ -59,11 +60,16 @@ def fit(
 
 
 def _check_objects(model: Any, data: Any) -> None:
-    if not isinstance(model, TrainingModule):
+    """Check that ``model`` and ``data`` are Lightning's modules, of whatever class, and not swapped."""
+    swapped = isinstance(model, pl.LightningDataModule) and isinstance(data, pl.LightningModule)
+    order = " The order is fit(model, data)." if swapped else ""
+    if not isinstance(model, pl.LightningModule):
         raise UsageError(
-            f"fit(model, data) takes a model like mm.EmbedderModule(...) first, got {type(model).__name__}."
+            f"fit: model must be an EmbedderModule, not {describe_value(model)};"
+            f" for example, multimodal.EmbedderModule({{'text': multimodal.create('text', 'bag')}}).{order}"
         )
-    if not isinstance(data, DataModule):
+    if not isinstance(data, pl.LightningDataModule):
         raise UsageError(
-            f"fit(model, data) takes data like mm.DataModule(table, columns=...), got {type(data).__name__}."
+            f"fit: data must be a DataModule, not {describe_value(data)};"
+            f" for example, multimodal.DataModule('pairs.csv', {{'image': 'picture', 'text': 'title'}})."
         )

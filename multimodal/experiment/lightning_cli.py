@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 import yaml
 from jsonargparse import get_loader, set_loader
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from yaml import MarkedYAMLError, YAMLError
@@ -28,7 +27,12 @@ from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment import class_paths
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
-from multimodal.experiment.trainer_settings import explain_misconfiguration, run_loggers, trainer_defaults
+from multimodal.experiment.trainer_settings import (
+    TRAINER_ERRORS,
+    explain_misconfiguration,
+    run_loggers,
+    trainer_defaults,
+)
 from multimodal.experiment.unused_settings import warn_of_unused_settings
 from multimodal.experiment.write_config import write_config
 from multimodal.training.callbacks.defaults import default_callbacks
@@ -114,6 +118,8 @@ class _Parser(LightningArgumentParser):
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", message)
         options = list(chain.from_iterable(parser.get_defaults().keys() for parser in self._with_subcommands()))
         close = get_close_matches(unknown[1] or unknown[2], options, n=1) if unknown else []
+        if file := re.fullmatch(r"unrecognized arguments: ([^-]\S*\.ya?ml)", message):
+            raise UsageError(f"{explain(message, ex)} Did you mean --config {file[1]}?") from ex
         raise UsageError(explain(message, ex) + "".join(f" Did you mean {name!r}?" for name in close)) from ex
 
     def _with_subcommands(self) -> list[LightningArgumentParser]:
@@ -202,7 +208,7 @@ class TrainCLI(LightningCLI):
             kwargs["logger"] = run_loggers(self.run_folder)
         try:
             return super().instantiate_trainer(**kwargs)
-        except MisconfigurationException as error:
+        except TRAINER_ERRORS as error:
             wanted = self._get(self.config_init, "trainer")["accelerator"]
             raise UsageError(explain_misconfiguration(str(error), wanted)) from error
 

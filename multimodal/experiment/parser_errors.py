@@ -99,7 +99,7 @@ def _explain_unknown_class(key: str, value: str, message: str) -> str | None:
     names = sorted({cls.__name__ for base in bases if base is not None for cls in concrete_subclasses(base)})
     if not (names or ("Errors:" not in message and "import path string" in message)):
         return None
-    known = suggest(value, names) if names else ""
+    known = suggest(value.rpartition(".")[2], names) if names else ""
     return f"{key}: {value!r} is neither the name nor the path of a class that can be imported.{known}"
 
 

@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
+from multimodal.core.arguments import check_types
 from multimodal.core.errors import UsageError, check_names
 from multimodal.core.files import check_folder
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
 from multimodal.experiment.save_objects import SaveObjects
-from multimodal.experiment.trainer_settings import explain_misconfiguration, run_loggers, trainer_defaults
+from multimodal.experiment.trainer_settings import (
+    TRAINER_ERRORS,
+    explain_misconfiguration,
+    run_loggers,
+    trainer_defaults,
+)
 from multimodal.training.callbacks.defaults import ValidationReport, default_callbacks
+from multimodal.training.training_module import OF_THE_OPTIMIZER
+
+
+def check_trainer_settings(call: str, settings: Mapping[str, Any], own: Collection[str]) -> None:
+    """Check the names and types of settings of Lightning's ``Trainer``.
+
+    Args:
+        call: the function that takes them, for the error.
+        settings: name -> value.
+        own: further arguments of this function, for suggestions.
+
+    Raises:
+        UsageError: a name is unknown, or a value has another type.
+    """
+    known = inspect.signature(pl.Trainer).parameters
+    check_names(call, settings, [*known, *own], OF_THE_OPTIMIZER)
+    # Lightning takes whole floats (max_steps=1e4) and None more widely than it declares
+    checked = {name: value for name, value in settings.items() if not isinstance(value, float | None)}
+    check_types(call, pl.Trainer.__init__, checked)
 
 
 def make_trainer(
@@ -46,7 +70,8 @@ def make_trainer(
         >>> make_trainer("runs/pairs", max_steps=500, accelerator="cpu").max_steps
         500
     """
-    check_names("make_trainer", settings, inspect.signature(pl.Trainer).parameters)
+    check_types("make_trainer", make_trainer, {"run": run})
+    check_trainer_settings("make_trainer", settings | {"callbacks": callbacks}, {"run", "report"})
     check_folder(run)
     run = Path(run)
     own = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
@@ -56,5 +81,5 @@ def make_trainer(
     try:
         with quiet_libraries():
             return QuietTrainer(callbacks=[*standard, SaveObjects({"callbacks": own or None} | settings)], **chosen)
-    except MisconfigurationException as error:
+    except TRAINER_ERRORS as error:
         raise UsageError(explain_misconfiguration(str(error), settings.get("accelerator", "auto"))) from error

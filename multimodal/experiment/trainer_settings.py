@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
 from multimodal.core.hardware import fast_precision
 from multimodal.core.run_folder import LOGS
 from multimodal.experiment.lazy_loggers import LazyCSVLogger, LazyTensorBoardLogger
+
+TRAINER_ERRORS = (MisconfigurationException, ValueError, TypeError)  # what Lightning's Trainer raises of wrong settings
 
 
 def trainer_defaults() -> dict[str, Any]:
@@ -32,6 +35,8 @@ def run_loggers(run: Path) -> list[Logger]:
 
 def explain_misconfiguration(message: str, accelerator: Any) -> str:
     """What Lightning's message about a trainer's settings means for the user."""
+    if "invalid accelerator name" in message:
+        return f"The accelerator {accelerator!r} is unknown; use auto, cpu, cuda or mps, and devices: [0] for the first GPU."
     if not re.search("No supported gpu backend|can not run on your system", message):
         return message
-    return f"trainer.accelerator {accelerator}: no such device was found here; use --trainer.accelerator auto or cpu."
+    return f"accelerator {accelerator}: no such device was found here; use auto or cpu."

@@ -30,7 +30,7 @@ def warn_of_unused_settings(model: Any, data: Any) -> None:
     for modality in data.schema.columns:
         if modality not in modalities:
             print(
-                f"Warning: data.columns names {modality!r}, for which the model has no encoder; it is not used."
+                f"Warning: columns names {modality!r}, for which the model has no encoder; it is not used."
                 f"{suggest(modality, modalities)}",
                 file=sys.stderr,
             )

@@ -60,7 +60,9 @@ def save_open_clip(embedder: Embedder, towers: Sequence[Tower], folder: Path) ->
     actual = _vectors_of_open_clip(folder, embedder, by_tower)
     entries = {}
     for tower in towers:
-        expected = embedder.encode(256, "float32", **{tower.modality: _examples(embedder, tower.modality)})
+        expected = embedder.encode(
+            batch_size=256, precision="float32", **{tower.modality: _examples(embedder, tower.modality)}
+        )
         entries[tower.modality] = {
             "file": WEIGHTS,
             "max_difference": check_difference(tower, actual[tower.modality], torch.from_numpy(expected), LIBRARY),

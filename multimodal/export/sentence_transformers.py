@@ -63,7 +63,7 @@ def save_sentence_transformers(embedder: Embedder, towers: Sequence[Tower], fold
         )
         loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     actual = torch.from_numpy(loaded.encode(values, show_progress_bar=False))
-    expected = torch.from_numpy(embedder.encode(256, "float32", **{tower.modality: values}))
+    expected = torch.from_numpy(embedder.encode(batch_size=256, precision="float32", **{tower.modality: values}))
     return {
         tower.modality: {"file": "modules.json", "max_difference": check_difference(tower, actual, expected, LIBRARY)}
     }

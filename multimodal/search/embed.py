@@ -64,9 +64,7 @@ def embed_table(
     data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
     rows = data.samples.rows(split)
     with progress("Embedding", len(rows)) as advance:
-        return embed_samples(
-            embedder, data.samples, rows, Path(out), advance, max_rejects=data.max_rejects, option="--max_rejects"
-        )
+        return embed_samples(embedder, data.samples, rows, Path(out), advance, max_rejects=data.max_rejects)
 
 
 def embed_samples(
@@ -78,7 +76,6 @@ def embed_samples(
     part_rows: int = PART_ROWS,
     batch_size: int = BATCH_SIZE,
     max_rejects: float = 0.01,
-    option: str = "max_rejects",
 ) -> Rejects:
     """Embed rows of a table into the folder ``out``.
 
@@ -91,7 +88,6 @@ def embed_samples(
         part_rows: rows in a part.
         batch_size: rows embedded at a time; affects the speed, not the results.
         max_rejects: fraction of all rows of the table, embedded here or not, that may be unreadable.
-        option: the name of ``max_rejects`` in the user's interface, for the error text.
 
     Returns:
         The rows that cannot be read; they are left out and listed in ``rejects.jsonl``.
@@ -110,7 +106,7 @@ def embed_samples(
     read = samples.settings, samples.fingerprint
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
     _write_or_check_manifest(manifest, out)
-    rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of, option)
+    rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of)
     samples_by_row_number = samples.keyed_by_number()  # the key of an embedding is then its row number
     for number, part in enumerate(manifest.parts):
         rows_of_part = rows[number * part_rows : (number + 1) * part_rows]
@@ -149,7 +145,7 @@ def embed_in_memory(
     if not modalities:
         raise MultimodalError(f"The model knows {embedder.modalities}, the table only {samples.modalities}.")
     processors = {m: embedder.processors[m] for m in modalities}
-    rejects = Rejects(max_rejects, len(samples), key_of=samples.key_of, option="max_rejects")
+    rejects = Rejects(max_rejects, len(samples), key_of=samples.key_of)
     loader = ordered_loader(samples.keyed_by_number(), rows, processors, BATCH_SIZE, rejects)
     with progress("Embedding", len(rows)) as advance:
         return _part_table(embedder.embed_all(loader, advance), samples, modalities, embedder.dim), modalities

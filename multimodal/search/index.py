@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from multimodal.core.arguments import check_types
 from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
 from multimodal.core.files import atomic_folder, check_folder
 from multimodal.core.html_table import html_table
@@ -119,17 +119,17 @@ class Index:
             UsageError: k is below 1, the vectors have another width or are not finite numbers, the modality is unknown, or
                 the index does not know its model.
         """
-        if self.embedder is not None and len(query) > 1:
-            check_names("search", query, [*self.embedder.modalities, "vectors", "k", "target"])
-        if not isinstance(k, Integral):
-            raise UsageError(f"search(k=...) takes a whole number, got {k!r}.")
+        check_types("search", Index.search, {"k": k, "target": target})
+        if vectors is not None or len(query) > 1:
+            modalities = [*self.modalities, *(() if self.embedder is None else self.embedder.modalities)]
+            check_names("search", query, {*modalities, "vectors", "k", "target"})
         if (vectors is None) == (not query) or len(query) > 1 or isinstance(vectors, str):
             raise UsageError(f"search takes either vectors or one value of one modality. {VALUE_EXAMPLE}")
         if vectors is None:
             if self.embedder is None:
                 raise UsageError("This index does not know its model: open it by Index.open(folder, model=RUN).")
             one = {modality: [value] for modality, value in query.items()}
-            return self._search(self.embedder.encode(256, "float32", **one), k, target)[0]
+            return self._search(self.embedder.encode(batch_size=256, precision="float32", **one), k, target)[0]
         return self._search(vectors, k, target)
 
     def _search(self, vectors: np.ndarray, k: int, target: str | None) -> HitLists:
@@ -235,10 +235,11 @@ class Index:
             UsageError: ``columns`` are missing for a table that needs them, or settings are given for a ``DataModule`` or
                 ``Samples``.
         """
-        from multimodal.data.run_data import load_run_data
+        from multimodal.data.run_data import SETTINGS, load_run_data
         from multimodal.search.embed import embed_in_memory
         from multimodal.search.pictures import MODALITY, Pictures
 
+        check_names("Index.from_table", settings, SETTINGS)
         data = load_run_data(None, table, settings)
         part, modalities = embed_in_memory(embedder, data.samples, data.samples.rows(split), data.max_rejects)
         vectors, items = _flattened([part], modalities, embedder.dim)

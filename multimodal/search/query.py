@@ -38,4 +38,4 @@ def search_index(run: str | Path, index: str | Path, /, k: int = 10, target: str
     from multimodal.core.embedder import Embedder  # imports torch, so only after the checks above
 
     embedder = Embedder.from_pretrained(run, modalities=[modality])
-    return opened.search(embedder.encode(256, "float32", **{modality: [value]}), k, target)[0]
+    return opened.search(embedder.encode(batch_size=256, precision="float32", **{modality: [value]}), k, target)[0]

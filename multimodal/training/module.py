@@ -89,7 +89,7 @@ class EmbedderModule(TrainingModule):
                 if gradient_checkpointing and has_batch_norm(encoder):
                     raise UsageError(
                         f"torch.compile cannot recompute the batch normalisation of the {modality} encoder: leave out"
-                        " model.compile or model.gradient_checkpointing."
+                        " compile or gradient_checkpointing."
                     )
                 encoder.compile()
         self.objective = InfoNCE() if objective is None else objective
@@ -195,7 +195,7 @@ def _with_shared_encoders(encoders: dict[str, Encoder], shared: dict[str, str]) 
     for modality, other in shared.items():
         if modality in encoders or other not in encoders:
             raise UsageError(
-                f"model.shared: for {modality} to use the encoder of {other}, model.encoders must have {other} and not"
+                f"shared: for {modality} to use the encoder of {other}, encoders must have {other} and not"
                 f" {modality}.{suggest(other, list(encoders))}"
             )
     return {modality: encoders[other] for modality, other in shared.items()}

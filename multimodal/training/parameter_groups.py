@@ -46,7 +46,7 @@ def parameter_groups(
         if not (rate > 0 and 0 < decay <= 1):
             raise UsageError(
                 f"rates.{modality} {rate} must be above 0 and layer_decay.{modality} {decay} in (0, 1]."
-                " To leave an encoder untrained, use model.freeze."
+                " To leave an encoder untrained, use freeze."
             )
         by_depth = parameter_names_by_depth(encoder)
         for depth, names in enumerate(by_depth):

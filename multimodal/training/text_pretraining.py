@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ class TextPretrainingModule(TrainingModule):
         >>> type(TextPretrainingModule({"text": encoder}).objective).__name__
         'MaskedTokens'
     """
+
+    argument_examples: ClassVar[Mapping[str, str]] = {
+        **TrainingModule.argument_examples,
+        "encoders": "{'text': multimodal.create('text', 'transformer')}",
+        "objective": "multimodal.objectives.MaskedTokens()",
+    }
 
     def __init__(
         self,
@@ -99,7 +105,7 @@ class TextPretrainingModule(TrainingModule):
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         if isinstance(batch, MicroBatches):
             raise UsageError(
-                "pretrain does not support data.micro_batch; set trainer.accumulate_grad_batches, which has the same effect."
+                "pretrain does not support micro_batch; set accumulate_grad_batches, which has the same effect."
             )
         loss = self.loss(batch)
         self.log_loss(loss.total, loss.parts, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -23,6 +23,12 @@ from multimodal.training.schedule import Schedule, WarmupCosine
 MAX_KEYS_SHOWN = 10
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
+# arguments that people try -> where they are set instead
+OF_THE_OPTIMIZER = {
+    name: f"It is set in the model's optimizer: optimizer=functools.partial(torch.optim.AdamW, {setting})."
+    for name, setting in {"lr": "lr=1e-3", "learning_rate": "lr=1e-3", "weight_decay": "weight_decay=0.01"}.items()
+}
 
 
 class TrainingModule(Recorded, pl.LightningModule):
@@ -44,6 +50,21 @@ class TrainingModule(Recorded, pl.LightningModule):
         >>> module.frozen, module.trained_pairs
         (frozenset(), None)
     """
+
+    argument_examples: ClassVar[Mapping[str, str]] = {
+        "encoders": "{'text': multimodal.create('text', 'bag')}",
+        "shared": "{'title': 'text'}",
+        "begin_with": "{'text': 'runs/pretrained'}",
+        "heads": "{'text': 'mlp'}",
+        "freeze": "{'text': 'all'}",
+        "lora": "{'text': multimodal.LoRA('attention')}",
+        "rates": "{'text': 0.1}",
+        "layer_decay": "{'text': 0.8}",
+        "objective": "multimodal.InfoNCE()",
+        "optimizer": "functools.partial(torch.optim.AdamW, lr=1e-3)",
+        "schedule": "multimodal.training.WarmupCosine()",
+    }
+    set_elsewhere: ClassVar[Mapping[str, str]] = OF_THE_OPTIMIZER
 
     def __init__(
         self, embedder: Embedder, optimizer: OptimizerCallable, schedule: Schedule | None = None, seed: int = 0
@@ -125,8 +146,42 @@ class TrainingModule(Recorded, pl.LightningModule):
         checkpoint["processors"] = {m: processor.state() for m, processor in self.embedder.processors.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for modality, state in checkpoint["processors"].items():
-            self.embedder.encoder(modality).processor.load_state(state)
+        try:
+            for modality, state in checkpoint["processors"].items():
+                self.embedder.encoder(modality).processor.load_state(state)
+        except Exception as error:  # a processor of another kind may raise anything
+            raise self._another_model(checkpoint.get("state_dict", {}), error) from error
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights, see torch.
+
+        Raises:
+            UsageError: they are those of another model; the message names the first that differs.
+        """
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            raise self._another_model(state_dict, error) from error
+
+    def _another_model(self, saved: Mapping[str, Any], error: Exception) -> UsageError:
+        """Return the error of a checkpoint that does not fit."""
+        own = self.state_dict()
+        shapes = {
+            name: tuple(None if name not in weights else tuple(weights[name].shape) for weights in (saved, own))
+            for name in {**own, **saved}
+        }
+        name, (there, here) = next(
+            ((name, both) for name, both in shapes.items() if both[0] != both[1]), ("", (None, None))
+        )
+        if not name:
+            difference = f"{type(error).__name__}: {error}"
+        elif there is None or here is None:
+            difference = f"{name} {there or here} is only in {'this model' if there is None else 'the checkpoint'}"
+        else:
+            difference = f"{name} has the shape {there} there and {here} here"
+        return UsageError(
+            f"The checkpoint is of another model: {difference}. Resume with the settings of the run, or name another folder."
+        )
 
 
 class _PendingLoss:
@@ -160,7 +215,7 @@ def total_steps(trainer: pl.Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if not 0 < steps < float("inf"):
         raise UsageError(
-            "The schedule needs the number of training steps: set trainer.max_steps, or max_epochs if the table is not"
+            "The schedule needs the number of training steps: set max_steps, or max_epochs if the table is not"
             " streamed."
         )
     return int(steps)

@@ -21,15 +21,13 @@ def load_initial_encoders(encoders: Mapping[str, Encoder], folders: Mapping[str,
     """
     for modality, folder in folders.items():
         if modality not in encoders:
-            raise UsageError(
-                f"model.begin_with: there is no encoder for {modality!r}.{suggest(modality, list(encoders))}"
-            )
+            raise UsageError(f"begin_with: there is no encoder for {modality!r}.{suggest(modality, list(encoders))}")
         source_encoder = Embedder.from_pretrained(folder, modalities=[modality]).encoder(modality)
         try:
             encoders[modality].load_state_dict(source_encoder.state_dict())
         except RuntimeError as error:
             raise UsageError(
-                f"model.begin_with: the {modality} encoder of {folder}, a {type(source_encoder).__name__}, does not fit"
+                f"begin_with: the {modality} encoder of {folder}, a {type(source_encoder).__name__}, does not fit"
                 f" {type(encoders[modality]).__name__}; give both the same settings ({_first_line(error)})."
             ) from error
         encoders[modality].processor.load_state(source_encoder.processor.state())

@@ -139,7 +139,10 @@ def validation(run: Path) -> dict[str, Any]:
     """The vectors of the validation split by ``encode``, and its keys."""
     samples, embedder = load_run_data(run).samples, Embedder.from_pretrained(run)
     rows = samples.rows("validation")
-    vectors = {m: embedder.encode(256, "float32", **{m: list(samples.values(m, rows))}) for m in samples.modalities}
+    vectors = {
+        m: embedder.encode(batch_size=256, precision="float32", **{m: list(samples.values(m, rows))})
+        for m in samples.modalities
+    }
     return vectors | {"keys": [samples.key_of(row) for row in rows.tolist()]}
 
 
@@ -225,7 +228,7 @@ def test_rows_that_cannot_be_read_count_against_the_table_as_in_training(
     assert main([*command, "--max_rejects", "0"]) == 1
     error = capsys.readouterr().err
     assert "The first: row 99 ('b'), column 'title': " in error
-    assert error.endswith("--max_rejects allows a larger fraction.\n")
+    assert error.endswith("max_rejects 0.01 would allow those found so far.\n")
 
 
 def test_embed_counts_rejects_against_the_table_too(
@@ -247,7 +250,7 @@ def test_a_file_is_embedded_as_a_table_by_its_columns(called: Called, run: Path,
     assert json.loads((out / "rejects.jsonl").read_text())["key"] == "c"
     rows = pq.read_table(out / "part-00000.parquet").to_pylist()
     assert [row["key"] for row in rows] == ["a", "b"]
-    expected = Embedder.from_pretrained(run).encode(256, text=["black star", "white arrow"])
+    expected = Embedder.from_pretrained(run).encode(batch_size=256, text=["black star", "white arrow"])
     np.testing.assert_allclose([row["text"] for row in rows], expected, atol=1e-5)
 
 

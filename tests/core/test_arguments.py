@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from multimodal.core.recording import Recorded
 
 
 class Shop(Recorded):
+    argument_examples: ClassVar[Mapping[str, str]] = {"name": "'cups'", "shares": "{'a': 0.5}"}
+    set_elsewhere: ClassVar[Mapping[str, str]] = {"colour": "Paint it."}
+
     def __init__(
         self, name: str, shares: dict[str, float] | None = None, *, size: int = 3, order: Literal["up", "down"] = "up"
     ) -> None: ...
@@ -27,13 +30,20 @@ class Shop(Recorded):
     ("arguments", "message"),
     [
         ({"name": "a", "sise": 3}, r"Shop\(\) takes no argument 'sise'\. Did you mean 'size'\?$"),
-        ({}, r"Shop\(\) needs name\."),
-        ({"name": 3}, r"Shop\(name=\.\.\.\) takes str, got 3 \(int\)\."),
-        ({"name": "a", "shares": 0.9}, r"Shop\(shares=\.\.\.\) takes dict\[str, float\] \| None, got 0\.9 \(float\)"),
-        ({"name": "a", "shares": {"a": "b"}}, r"takes dict\[str, float\] \| None, got \{'a': 'b'\} \(dict\)"),
-        ({"name": "a", "size": "16"}, r"takes int, got '16' \(str\)"),
-        ({"name": "a", "order": "left"}, r"takes 'up' or 'down', got 'left' \(str\)"),
-        ({"name": "a" * 2, "size": ["x" * 500]}, r"takes int, got list\.$"),
+        ({"name": "a", "shares": {3: 0.5}}, r"a name in shares must be a string, not 3"),
+        ({"name": "a", "colour": 3}, r"takes no argument 'colour'\. Paint it\.$"),
+        ({"name": "a", "zzz": 3}, r"takes no argument 'zzz'\. Known: name, order, shares, size\.$"),
+        ({"name": "a", "size": int}, r"not the class int\.$"),
+        ({}, r"Shop\(\) needs name; for example, name='cups'\.$"),
+        ({"name": 3}, r"Shop: name must be a string, not 3; for example"),
+        (
+            {"name": "a", "shares": 0.9},
+            r"Shop: shares must be a mapping, not 0\.9; for example, shares=\{'a': 0\.5\}\.$",
+        ),
+        ({"name": "a", "shares": {"a": "b"}}, r"Shop: shares\['a'\] must be a number, not 'b'; for example, shares="),
+        ({"name": "a", "size": "16"}, r"size must be a whole number, not '16'\.$"),
+        ({"name": "a", "order": "left"}, r"order must be 'up' or 'down', not 'left'\.$"),
+        ({"name": "a" * 2, "size": ["x" * 500]}, r"size must be a whole number, not a list\.$"),
     ],
 )
 def test_wrong_arguments_are_wrong_usage(arguments: dict[str, Any], message: str) -> None:
@@ -54,6 +64,7 @@ def test_right_arguments_are_recorded() -> None:
     ("hint", "right", "wrong"),
     [
         (Any, [3, None, "a"], []),
+        (bool, [True, np.bool_(True), 1], ["true", None]),
         (int, [3, True, np.int64(3)], ["3", 3.0, None]),
         (float, [3, 0.5, np.float32(2)], ["0.5", None]),
         (str, ["a", Path("a")], [3, None, ["a"]]),

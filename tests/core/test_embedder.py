@@ -82,7 +82,7 @@ def test_encoding_raw_values_equals_embedding_their_batch(make_embedder: Make, v
     processor = embedder.encoder(modality).processor
     samples = [Sample(str(i), {modality: processor(value)}, str(i)) for i, value in enumerate(values[modality])]
     expected = embedder.embed(Batch.collate(samples, embedder.processors)).vectors[modality].detach().numpy()
-    vectors = embedder.encode(256, "float32", **{modality: values[modality]})
+    vectors = embedder.encode(batch_size=256, precision="float32", **{modality: values[modality]})
     assert (vectors.shape, vectors.dtype) == ((5, 6), np.float32)
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -96,8 +96,12 @@ def test_the_vectors_do_not_depend_on_the_batch_size(make_embedder: Make, values
     @settings(max_examples=15, deadline=None)
     def check(chosen: list[int], batch_size: int) -> None:
         raw = [values[modality][i] for i in chosen]
-        alone = np.concatenate([embedder.encode(256, "float32", **{modality: [value]}) for value in raw])
-        np.testing.assert_allclose(embedder.encode(batch_size, "float32", **{modality: raw}), alone, atol=1e-5)
+        alone = np.concatenate(
+            [embedder.encode(batch_size=256, precision="float32", **{modality: [value]}) for value in raw]
+        )
+        np.testing.assert_allclose(
+            embedder.encode(batch_size=batch_size, precision="float32", **{modality: raw}), alone, atol=1e-5
+        )
 
     check()
 
@@ -105,7 +109,7 @@ def test_the_vectors_do_not_depend_on_the_batch_size(make_embedder: Make, values
 def test_the_values_embed_to_different_vectors(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder()
     for modality, raw in values.items():
-        vectors = embedder.encode(256, "float32", **{modality: raw})
+        vectors = embedder.encode(batch_size=256, precision="float32", **{modality: raw})
         assert (np.abs(vectors[:, None] - vectors[None]).max(axis=2) > 1e-4).sum() == 5 * 4
 
 
@@ -147,8 +151,9 @@ def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
     [
         ({}, "takes the values of one modality by its name, like encode(graph=[...]); got none"),
         ({"text": ["fox"], "graph": []}, "one modality by its name, like encode(graph=[...]); got graph and text"),
-        ({"text": ["fox"], "device": "cpu"}, "encode() takes no argument 'device'"),
-        ({"batch_size": ["fox"], "text": []}, "takes a batch_size of at least 1, got ['fox']"),
+        ({"text": ["fox"], "device": "cpu"}, "encode() takes no argument 'device'. The device is the model's"),
+        ({"text": ["fox"], "batchsize": 2}, "encode() takes no argument 'batchsize'. Did you mean 'batch_size'?"),
+        ({"text": ["fox"], "batch_size": "2"}, "encode() takes a batch_size of at least 1, got 2"),
         ({"txt": ["fox"]}, "no modality 'txt'. Did you mean 'text'? Known: graph, text."),
     ],
 )
@@ -156,6 +161,13 @@ def test_a_wrong_call_is_rejected_with_a_hint(make_embedder: Make, arguments: An
     with pytest.raises(UsageError) as error:
         make_embedder("graph", "text").encode(**arguments)
     assert message in str(error.value)
+
+
+def test_values_without_the_name_of_their_modality_are_rejected_with_it(make_embedder: Make) -> None:
+    with pytest.raises(
+        UsageError, match=r"values of one modality by its name, like encode\(text=\[\.\.\.\]\); got values without"
+    ):
+        make_embedder("text").encode(["fox"])
 
 
 @pytest.mark.parametrize(
@@ -171,8 +183,8 @@ def test_one_value_has_one_vector(make_embedder: Make, values: Values) -> None:
     embedder = make_embedder("graph", "text")
     for modality in ("graph", "text"):
         one, several = (
-            embedder.encode(256, "float32", **{modality: values[modality][1]}),
-            embedder.encode(256, "float32", **{modality: values[modality]}),
+            embedder.encode(batch_size=256, precision="float32", **{modality: values[modality][1]}),
+            embedder.encode(batch_size=256, precision="float32", **{modality: values[modality]}),
         )
         assert one.shape == (6,)
         np.testing.assert_allclose(one, several[1], atol=1e-6)
@@ -183,12 +195,13 @@ def test_one_value_has_one_vector(make_embedder: Make, values: Values) -> None:
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_size_below_one_is_rejected(make_embedder: Make, batch_size: int) -> None:
     with pytest.raises(UsageError, match=f"takes a batch_size of at least 1, got {batch_size}"):
-        make_embedder("text").encode(batch_size, text=["fox"])
+        make_embedder("text").encode(batch_size=batch_size, text=["fox"])
 
 
 def test_an_unreadable_value_is_named_by_its_position(make_embedder: Make) -> None:
-    with pytest.raises(MultimodalError, match=r"text value 3: int is not a text"):
-        make_embedder("text").encode(2, text=["fox", "dog", "fox", 4])
+    with pytest.raises(MultimodalError, match=r"text value 3: int is not a text") as error:
+        make_embedder("text").encode(batch_size=2, text=["fox", "dog", "fox", 4])
+    assert error.value.__suppress_context__  # one traceback
 
 
 def test_no_values_have_no_vectors(make_embedder: Make) -> None:

@@ -89,18 +89,18 @@ def test_the_number_of_waiting_items_is_bounded() -> None:
 def test_the_vectors_are_in_the_order_of_their_values(values: list[int], batch_size: int) -> None:
     model, _ = embedder()
     alone = np.concatenate([model.encode(number=[value]) for value in values])
-    np.testing.assert_allclose(model.encode(batch_size, number=values), alone, atol=1e-6)
+    np.testing.assert_allclose(model.encode(batch_size=batch_size, number=values), alone, atol=1e-6)
 
 
 def test_long_values_are_in_small_batches_and_short_ones_in_large_ones() -> None:
     model, encoder = embedder()
-    model.encode(8, number=[1, 32, 31] + [1] * 39 + [4] * 8)
+    model.encode(batch_size=8, number=[1, 32, 31] + [1] * 39 + [4] * 8)
     assert encoder.shapes == [(1, 32), (1, 31), (8, 4), (32, 1), (8, 1)]
 
 
 def test_an_unreadable_value_in_a_later_batch_is_named_by_its_position() -> None:
     with pytest.raises(MultimodalError, match=r"number value 5: -1 is negative"):
-        embedder()[0].encode(2, number=[3, 2, 4, 1, 1, -1, -1])
+        embedder()[0].encode(batch_size=2, number=[3, 2, 4, 1, 1, -1, -1])
 
 
 def test_encoding_in_bfloat16_returns_float32() -> None:

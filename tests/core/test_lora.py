@@ -74,12 +74,14 @@ def test_an_adapted_layer_computes_the_formula_of_the_paper() -> None:
 def test_untrained_adapters_do_not_change_the_features(values: dict[str, list[Any]]) -> None:
     plain = Embedder({m: registry.create(m, name, **SETTINGS[m]) for m, name in NAMES.items()}, 6).eval()
     plain.fit_processors(values)
-    before = {m: plain.encode(256, "float32", **{m: values[m]}) for m in NAMES}
+    before = {m: plain.encode(batch_size=256, precision="float32", **{m: values[m]}) for m in NAMES}
     for m in NAMES:
         add_lora(plain.encoder(m), LoRA(TARGETS[m]), m)
     plain.eval()
     for m in NAMES:
-        np.testing.assert_allclose(plain.encode(256, "float32", **{m: values[m]}), before[m], atol=1e-6)
+        np.testing.assert_allclose(
+            plain.encode(batch_size=256, precision="float32", **{m: values[m]}), before[m], atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("modality", NAMES)
@@ -111,7 +113,8 @@ def test_a_loaded_model_with_adapters_equals_the_saved_one(values: dict[str, lis
     assert loaded.lora == embedder.lora
     for m in NAMES:
         np.testing.assert_array_equal(
-            loaded.encode(256, "float32", **{m: values[m]}), embedder.encode(256, "float32", **{m: values[m]})
+            loaded.encode(batch_size=256, precision="float32", **{m: values[m]}),
+            embedder.encode(batch_size=256, precision="float32", **{m: values[m]}),
         )
     assert sorted(path.suffix for path in (tmp_path / "model").iterdir()) == [".json", ".safetensors"]
 

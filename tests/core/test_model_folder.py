@@ -80,8 +80,10 @@ def test_a_loaded_model_embeds_as_the_saved_one(make_embedder: Make, values: Val
     loaded = Embedder.from_pretrained(str(tmp_path / "model"))
     assert (loaded.modalities, loaded.dim) == (["image", "graph", "text"], 6)
     for modality, raw in values.items():
-        expected = embedder.encode(256, "float32", **{modality: raw})
-        np.testing.assert_allclose(loaded.encode(256, "float32", **{modality: raw}), expected, atol=1e-6)
+        expected = embedder.encode(batch_size=256, precision="float32", **{modality: raw})
+        np.testing.assert_allclose(
+            loaded.encode(batch_size=256, precision="float32", **{modality: raw}), expected, atol=1e-6
+        )
         assert loaded.encoder(modality).settings == embedder.encoder(modality).settings
     assert not any(module.training for module in loaded.modules())
     assert loaded.fingerprint == embedder.fingerprint == fingerprint_of(loaded)
@@ -386,3 +388,10 @@ def test_code_that_comes_with_a_model_is_not_run(
     with pytest.raises(UsageError, match=rf"contains code \({re.escape(path)}\), which is not run"):
         Embedder.from_pretrained(folder)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_device_is_not_an_argument_of_loading(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no argument 'device'\. .*Embedder\.from_pretrained\(\.\.\.\)\.to\('cuda'\)"):
+        Embedder.from_pretrained(tmp_path, device="cuda")
+    with pytest.raises(UsageError, match=r"no argument 'modality'\. Did you mean 'modalities'\?"):
+        Embedder.from_pretrained(tmp_path, modality="text")

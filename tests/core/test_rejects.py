@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multimodal.core.errors import MAX_CHARACTERS, MultimodalError, Unreadable
 from multimodal.core.rejects import Reject, Rejects
@@ -61,10 +64,21 @@ def test_more_than_the_allowed_fraction_of_rejects_stops_with_a_summary(
     rejects.add([reject(row) for row in range(allowed)])
     message = (
         rf"{allowed + 1} of {rows} rows cannot be read \({allowed + 1} x missing file\);"
-        r" .*first: row 0 \('k0'\), column 'photo'.*--data\.max_rejects"
+        r" .*first: row 0 \('k0'\), column 'photo'.* max_rejects [\d.]+ would allow those found so far"
     )
     with pytest.raises(MultimodalError, match=message):
         rejects.add([reject(allowed)])
+
+
+@given(rows=st.integers(1, 5000), found=st.integers(1, 200))
+def test_the_fraction_that_the_error_names_is_sufficient_and_hardly_more(rows: int, found: int) -> None:
+    found = min(rows, found)
+    strict = Rejects(0.0, rows)
+    with pytest.raises(MultimodalError) as error:
+        strict.add([reject(row) for row in range(found)])
+    (fraction,) = re.findall(r"max_rejects ([\d.]+) would allow", str(error.value))
+    Rejects(float(fraction), rows).add([reject(row) for row in range(found)])
+    assert found / rows <= float(fraction) <= min(1, found / rows + 0.002)
 
 
 def test_in_a_stream_the_fraction_is_of_the_rows_read_but_at_least_a_thousand() -> None:

@@ -54,7 +54,8 @@ def test_it_is_saved_once_and_loaded_for_either_modality(
     assert again.modalities == modalities or (modalities is None and again.modalities == ["title", "body"])
     for modality in again.modalities:
         np.testing.assert_array_equal(
-            again.encode(256, "float32", **{modality: BODIES}), shared.encode(256, "float32", **{modality: BODIES})
+            again.encode(batch_size=256, precision="float32", **{modality: BODIES}),
+            shared.encode(batch_size=256, precision="float32", **{modality: BODIES}),
         )
     assert again.fingerprint == shared.fingerprint or modalities == ["body", "title"]  # the order is part of a model
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -47,9 +49,9 @@ def test_a_streamed_data_module_shows_its_columns_without_reading_the_rows(
 
 @pytest.mark.usefixtures("own_cache")
 def test_a_table_in_memory_is_not_streamed() -> None:
-    with pytest.raises(UsageError, match=r"data\.access: streamed is for tables of files"):
+    with pytest.raises(UsageError, match=r"access: streamed is for tables of files"):
         DataModule(ROWS, COLUMNS, split="part", access="streamed")
-    with pytest.raises(UsageError, match=r"access=\.\.\.\) takes 'mapped' or 'memory' or 'streamed', got 'stream'"):
+    with pytest.raises(UsageError, match="access must be 'mapped' or 'memory' or 'streamed', not 'stream'"):
         DataModule(ROWS, COLUMNS, access="stream")  # pyright: ignore[reportArgumentType]
 
 
@@ -63,8 +65,8 @@ def test_a_table_without_rows_is_refused(table: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"workers": -1}, r"data\.workers must be 0 \(the training process reads\) or more, got -1"),
-        ({"batch_size": 0}, r"data\.batch_size and eval_batch_size must be at least 1, got 0"),
+        ({"workers": -1}, r"workers must be 0 \(the training process reads\) or more, got -1"),
+        ({"batch_size": 0}, r"batch_size and eval_batch_size must be at least 1, got 0"),
         ({"workers": -1, "batch_size": 0}, "must be at least 1, got 0"),
     ],
 )
@@ -72,3 +74,35 @@ def test_a_table_without_rows_is_refused(table: Any) -> None:
 def test_numbers_out_of_range_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         DataModule(ROWS, COLUMNS, split="part", **settings)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"column": COLUMNS}, r"DataModule\(\) takes no argument 'column'\. Did you mean 'columns'\?"),
+        ({}, r"DataModule\(\) needs columns; for example, columns=\{'image': 'picture', 'text': 'title'\}"),
+        ({"columns": "picture"}, r"columns must be a mapping, not 'picture'; for example, columns=\{'image': "),
+        ({"columns": {"image": 0}}, r"columns\['image'\] must be a string or a list, not 0; for example, columns="),
+        ({"columns": COLUMNS, "split": 0.9}, r"split must be a string or a mapping, not 0\.9; for example, split="),
+        ({"columns": COLUMNS, "group": ["title"]}, r"group must be a string, not \['title'\]"),
+        ({"columns": COLUMNS, "batch_size": "16"}, r"batch_size must be a whole number, not '16'"),
+        ({"columns": COLUMNS, "access": "map"}, r"access must be 'mapped' or 'memory' or 'streamed', not 'map'"),
+    ],
+)
+def test_arguments_of_wrong_names_and_types_are_reported(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DataModule(ROWS, **arguments)
+
+
+def test_what_behaves_as_the_types_of_the_arguments_is_accepted() -> None:
+    columns: Any = MappingProxyType({"image": "photo", "text": ("title", "note")})
+    data = DataModule(
+        ROWS,
+        columns,
+        split="part",
+        batch_size=np.int64(4),  # pyright: ignore[reportArgumentType]
+        max_rejects=np.float32(0.5),  # pyright: ignore[reportArgumentType]
+        keep_items=np.bool_(True),  # pyright: ignore[reportArgumentType]
+        train=("train", "test"),  # pyright: ignore[reportArgumentType]
+    )
+    assert data.schema.columns["text"] == ("title", "note")

@@ -185,6 +185,17 @@ def test_an_unknown_split_is_rejected_with_close_and_known_ones(shop: Samples) -
         shop.rows("tests")
 
 
+def test_a_split_that_chance_gave_no_row_is_explained() -> None:
+    one = samples_of({"title": ["cup"]}, {"text": "title"})
+    empty = next(name for name in ("train", "validation", "test") if name not in one.splits)
+    with pytest.raises(
+        UsageError, match=r"rows \(1\) were assigned to splits at random, by the shares train 0\.8, val"
+    ):
+        one.rows(empty)
+    with pytest.raises(UsageError, match=r"Known: all, \w+\.$"):
+        one.rows("unknown")
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [

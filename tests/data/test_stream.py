@@ -240,7 +240,7 @@ def test_rows_of_files_of_one_name_are_distinguished(tmp_path: Path) -> None:
 def test_splits_of_a_stream_are_not_assigned_by_row_numbers(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"n": 1}\n')
     settings: dict[str, Any] = {"table": str(tmp_path / "p.jsonl"), "columns": {"number": "n"}, "access": "streamed"}
-    with pytest.raises(UsageError, match=r"set data\.split to the column .*, or data\.group to the column"):
+    with pytest.raises(UsageError, match=r"set split to the column .*, or group to the column"):
         DataModule(**settings)
     DataModule(**settings, group="n")
     with pytest.raises(UsageError, match="balance_pairs is not available with access: streamed"):

@@ -75,7 +75,9 @@ def embed(encode: Callable[[str, list[str]], np.ndarray], rows: Sequence[Row]) -
 
 def embed_with_model(run: Path, rows: Sequence[Row]) -> Vectors:
     embedder = Embedder.from_pretrained(run)
-    return embed(lambda modality, values: embedder.encode(256, "float32", **{modality: values}), rows)
+    return embed(
+        lambda modality, values: embedder.encode(batch_size=256, precision="float32", **{modality: values}), rows
+    )
 
 
 def measure(queries: Vectors, candidates: Vectors) -> dict[str, dict[str, Any]]:
@@ -233,7 +235,9 @@ def test_rows_that_cannot_be_read_are_reported_and_left_out(faulty: dict[str, An
 
 def test_too_many_rows_that_cannot_be_read_raise(faulty: dict[str, Any], tmp_path: Path) -> None:
     strict: dict[str, Any] = faulty | {"max_rejects": 0.02}
-    with pytest.raises(MultimodalError, match=r"2 of 84 rows cannot be read.*--max_rejects allows a larger fraction"):
+    with pytest.raises(
+        MultimodalError, match=r"2 of 84 rows cannot be read.* max_rejects 0\.024 would allow those found"
+    ):
         evaluate(**strict, out=tmp_path / "out")
     assert not (tmp_path / "out" / "evaluation.json").exists()
 
@@ -337,6 +341,13 @@ def test_a_missing_training_split_of_the_baseline_is_found_before_the_embedding(
     samples = Samples.of(shop()[60:], COLUMNS, split="part")
     with pytest.raises(UsageError, match=r"no split 'train'"):
         evaluate(Embedder.from_pretrained(run), samples, baseline="linear")
+
+
+def test_a_misspelled_argument_and_a_split_for_the_data_are_reported(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^evaluate\(\) takes no argument 'splits'\. Did you mean 'split'"):
+        evaluate(run, splits="test")
+    with pytest.raises(UsageError, match=r"There is no table 'test': .* Did you mean split='test'\?"):
+        evaluate(run, "test")
 
 
 def test_an_embedder_needs_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

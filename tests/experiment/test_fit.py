@@ -160,8 +160,10 @@ def test_a_file_is_not_a_run_folder(
 
 def test_a_misspelled_argument_is_reported_with_the_right_one(table: Path, tmp_path: Path) -> None:
     model, data = three_objects(table)
-    with pytest.raises(mm.UsageError, match=r"takes no argument 'max_step'\. Did you mean 'max_steps'"):
+    with pytest.raises(mm.UsageError, match=r"^fit\(\) takes no argument 'max_step'\. Did you mean 'max_steps'"):
         mm.fit(model, data, tmp_path / "run", max_step=3)
+    with pytest.raises(mm.UsageError, match=r"^fit\(\) takes no argument 'lr'\. .* optimizer=functools\.partial"):
+        mm.fit(model, data, tmp_path / "run", lr=1e-3)
     with pytest.raises(mm.UsageError, match=r"takes no argument 'colums'\. Did you mean 'columns'"):
         mm.evaluate(model.embedder, [{"name": "a"}], colums={"text": "name"})
     with pytest.raises(mm.UsageError, match=r"takes no argument 'nearr'\. Did you mean 'near'"):
@@ -177,7 +179,7 @@ def test_a_training_without_an_end_is_refused(table: Path, config: dict[str, Any
     loaded = mm.load_config(tmp_path / "endless.yaml", {"run": str(tmp_path / "run")})
     with pytest.raises(mm.UsageError, match=message):
         loaded.trainer.fit(loaded.model, datamodule=loaded.data)
-    with pytest.raises(mm.UsageError, match=r"The schedule needs the number of training steps: set trainer\.max_steps"):
+    with pytest.raises(mm.UsageError, match=r"The schedule needs the number of training steps: set max_steps"):
         mm.fit(*three_objects(table), tmp_path / "run", max_time="00:00:00:01", **SETTINGS)
     assert not (tmp_path / "run").exists()
 
@@ -205,26 +207,78 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
 ) -> None:
     model, data = three_objects(table)
     data.batch_size = 1000
-    with pytest.raises(mm.MultimodalError, match=r"Lower data\.batch_size"):
+    with pytest.raises(mm.MultimodalError, match=r"Lower batch_size"):
         mm.fit(model, data, tmp_path / "python", max_steps=2, **SETTINGS)
     config["data"]["batch_size"] = 1000
     (tmp_path / "large.yaml").write_text(yaml.safe_dump(config))
     assert main(["fit", "--config", str(tmp_path / "large.yaml"), "--run", str(tmp_path / "cli")]) == 1
-    assert "Lower data.batch_size" in capsys.readouterr().err
+    assert "Lower batch_size" in capsys.readouterr().err
     assert not (tmp_path / "python").exists()
     assert not (tmp_path / "cli").exists()
 
 
-def test_fit_says_what_it_takes(tmp_path: Path) -> None:
-    data = mm.DataModule([{"title": f"cup {n}"} for n in range(30)], columns={"text": "title"})
-    model = mm.EmbedderModule({"text": mm.create("text", "bag")})
-    wrong: list[tuple[Any, Any, str]] = [
-        (model, "pairs.csv", r"takes data like mm\.DataModule\(table, columns=\.\.\.\), got str"),
-        (data, model, r"takes a model like mm\.EmbedderModule\(\.\.\.\) first, got DataModule"),
+def test_arguments_of_wrong_types_are_reported(table: Path, tmp_path: Path) -> None:
+    model, data = three_objects(table)
+    for arguments, message in [
+        ((model, "pairs.csv"), r"data must be a DataModule, not 'pairs\.csv'; .*multimodal\.DataModule\("),
+        ((data, model), r"model must be an EmbedderModule, not a DataModule; .* order is fit\(model, data\)\."),
+        ((model.embedder, data), r"model must be an EmbedderModule, not an Embedder; .*multimodal\.EmbedderModule\("),
+        ((model, data, 3), "run must be a string or a Path, not 3"),
+    ]:
+        with pytest.raises(mm.UsageError, match=f"^fit: {message}"):
+            mm.fit(*arguments)  # pyright: ignore[reportArgumentType]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"max_steps": "3"}, "^fit: max_steps must be a whole number, not '3'"),
+        ({"precision": "bf17"}, "^fit: precision must be 64 or 32 .* or 'bf16', not 'bf17'"),
+        (
+            {"accelerator": "cuda0"},
+            r"The accelerator 'cuda0' is unknown; use auto, cpu, cuda or mps, and devices: \[0\]",
+        ),
+        ({"accelerator": "cpu", "devices": "none"}, "should be an int > 0"),
     ]
-    for first, second, message in wrong:
+    for settings, message in wrong:
         with pytest.raises(mm.UsageError, match=message):
-            mm.fit(first, second, run=tmp_path / "run", max_steps=1)
-    with pytest.raises(mm.UsageError, match=r"fit\(\) takes no argument 'max_step'\. Did you mean 'max_steps'"):
-        mm.fit(model, data, run=tmp_path / "run", max_step=1)
+            mm.fit(model, data, tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trainer_takes_what_lightning_takes(tmp_path: Path) -> None:
+    trainer = mm.make_trainer(
+        tmp_path, max_steps=1e3, min_epochs=None, limit_val_batches=0.5, callbacks=(pl.Callback(),), accelerator="cpu"
+    )
+    assert trainer.max_steps == 1000
+
+
+def test_another_model_is_not_resumed_and_named(
+    table: Path, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    model, data = three_objects(table)
+    mm.fit(model, data, run, max_steps=2, **SETTINGS)
+    words = {"words": mm.create("text", "bag")}
+    others = [
+        (
+            {"text": mm.create("text", "transformer", **TEXT)} | words,
+            16,
+            r"has the shape \(8, 16\) there and \(16, 16\) here",
+        ),
+        ({"text": mm.create("text", "bag")} | words, 8, r"embedder\.encoders\.text\.\S+ \(.*\) is only in"),
+        (words, 8, r"embedder\.encoders\.text\.\S+ \(.*\) is only in the checkpoint"),
+        (
+            {"title": mm.create("text", "bag")} | words,
+            8,
+            r"embedder\.encoders\.title\.\S+ \(.*\) is only in this model",
+        ),
+    ]
+    for encoders, dim, message in others[:2]:
+        with pytest.raises(mm.UsageError, match=f"^The checkpoint is of another model: .*{message}"):
+            mm.fit(mm.EmbedderModule(encoders, dim), data, run, resume=True, max_steps=4, **SETTINGS)
+    for encoders, dim, message in others:
+        saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        other = mm.EmbedderModule(encoders, dim)
+        with pytest.raises(mm.UsageError, match=f"^The checkpoint is of another model: .*{message}"):
+            other.load_state_dict(saved["state_dict"])
+    capsys.readouterr()
+    arguments = ["--config", str(config_file), "--run", str(run), "--ckpt_path", "last", "--model.dim", "16"]
+    assert main(["fit", *arguments]) == 2
+    assert "another model: embedder.heads.text.weight has the shape (8, 16) there" in capsys.readouterr().err

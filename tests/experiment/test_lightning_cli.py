@@ -89,14 +89,17 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
         lambda c: c["data"]["columns"].pop("image"),
         [],
         2,
-        "has an encoder for 'image', but data.columns has no column for it",
+        "has an encoder for 'image', but columns names none for it",
     ),
     (lambda c: c["data"].update(train="training"), [], 2, "Did you mean 'train'?"),
-    (lambda c: c["data"].update(batch_size=1000), [], 1, "Lower data.batch_size"),
+    (lambda c: c["data"].update(batch_size=1000), [], 1, "Lower batch_size"),
     (lambda c: None, ["--model.encoders.text", "transfomer"], 2, "Did you mean 'transformer'"),
     (lambda c: None, ["--data.batch_sz", "3"], 2, "Did you mean 'data.batch_size'?"),
     (lambda c: None, ["--trainer.max_step", "3"], 2, "Did you mean 'trainer.max_steps'?"),
     (lambda c: None, ["--ckpt_path", "nowhere.ckpt"], 1, "nowhere.ckpt does not exist"),
+    (lambda c: None, ["pairs.yaml"], 2, "unrecognized arguments: pairs.yaml. Did you mean --config pairs.yaml?"),
+    (lambda c: None, ["--model.objective", "multimodal.objectives.InfoNC"], 2, "Did you mean 'InfoNCE'?"),
+    (lambda c: c["data"].update(validation="val"), [], 2, "has no split 'val'. Did you mean 'validation'?"),
     (lambda c: None, ["--config", "nowhere.yaml"], 2, "nowhere.yaml"),
     (
         lambda c: c["model"].update(lora={"text": {"target": "x"}}),
@@ -117,7 +120,8 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
     ),
     (lambda c: None, ["--model.optimizer", "Adm"], 2, "model.optimizer: 'Adm' is neither the name nor the path of a"),
     (lambda c: None, ["--trainer.precision", "fp8"], 2, "precision must be one of 64, 32, 16, transformer-engine, "),
-    (lambda c: None, ["--trainer.accelerator", "mps"], 2, "no such device was found here; use --trainer.accelerator"),
+    (lambda c: None, ["--trainer.accelerator", "mps"], 2, "no such device was found here; use auto"),
+    (lambda c: None, ["--trainer.accelerator", "cuda0"], 2, "accelerator 'cuda0' is unknown; use auto, cpu"),
     (lambda c: None, ["--model.dim", "big"], 2, "fit: model.dim must be a whole number, not 'big'."),
 ]
 
@@ -170,7 +174,7 @@ def test_a_column_without_an_encoder_is_warned_of_and_not_used(
     assert main([*command, "--data.columns.txet", "name"]) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
     assert warnings == [
-        "Warning: data.columns names 'txet', for which the model has no encoder; it is not used."
+        "Warning: columns names 'txet', for which the model has no encoder; it is not used."
         " Did you mean 'text'? Known: graph, image, text."
     ]
 

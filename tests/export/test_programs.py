@@ -137,7 +137,7 @@ def test_every_encoder_returns_the_same_vectors_for_batches_of_any_size(case: st
     processor = embedder.processors[modality]
     for chosen in (values[1:2], values[2:], values[::-1]):
         inputs = processor.collate([processor(value) for value in chosen])
-        expected = embedder.encode(256, "float32", **{modality: chosen})
+        expected = embedder.encode(batch_size=256, precision="float32", **{modality: chosen})
         np.testing.assert_allclose(vectors(tmp_path / "out", modality, to, inputs), expected, atol=1e-4)
 
 
@@ -149,7 +149,7 @@ def test_texts_as_long_as_the_context_are_supported(to: Any, tmp_path: Path) -> 
     texts = ["a fox and a dog " * 40, "a fox"]
     inputs = processor.collate([processor(text) for text in texts])
     assert inputs["tokens"].shape == (2, processor.context_length)
-    expected = embedder.encode(256, "float32", **{modality: texts})
+    expected = embedder.encode(batch_size=256, precision="float32", **{modality: texts})
     np.testing.assert_allclose(vectors(tmp_path / "out", modality, to, inputs), expected, atol=1e-4)
 
 

@@ -103,7 +103,7 @@ def test_rows_have_the_vectors_of_encode_and_null_for_missing_modalities(
             if value is None:
                 assert cells[modality] is None
             else:
-                (expected,) = embedder.encode(256, "float32", **{modality: [value]})
+                (expected,) = embedder.encode(batch_size=256, precision="float32", **{modality: [value]})
                 assert cells[modality] == pytest.approx(expected.tolist(), abs=1e-5)
                 assert np.linalg.norm(cells[modality]) == pytest.approx(1, abs=1e-5)
 
@@ -236,7 +236,7 @@ def test_an_unreadable_row_is_left_out_and_the_others_keep_their_keys(embedder: 
     assert len(rejects) == 1
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
     assert [row["key"] for row in made] == [f"s-{row}" for row in range(11) if row != 1]
-    (expected,) = embedder.encode(256, text=[TITLES[2]])
+    (expected,) = embedder.encode(batch_size=256, text=[TITLES[2]])
     assert made[1]["text"] == pytest.approx(expected.tolist(), abs=1e-5)
     index = Index.build(tmp_path / "out", tmp_path / "index")
     assert "s-1" not in {hit.key for hit in index.search(expected[None], k=100)[0]}
@@ -254,7 +254,7 @@ def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
     embed_samples(embedder, samples, np.arange(3), tmp_path / "out")
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
     assert [row["key"] for row in made] == ["a", "a", "b", "c"]
-    expected = embedder.encode(256, text=["tea cup", "mug", "jug"])
+    expected = embedder.encode(batch_size=256, text=["tea cup", "mug", "jug"])
     np.testing.assert_allclose([row["text"] for row in made[:3]], expected, atol=1e-5)
     assert made[3]["text"] is None
 

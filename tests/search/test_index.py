@@ -188,6 +188,11 @@ def test_a_score_is_a_cosine() -> None:
         ({"vectors": np.array([UNIT[0], [0, np.nan, 0]])}, "Query 1 is not finite"),
         ({"vectors": np.array([[0, -np.inf, 0], UNIT[0]])}, "Query 0 is not finite"),
         ({"vectors": np.array([[0, 1e300, 0]])}, "Query 0 is not finite"),  # in float32
+        ({"k": "5"}, "search: k must be a whole number, not '5'"),
+        ({"k": 5.0}, r"search: k must be a whole number, not 5\.0"),
+        ({"target": 3}, "search: target must be a string, not 3"),
+        ({"top_k": 5}, r"search\(\) takes no argument 'top_k'\. Known: image, k, target, text, vectors"),
+        ({"vectors": None, "text": "a", "tagret": "image"}, r"takes no argument 'tagret'\. Did you mean 'target'"),
         ({"target": "images"}, r"no 'images' vectors.*Did you mean 'image'\?.*Known: image, text"),
     ],
 )
@@ -303,7 +308,7 @@ def test_a_data_frame_is_embedded_and_indexed_with_its_pictures(embedder: Embedd
     assert "<td>image</td><td>2</td></tr><tr><td>text</td><td>2</td>" in index._repr_html_()
     assert repr(index.search(index.vectors[:2], k=1)).count("\n\n") == 1
     for modality, column in (("image", "photo"), ("text", "title")):
-        expected = embedder.encode(256, "float32", **{modality: FRAME[column]})
+        expected = embedder.encode(batch_size=256, precision="float32", **{modality: FRAME[column]})
         np.testing.assert_allclose(index.filter(modality).vectors, expected, atol=1e-5)
     hits = index.search(image=FRAME["photo"][1], target="image")
     assert [hit.key for hit in hits] == ["b", "r"]
@@ -475,5 +480,7 @@ def test_an_unknown_argument_of_a_search_is_named(embedder: Embedder) -> None:
     index = Index.from_table(embedder, FRAME, columns={"text": "title"})
     with pytest.raises(UsageError, match=r"search\(\) takes no argument 'top_k'"):
         index.search(text="a cup", top_k=5)
-    with pytest.raises(UsageError, match=r"k=\.\.\.\) takes a whole number, got '5'"):
+    with pytest.raises(UsageError, match="search: k must be a whole number, not '5'"):
         index.search(text="a cup", k="5")  # pyright: ignore[reportArgumentType, reportCallIssue]
+    with pytest.raises(UsageError, match=r"^Index\.from_table\(\) takes no argument 'colums'\. Did you mean 'columns'"):
+        Index.from_table(embedder, FRAME, colums={"text": "title"})

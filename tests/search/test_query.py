@@ -53,11 +53,11 @@ def reference(model: Path, query: dict[str, Any], k: int, target: str | None) ->
     """Compare the query with every vector and keep the best vector of each of the k best groups."""
     embedder = Embedder.from_pretrained(model)
     ((modality, value),) = query.items()
-    (vector,) = embedder.encode(256, "float32", **{modality: [value]})
+    (vector,) = embedder.encode(batch_size=256, precision="float32", **{modality: [value]})
     scored = []
     for other, column in COLUMNS.items():
         if target in (None, other):
-            vectors = embedder.encode(256, "float32", **{other: [row[column] for row in ROWS]})
+            vectors = embedder.encode(batch_size=256, precision="float32", **{other: [row[column] for row in ROWS]})
             scored += [(float(s), row["set"], row["id"], other) for s, row in zip(vectors @ vector, ROWS, strict=True)]
     best: dict[str, tuple[str, str, float]] = {}
     for score, group, key, other in sorted(scored, reverse=True):

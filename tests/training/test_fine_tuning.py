@@ -246,7 +246,7 @@ def test_the_optimizer_step_is_fused_unless_configured_otherwise() -> None:
     ("settings", "message"),
     [
         ({"rates": {"c": 1.0}}, "no modality 'c'"),
-        ({"rates": {"a": 0.0}}, r"rates.a 0.0 must be above 0 .* model.freeze"),
+        ({"rates": {"a": 0.0}}, r"rates.a 0.0 must be above 0 .* use freeze"),
         ({"layer_decay": {"a": 1.5}}, r"layer_decay.a 1.5 in \(0, 1\]"),
     ],
 )

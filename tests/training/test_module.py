@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import lightning.pytorch as pl
 import pytest
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+import multimodal
+import multimodal.training
+from multimodal.core.arguments import fits
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.errors import UsageError
@@ -184,5 +188,42 @@ def test_training_lowers_the_loss() -> None:
 @pytest.mark.parametrize("steps", [-1, 0, float("inf")])
 def test_a_training_of_unknown_length_is_rejected(steps: float) -> None:
     trainer: Any = SimpleNamespace(estimated_stepping_batches=steps)
-    with pytest.raises(UsageError, match=r"set trainer\.max_steps"):
+    with pytest.raises(UsageError, match=r"set max_steps"):
         total_steps(trainer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": 1e-3}, r"takes no argument 'lr'\. .* optimizer=functools\.partial\(torch\.optim\.AdamW, lr=1e-3\)"),
+        (
+            {"encoders": [Linear()]},
+            r"encoders must be a mapping, not a list; for example, encoders=\{'text': multimodal",
+        ),
+        ({"encoders": {"text": "bag"}}, r"encoders\['text'\] must be an Encoder, not 'bag'; .*create\('text', 'bag'\)"),
+        ({"dim": "64"}, "dim must be a whole number, not '64'"),
+        ({"heads": "mlp"}, r"heads must be a mapping, not 'mlp'; for example, heads=\{'text': 'mlp'\}"),
+        ({"heads": {"vector": "mpl"}}, r"heads\['vector'\] must be 'linear' or 'mlp' or 'none', not 'mpl'"),
+        ({"freeze": "all"}, r"freeze must be a mapping, not 'all'; for example, freeze=\{'text': 'all'\}"),
+        (
+            {"objective": "InfoNCE"},
+            r"must be an Objective, not 'InfoNCE'; for example, objective=multimodal\.InfoNCE\(\)",
+        ),
+        ({"objective": InfoNCE}, "must be an Objective, not the class InfoNCE; for example"),
+        (
+            {"optimizer": "adam"},
+            "optimizer must be a function or a class, not 'adam'; for example, optimizer=functools",
+        ),
+    ],
+)
+def test_arguments_of_wrong_names_and_types_are_reported(arguments: dict[str, Any], message: str) -> None:
+    defaults: dict[str, Any] = {"encoders": {"vector": Linear()}}
+    with pytest.raises(UsageError, match=f"^EmbedderModule.*{message}"):
+        EmbedderModule(**defaults | arguments)
+
+
+def test_the_example_of_each_argument_is_valid() -> None:
+    for name, example in EmbedderModule.argument_examples.items():
+        scope = {"multimodal": multimodal, "functools": functools, "torch": torch}
+        hint = get_type_hints(EmbedderModule.__init__)[name]
+        assert fits(eval(example, scope), hint), name

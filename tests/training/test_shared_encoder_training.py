@@ -71,7 +71,7 @@ def test_settings_belong_to_the_first_modality() -> None:
 
 @pytest.mark.parametrize("shared", [{"body": "titel"}, {"title": "other"}])
 def test_only_the_encoder_of_another_modality_can_be_shared(shared: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"model.shared: .* model.encoders must have"):
+    with pytest.raises(UsageError, match=r"^shared: .* encoders must have"):
         EmbedderModule({"title": TwoLayers(), "other": TwoLayers()}, shared=shared)
 
 

@@ -61,7 +61,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         (1, ('id', 'title'), '007')
     """
     if access not in get_args(Access):
-        raise UsageError(f"data.access {access!r} is not one of {', '.join(get_args(Access))}.")
+        raise UsageError(f"access {access!r} is not one of {', '.join(get_args(Access))}.")
     if isinstance(table, Table):
         return table
     if not isinstance(table, str):
@@ -152,7 +152,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     if not consists_of_files(table):
         raise UsageError(
             f"The table {table!r} does not consist of table files, so it cannot be streamed: leave out"
-            f" data.access: streamed{_files_of_hub(table)}."
+            f" access: streamed{_files_of_hub(table)}."
         )
     with translate_reader_errors(table):
         system, path = fsspec.url_to_fs(table)
@@ -167,7 +167,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
         raise UsageError(
             f"There is no table {table!r}: no file or folder of that name."
             f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
-            f" hf:OWNER/NAME as data.table.{_searched_path_hint(table)}"
+            f" hf:OWNER/NAME as the table.{_searched_path_hint(table)}"
         )
     suffixes = {format_suffix(file) for file in files}
     if len(suffixes) > 1:

@@ -34,7 +34,7 @@ def translate_reader_errors(table: str, source: Source | None = None) -> Iterato
         raise
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
-            raise UsageError(f"data.options for the table {table!r}: {error}") from error
+            raise UsageError(f"options for the table {table!r}: {error}") from error
         raise MultimodalError(_reader_error_message(table, error, source)) from error
     except Exception as error:  # readers of many formats raise many types of exceptions
         if isinstance(cause := _root_cause(error), UsageError):
@@ -79,14 +79,14 @@ def _reader_error_message(table: str, error: BaseException, source: Source | Non
         )
     type_mismatch = isinstance(error, CastError) or "cast array of type" in str(error)
     if isinstance(error, UnicodeDecodeError) or "Invalid UTF8" in str(error):
-        hint = " Set data.options.encoding."
+        hint = " Set options.encoding."
     elif not type_mismatch:
         hint = _broken_line(source)
     elif source is not None and len(source.files) > 1:
         hint = " The files of a table must have the same columns, with values of the same types."
     else:
         hint = (
-            " If some keys or values first appear late in a JSON Lines file, set data.options.chunksize to its size in"
+            " If some keys or values first appear late in a JSON Lines file, set options.chunksize to its size in"
             " bytes: the column types are inferred from the first chunk, of 10 MB by default. A Parquet file stores its"
             " types."
         )

@@ -70,7 +70,7 @@ def test_a_table_file_is_read_unchanged(tmp_path: Path, suffix: str, access: Any
 
 def test_an_unknown_access_is_wrong_usage() -> None:
     for table in ("glyphs", ROWS):
-        with pytest.raises(UsageError, match=r"data\.access 'stream' is not one of mapped, memory, streamed"):
+        with pytest.raises(UsageError, match=r"access 'stream' is not one of mapped, memory, streamed"):
             open_table(table, access="stream")  # pyright: ignore[reportArgumentType]
 
 
@@ -160,9 +160,9 @@ def test_options_are_passed_to_the_reader(tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_bytes("id;title\n1;caf\xe9\n".encode("latin-1"))
     table = open_table(str(tmp_path / "odd.csv"), {"delimiter": ";", "encoding": "latin-1"})
     assert cells(table) == [{"id": "1", "title": "café"}]
-    with pytest.raises(MultimodalError, match=r"odd\.csv.*Set data\.options\.encoding"):
+    with pytest.raises(MultimodalError, match=r"odd\.csv.*Set options\.encoding"):
         open_table(str(tmp_path / "odd.csv"), {"delimiter": ";"})
-    with pytest.raises(UsageError, match=r"data\.options .*delimitr"):
+    with pytest.raises(UsageError, match=r"options .*delimitr"):
         open_table(str(tmp_path / "odd.csv"), {"delimitr": ";"})
 
 
@@ -250,7 +250,7 @@ def test_keys_that_first_appear_late_in_a_file_are_found_with_a_larger_chunk(
     line = json.dumps({"a": "x" * 1000, "n": None}) + "\n"
     file.write_text(line * 40 + json.dumps(late) + "\n")
     small = {"chunksize": 20_000}
-    with pytest.raises(MultimodalError, match=r"late\.jsonl.*set data\.options\.chunksize to its size"):
+    with pytest.raises(MultimodalError, match=r"late\.jsonl.*set options\.chunksize to its size"):
         open_table(str(file), small)
     table = open_table(str(file), {"chunksize": 100_000})
     assert {c: table.value(40, c) for c in late} == late
@@ -400,6 +400,6 @@ def test_tables_without_table_files_are_not_streamed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.png").write_bytes(b"png")
-    with pytest.raises(UsageError, match=r"leave out data\.access: streamed") as caught:
+    with pytest.raises(UsageError, match=r"leave out access: streamed") as caught:
         locate(name)
     assert ("hf://datasets/owner/name/**/*.parquet" in str(caught.value)) == (name == "hf:owner/name")

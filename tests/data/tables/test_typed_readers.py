@@ -63,6 +63,6 @@ def test_casts_that_keep_all_values_are_allowed(found: Any, expected: Any) -> No
 
 def test_invalid_utf_8_is_reported_when_the_table_is_opened(tmp_path: Path) -> None:
     (tmp_path / "k.jsonl").write_bytes(b'{"k": "\xfc1"}\n{"k": "b"}\n')
-    with pytest.raises(MultimodalError, match=r"k\.jsonl.*UTF8.*Set data\.options\.encoding"):
+    with pytest.raises(MultimodalError, match=r"k\.jsonl.*UTF8.*Set options\.encoding"):
         open_table(str(tmp_path / "k.jsonl"))
     assert open_table(str(tmp_path / "k.jsonl"), {"encoding": "latin-1"}).column("k") == ["ü1", "b"]

@@ -103,7 +103,7 @@ def test_texts_are_pooled_without_their_padding(pooling: Any, bert: Path) -> Non
 def test_many_texts_are_encoded_as_they_are_one_by_one(texts: list[str], batch_size: int, bert: Path) -> None:
     embedder = Embedder({"text": HuggingFaceText(str(bert))}, 16, {"text": "none"})
     alone = {text: embedder.encode(text=[text])[0] for text in set(texts)}
-    together = embedder.encode(batch_size, text=texts)
+    together = embedder.encode(batch_size=batch_size, text=texts)
     np.testing.assert_allclose(together, np.stack([alone[text] for text in texts]), atol=1e-6)
 
 
