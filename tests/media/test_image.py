@@ -15,7 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from multimodal_encoders.image.cnn import CNN, ImageProcessor
+from multimodal_encoders.image.cnn import CNN
+from multimodal_encoders.image.image_processor import ImageProcessor
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from square_pictures import assert_near, file_of, luma, processor

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-FEW = ["spectrogram", "cnn", "timm"]
+FEW = ["spectrogram", "cnn", "small_cnn", "timm"]
 CHECKED = "libc_malloc_debug.so.0"  # of glibc; other systems' allocators check less
 
 

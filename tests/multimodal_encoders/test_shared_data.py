@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from multimodal_encoders.audio.spectrogram import SpectrogramProcessor
-from multimodal_encoders.image.cnn import ImageProcessor
+from multimodal_encoders.image.image_processor import ImageProcessor
 from multimodal_encoders.text.transformer import SubwordProcessor
 from shared_data import SHARED
 from sklearn.linear_model import LogisticRegression

@@ -56,6 +56,11 @@ MAKERS: dict[str, tuple[Callable[[], Encoder], list[Any]]] = {
     "spectrogram of 2 channels": (lambda: spectrogram(2, 64), CLIPS),
     "spectrogram of 8 channels": (lambda: spectrogram(8, 64), CLIPS),
     "cnn": (lambda: registry.create("image", "cnn", size=32, channels=3), PICTURES),
+    "small_cnn": (lambda: registry.create("image", "small_cnn", size=48), PICTURES),
+    "small_cnn of few channels": (
+        lambda: registry.create("image", "small_cnn", size=32, channels=3, widths=[4, 8, 16], depth=2),
+        PICTURES,
+    ),
     "cnn of bottlenecks": (
         lambda: registry.create("image", "cnn", arch="resnet50", size=64, stem="standard"),
         PICTURES,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from multimodal_encoders.image.cnn import ImageProcessor
+from multimodal_encoders.image.image_processor import ImageProcessor
 from PIL import Image
 from torch import Tensor
 

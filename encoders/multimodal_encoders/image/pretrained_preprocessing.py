@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.media.image import check_background, is_picture, read_picture
 from multimodal_encoders.image.augment import Augmentations
-from multimodal_encoders.image.cnn import thumbnails
+from multimodal_encoders.image.image_processor import thumbnails
 
 MAX_ASPECT_RATIO = 100  # edges of a picture differ by at most this factor; of a longer one the middle is taken
 
