@@ -15,6 +15,7 @@ from multimodal.evaluation.retrieval import Retrieval
 
 WIDTH = 120  # characters in a line of a table as text
 COLUMNS = ("query -> found", "R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool")
+HIGHEST = "R@1 at best"  # a last column, where equal inputs limit it
 BAR_COLORS = {
     "recall_at_10": "#c6dbef",
     "recall_at_5": "#6baed6",
@@ -22,23 +23,40 @@ BAR_COLORS = {
 }  # drawn in this order: the longest bar behind
 
 
-def retrieval_table(results: Mapping[str, Retrieval], title: str) -> Table:
+def retrieval_table(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> Table:
     """Return a table with one row for each direction.
 
     Columns: recalls in per cent, mean reciprocal rank, median and mean rank of the first right answer, numbers of queries
-    and candidates.
+    and candidates, and where equal inputs limit it, the highest recall@1 that any model can have.
+
+    Args:
+        results: direction -> its measures.
+        title: title of the table.
+        highest: direction -> highest recall@1.
     """
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(COLUMNS):
+    columns, rows = _columns_and_rows(results, highest)
+    for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for pair, r in results.items():
-        table.add_row(*_cells(pair, r))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def retrieval_html(results: Mapping[str, Retrieval], title: str) -> str:
+def retrieval_html(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> str:
     """Return the same table as HTML, for a notebook."""
-    return html_table(COLUMNS, (_cells(pair, r) for pair, r in results.items()), title)
+    return html_table(*_columns_and_rows(results, highest), title)
+
+
+def _columns_and_rows(
+    results: Mapping[str, Retrieval], highest: Mapping[str, float]
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    rows = [_cells(pair, r) for pair, r in results.items()]
+    if all(highest.get(pair, 1.0) == 1.0 for pair in results):
+        return COLUMNS, rows
+    return (*COLUMNS, HIGHEST), [
+        [*row, f"{100 * highest.get(pair, 1.0):.1f}"] for pair, row in zip(results, rows, strict=True)
+    ]
 
 
 def _cells(pair: str, r: Retrieval) -> list[str]:

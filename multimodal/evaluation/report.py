@@ -19,10 +19,12 @@ from multimodal.core.hardware import fast_device
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
-from multimodal.data.loaders import ordered_loader
+from multimodal.data.loaders import CheckedLoader, Collate
 from multimodal.data.run_data import SETTINGS, RunData, load_run_data, load_training_rows
+from multimodal.data.samplers import Draw
 from multimodal.data.samples import Samples, readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
+from multimodal.evaluation.look_alikes import DigestedSamples, highest_recalls
 from multimodal.evaluation.render import render_text, retrieval_html, retrieval_table, save_chart
 from multimodal.evaluation.retrieval import MEASURES, Retrieval, retrieval, warn_repeated_vectors
 
@@ -49,6 +51,8 @@ class Report:
         rows: number of rows of the split; None: unknown.
         table_rows: number of rows of the table; None: unknown.
         notes: remarks for the reader, a line each: equal vectors in a pool, skipped pairs, rows that cannot be read.
+        highest_recall_at_1: "text->image" -> the highest recall@1 that any model can have, as equal inputs (one drawing
+            that is the letter A of three alphabets) tie.
 
     Examples:
         >>> measures = Retrieval(0.5, 1.0, 1.0, mrr=0.75, median_rank=1.5, mean_rank=1.5, queries=2, pool=2)
@@ -69,6 +73,7 @@ class Report:
     rows: int | None = None
     table_rows: int | None = None
     notes: tuple[str, ...] = ()
+    highest_recall_at_1: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -79,7 +84,7 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return the model's table and one for each baseline that has results, for rich's console."""
-        return [retrieval_table(found, title) for title, found in self._titled()]
+        return [retrieval_table(found, title, self.highest_recall_at_1) for title, found in self._titled()]
 
     def _titled(self) -> Iterator[tuple[str, Mapping[str, Retrieval]]]:
         yield self.title, self.pairs
@@ -102,6 +107,7 @@ class Report:
             "rows": self.rows,
             "table_rows": self.table_rows,
             "pairs": {pair: r.to_json() for pair, r in self.pairs.items()},
+            "highest_recall@1": dict(self.highest_recall_at_1),
             "baselines": {n: {pair: r.to_json() for pair, r in found.items()} for n, found in self.baselines.items()},
         }
 
@@ -114,7 +120,7 @@ class Report:
         return DataFrame(rows, columns=["by", "pair", *MEASURES])
 
     def _repr_html_(self) -> str:
-        tables = [retrieval_html(found, title) for title, found in self._titled()]
+        tables = [retrieval_html(found, title, self.highest_recall_at_1) for title, found in self._titled()]
         return "".join([*tables, *(f"<p>{html.escape(note)}</p>" for note in self.notes)])
 
     def save(self, folder: str | Path) -> None:
@@ -188,12 +194,13 @@ def evaluate(
         rejects_path.unlink(missing_ok=True)  # from an earlier evaluation
     rejects = Rejects(of_run.max_rejects, len(samples), rejects_path)
     processors = {m: embedder.processors[m] for m in modalities}
+    data_of_queries = DigestedSamples(samples, processors)
+    data_of_pool = data_of_queries if searched is None else DigestedSamples(samples, processors)
     with progress("Embedding", len(embedded)) as advance:
-        queries = embedder.embed_all(ordered_loader(samples, rows, processors, BATCH, rejects), advance)
-        candidates = None
+        queries = pool_vectors = embedder.embed_all(_loader(data_of_queries, rows, rejects), advance)
         if searched is not None:
-            candidates = embedder.embed_all(ordered_loader(samples, searched, processors, BATCH, rejects), advance)
-    notes += warn_repeated_vectors(queries if candidates is None else candidates)
+            pool_vectors = embedder.embed_all(_loader(data_of_pool, searched, rejects), advance)
+    notes += warn_repeated_vectors(pool_vectors)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
     if baseline is not None and training is not None:
         known = {m: processor for m, processor in processors.items() if m in training[0].modalities}
@@ -209,7 +216,8 @@ def evaluate(
             baselines[baseline] = linear_retrieval(train, *tables, processors=known, on_skipped_pair=notes.append)
     if len(rejects):
         notes.append(rejects.summary())
-    pairs = retrieval(queries, candidates)
+    pairs = retrieval(queries, pool_vectors)
+    highest = highest_recalls(queries, data_of_queries.digests, pool_vectors, data_of_pool.digests)
     if not pairs:
         notes.append("No query has a right answer in the pool: search a pool that contains the groups of the queries.")
     report = Report(
@@ -223,10 +231,17 @@ def evaluate(
         rows=len(rows),
         table_rows=len(samples),
         notes=tuple(notes),
+        highest_recall_at_1={pair: highest[pair] for pair in pairs},
     )
     if out is not None:
         report.save(out)
     return report
+
+
+def _loader(data: DigestedSamples, rows: np.ndarray, rejects: Rejects) -> CheckedLoader:
+    """Load rows in order, in this process, which keeps their digests."""
+    draws = [Draw(row) for row in rows.tolist()]
+    return CheckedLoader(data, rejects, batch_size=BATCH, sampler=draws, collate_fn=Collate(data.processors))
 
 
 def _rows_of_the_training(
