@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -56,6 +56,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         options: settings of the table's reader, named as in the datasets library (delimiter, encoding, ...).
         access: "mapped" from disk, in "memory", or "streamed": training reads the files sequentially.
         buffer: rows of a stream that are shuffled together.
+        epoch: what an epoch contains: "groups", one random row of each, so that all groups count the same and those of a
+            batch differ; or "rows", all of them, so that a batch may hold several rows of a group. Streams contain all rows.
         balance_pairs: give every pair of modalities that the objective compares the same share of each batch; null: only
             if fewer than half of the groups have some pair. Not available for streams.
         max_rejects: fraction of the rows, in [0, 1], that may be unreadable before the run stops.
@@ -100,6 +102,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         options: dict[str, Any] | None = None,
         access: Access = "mapped",
         buffer: int = 10_000,
+        epoch: Literal["groups", "rows"] = "groups",
         balance_pairs: bool | None = None,
         max_rejects: float = 0.01,
         train: str | list[str] = "train",
@@ -140,6 +143,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         if self.source is None:
             self._samples = Samples(*self._table)
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
+        self.epoch = epoch
         self.train_split, self.validation_split, self.test_split = train, validation, test
         if micro_batch is not None and micro_batch < 1:
             raise UsageError(f"micro_batch must be at least 1, got {micro_batch}.")
@@ -277,7 +281,7 @@ class DataModule(Recorded, pl.LightningDataModule):
             balance = bool(fractions) and min(fractions) < BALANCE_BELOW and max(fractions) > 0
         else:
             balance = self.balance_pairs
-        if len(np.unique(groups)) < self.batch_size:  # one row per group cannot fill a batch
+        if self.epoch == "rows" or len(np.unique(groups)) < self.batch_size:  # one row per group cannot fill a batch
             groups = np.arange(len(rows))
         if not balance:
             return EpochSampler(rows, groups, self.batch_size, **distributed_position)

@@ -1,6 +1,6 @@
 """Equal inputs, such as one drawing that is the letter A of three alphabets, and the recall that they allow at best.
 
-No model can tell equal inputs apart: equal queries get one ranking, equal candidates one score. As ties count against the
+No model can distinguish equal inputs: equal queries get one ranking, equal candidates one score. As ties count against the
 model (see ``multimodal.evaluation.retrieval``), this limits recall@1 whatever the model.
 """
 
@@ -111,8 +111,10 @@ def highest_recalls(
     """Return the highest recall@1 for every ordered pair of modalities, as ``{"text->image": 0.98}``.
 
     Args:
-        queries, candidates: as for ``retrieval``.
-        query_digests, candidate_digests: of ``DigestedSamples``, one for each vector.
+        queries: embeddings to search for.
+        query_digests: their digests, of ``DigestedSamples``, one for each vector.
+        candidates: embeddings to search in.
+        candidate_digests: their digests.
     """
     found = {}
     for a, b in permutations(queries.modalities, 2):

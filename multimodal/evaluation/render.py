@@ -44,7 +44,13 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str, highest: Mappi
 
 
 def retrieval_html(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> str:
-    """Return the same table as HTML, for a notebook."""
+    """Return the table of ``retrieval_table`` as HTML, for a notebook.
+
+    Args:
+        results: direction -> its measures.
+        title: title of the table.
+        highest: direction -> highest recall@1.
+    """
     return html_table(*_columns_and_rows(results, highest), title)
 
 

@@ -1,4 +1,4 @@
-"""A data module shows its columns and splits, and rejects settings that exclude each other."""
+"""A data module shows its columns and splits, draws epochs, and rejects settings that exclude each other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
 
+from multimodal.core.batch import Batch
+from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
+from multimodal.core.registry import create
 from multimodal.data import datamodule
 from multimodal.data.datamodule import DataModule
+from multimodal.experiment.fit import fit
+from multimodal.training.module import EmbedderModule
 
 ROWS = [
     {"photo": b"...", "title": f"cup {n}", "note": None, "part": "train" if n < 1200 else "test"} for n in range(1203)
@@ -106,3 +112,28 @@ def test_what_behaves_as_the_types_of_the_arguments_is_accepted() -> None:
         train=("train", "test"),  # pyright: ignore[reportArgumentType]
     )
     assert data.schema.columns["text"] == ("title", "note")
+
+
+@pytest.mark.parametrize(("epoch", "cups"), [("groups", 1), ("rows", 5)])
+def test_an_epoch_has_a_row_of_each_group_or_all_rows(epoch: Any, cups: int, tmp_path: Path) -> None:
+    things = [("cup", f"cup {n}") for n in range(5)] + [(name, name) for name in ("jug", "pot", "pan")]
+    table = [{"n": n, "thing": thing, "title": title, "part": "train"} for n, (thing, title) in enumerate(things)]
+    data = DataModule(
+        table,
+        {"text": "title", "words": "title"},
+        key="n",
+        group="thing",
+        split="part",
+        validation="train",
+        epoch=epoch,
+        batch_size=4,
+    )
+    bags: dict[str, Encoder] = {name: create("text", "bag", vocab_size=8, width=4) for name in ("text", "words")}
+    read: list[str] = []
+
+    class Reading(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+            read.extend(things[int(key)][0] for key in batch.keys)
+
+    fit(EmbedderModule(bags, dim=4), data, tmp_path / "run", max_epochs=1, callbacks=[Reading()], limit_val_batches=0)
+    assert sorted(read) == ["cup"] * cups + ["jug", "pan", "pot"]
