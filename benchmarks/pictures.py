@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 
 from multimodal.core import registry
 from multimodal.core.batch import Batch
-from multimodal.core.hardware import fast_precision, reserve_one_core
+from multimodal.core.hardware import fast_precision, share_cores
 from multimodal.data.datamodule import DataModule
 from multimodal.training.module import EmbedderModule
 
@@ -137,7 +137,7 @@ def main() -> None:
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    reserve_one_core()
+    share_cores(max(options.workers))
     with tempfile.TemporaryDirectory() as folder:
         rows = (options.steps + 2) * options.batch_size
         trial = Trial(options, write_table(Path(folder), options.files, rows, options.edge))

@@ -46,7 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from multimodal.core.batch import Batch, Sample
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.hardware import fast_precision, reserve_one_core
+from multimodal.core.hardware import fast_precision, share_cores
 from multimodal.datasets.glyphs import Glyphs
 from multimodal.objectives import InfoNCE
 from multimodal.training.module import EmbedderModule
@@ -402,7 +402,7 @@ def main() -> None:
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    reserve_one_core()
+    share_cores(workers=0)
     torch.manual_seed(0)
     config = model_config(options)
     model = open_clip.CLIP(**config, output_dict=True)

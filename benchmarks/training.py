@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader
 from multimodal.core import registry
 from multimodal.core.batch import Batch
 from multimodal.core.embedder import Embedder
-from multimodal.core.hardware import fast_precision, reserve_one_core
+from multimodal.core.hardware import fast_precision, share_cores
 from multimodal.data.datamodule import DataModule
 from multimodal.data.loaders import Collate, ProcessedSamples
 from multimodal.data.samplers import Draw
@@ -128,10 +128,10 @@ def main() -> None:
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    reserve_one_core()
     config = yaml.safe_load(CONFIG.read_text())
     workers = {} if options.workers is None else {"workers": options.workers}
     data = DataModule(**config["data"] | {"batch_size": options.batch_size} | workers)
+    share_cores(data.workers)
     counted = (options.steps - WARM_UP) * options.batch_size
     speeds: dict[str, list[float]] = {"ours": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:

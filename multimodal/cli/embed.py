@@ -22,11 +22,9 @@ def run(command: str, arguments: list[str]) -> None:
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
 
-    from multimodal.core.hardware import reserve_one_core
     from multimodal.search.embed import embed_table
     from multimodal.search.embedding_folder import finished_rows, read_manifest
 
-    reserve_one_core()
     start, before = time.perf_counter(), finished_rows(options.out)
     rejects = embed_table(options.run, options.table, out=options.out, split=options.split, **given)
     rows = read_manifest(options.out).rows

@@ -29,10 +29,8 @@ def run(command: str, arguments: list[str]) -> None:
 
     from rich.console import Console
 
-    from multimodal.core.hardware import reserve_one_core
     from multimodal.evaluation.report import evaluate
 
-    reserve_one_core()
     report = evaluate(
         options.run,
         options.data,

@@ -25,10 +25,8 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
 
-    from multimodal.core.hardware import reserve_one_core
     from multimodal.export.folder import export_model
 
-    reserve_one_core()
     out = options.out or Path(options.run) / options.to
     exported = export_model(options.run, options.to, out, options.modality)
     if options.json:

@@ -29,10 +29,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def reserve_one_core() -> None:
-    """Let torch use all cores but one, unless ``OMP_NUM_THREADS`` is set.
+def share_cores(workers: int) -> None:
+    """Let torch use all cores, but one if data workers need it, unless ``OMP_NUM_THREADS`` is set.
 
     With one thread too many, every parallel loop waits for a thread that is not scheduled: steps get 16 times slower.
+
+    Args:
+        workers: processes that read data while torch computes.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores() - 1))
+        torch.set_num_threads(max(1, cores() - (workers > 0)))

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from multimodal.core.arguments import check_types, describe_value
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.core.hardware import reserve_one_core
+from multimodal.core.hardware import share_cores
 from multimodal.core.run_folder import CHECKPOINTS, LAST
 from multimodal.data.datamodule import DataModule
 from multimodal.experiment.quiet import quiet_libraries
@@ -50,7 +50,7 @@ def fit(
     last = run / CHECKPOINTS / LAST
     if (run / CHECKPOINTS).exists() and not resume:
         raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
-    reserve_one_core()
+    share_cores(getattr(data, "workers", 0))
     with quiet_libraries():
         report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None
         chosen = make_trainer(run, report=report, **trainer)

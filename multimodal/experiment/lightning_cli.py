@@ -19,7 +19,7 @@ from yaml import MarkedYAMLError, YAMLError
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
-from multimodal.core.hardware import reserve_one_core
+from multimodal.core.hardware import share_cores
 from multimodal.core.model_folder import save_tensors
 from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
 from multimodal.data.datamodule import DataModule
@@ -44,7 +44,6 @@ from multimodal.training.training_module import TrainingModule
 
 def train(command: str, arguments: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test``, ``predict`` or ``pretrain`` with command-line arguments."""
-    reserve_one_core()
     load_yaml = get_loader("yaml")
     set_loader("yaml", lambda stream: class_paths.resolve_names_in_config(load_yaml(stream)), (YAMLError,))
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
@@ -187,6 +186,7 @@ class TrainCLI(LightningCLI):
         check_folder(self.run_folder)
         config = self.settings
         config.weights_only = True  # no pickle is loaded
+        share_cores(config.data.workers)
         checkpoints = self.run_folder / CHECKPOINTS
         if self.subcommand != "fit":
             config.ckpt_path = config.ckpt_path or "best"

@@ -39,21 +39,23 @@ def test_bfloat16_is_fast_only_with_instructions_for_it(
 
 
 @pytest.mark.skipif(ALLOWED is None, reason="this system does not bind processes to cores")
-@pytest.mark.parametrize("count", [1, 2])
-def test_only_allowed_cores_count_and_torch_leaves_one_free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+@pytest.mark.parametrize(("count", "workers", "threads"), [(1, 0, 1), (1, 2, 1), (2, 0, 2), (2, 1, 1), (2, 4, 1)])
+def test_only_allowed_cores_count_and_workers_get_one(
+    monkeypatch: pytest.MonkeyPatch, count: int, workers: int, threads: int
+) -> None:
     assert ALLOWED is not None
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    allowed, threads = ALLOWED(0), torch.get_num_threads()
+    allowed, before = ALLOWED(0), torch.get_num_threads()
     if len(allowed) < count:
         pytest.skip("too few cores")
     os.sched_setaffinity(0, sorted(allowed)[:count])
     try:
         assert hardware.cores() == count
-        hardware.reserve_one_core()
-        assert torch.get_num_threads() == 1  # of two cores, one is left free; a single core is used
+        hardware.share_cores(workers)
+        assert torch.get_num_threads() == threads
     finally:
         os.sched_setaffinity(0, allowed)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def test_all_cores_count_where_processes_cannot_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +65,7 @@ def test_all_cores_count_where_processes_cannot_be_bound(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("environment", "threads"), [({}, 5), ({"OMP_NUM_THREADS": "3"}, None)])
-def test_torch_uses_all_cores_but_one_unless_the_environment_sets_threads(
+def test_torch_leaves_a_core_to_workers_unless_the_environment_sets_threads(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], threads: int | None
 ) -> None:
     requested: list[int] = []
@@ -72,7 +74,7 @@ def test_torch_uses_all_cores_but_one_unless_the_environment_sets_threads(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(hardware, "cores", lambda: 6)
     monkeypatch.setattr(torch, "set_num_threads", requested.append)
-    hardware.reserve_one_core()
+    hardware.share_cores(workers=1)
     assert requested == ([] if threads is None else [threads])
 
 
