@@ -25,6 +25,7 @@ from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment import class_paths
+from multimodal.experiment.named_classes import check_named_classes
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
 from multimodal.experiment.trainer_settings import (
@@ -170,6 +171,8 @@ class TrainCLI(LightningCLI):
             self.config = parser.parse_object(args)
         else:
             self.config = parser.parse_args(args)
+        command = self.config.get("subcommand")
+        check_named_classes(self.config[command] if command else self.config)
 
     @property
     def settings(self) -> Any:
