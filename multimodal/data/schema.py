@@ -191,16 +191,19 @@ class Schema:
         key, group = self.key_of(row), self.group_of(row)
         rng = None if seed is None else np.random.default_rng(seed)
 
+        def is_cached(modality: str, column: str) -> bool:
+            return cache is not None and (row.number, f"{modality} {column}") in cache
+
         def item_of(modality: str, column: str, value: Any) -> Any:
-            processor, cache_key = processors[modality], (row.number, f"{modality} {column}")
+            processor = processors[modality]
             if isinstance(processor, RowLookupProcessor):
                 return processor.item_of_row(row.number, column)
-            if cache is None or cache_key not in cache:
+            if cache is not None and is_cached(modality, column):
+                item = cache[row.number, f"{modality} {column}"]
+            else:
                 item = processor(resolve_file_cell(value, base) if processor.reads_files else value)
                 if cache is not None:
-                    cache[cache_key] = item
-            else:
-                item = cache[cache_key]
+                    cache[row.number, f"{modality} {column}"] = item
             return item if rng is None else processor.augment(item, rng)
 
         column, value = "", None
@@ -210,7 +213,7 @@ class Schema:
                 present = []
                 for column in self.columns[modality]:
                     value = None  # the value to report if the cell cannot be read
-                    if (value := cell(column)) is not None:
+                    if is_cached(modality, column) or (value := cell(column)) is not None:
                         present.append((column, value))
                 if rng is not None and len(present) > 1:
                     present = [present[rng.integers(len(present))]]
