@@ -13,6 +13,8 @@ from importlib import import_module
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 
+TRUST = "--trust_module"  # of every command, as --debug
+
 # command -> (module, one line of help)
 COMMANDS = {
     "fit": ("multimodal.cli.fit", "train a model, from a YAML file"),
@@ -55,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if os.getcwd() not in sys.path:  # a class path may name a module of the user's project
             sys.path.append(os.getcwd())
-        import_module(COMMANDS[command][0]).run(command, [a for a in rest if a != "--debug"])
+        rest = _import_trusted([a for a in rest if a != "--debug"])
+        import_module(COMMANDS[command][0]).run(command, rest)
     except SystemExit as stop:  # argparse has printed its help
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException as error:
@@ -65,6 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(f"multimodal {command}", error)
     return 0
+
+
+def _import_trusted(arguments: Sequence[str]) -> list[str]:
+    """Import the modules that ``--trust_module NAME`` names, and return the other arguments."""
+    others = []
+    given = iter(arguments)
+    for argument in given:
+        option, _, name = argument.partition("=")
+        if option != TRUST:
+            others.append(argument)
+        elif name := name or next(given, ""):
+            try:
+                import_module(name)
+            except (ImportError, ValueError, TypeError) as error:
+                raise UsageError(f"{TRUST} {name}: cannot be imported ({error}).") from error
+        else:
+            raise UsageError(f"{TRUST} needs the name of a module.")
+    return others
 
 
 def _overview() -> str:

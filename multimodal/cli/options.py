@@ -42,7 +42,7 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     return _Parser(
         prog=f"multimodal {command}",
         description=description,
-        epilog="--debug shows the traceback of an error.",
+        epilog="--debug shows the traceback of an error. --trust_module NAME imports the module of an encoder of your own.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from multimodal.core import registry
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.model_folder import fingerprint
-from multimodal.core.run_folder import RUN_MODEL
 
 
 def describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
@@ -35,11 +33,12 @@ def build_encoder(modality: str, described: Mapping[str, Any], folder: Path) -> 
         folder: the folder of the model or run that the description was read from.
 
     Raises:
-        UsageError: no such encoder is registered, or its class path is inside the model's folder.
+        UsageError: no such encoder is registered, and its class path names a module that is not imported.
         MultimodalError: it cannot be built with these settings or this processor state.
     """
     name = registry.saved_encoder_name(modality, described["name"], described["class"])
-    _reject_bundled_code(folder, name)
+    if not registry.is_registered(modality, name):
+        _require_trust(folder, name)
     try:
         encoder = registry.create(modality, name, **described["settings"])
         encoder.processor.load_state(described["processor"])
@@ -50,19 +49,11 @@ def build_encoder(modality: str, described: Mapping[str, Any], folder: Path) -> 
     return encoder
 
 
-def _reject_bundled_code(folder: Path, name: str) -> None:
-    """Raise a ``UsageError`` if a class path names code in the model's folder: only the user's own code is imported."""
-    *modules, _ = name.split(".")
-    import_roots = [Path(entry).resolve() for entry in sys.path]
-    bundle = folder.resolve()
-    if bundle.name == RUN_MODEL and bundle.parent not in import_roots:  # the model came with its run
-        bundle = bundle.parent
-    for path in import_roots:
-        for module in modules:  # parents are not imported to find out: folders without __init__.py are packages too
-            path /= module
-            candidates = (path, *path.parent.glob(f"{escape(module)}.*"))
-            if any(candidate.resolve().is_relative_to(bundle) for candidate in candidates):
-                raise UsageError(
-                    f"The model in {folder} contains code ({name}), which is not run. If you trust it, move it"
-                    " out of the model's folder, to where Python finds it."
-                )
+def _require_trust(folder: Path, path: str) -> None:
+    """Raise a ``UsageError`` if a class path names a module that the user has not imported: a model runs no code of its own."""
+    module = path.rpartition(".")[0]
+    if module not in sys.modules:
+        raise UsageError(
+            f"The model in {folder} names the encoder {path}, which is not registered; its code is not run. If you trust"
+            f" it, import {module} first, or in a command add --trust_module {module}."
+        )

@@ -151,6 +151,11 @@ def find_encoder(modality: str, name: str) -> type[Encoder]:
     raise UsageError(f"Unknown {modality} encoder {name!r}.{suggest(name, known)}")
 
 
+def is_registered(modality: str, name: str) -> bool:
+    """Whether a class is registered under a name, for ``modality`` or for the modality that the name begins with."""
+    return _find_registered(modality, name) is not None
+
+
 def _find_registered(modality: str, name: str) -> type[Encoder] | None:
     """Return the class registered under a name, for ``modality`` or for the modality that the name begins with."""
     known = {(r.modality, r.name): r.cls for r in registrations()}
@@ -257,11 +262,14 @@ def saved_encoder_name(modality: str, name: str, class_path: str) -> str:
     """Return the name by which to find a saved model's encoder: the registered one, or if that is unknown, the class path.
 
     A registered name remains valid when the class moves. A class that a user's own module registers is known only after that
-    module is imported, which looking up its class path does.
+    module is imported.
 
     Args:
         modality: the modality that it encodes.
         name: the registered name that was saved.
         class_path: the class path that was saved.
     """
-    return name if _find_registered(modality, name) else class_path
+    if is_registered(modality, name):
+        return name
+    moved = _find_moved(class_path)
+    return class_path if moved is None else f"{moved.__module__}.{moved.__qualname__}"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
+from multimodal.cli.main import main
 from multimodal.core import model_folder, registry
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder, Processor
@@ -334,7 +336,8 @@ def test_a_class_path_that_does_not_name_an_encoder_is_rejected(copied: Path, pa
 def test_an_encoder_that_is_not_installed_is_named(copied: Path) -> None:
     edit(copied, _text(**{"name": "whisper", "class": "not_installed.text.Whisper"}))
     message = load_error(copied)
-    assert "Cannot import the text encoder 'not_installed.text.Whisper': No module named 'not_installed'" in message
+    assert "names the encoder not_installed.text.Whisper, which is not registered" in message
+    assert "--trust_module not_installed.text" in message
 
 
 def test_missing_weights_are_reported(copied: Path) -> None:
@@ -368,26 +371,56 @@ def test_weights_of_another_shape_and_missing_weights_are_named(copied: Path) ->
         pytest.param("nice", "nice", ".", "nice.brought.Text", id="a namespace package"),
         pytest.param("nice", "nice/inner", ".", "nice.inner.brought.Text", id="nested"),
         pytest.param("got/nice/model", "got/nice", ".", "got.nice.brought.Text", id="next to the model, in its run"),
+        pytest.param("run/model", "run", "run", "brought.Text", id="in a run that is on the path"),
+        pytest.param("dl/weights", "dl", ".", "dl.brought.Text", id="next to the model, in its parent"),
         pytest.param("nice", "nice", ".", "link.brought.Text", id="through a link"),
+        pytest.param("nice", "elsewhere", ".", "elsewhere.brought.Text", id="anywhere else"),
     ],
 )
-def test_code_that_comes_with_a_model_is_not_run(
+def test_code_that_a_model_names_is_not_run(
     model: str, code_folder: str, import_root: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / model
-    Embedder(
-        {"text": registry.create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)}, 4
-    ).save_pretrained(folder)
-    description = json.loads((folder / "embedder.json").read_text())
-    description["encoders"]["text"] |= {"name": path, "class": path}
-    (folder / "embedder.json").write_text(json.dumps(description))
+    folder = save_model_that_names(path, tmp_path / model)
     (tmp_path / "link").symlink_to(tmp_path / code_folder)
     (tmp_path / code_folder).mkdir(exist_ok=True)
     (tmp_path / code_folder / "brought.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.syspath_prepend(str(tmp_path / import_root))
-    with pytest.raises(UsageError, match=rf"contains code \({re.escape(path)}\), which is not run"):
+    with pytest.raises(UsageError, match=rf"names the encoder {re.escape(path)}, which .* its code is not run"):
         Embedder.from_pretrained(folder)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_module_that_the_user_names_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_model_that_names("towers_of_mine.Text", tmp_path / "model")
+    (tmp_path / "towers_of_mine.py").write_text(
+        "from multimodal_encoders.text.transformer import TextTransformer\n\n\nclass Text(TextTransformer): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = ["evaluate", str(folder), "--data", str(tmp_path / "nothing.csv")]
+
+    def error(*options: str) -> str:
+        assert main([*command, *options]) != 0
+        return capsys.readouterr().err
+
+    assert "add --trust_module towers_of_mine" in error()
+    assert "--trust_module no_such_module: cannot be imported" in error("--trust_module", "no_such_module")
+    assert "--trust_module needs the name" in error("--trust_module")
+    try:
+        assert "names the encoder" not in error("--trust_module=towers_of_mine")
+        assert type(Embedder.from_pretrained(folder).encoder("text")).__name__ == "Text"
+    finally:
+        sys.modules.pop("towers_of_mine", None)
+
+
+def save_model_that_names(path: str, folder: Path) -> Path:
+    encoder = registry.create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)
+    Embedder({"text": encoder}, 4).save_pretrained(folder)
+    description = json.loads((folder / "embedder.json").read_text())
+    description["encoders"]["text"] |= {"name": path, "class": path}
+    (folder / "embedder.json").write_text(json.dumps(description))
+    return folder
 
 
 def test_the_device_is_not_an_argument_of_loading(tmp_path: Path) -> None:
