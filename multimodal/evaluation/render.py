@@ -15,7 +15,7 @@ from multimodal.evaluation.retrieval import Retrieval
 
 WIDTH = 120  # characters in a line of a table as text
 COLUMNS = ("query -> found", "R@1", "R@5", "R@10", "MRR", "median", "mean", "queries", "pool")
-HIGHEST = "R@1 at best"  # a last column, where equal inputs limit it
+HIGHEST = "max R@1"  # a last column, where equal inputs limit it
 BAR_COLORS = {
     "recall_at_10": "#c6dbef",
     "recall_at_5": "#6baed6",
@@ -34,7 +34,7 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str, highest: Mappi
         title: title of the table.
         highest: direction -> highest recall@1.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     columns, rows = _columns_and_rows(results, highest)
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", no_wrap=True)

@@ -85,9 +85,9 @@ def test_a_report_says_it_where_inputs_are_equal(tmp_path: Path) -> None:
     report = evaluate(embedder, table, columns={"text": "name", "image": "drawing"})
     assert report.highest_recall_at_1 == pytest.approx({"text->image": 1 / 3, "image->text": 2 / 3})
     assert report.to_json()["highest_recall@1"] == report.highest_recall_at_1
-    assert "R@1 at best" in str(report)
+    assert "max R@1" in str(report)
     assert "66.7" in str(report)
-    assert "R@1 at best" in report._repr_html_()
+    assert "max R@1" in report._repr_html_()
     distinct = evaluate(embedder, table[1:], columns={"text": "name", "image": "drawing"})
     assert set(distinct.highest_recall_at_1.values()) == {1.0}
-    assert "at best" not in str(distinct)
+    assert "max" not in str(distinct)
