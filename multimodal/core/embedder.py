@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from numbers import Integral
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,6 +33,7 @@ Precision = Literal["float32", "bfloat16"]
 GPU_BATCH_SIZE, CPU_BATCH_SIZE = 256, 32
 # arguments of encode and of search, next to which a modality's value is given by its name
 RESERVED_NAMES = ("batch_size", "k", "precision", "self", "target", "vectors")
+_MODES = RLock()  # held while an embedder's modules change to evaluation mode and back
 FEATURES = "features"  # the name of an input that holds cached features
 
 
@@ -103,6 +105,8 @@ class Embedder(nn.Module):
         for modality, adaptation in self.lora.items():
             add_lora(self.encoder(modality), adaptation, modality)
         self._adopted_fingerprint: tuple[str, str] | None = None
+        self._evaluations = 0  # blocks in evaluation mode that have not ended
+        self._modes: dict[nn.Module, bool] = {}  # module -> whether it was training before them
 
     def __repr__(self) -> str:
         rows = self._rows()
@@ -269,14 +273,21 @@ class Embedder(nn.Module):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Use evaluation mode (no dropout, fixed normalisation) in the block."""
-        training = {module: module.training for module in self.modules()}
-        self.eval()
+        """Use evaluation mode (no dropout, fixed normalisation) in the block, which several threads may be in at once."""
+        with _MODES:
+            if not self._evaluations:
+                self._modes = {module: module.training for module in self.modules()}
+                self.eval()
+            self._evaluations += 1
         try:
             yield
         finally:
-            for module, mode in training.items():  # a frozen module may have been in evaluation mode before
-                module.training = mode
+            with _MODES:
+                self._evaluations -= 1
+                if not self._evaluations:  # the last one restores the modes
+                    for module, mode in self._modes.items():  # a frozen module may have been in evaluation mode before
+                        module.training = mode
+                    self._modes = {}
 
     def fit_processors(self, values: Mapping[str, Iterable[Any]]) -> None:
         """Fit each processor on its modality's raw values (of the training split)."""

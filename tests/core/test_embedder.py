@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,19 @@ def test_encoding_restores_the_mode_of_every_module(make_embedder: Make, values:
     assert {name: module.training for name, module in embedder.named_modules()} == before
     embedder.embed_all([batch_of(embedder, values, [2, 3])])
     assert {name: module.training for name, module in embedder.named_modules()} == before
+
+
+def test_threads_encode_at_once_without_dropout_and_the_last_restores_the_mode(
+    make_embedder: Make, values: Values
+) -> None:
+    embedder = make_embedder("text")
+    expected = embedder.encode(text=values["text"])
+    embedder.train()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: embedder.encode(text=values["text"]), range(40)))
+    for vectors in found:
+        np.testing.assert_array_equal(vectors, expected)
+    assert {module.training for module in embedder.modules()} == {True}
 
 
 def test_encoding_has_no_gradients(make_embedder: Make, values: Values) -> None:
