@@ -106,7 +106,7 @@ class Index:
         """Find the k nearest groups of each query, the nearest first; fewer if there are no more.
 
         Args:
-            vectors: ``(q, dim)`` queries of unit length.
+            vectors: ``(q, dim)`` queries of any length but 0; only their directions count, as scores are cosines.
             k: number of hits for each query, at least 1.
             target: search only the vectors of this modality. None: all vectors.
             **query: instead of vectors, one value of one modality: ``text="a red cup"``, ``image="cup.png"``. The index must
@@ -143,6 +143,10 @@ class Index:
             raise UsageError(f"The queries have shape {vectors.shape}, the index takes (q, {self.dim}).{hint}")
         if not (finite := np.isfinite(vectors).all(axis=1)).all():
             raise UsageError(f"Query {int(np.argmin(finite))} is not finite: it has NaN or infinite numbers.")
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+        if not lengths.all():
+            raise UsageError(f"Query {int(np.argmin(lengths))} has length 0: it has no direction to search in.")
+        vectors = (vectors / lengths).astype(np.float32)
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}.")
         if target is not None and target not in self.modalities:

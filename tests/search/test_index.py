@@ -82,14 +82,16 @@ def index(tmp_path: Path) -> Path:
 
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[np.ndarray, list[int], list[str], np.ndarray]:
-    """Draw vectors, groups, modalities and queries, with numbers whose products are exact and often equal."""
+    """Draw vectors, groups, modalities and queries, with numbers whose cosines are exact and often equal."""
     n, q = draw(st.integers(1, 40)), draw(st.integers(0, 3))
     numbers = st.sampled_from([-0.5, -0.25, 0.0, 0.125, 0.25, 0.5])  # no product of two vectors exceeds 1
-    vectors = draw(st.lists(st.lists(numbers, min_size=DIM, max_size=DIM), min_size=n + q, max_size=n + q))
+    vectors = draw(st.lists(st.lists(numbers, min_size=DIM, max_size=DIM), min_size=n, max_size=n))
+    axes = draw(st.lists(st.sampled_from([*range(DIM)]), min_size=q, max_size=q))
+    lengths = draw(st.lists(st.sampled_from([-2.0, -1.0, 0.25, 0.5, 1.0]), min_size=q, max_size=q))
     groups = draw(st.lists(st.integers(0, draw(st.integers(0, 30))), min_size=n, max_size=n))
     modalities = draw(st.lists(st.sampled_from(["image", "text"]), min_size=n, max_size=n))
-    grid = np.array(vectors, dtype=np.float32)
-    return grid[:n], groups, modalities, grid[n:]
+    queries = np.eye(DIM, dtype=np.float32)[axes] * np.array(lengths, dtype=np.float32)[:, None]
+    return np.array(vectors, dtype=np.float32), groups, modalities, queries
 
 
 @given(searches(), st.integers(1, 12), st.sampled_from([None, "image", "text"]))
@@ -104,7 +106,7 @@ def test_search_finds_the_best_vector_of_each_of_the_nearest_groups(
     found = index.search(queries, k, target)
     assert len(found) == len(queries)
     for query, hits in zip(queries, found, strict=True):
-        scores = [float(vector @ query) for vector in vectors]
+        scores = [float(vector @ query) / np.abs(query).sum().item() for vector in vectors]
         best: dict[int, int] = {}  # group -> the row of its best vector, of equal ones the first
         for row in sorted(range(len(vectors)), key=lambda row: (-scores[row], row)):
             if target in (None, modalities[row]):
@@ -484,3 +486,26 @@ def test_an_unknown_argument_of_a_search_is_named(embedder: Embedder) -> None:
         index.search(text="a cup", k="5")  # pyright: ignore[reportArgumentType, reportCallIssue]
     with pytest.raises(UsageError, match=r"^Index\.from_table\(\) takes no argument 'colums'\. Did you mean 'columns'"):
         Index.from_table(embedder, FRAME, colums={"text": "title"})
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    lengths=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=4),
+)
+@settings(max_examples=20, deadline=None)
+def test_only_the_direction_of_a_query_counts(seed: int, lengths: list[float]) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(30, DIM))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index = index_of(vectors, range(30))
+    queries = rng.normal(size=(len(lengths), DIM))
+    queries *= np.array(lengths)[:, None] / np.linalg.norm(queries, axis=1, keepdims=True)
+    for query, hits in zip(queries, index.search(queries, k=30), strict=True):
+        cosines = vectors @ query / np.linalg.norm(query)
+        np.testing.assert_allclose([hit.score for hit in hits], np.sort(cosines)[::-1], atol=1e-5)
+        np.testing.assert_allclose(cosines[[int(hit.key[1:]) for hit in hits]], np.sort(cosines)[::-1], atol=1e-5)
+
+
+def test_a_query_of_length_zero_is_refused() -> None:
+    with pytest.raises(UsageError, match="Query 1 has length 0"):
+        index_of(np.eye(DIM), range(DIM)).search(np.array([[1.0, 0, 0], [0, 0, 0]]))
