@@ -86,16 +86,27 @@ def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float,
         description = f"{len(value)} bytes"
         return *_decode(io.BytesIO(value), description, max_seconds), description
     if isinstance(value, np.ndarray):
-        return value, rate, f"an array {value.shape}"
+        return _not_transposed(value), rate, f"an array {value.shape}"
     match value:
         case [np.ndarray() | list() as samples, int() | float() | np.number() as sample_rate]:
             try:
-                return np.asarray(samples), float(sample_rate), f"a pair of samples and rate {sample_rate}"
+                samples = np.asarray(samples)
             except ValueError as error:  # lists of unequal length
                 raise Unreadable("no samples", f"the samples are not an array ({error}).") from error
+            return _not_transposed(samples), float(sample_rate), f"a pair of samples and rate {sample_rate}"
     raise Unreadable(
         "wrong type", f"a {type(value).__name__} is not a sound; give a path, bytes, (samples, rate) or an array."
     )
+
+
+def _not_transposed(samples: np.ndarray) -> np.ndarray:
+    """Return an array unchanged, unless its first axis looks like channels: their average would be over time."""
+    if samples.ndim == 2 and 0 < samples.shape[0] < samples.shape[1]:
+        raise Unreadable(
+            "channels first",
+            f"samples of shape {samples.shape} have more channels than samples; give (n, channels), such as samples.T.",
+        )
+    return samples
 
 
 def _decode(source: str | Path | io.BytesIO, description: str, max_seconds: float) -> tuple[np.ndarray, float]:

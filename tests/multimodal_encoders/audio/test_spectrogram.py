@@ -164,6 +164,14 @@ def test_samples_may_come_with_their_rate_as_arrays_or_lists() -> None:
         torch.testing.assert_close(processor()(value), expected, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(1, 800), (2, 800), (6, 7)])
+def test_an_array_with_the_channels_first_is_rejected(shape: tuple[int, int]) -> None:
+    samples = np.random.default_rng(0).normal(size=shape)
+    for value in (samples, (samples, RATE), (samples.tolist(), RATE)):
+        with pytest.raises(Unreadable, match=r"more channels than samples; give \(n, channels\), such as samples\.T"):
+            processor()(value)
+
+
 def test_channels_are_averaged() -> None:
     left, right = tone(500), tone(2000)
     expected = processor()((left + right) / 2)
