@@ -149,7 +149,7 @@ def as_text(value: Any) -> str:
     """
     if isinstance(value, bytes):
         try:
-            value = value.decode("utf-8")
+            value = value.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise Unreadable("broken encoding", f"{shown(value)} that are not UTF-8 ({error.reason}).") from error
     if isinstance(value, bool | int | float):

@@ -37,7 +37,7 @@ def read_graph(source: Path | bytes) -> Any:
     if is_graphml:
         return _of_graphml(content, what)
     try:
-        return json.loads(content.decode("utf-8"))
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise Unreadable("not JSON", f"{what} is not JSON: {error}.") from error
 

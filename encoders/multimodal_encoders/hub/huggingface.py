@@ -146,7 +146,7 @@ class ModelSource:
         try:
             if path is None:
                 raise FileNotFoundError(f"there is no {name}")
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise self.error("settings", name, error) from error
 

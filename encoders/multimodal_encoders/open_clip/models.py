@@ -218,7 +218,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """The contents of a file of open_clip's, or of the one in a folder."""
     file = path / CONFIG_FILE if path.is_dir() else path
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise MultimodalError(
             f"{file} cannot be read as an open_clip configuration ({error}); name {FOLDER}."

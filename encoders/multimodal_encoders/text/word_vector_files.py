@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -65,6 +66,8 @@ def _lines(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, li
                 f"{path}, line {number} is not a line of text. word2vec's binary format is not read: write the vectors as"
                 " text (in gensim: save_word2vec_format(..., binary=False))."
             )
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         # some words of published tables are cut within a character
         parts = [part for part in line.decode("utf-8", "replace").strip("\r\n").replace("\t", " ").split(" ") if part]
         if parts:

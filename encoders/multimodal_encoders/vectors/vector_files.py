@@ -229,7 +229,7 @@ def _choose_column(path: Path, column: str | None, known: list[str]) -> str:
 
 def _keys_from_json(path: Path) -> pa.Array | None:
     listed = path.with_suffix(".json")
-    return _key_array(json.loads(listed.read_text(encoding="utf-8"))) if listed.is_file() else None
+    return _key_array(json.loads(listed.read_text(encoding="utf-8-sig"))) if listed.is_file() else None
 
 
 def _key_array(keys: Any) -> pa.Array:

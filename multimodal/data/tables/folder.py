@@ -70,7 +70,7 @@ def folder_of_files(folder: str) -> ArrowTable:
 
 def _text_cell(file: str, content: bytes) -> dict[str, Any]:
     try:
-        encoded = encode_json_cell(content.decode("utf-8"))
+        encoded = encode_json_cell(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         encoded = unreadable_cell("not UTF-8", f"the text {file} is not UTF-8 ({error}); save it as UTF-8.")
     return {"json": encoded, "bytes": None, "path": None}

@@ -145,7 +145,7 @@ def _cell(key: str, suffix: str, content: bytes | None) -> dict[str, Any]:
     last_suffix = _suffix(suffix)
     try:
         if last_suffix in TEXT_SUFFIXES:
-            return _json_cell(encode_json_cell(content.decode("utf-8")))
+            return _json_cell(encode_json_cell(content.decode("utf-8-sig")))
         if last_suffix in INTEGER_SUFFIXES:
             return _json_cell(encode_json_cell(int(content)))
     except ValueError as error:
