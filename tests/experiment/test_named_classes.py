@@ -42,7 +42,7 @@ def run_config(small_config: Path, tmp_path: Path) -> Any:
         ("pathlib.Path", {}),
     ],
 )
-def test_an_optimizer_that_is_none_is_not_called(
+def test_what_is_not_an_optimizer_is_not_called(
     command: str,
     class_path: str,
     init_args: dict[str, str],
