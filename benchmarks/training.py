@@ -4,7 +4,8 @@ Both train the same encoders (those of configs/glyphs.yaml) under the same loss,
 optimizer, precision and threads. The bare loop is what one would write by hand: no Lightning, no logging, no schedule. On a
 GPU both take their batches from torch's loader with as many workers, which read ahead into pinned memory.
 They take turns within one run; a round's speed leaves the first steps out. Printed are the samples per second of each
-(median of the rounds) and their ratio, round by round, with its median.
+(median of the rounds) and their ratio, round by round, with its median; and which share of the machine's speed for products of
+large matrices, in the same number format and with the same threads, the products of our training steps reach.
 
     python benchmarks/training.py [--steps 30] [--rounds 5] [--batch-size 256]
     python benchmarks/training.py --device cuda --workers 12 --steps 100
@@ -28,6 +29,7 @@ from device import Device, add_options, clock, record
 from lightning.pytorch.loggers import CSVLogger
 from step_clock import StepClock
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from multimodal.core import registry
 from multimodal.core.batch import Batch
@@ -114,6 +116,29 @@ def read_ahead(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Bat
     )
 
 
+def products(config: dict[str, Any], data: DataModule) -> float:
+    """Floating-point operations of the matrix products and convolutions of a training step, for each sample."""
+    embedder, objective = Embedder(encoders(config), config["model"]["dim"]), InfoNCE()
+    embedder.fit_processors({"text": data.samples.values("text", data.samples.rows("train"))})
+    (batch,) = batches(embedder.train(), data, 1)
+    with FlopCounterMode(display=False) as counter:
+        objective(embedder.embed(batch)).total.backward()
+    return counter.get_total_flops() / len(batch)
+
+
+def matrix_speed(device: Device) -> float:
+    """Floating-point operations a second in products of large matrices, the best of five."""
+    dtype = torch.float32 if fast_precision() == "32-true" else torch.bfloat16
+    size = 2048 if device == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(6):
+        start = clock(device)
+        torch.mm(matrix, matrix)
+        seconds.append(clock(device) - start)
+    return 2 * size**3 / min(seconds[1:])
+
+
 def optimizer(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
 
@@ -153,7 +178,13 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, {fast_precision()}, batches of {options.batch_size}")
     print(f"ours {medians['ours']:.0f}, bare {medians['bare']:.0f} samples/s (medians)")
     print(f"ratio ours/bare: median {statistics.median(ratios):.3f}, all {', '.join(f'{r:.3f}' for r in ratios)}")
-    record(options, {"samples_per_second": medians, "ratio": statistics.median(ratios), "ratios": ratios})
+    work, limit = products(config, data), matrix_speed(options.device)
+    share = work * medians["ours"] / limit
+    print(
+        f"{work / 1e6:.0f} MFLOP a sample in products, {limit / 1e9:.0f} GFLOP/s for large matrices: {share:.2f} of this limit"
+    )
+    result = {"samples_per_second": medians, "ratio": statistics.median(ratios), "ratios": ratios}
+    record(options, result | {"flop_per_sample": work, "limit_flop_per_second": limit, "share_of_limit": share})
 
 
 if __name__ == "__main__":
