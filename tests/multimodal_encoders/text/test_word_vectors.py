@@ -95,7 +95,7 @@ def test_a_bad_line_is_reported_by_its_number(content: bytes, said: str, tmp_pat
         read_word_table(tmp_path / "v.txt", 100)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a 1 2\n" * 999)[:-20]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a 1 2\n" * 999)[:-20]], ids=["no gzip", "cut off"])
 def test_a_damaged_archive_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "v.txt.gz").write_bytes(content)
     with pytest.raises(MultimodalError, match=r"v\.txt\.gz cannot be read"):
