@@ -13,6 +13,7 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import torch
 
 from multimodal.core.batch import Sample
 from multimodal.core.embeddings import Embeddings
@@ -62,7 +63,7 @@ def _digest(processor: Processor, item: Any) -> bytes:
     found = blake2b(digest_size=16)
     for name, tensor in sorted(processor.collate([item]).items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.contiguous().numpy().tobytes())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     return found.digest()
 
 
