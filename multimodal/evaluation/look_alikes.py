@@ -63,7 +63,7 @@ def _digest(processor: Processor, item: Any) -> bytes:
     found = blake2b(digest_size=16)
     for name, tensor in sorted(processor.collate([item]).items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+        found.update((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().tobytes())
     return found.digest()
 
 

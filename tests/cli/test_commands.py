@@ -174,7 +174,8 @@ def test_evaluate_takes_the_test_split_and_writes_what_it_prints(called: Called,
 def test_evaluate_prints_a_table_for_people(called: Called, run: Path) -> None:
     out = called("evaluate", run, "--split", "validation")
     assert "Retrieval in 'validation'" in out
-    assert len([line for line in out.splitlines() if " -> " in line and line.rstrip().endswith("220")]) == 6
+    assert len([line for line in out.splitlines() if " -> " in line and line.split().count("220") == 2]) == 6
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_evaluate_takes_other_data_and_an_exported_model(called: Called, run: Path, tmp_path: Path) -> None:
