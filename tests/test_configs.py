@@ -114,9 +114,9 @@ def test_characters_and_their_names_find_each_other(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("font", ["FreeSerif", "FreeSansBold"])
+@pytest.mark.parametrize(("font", "at_5"), [("FreeSerif", 0.60), ("FreeSansBold", 0.80)])
 def test_characters_in_fonts_of_another_maker_find_their_names(
-    font: str, tmp_path_factory: pytest.TempPathFactory
+    font: str, at_5: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = FREEFONT / f"{font}.ttf"
     if not path.is_file():
@@ -128,7 +128,7 @@ def test_characters_in_fonts_of_another_maker_find_their_names(
     table = [{"image": draw(path, character), "name": unicodedata.name(character)} for character in known]
     pictures = [row | {"image": png(row["image"])} for row in table if row["image"].min() <= 127]
     found = evaluate(run, pictures, columns={"image": "image", "text": "name"}, key=None, group=None, split="all")
-    assert found.pairs["image->text"].recall_at_5 >= 0.75
+    assert found.pairs["image->text"].recall_at_5 >= at_5
 
 
 def png(pixels: np.ndarray) -> bytes:
