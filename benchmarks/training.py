@@ -25,7 +25,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 import yaml
-from device import Device, add_options, clock, record
+from device import Device, add_options, clock, product_speed, record
 from lightning.pytorch.loggers import CSVLogger
 from step_clock import StepClock
 from torch.utils.data import DataLoader
@@ -126,19 +126,6 @@ def products(config: dict[str, Any], data: DataModule) -> float:
     return counter.get_total_flops() / len(batch)
 
 
-def matrix_speed(device: Device) -> float:
-    """Floating-point operations a second in products of large matrices, the best of five."""
-    dtype = torch.float32 if fast_precision() == "32-true" else torch.bfloat16
-    size = 2048 if device == "cpu" else 8192
-    matrix = torch.randn(size, size, device=device, dtype=dtype)
-    seconds = []
-    for _ in range(6):
-        start = clock(device)
-        torch.mm(matrix, matrix)
-        seconds.append(clock(device) - start)
-    return 2 * size**3 / min(seconds[1:])
-
-
 def optimizer(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
 
@@ -178,7 +165,8 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, {fast_precision()}, batches of {options.batch_size}")
     print(f"ours {medians['ours']:.0f}, bare {medians['bare']:.0f} samples/s (medians)")
     print(f"ratio ours/bare: median {statistics.median(ratios):.3f}, all {', '.join(f'{r:.3f}' for r in ratios)}")
-    work, limit = products(config, data), matrix_speed(options.device)
+    dtype = torch.float32 if fast_precision() == "32-true" else torch.bfloat16
+    work, limit = products(config, data), product_speed(options.device, dtype)
     share = work * medians["ours"] / limit
     print(
         f"{work / 1e6:.0f} MFLOP a sample in products, {limit / 1e9:.0f} GFLOP/s for large matrices: {share:.2f} of this limit"

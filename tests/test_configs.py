@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import unicodedata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import pytest
 import yaml
@@ -21,6 +19,7 @@ from multimodal.cli.main import main
 from multimodal.datasets import TABLES
 from multimodal.datasets.glyphs import Glyphs, draw
 from multimodal.evaluation.report import evaluate
+from multimodal.media.image import png_file
 
 SHARED = Path(os.environ.get("MULTIMODAL_SHARED_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo")
@@ -86,10 +85,10 @@ def trained(name: str, run: Path, *options: str) -> Path:
     return run
 
 
-def trained_once(name: str, folder: pytest.TempPathFactory) -> Path:
+def trained_once(name: str, folder: pytest.TempPathFactory, *options: str) -> Path:
     """The run of a configuration, which several tests measure."""
     run = folder.getbasetemp() / name
-    return run if run.exists() else trained(name, run)
+    return run if run.exists() else trained(name, run, *options)
 
 
 @pytest.mark.slow
@@ -126,15 +125,9 @@ def test_characters_in_fonts_of_another_maker_find_their_names(
     train = {glyphs.value(row, "character") for row in range(len(glyphs)) if glyphs.value(row, "split") == "train"}
     known = sorted(train & set(map(chr, TTFont(path).getBestCmap() or {})))
     table = [{"image": draw(path, character), "name": unicodedata.name(character)} for character in known]
-    pictures = [row | {"image": png(row["image"])} for row in table if row["image"].min() <= 127]
+    pictures = [row | {"image": png_file(Image.fromarray(row["image"]))} for row in table if row["image"].min() <= 127]
     found = evaluate(run, pictures, columns={"image": "image", "text": "name"}, key=None, group=None, split="all")
     assert found.pairs["image->text"].recall_at_5 >= at_5
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
 
 
 @pytest.mark.slow
@@ -150,10 +143,9 @@ def test_emoji_are_retrieved_by_their_names_five_times_as_often_as_by_chance(
 def test_molecules_are_retrieved_25_percent_better_than_by_the_linear_baseline(
     pool: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path_factory.getbasetemp() / "molecules"  # trained once for both
-    if not run.exists():
-        table = real("chebi20/molecules.tsv")
-        trained("molecules", run, *table, "--data.key", "CID", "--data.options.escapechar", "\\")
+    table = real("chebi20/molecules.tsv")
+    options = "--data.key", "CID", "--data.options.escapechar", "\\"
+    run = trained_once("molecules", tmp_path_factory, *table, *options)
     found = measured(capsys, run, "--pool", pool, "--baseline", "linear")
     linear = found["baselines"]["linear"]["text->graph"]
     assert found["pairs"]["text->graph"]["mrr"] >= 1.25 * linear["mrr"]

@@ -258,7 +258,7 @@ def saved_names(modality: str, cls: type[Encoder]) -> tuple[str, str]:
     return next(iter(names), class_path(cls)), class_path(cls)
 
 
-def saved_encoder_name(modality: str, name: str, class_path: str) -> str:
+def saved_encoder_name(modality: str, name: str, path: str) -> str:
     """Return the name by which to find a saved model's encoder: the registered one, or if that is unknown, the class path.
 
     A registered name remains valid when the class moves. A class that a user's own module registers is known only after that
@@ -267,9 +267,9 @@ def saved_encoder_name(modality: str, name: str, class_path: str) -> str:
     Args:
         modality: the modality that it encodes.
         name: the registered name that was saved.
-        class_path: the class path that was saved.
+        path: the class path that was saved.
     """
     if is_registered(modality, name):
         return name
-    moved = _find_moved(class_path)
-    return class_path if moved is None else f"{moved.__module__}.{moved.__qualname__}"
+    moved = _find_moved(path)
+    return path if moved is None else class_path(moved)

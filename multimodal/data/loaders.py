@@ -170,7 +170,25 @@ def ordered_loader(
         rejects: records the rejects of the batches.
         options: arguments of ``DataLoader``.
     """
-    data = ProcessedSamples(samples, processors)
+    return loader_in_order(ProcessedSamples(samples, processors), rows, batch_size, rejects, options)
+
+
+def loader_in_order(
+    data: ProcessedSamples,
+    rows: np.ndarray,
+    batch_size: int,
+    rejects: Rejects,
+    options: Mapping[str, Any] | None = None,
+) -> CheckedLoader:
+    """Create the loader of ``ordered_loader`` for a data set of your own.
+
+    Args:
+        data: the data set that is read.
+        rows: ``(r,)`` row numbers.
+        batch_size: rows in a batch.
+        rejects: records the rejects of the batches.
+        options: arguments of ``DataLoader``.
+    """
     draws = [Draw(row) for row in rows.tolist()]
     return CheckedLoader(
         data, rejects, batch_size=batch_size, sampler=draws, collate_fn=Collate(data.processors), **(options or {})

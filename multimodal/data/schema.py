@@ -191,20 +191,18 @@ class Schema:
         key, group = self.key_of(row), self.group_of(row)
         rng = None if seed is None else np.random.default_rng(seed)
 
-        def is_cached(modality: str, column: str) -> bool:
-            return cache is not None and (row.number, f"{modality} {column}") in cache
+        items: dict[tuple[int, str], Any] = {} if cache is None else cache
+
+        def key_of_item(modality: str, column: str) -> tuple[int, str]:
+            return row.number, f"{modality} {column}"
 
         def item_of(modality: str, column: str, value: Any) -> Any:
-            processor = processors[modality]
+            processor, item_key = processors[modality], key_of_item(modality, column)
             if isinstance(processor, RowLookupProcessor):
                 return processor.item_of_row(row.number, column)
-            if cache is not None and is_cached(modality, column):
-                item = cache[row.number, f"{modality} {column}"]
-            else:
-                item = processor(resolve_file_cell(value, base) if processor.reads_files else value)
-                if cache is not None:
-                    cache[row.number, f"{modality} {column}"] = item
-            return item if rng is None else processor.augment(item, rng)
+            if item_key not in items:
+                items[item_key] = processor(resolve_file_cell(value, base) if processor.reads_files else value)
+            return items[item_key] if rng is None else processor.augment(items[item_key], rng)
 
         column, value = "", None
         try:
@@ -213,7 +211,7 @@ class Schema:
                 present = []
                 for column in self.columns[modality]:
                     value = None  # the value to report if the cell cannot be read
-                    if is_cached(modality, column) or (value := cell(column)) is not None:
+                    if key_of_item(modality, column) in items or (value := cell(column)) is not None:
                         present.append((column, value))
                 if rng is not None and len(present) > 1:
                     present = [present[rng.integers(len(present))]]

@@ -7,13 +7,14 @@ model (see ``multimodal.evaluation.retrieval``), this limits recall@1 whatever t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from hashlib import blake2b
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from multimodal.core.batch import Sample
 from multimodal.core.embeddings import Embeddings
@@ -68,7 +69,10 @@ def _digest(processor: Processor, item: Any) -> bytes:
 
 
 def highest_recall_at_1(
-    queries: np.ndarray, candidates: np.ndarray, query_groups: np.ndarray, candidate_groups: np.ndarray
+    queries: Iterable[Hashable],
+    candidates: Iterable[Hashable],
+    query_groups: np.ndarray | Tensor,
+    candidate_groups: np.ndarray | Tensor,
 ) -> float:
     """Return the highest recall@1 that any model can have, in [0, 1].
 
@@ -76,7 +80,7 @@ def highest_recall_at_1(
     candidate of the group must be equal to candidates of its own group only.
 
     Args:
-        queries, candidates: ``(q,)`` and ``(c,)`` numbers or digests; equal ones are of equal inputs.
+        queries, candidates: q and c numbers or digests; equal ones are of equal inputs.
         query_groups, candidate_groups: ``(q,)`` and ``(c,)`` int64.
 
     Returns:
@@ -91,13 +95,13 @@ def highest_recall_at_1(
         0.6666666666666666
     """
     groups_of: dict[Any, set[int]] = defaultdict(set)
-    for candidate, group in zip(candidates.tolist(), candidate_groups.tolist(), strict=True):
+    for candidate, group in zip(candidates, candidate_groups.tolist(), strict=True):
         groups_of[candidate].add(group)
     answered = set().union(*groups_of.values())
     distinct = set().union(*(groups for groups in groups_of.values() if len(groups) == 1))
     counts: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     asked = 0
-    for query, group in zip(queries.tolist(), query_groups.tolist(), strict=True):
+    for query, group in zip(queries, query_groups.tolist(), strict=True):
         asked += group in answered
         counts[query][group] += group in distinct
     return sum(max(by_group.values()) for by_group in counts.values()) / asked if asked else float("nan")
@@ -120,8 +124,7 @@ def highest_recalls(
     found = {}
     for a, b in permutations(queries.modalities, 2):
         if b in candidates.vectors:
-            inputs = np.array(query_digests[a], dtype=object), np.array(candidate_digests[b], dtype=object)
             found[f"{a}->{b}"] = highest_recall_at_1(
-                *inputs, queries.groups_of(a).numpy(), candidates.groups_of(b).numpy()
+                query_digests[a], candidate_digests[b], queries.groups_of(a), candidates.groups_of(b)
             )
     return found

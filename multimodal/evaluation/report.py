@@ -19,9 +19,8 @@ from multimodal.core.hardware import fast_device
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
-from multimodal.data.loaders import CheckedLoader, Collate
+from multimodal.data.loaders import loader_in_order
 from multimodal.data.run_data import SETTINGS, RunData, load_run_data, load_training_rows
-from multimodal.data.samplers import Draw
 from multimodal.data.samples import Samples, readable_rows
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
 from multimodal.evaluation.look_alikes import DigestedSamples, highest_recalls
@@ -197,9 +196,9 @@ def evaluate(
     data_of_queries = DigestedSamples(samples, processors)
     data_of_pool = data_of_queries if searched is None else DigestedSamples(samples, processors)
     with progress("Embedding", len(embedded)) as advance:
-        queries = pool_vectors = embedder.embed_all(_loader(data_of_queries, rows, rejects), advance)
+        queries = pool_vectors = embedder.embed_all(loader_in_order(data_of_queries, rows, BATCH, rejects), advance)
         if searched is not None:
-            pool_vectors = embedder.embed_all(_loader(data_of_pool, searched, rejects), advance)
+            pool_vectors = embedder.embed_all(loader_in_order(data_of_pool, searched, BATCH, rejects), advance)
     notes += warn_repeated_vectors(pool_vectors)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
     if baseline is not None and training is not None:
@@ -236,12 +235,6 @@ def evaluate(
     if out is not None:
         report.save(out)
     return report
-
-
-def _loader(data: DigestedSamples, rows: np.ndarray, rejects: Rejects) -> CheckedLoader:
-    """Load rows in order, in this process, which keeps their digests."""
-    draws = [Draw(row) for row in rows.tolist()]
-    return CheckedLoader(data, rejects, batch_size=BATCH, sampler=draws, collate_fn=Collate(data.processors))
 
 
 def _rows_of_the_training(

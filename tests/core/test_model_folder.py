@@ -417,9 +417,7 @@ def test_a_module_that_the_user_names_is_trusted(
 def save_model_that_names(path: str, folder: Path) -> Path:
     encoder = registry.create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)
     Embedder({"text": encoder}, 4).save_pretrained(folder)
-    description = json.loads((folder / "embedder.json").read_text())
-    description["encoders"]["text"] |= {"name": path, "class": path}
-    (folder / "embedder.json").write_text(json.dumps(description))
+    edit(folder, _text(**{"name": path, "class": path}))
     return folder
 
 

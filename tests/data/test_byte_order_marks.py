@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tar_shards import shard
 
 from multimodal import create, open_table
 from multimodal.core.embedder import Embedder
@@ -39,12 +38,8 @@ def test_of_a_graph(tmp_path: Path) -> None:
 
 
 def test_of_texts_and_json_in_a_tar(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "t.tar", "w") as file:
-        for name, text in (("1.txt", "red"), ("1.json", '{"price": 1}')):
-            content = text.encode(MARKED)
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            file.addfile(member, io.BytesIO(content))
+    texts = {"1.txt": "red", "1.json": '{"price": 1}'}
+    shard(tmp_path / "t.tar", {name: text.encode(MARKED) for name, text in texts.items()})
     table = open_table(str(tmp_path / "t.tar"))
     assert (table.value(0, "txt"), table.value(0, "price")) == ("red", 1)
 

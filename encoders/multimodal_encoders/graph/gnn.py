@@ -110,8 +110,9 @@ def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
             raise TypeError("complex numbers")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise malformed_graph(f"the graph's {name} is not an array of numbers: {error}.") from error
-    same_type = given.dtype == dtype  # each check costs microseconds a graph, which is much in all
-    if not all(t.isfinite().all() for t in ([tensor] if same_type else [given, tensor]) if t.is_floating_point()):
+    # a check costs microseconds a graph, which is much in all
+    distinct = [tensor] if tensor is given else [given, tensor]
+    if not all(t.isfinite().all() for t in distinct if t.is_floating_point()):
         raise malformed_graph(f"the graph's {name} holds NaN or infinite values, or some too large.")
     if given.is_floating_point() and not dtype.is_floating_point and not bool((tensor == given).all()):
         raise malformed_graph(f"the graph's {name} holds fractions; its entries are the numbers of nodes.")

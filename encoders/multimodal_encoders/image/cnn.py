@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.image.image_processor import ImageProcessor
+from multimodal_encoders.image.image_processor import ImageProcessor, scale_pixels
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
@@ -71,5 +71,4 @@ class CNN(Encoder):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``pixels`` ``(n, channels, size, size)`` uint8 -> ``(n, width)``."""
-        scaled = pixels.to(self.net.conv1.weight.dtype).div_(127.5).sub_(1)
-        return self.net(scaled.contiguous(memory_format=torch.channels_last))
+        return self.net(scale_pixels(pixels, self.net.conv1.weight.dtype))

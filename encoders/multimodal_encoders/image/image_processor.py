@@ -114,6 +114,11 @@ class ImageProcessor(Processor):
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
 
 
+def scale_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert uint8 pixels ``(n, channels, height, width)`` to a number format, scaled to [-1, 1], channels last in memory."""
+    return pixels.to(dtype).div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+
+
 def vary_lines(picture: Image.Image, pixels: float) -> Image.Image:
     """Make dark areas wider, or with a negative number narrower, by this many pixels on each side.
 

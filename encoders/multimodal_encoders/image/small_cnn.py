@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.image.image_processor import ImageProcessor
+from multimodal_encoders.image.image_processor import ImageProcessor, scale_pixels
 
 
 @register("image", "small_cnn")
@@ -80,5 +80,4 @@ class SmallCNN(Encoder):
         """``pixels`` ``(n, channels, size, size)`` uint8 -> ``(n, width)``."""
         weight = self.net[0].weight
         assert isinstance(weight, Tensor)
-        scaled = pixels.to(weight.dtype).div_(127.5).sub_(1)
-        return self.drop(self.net(scaled.contiguous(memory_format=torch.channels_last)).flatten(1))
+        return self.drop(self.net(scale_pixels(pixels, weight.dtype)).flatten(1))
