@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, Unreadable, UsageError, shown
+
+# such as https://host/cup.png, with one slash if it is a Path; a drive like C: has one letter
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:[\w/+.-]*[;,]", re.IGNORECASE)
 
 
 def default_cache() -> Path:
@@ -17,6 +21,27 @@ def default_cache() -> Path:
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("MULTIMODAL_CACHE") or user_cache_path("multimodal"))
+
+
+def not_a_file(path: str | Path, what: str, hint: str = "") -> Unreadable:
+    """Make the error for a path at which there is no file.
+
+    Args:
+        path: the path, or an address, which people give in its place.
+        what: what should be there, such as "the picture".
+        hint: the end of the message if nothing is there, such as " Paths are relative to the table's folder."
+
+    Examples:
+        >>> not_a_file("https://host/cup.png", "the picture").reason, not_a_file(".", "the picture").reason
+        ('address', 'folder')
+    """
+    if ADDRESS.match(str(path)):
+        return Unreadable(
+            "address", f"{shown(path)} is an address, which is not fetched; download it and give its path."
+        )
+    if Path(path).is_dir():
+        return Unreadable("folder", f"{what} {shown(path)} is a folder; give a file.")
+    return Unreadable("missing file", f"{what} {shown(path)} does not exist.{hint}")
 
 
 def check_folder(path: str | Path) -> None:

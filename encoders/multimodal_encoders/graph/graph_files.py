@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from multimodal.core.errors import Unreadable
+from multimodal.core.files import not_a_file
 
 MAX_FILE_BYTES = 64 * 2**20
 ENDPOINTS = ("source", "target")
@@ -51,8 +52,8 @@ def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise Unreadable("missing file", f"the graph {path} cannot be read: {error.strerror}.") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise not_a_file(path, "the graph") from error
     except (OSError, ValueError) as error:  # a name with a null character
         said = error.strerror if isinstance(error, OSError) else error
         raise Unreadable("unreadable file", f"the graph {path} cannot be read: {said}.") from error

@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
 from typing import Any, Literal, get_args
+from urllib.parse import unquote
 
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import default_cache
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
-from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
+from multimodal.data.tables.addresses import BRACES, archive_of, expand_braces, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
 from multimodal.data.tables.folder import folder_of_files
 from multimodal.data.tables.reader_errors import translate_reader_errors
@@ -32,15 +33,15 @@ PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
 EMBEDDINGS_MARKER = "embeddings.json"  # in folders that ``multimodal embed`` wrote
 IN_MEMORY = "in memory"  # the name of a table without a name
 STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
-GLOB_CHARACTERS = "*?["  # of patterns
+GLOB_CHARACTERS = "[*?[]"  # of patterns
 
 
 def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Access = "mapped") -> Table:
     r"""Open a table by its name, or wrap an object in memory as a table.
 
     Args:
-        table: "glyphs"; the path, pattern or fsspec URL of a CSV, TSV, JSON Lines or Parquet file or of WebDataset tar
-            shards; a folder of such files, of a ``datasets`` data set saved to disk, that ``prepare_table`` or
+        table: "glyphs"; the path, pattern (``*.tar``, ``{000..010}.tar``) or fsspec URL of a CSV, TSV, JSON Lines or Parquet
+            file or of WebDataset tar shards; a folder of such files, of a ``datasets`` data set saved to disk, that ``prepare_table`` or
             ``embed_table`` wrote, or of any other files (see ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the
             Hugging Face hub; or in Python a ``Table``, a ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
         options: settings of the reader, named as in the ``datasets`` library (``delimiter``, ``encoding``, ...).
@@ -64,10 +65,13 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         raise UsageError(f"access {access!r} is not one of {', '.join(get_args(Access))}.")
     if isinstance(table, Table):
         return table
+    if isinstance(table, os.PathLike):
+        table = os.fspath(table)
     if not isinstance(table, str):
         return _open_in_memory(table)
     if table in builtin.TABLES:
         return builtin.load(table)
+    table = _unescaped(table)
     import datasets
     import fsspec
     import pyarrow as pa
@@ -154,15 +158,13 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             f"The table {table!r} does not consist of table files, so it cannot be streamed: leave out"
             f" access: streamed{_files_of_hub(table)}."
         )
+    table = _unescaped(table)
     with translate_reader_errors(table):
         system, path = fsspec.url_to_fs(table)
         if system.isdir(path):
             files, base = _shards_in(system, path), path
         else:
-            is_pattern = any(c in path for c in GLOB_CHARACTERS) and not system.isfile(path)
-            files = sorted(str(file) for file in system.glob(path)) if is_pattern else [path]
-            files = [file for file in files if system.isfile(file)]
-            base = posixpath.dirname(re.split("[*?[]", path)[0] if is_pattern else path)
+            files, base = _matching(table, system, path)
     if not files:
         raise UsageError(
             f"There is no table {table!r}: no file or folder of that name."
@@ -195,6 +197,39 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     return Source(table, reader, settings, addresses, replace_path(table, base, system), metadata_columns)
 
 
+def _matching(table: str, system: Any, path: str) -> tuple[list[str], str]:
+    """Return the files that a path or pattern names, and the folder that cells are relative to.
+
+    Raises:
+        UsageError: there is no file for one of the names in braces.
+    """
+    if system.isfile(path):
+        return [path], posixpath.dirname(path)
+    files: list[str] = []
+    names = expand_braces(path)
+    for name in names:
+        is_pattern = re.search(GLOB_CHARACTERS, name) and not system.isfile(name)
+        found = sorted(str(file) for file in system.glob(name)) if is_pattern else [name]
+        found = [file for file in found if system.isfile(file)]
+        if len(names) > 1 and not found:
+            raise UsageError(
+                f"The table {table!r} names {name}, but there is no such file; all that it names must exist."
+            )
+        files += found
+    starts = [found.start() for found in (re.search(GLOB_CHARACTERS, path), BRACES.search(path)) if found]
+    return files, posixpath.dirname(path[: min(starts, default=None)])
+
+
+def _unescaped(table: str) -> str:
+    """Return the URL of a local file as it is on disk: with ``%20`` as a space, unless the file itself is named so."""
+    import fsspec
+
+    if not table.startswith(("file://", "local://")) or "%" not in table:
+        return table
+    system, path = fsspec.url_to_fs(table)
+    return table if system.exists(path) else unquote(table)
+
+
 def _files_of_hub(table: str) -> str:
     return f", or name its files, as hf://datasets/{table[3:]}/**/*.parquet" if table.startswith("hf:") else ""
 
@@ -214,7 +249,7 @@ def consists_of_files(table: str) -> bool:
     if table in builtin.TABLES or table.startswith("hf:"):
         return False
     with translate_reader_errors(table):
-        system, path = fsspec.url_to_fs(table)
+        system, path = fsspec.url_to_fs(_unescaped(table))
         return not system.isdir(path) or (not _is_saved_dataset(system, path) and bool(_shards_in(system, path)))
 
 

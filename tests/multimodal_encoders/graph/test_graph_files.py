@@ -219,7 +219,8 @@ def test_faults_have_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "text.json").write_text("nothing")
     assert reason(tmp_path / "text.json") == "not JSON"
     assert reason(tmp_path / "none.json") == "missing file"
-    assert reason(tmp_path) == "unreadable file"
+    assert reason(tmp_path) == "folder"
+    assert reason(Path("https://host/graph.json")) == "address"
     assert reason(tmp_path / "null\0.json") == "unreadable file"
     assert reason(b"") == reason(b"\xff\xfe") == reason(b"[" * 100_000) == "not JSON"
     assert reason(b" <html/>") == reason("\ufeff".encode() + BOMB.encode()) == "not GraphML"
