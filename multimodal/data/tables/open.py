@@ -41,9 +41,10 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
 
     Args:
         table: "glyphs"; the path, pattern (``*.tar``, ``{000..010}.tar``) or fsspec URL of a CSV, TSV, JSON Lines or Parquet
-            file or of WebDataset tar shards; a folder of such files, of a ``datasets`` data set saved to disk, that ``prepare_table`` or
-            ``embed_table`` wrote, or of any other files (see ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the
-            Hugging Face hub; or in Python a ``Table``, a ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
+            file or of WebDataset tar shards; a folder of such files, of a ``datasets`` data set saved to disk, that
+            ``prepare_table`` or ``embed_table`` wrote, or of any other files (see ``folder_of_files``); ``hf:OWNER/NAME`` for
+            a data set of the Hugging Face hub; or in Python a ``Table``, a ``datasets.Dataset``, a pandas ``DataFrame`` or a
+            list of dicts.
         options: settings of the reader, named as in the ``datasets`` library (``delimiter``, ``encoding``, ...).
         access: "mapped": from a cache on disk, which is created when the table is first opened; "memory": in memory.
 
@@ -285,14 +286,24 @@ def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[s
 def _open_in_memory(table: Any) -> ArrowTable:
     import datasets
     import pandas as pd
+    import pyarrow as pa
+
+    from multimodal.data.tables.other_types import dataset_of
 
     if isinstance(table, pd.DataFrame):
-        with translate_reader_errors("rows"):
-            table = datasets.Dataset.from_pandas(table, preserve_index=False)
+        columns = {str(name): cells.tolist() for name, cells in table.items() if cells.dtype == object}
+        with translate_reader_errors("rows", columns=columns):
+            table = dataset_of(pa.Table.from_pandas(table, preserve_index=False))
     elif isinstance(table, list) and all(isinstance(row, dict) for row in table):
-        with translate_reader_errors("rows"):
-            columns = dict.fromkeys(name for row in table for name in row)
-            table = datasets.Dataset.from_dict({name: [row.get(name) for row in table] for name in columns})
+        names = dict.fromkeys(name for row in table for name in row)
+        columns = {name: [row.get(name) for row in table] for name in names}
+        with translate_reader_errors("rows", columns=columns):
+            try:
+                table = datasets.Dataset.from_dict(columns)
+            except ValueError as error:
+                if "datasets dtype" not in str(error):
+                    raise
+                table = dataset_of(pa.table(columns))
     if not isinstance(table, datasets.Dataset):
         raise UsageError(
             f"{type(table).__name__} is not a table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."
