@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set, ValuesView
+from collections.abc import Callable, Iterator, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ BATCHES_PER_WINDOW = 64  # batches of work that may wait
 def as_values(given: Any, processor: Processor) -> tuple[Any, bool]:
     """Return a sequence of raw values, and whether ``given`` was one value.
 
-    A list, tuple, set or any other sequence, an iterator, and a column of pandas or Arrow are several values; so is an array
+    A list, tuple or any other sequence, an iterator, and a column of pandas or Arrow are several values; so is an array
     or tensor (along its first axis). If it is one value for the processor (pixels of a picture, samples of a sound, numbers
     of a vector), it is one. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
 
@@ -47,7 +47,7 @@ def as_values(given: Any, processor: Processor) -> tuple[Any, bool]:
         return [given], True
     if isinstance(given, Sequence | np.ndarray | Tensor):
         return given, False
-    if isinstance(given, Iterator | Set | ValuesView):
+    if isinstance(given, Iterator | ValuesView):
         return list(given), False
     if hasattr(given, "columns") and hasattr(given, "shape"):
         raise UsageError(

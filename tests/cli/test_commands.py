@@ -343,6 +343,27 @@ def test_a_search_for_a_row_that_is_not_json_is_asked_to_be(tmp_path: Path, caps
     assert main(["search", paths[0], paths[3], "--tabular", '{"category": "mugs"}']) == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--text", "a", "--taget", "image"], "there is no option --taget. Did you mean 'target'? Known: "),
+        (["--taget=image", "--text", "a"], "there is no option --taget. Did you mean 'target'?"),
+        (["--text", "a", "--limit", "3"], "there is no option --limit."),
+        (
+            ["--text", "a", "--image", "b.png"],
+            "give one query, by --text, --image, --graph or --MODALITY; got --text, --image",
+        ),
+        (["--tex", "a"], "has no modality 'tex'. Did you mean 'text'?"),
+        (["--text", "a", "-k", "3.0"], "invalid int value: '3.0'"),
+    ],
+)
+def test_an_unknown_option_of_search_is_not_taken_for_a_query(
+    run: Path, index: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["search", str(run), str(index), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def queries(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """The key of an indexed drawing, and what it is searched with: its name, its picture, its outline."""

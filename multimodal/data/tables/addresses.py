@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from multimodal.core.errors import UsageError
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+WEB = ("http://", "https://")
 MAX_EXPANDED = 100_000
 
 
@@ -81,6 +83,16 @@ def replace_path(address: str, path: str, system: Any) -> str:
 
 
 def join(folder: str, name: str) -> str:
-    """Return the address of a file in a folder: ``zip://shop::a.zip``, ``red.png`` -> ``zip://shop/red.png::a.zip``."""
+    """Return the address of a file in a folder.
+
+    On web servers, special characters of the name are escaped; what comes after a ``?`` is the server's.
+
+    Examples:
+        >>> join("zip://shop::a.zip", "red.png"), join("https://host/shop", "100% red.png")
+        ('zip://shop/red.png::a.zip', 'https://host/shop/100%25%20red.png')
+    """
     path, separator, archives = folder.partition("::")
+    if path.startswith(WEB):
+        name, question, query = name.partition("?")
+        name = quote(name) + question + query
     return f"{path}{'' if path.endswith('/') else '/'}{name}{separator}{archives}"

@@ -20,7 +20,7 @@ from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import default_cache
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
-from multimodal.data.tables.addresses import BRACES, archive_of, expand_braces, is_remote, replace_path
+from multimodal.data.tables.addresses import BRACES, WEB, archive_of, expand_braces, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
 from multimodal.data.tables.folder import folder_of_files
 from multimodal.data.tables.reader_errors import translate_reader_errors
@@ -72,7 +72,7 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         return _open_in_memory(table)
     if table in builtin.TABLES:
         return builtin.load(table)
-    table = _unescaped(table)
+    table = _as_stored(table)
     import datasets
     import fsspec
     import pyarrow as pa
@@ -159,7 +159,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             f"The table {table!r} does not consist of table files, so it cannot be streamed: leave out"
             f" access: streamed{_files_of_hub(table)}."
         )
-    table = _unescaped(table)
+    table = _as_stored(table)
     with translate_reader_errors(table):
         system, path = fsspec.url_to_fs(table)
         if system.isdir(path):
@@ -221,10 +221,15 @@ def _matching(table: str, system: Any, path: str) -> tuple[list[str], str]:
     return files, posixpath.dirname(path[: min(starts, default=None)])
 
 
-def _unescaped(table: str) -> str:
-    """Return the URL of a local file as it is on disk: with ``%20`` as a space, unless the file itself is named so."""
+def _as_stored(table: str) -> str:
+    """Return an address as its file system has it, however people write spaces in it.
+
+    A web server has ``%20``; in the URL of a local file, it is a space, unless the file itself is named so.
+    """
     import fsspec
 
+    if table.startswith(WEB):
+        return table.replace(" ", "%20")
     if not table.startswith(("file://", "local://")) or "%" not in table:
         return table
     system, path = fsspec.url_to_fs(table)
@@ -250,7 +255,7 @@ def consists_of_files(table: str) -> bool:
     if table in builtin.TABLES or table.startswith("hf:"):
         return False
     with translate_reader_errors(table):
-        system, path = fsspec.url_to_fs(_unescaped(table))
+        system, path = fsspec.url_to_fs(_as_stored(table))
         return not system.isdir(path) or (not _is_saved_dataset(system, path) and bool(_shards_in(system, path)))
 
 
