@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from multimodal_encoders.graph.gnn import GNN
 from multimodal_encoders.image.cnn import CNN
 from multimodal_encoders.text.bag_of_words import BagOfWords
 from PIL import Image
@@ -69,6 +70,18 @@ def test_encoders_are_listed_with_their_parameters(called: Called) -> None:
     assert [line for line in lines if line.startswith("image cnn: A residual network")]
     assert '    arch = "resnet18"' in lines
     assert "    drop = 0.0" in lines
+
+
+def test_encoders_of_one_name_show_what_they_read(called: Called) -> None:
+    shown = called("encoders", "--name", "gnn")
+    assert "the features of a node or edge are its attributes that are numbers" in " ".join(shown.split())
+    assert "Args:" not in shown
+    assert "Examples:" not in shown
+    assert shown.index("attributes that are numbers") < shown.index("    conv = ")
+    assert "attributes that are numbers" not in " ".join(called("encoders", "--modality", "graph").split())
+    (gnn,) = json.loads(called("encoders", "--json", "--name", "gnn"))
+    assert gnn["description"] in inspect.cleandoc(GNN.__doc__ or "")
+    assert all(line == "" or f"    {line}" in shown.splitlines() for line in gnn["description"].splitlines())
 
 
 def test_encoders_of_one_name_show_their_size(called: Called) -> None:
@@ -346,8 +359,8 @@ def test_a_search_for_a_row_that_is_not_json_is_asked_to_be(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--text", "a", "--taget", "image"], "there is no option --taget. Did you mean 'target'? Known: "),
-        (["--taget=image", "--text", "a"], "there is no option --taget. Did you mean 'target'?"),
+        (["--text", "a", "--taget", "image"], "there is no option --taget. Did you mean 'target'"),
+        (["--taget=image", "--text", "a"], "there is no option --taget. Did you mean 'target'"),
         (["--text", "a", "--limit", "3"], "there is no option --limit."),
         (
             ["--text", "a", "--image", "b.png"],

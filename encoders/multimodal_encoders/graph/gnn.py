@@ -134,6 +134,18 @@ def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
 class GNN(GraphNetwork):
     """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
 
+    A cell holds a graph with at least one node: the path of a JSON or GraphML file; in Python also its bytes, a mapping or a
+    PyG ``Data``. JSON and mappings have one of two forms:
+
+    - ``x``: for each node the list of its features; ``edge_index``: two lists, the numbers of the nodes from and to which
+      the edges go; ``edge_attr``: for each edge the list of its features, if the encoder uses them. So is a PyG ``Data``.
+    - networkx's node-link form: ``nodes`` with an ``id``, and ``links`` or ``edges`` with ``source`` and ``target``.
+
+    In this second form and in GraphML, the features of a node or edge are its attributes that are numbers, in the
+    alphabetical order of their names, whatever the names: ``x`` and ``y`` are two features. A list of numbers (in GraphML, a
+    text like ``"[1, 2]"``) is several features; other attributes are ignored. All nodes must have the same, and all edges; in
+    GraphML, the defaults of the keys apply. Undirected edges count in both directions.
+
     Args:
         conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "gcn"
             (Kipf and Welling 2017), "sage" (Hamilton et al. 2017) or "pna" (Corso et al. 2020), which learns the degrees of

@@ -249,8 +249,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert missing.reason == "missing file"
     assert f"the recording {tmp_path / 'none.wav'} does not exist" in str(missing)
     folder = refusal(str(tmp_path))
-    assert folder.reason == "no audio file"
-    assert f"{tmp_path} is not a recording that can be read" in str(folder)
+    assert folder.reason == "folder"
+    assert f"the recording {tmp_path} is a folder; give a file" in str(folder)
+    assert refusal("https://host/a.wav").reason == "address"
 
 
 @pytest.mark.parametrize("library", ["soundfile", "soxr"])
