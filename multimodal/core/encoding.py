@@ -25,8 +25,8 @@ def as_values(given: Any, processor: Processor) -> tuple[Any, bool]:
     """Return a sequence of raw values, and whether ``given`` was one value.
 
     A list, tuple or any other sequence, an iterator, and a column of pandas or Arrow are several values; so is an array
-    or tensor (along its first axis). If it is one value for the processor (pixels of a picture, samples of a sound, numbers
-    of a vector), it is one. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
+    or tensor (along its first axis). If it is one value for the processor (pixels of a picture, samples of a sound,
+    components of a vector), it is one. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
 
     Args:
         given: an argument of ``Embedder.encode``.

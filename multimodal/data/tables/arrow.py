@@ -106,23 +106,23 @@ class ArrowTable(Table):
 
 
 def _field(column: Any, name: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.struct_field(column, name)
+    return _compute().struct_field(column, name)
 
 
 def _is(column: Any, text: str) -> np.ndarray:
     """Return which texts of an Arrow column are a text."""
-    import pyarrow.compute as pc
-
-    return pc.fill_null(pc.equal(column, text), False).to_numpy()
+    return _compute().fill_null(_compute().equal(column, text), False).to_numpy()
 
 
 def _is_not(column: Any, text: str) -> np.ndarray:
     """Return which texts of an Arrow column are another text than this, and not missing."""
-    import pyarrow.compute as pc
+    return _compute().fill_null(_compute().not_equal(column, text), False).to_numpy()
 
-    return pc.fill_null(pc.not_equal(column, text), False).to_numpy()
+
+def _compute() -> Any:
+    import pyarrow.compute  # its functions are made when it is imported
+
+    return pyarrow.compute
 
 
 def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:

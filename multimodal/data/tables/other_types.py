@@ -1,6 +1,7 @@
-"""Columns of Arrow types that the ``datasets`` library lacks, such as maps and UUIDs: they become JSON values.
+"""Columns of Arrow types that the ``datasets`` library does not have, such as maps and UUIDs: they become JSON values.
 
-A map with texts as keys is a mapping, another map a list of pairs; bytes are their hexadecimal digits; what JSON lacks is text.
+A map with texts as keys is a mapping, another map a list of pairs; bytes are their hexadecimal digits; what JSON does not have
+is text.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datasets import Dataset, Features, Json
 
 
 def features_of(schema: pa.Schema) -> Features:
-    """Return the types of a table's columns, ``Json`` for those that the ``datasets`` library lacks.
+    """Return the types of a table's columns, ``Json`` for those that the ``datasets`` library does not have.
 
     Examples:
         >>> features_of(pa.schema({"title": pa.string(), "id": pa.uuid()}))
@@ -52,7 +53,7 @@ def dataset_of(table: pa.Table) -> Dataset:
     dataset = Dataset(as_json_cells(table, features))  # pyright: ignore[reportArgumentType]
     for name, feature in features.items():
         if isinstance(feature, Json):
-            dataset = dataset.cast_column(name, feature)
+            dataset = dataset.cast_column(name, feature)  # pyright: ignore[reportArgumentType]
     return dataset
 
 

@@ -7,7 +7,7 @@ The column types are inferred from the first rows of a table. The library casts 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -44,7 +44,7 @@ class JsonReader(Json):
         def check(shard: int, places: set[Place] | None) -> None:
             for file in files_iterables[shard]:
                 with xopen(file, "rb") as stream:
-                    check_json(stream, original_files[shard], places, config.encoding, config.field)
+                    check_json(cast("IO[bytes]", stream), original_files[shard], places, config.encoding, config.field)
 
         config: Any = self.config
         checked: dict[int, set[Place]] = {}
@@ -71,7 +71,7 @@ class JsonReader(Json):
 class ParquetReader(Parquet):
     """Reader of Parquet files that rejects files whose column types differ from those of the first file.
 
-    Columns of types that the library lacks are JSON values, see ``other_types``.
+    Columns of types that the library does not have are JSON values, see ``other_types``.
 
     Examples:
         >>> pa.parquet.write_table(pa.table({"price": [2]}), "shop.parquet")

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from multimodal.core.errors import shown
 
+pc: Any = pyarrow.compute  # its functions are made when it is imported
 MAX_EXACT = 2**53  # of the whole numbers up to it, a float64 holds each
 INT64 = range(-(2**63), 2**63)
 LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -99,7 +100,7 @@ def _leaves(row: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, Mapping):
-            waiting += [((*place, name), inner) for name, inner in reversed(value.items())]
+            waiting += [((*place, name), inner) for name, inner in reversed(list(value.items()))]
         elif isinstance(value, list | tuple):
             waiting += [(place, inner) for inner in reversed(value)]
         else:

@@ -1,4 +1,4 @@
-"""Columns of types that the datasets library lacks do not keep a table from being read."""
+"""Columns of types that the datasets library does not have do not keep a table from being read."""
 
 from __future__ import annotations
 

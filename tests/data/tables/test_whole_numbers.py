@@ -76,7 +76,7 @@ def test_a_number_late_in_a_file_is_found(tmp_path: Path) -> None:
         open_table(name, {"chunksize": 1 << 16})
 
 
-def test_a_large_fraction_beside_a_large_whole_number_of_another_field_is_read(tmp_path: Path) -> None:
+def test_a_large_fraction_next_to_a_large_whole_number_of_another_field_is_read(tmp_path: Path) -> None:
     cell = {"price": 1e20, "id": 2**60 + 1}
     assert open_table(write_lines(tmp_path / "t.jsonl", [cell])).column("id") == [cell]
 

@@ -120,7 +120,7 @@ def test_edges_without_a_value_have_the_default_of_their_type(type_: str, defaul
     assert (item["x"].tolist(), item["edge_attr"].tolist()) == ([[1], [1]], [[value], [value]])
 
 
-def test_a_default_that_is_no_number_is_refused() -> None:
+def test_a_default_that_is_not_a_number_is_refused() -> None:
     key = '<key id="k" for="node" attr.name="w" attr.type="int"><default>many</default></key>'
     with pytest.raises(Unreadable, match="is not GraphML that can be read"):
         GraphProcessor(1, 0)(graphml(key, '<node id="a"/>'))

@@ -40,7 +40,7 @@ def test_what_is_not_a_text_is_refused(value: Any, said: str) -> None:
 
 @pytest.mark.parametrize("name", ["bag", "transformer"])
 @pytest.mark.parametrize("value", [["a", "b"], 3, datetime.date(2020, 1, 2)])
-def test_captions_that_are_no_texts_are_rejected_row_by_row(name: str, value: Any) -> None:
+def test_captions_that_are_not_texts_are_rejected_row_by_row(name: str, value: Any) -> None:
     """A training set of nothing else leaves the vocabulary empty, which is not what is wrong."""
     encoder = create("text", name)
     samples = Samples.of([{"caption": value}, {"caption": value}], {"text": "caption"})
