@@ -21,6 +21,7 @@ from multimodal.core.batch import Batch, Sample
 from multimodal.core.embedder import RESERVED_NAMES, Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
+from multimodal.export.folder import export_model
 from multimodal.search.index import Index
 from multimodal.search.query import search_index
 
@@ -217,6 +218,8 @@ def test_modalities_are_a_list(make_embedder: Make, tmp_path: Path) -> None:
     make_embedder("text").save_pretrained(tmp_path / "model")
     with pytest.raises(UsageError, match=r"modalities must be a list, not 'text'; for example, modalities=\['text'\]"):
         Embedder.from_pretrained(tmp_path / "model", modalities="text")
+    with pytest.raises(UsageError, match=r"export_model: modalities must be a list, not 'text'"):
+        export_model(tmp_path / "model", "onnx", modalities="text")
     for modalities in (["text"], ("text",)):
         assert Embedder.from_pretrained(tmp_path / "model", modalities=modalities).modalities == ["text"]
 
