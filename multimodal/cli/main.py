@@ -12,6 +12,7 @@ from importlib import import_module
 
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.system_errors import system_fault
 
 TRUST = "--trust_module"  # of every command, as --debug
 
@@ -124,6 +125,8 @@ def _fail(program: str, error: BaseException) -> int:
     elif isinstance(error, MultimodalError):
         # one from a data worker comes with that process's traceback, which ends with it
         message = str(error).rpartition(f"{type(error).__name__}: ")[2]
+    elif (fault := system_fault(error)) is not None:
+        message = str(fault)
     else:  # a defect of ours, or of a library
         message = f"{type(error).__name__}: {error} (--debug shows where)"
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)

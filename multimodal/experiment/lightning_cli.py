@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from multimodal.experiment import class_paths
 from multimodal.experiment.named_classes import check_named_classes
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
+from multimodal.experiment.run_lock import run_lock
 from multimodal.experiment.trainer_settings import (
     TRAINER_ERRORS,
     explain_misconfiguration,
@@ -144,6 +146,10 @@ class TrainCLI(LightningCLI):
     objective = "multimodal.objectives.InfoNCE"
     report: type[RetrievalMonitor] | type[TextLossMonitor] = RetrievalMonitor
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with ExitStack() as self._locks:  # Lightning runs the command in its constructor
+            super().__init__(*args, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, default="run", help="The run's folder: checkpoints, logs, the model.")
         parser.link_arguments("run", "trainer.default_root_dir")
@@ -190,6 +196,8 @@ class TrainCLI(LightningCLI):
         config = self.settings
         config.weights_only = True  # no pickle is loaded
         share_cores(config.data.workers)
+        if self.subcommand == "fit":
+            self._locks.enter_context(run_lock(self.run_folder))
         checkpoints = self.run_folder / CHECKPOINTS
         if self.subcommand != "fit":
             config.ckpt_path = config.ckpt_path or "best"

@@ -6,8 +6,11 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.files import default_cache
+from multimodal.core.system_errors import OF_WRITING, system_fault
 from multimodal.data.tables.source import Source, format_suffix
 
 
@@ -21,7 +24,7 @@ def translate_reader_errors(table: str, source: Source | None = None) -> Iterato
 
     Raises:
         UsageError: an option of the reader is unknown.
-        MultimodalError: the table cannot be read.
+        MultimodalError: the table cannot be read, or the cache cannot be written.
     """
     import datasets
 
@@ -39,7 +42,22 @@ def translate_reader_errors(table: str, source: Source | None = None) -> Iterato
     except Exception as error:  # readers of many formats raise many types of exceptions
         if isinstance(cause := _root_cause(error), UsageError):
             raise cause from None
+        _raise_if_of_cache(table, error)
         raise MultimodalError(_reader_error_message(table, error, source)) from error
+
+
+def _raise_if_of_cache(table: str, error: Exception) -> None:
+    """Raise an error that names the cache if it could not be written: readers write nothing else."""
+    fault = system_fault(error)
+    if fault is None:
+        return
+    cache = default_cache().absolute()
+    in_cache = fault.file is not None and (cache.is_relative_to(fault.file) or Path(fault.file).is_relative_to(cache))
+    if in_cache or (fault.file is None and fault.code in OF_WRITING):
+        raise MultimodalError(
+            f"The cache folder {cache} cannot be written: {fault.advice}. It keeps a copy of the table {table!r}; set"
+            " MULTIMODAL_CACHE to another folder."
+        ) from error
 
 
 def _root_cause(error: BaseException) -> BaseException:
