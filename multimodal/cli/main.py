@@ -56,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Each shape of a batch of texts or graphs has kernels of its own: thousands of them would be kept for nothing.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     try:
-        if os.getcwd() not in sys.path:  # a class path may name a module of the user's project
-            sys.path.append(os.getcwd())
+        if (
+            working_folder := _working_folder()
+        ) not in sys.path:  # a class path may name a module of the user's project
+            sys.path.append(working_folder)
         rest = _import_trusted([a for a in rest if a != "--debug"])
         import_module(COMMANDS[command][0]).run(command, rest)
     except SystemExit as stop:  # argparse has printed its help
@@ -69,6 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(f"multimodal {command}", error)
     return 0
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise MultimodalError("the working folder was removed; change to another one.") from error
 
 
 def _import_trusted(arguments: Sequence[str]) -> list[str]:

@@ -100,11 +100,11 @@ class Rejects:
                 self._record(Reject(**json.loads(line)))
         except (ValueError, TypeError) as error:
             raise MultimodalError(
-                f"{path} is damaged, or not a file of rejected rows ({error}); move it away."
+                f"{path} is not a file of rejected rows, or it is damaged ({error}); move it away."
             ) from error
         cut = content[len(whole) :]  # of a process that was killed while it wrote; its row is read again
         if cut and cut[: len(LINE_START)] != LINE_START[: len(cut)]:
-            raise MultimodalError(f"{path} is damaged, or not a file of rejected rows; move it away.")
+            raise MultimodalError(f"{path} is not a file of rejected rows, or it is damaged; move it away.")
         if cut:
             os.truncate(path, len(whole))
 

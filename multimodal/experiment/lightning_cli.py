@@ -52,8 +52,15 @@ def train(command: str, arguments: list[str]) -> None:
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
     cli_class = PretrainCLI if command == "pretrain" else TrainCLI
     subcommand = "fit" if command == "pretrain" else command
-    with quiet_libraries():
-        _build(cli_class, [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+    with quiet_libraries(), ExitStack() as locks:
+
+        class Locked(cli_class):
+            def before_instantiate_classes(self) -> None:
+                if self.subcommand == "fit":
+                    locks.enter_context(run_lock(self.run_folder))
+                super().before_instantiate_classes()
+
+        _build(Locked, [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
 
 
 def objects_of(cli_class: type[TrainCLI], config: dict[str, Any]) -> TrainCLI:
@@ -146,10 +153,6 @@ class TrainCLI(LightningCLI):
     objective = "multimodal.objectives.InfoNCE"
     report: type[RetrievalMonitor] | type[TextLossMonitor] = RetrievalMonitor
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with ExitStack() as self._locks:  # Lightning runs the command in its constructor
-            super().__init__(*args, **kwargs)
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, default="run", help="The run's folder: checkpoints, logs, the model.")
         parser.link_arguments("run", "trainer.default_root_dir")
@@ -196,8 +199,6 @@ class TrainCLI(LightningCLI):
         config = self.settings
         config.weights_only = True  # no pickle is loaded
         share_cores(config.data.workers)
-        if self.subcommand == "fit":
-            self._locks.enter_context(run_lock(self.run_folder))
         checkpoints = self.run_folder / CHECKPOINTS
         if self.subcommand != "fit":
             config.ckpt_path = config.ckpt_path or "best"

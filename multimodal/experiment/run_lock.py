@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from multimodal.core.files import check_folder
 from multimodal.core.folder_lock import write_lock
 
 
@@ -17,11 +18,15 @@ def run_lock(run: str | Path) -> AbstractContextManager[bool]:
     Args:
         run: the run's folder.
 
+    Raises:
+        UsageError: it is a file.
+
     Examples:
         >>> with run_lock("run") as held:
         ...     held
         True
     """
+    check_folder(run)
     return write_lock(run) if _is_first_process() else nullcontext(False)
 
 

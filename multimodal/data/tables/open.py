@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from multimodal import datasets as builtin

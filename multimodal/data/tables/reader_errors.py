@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def translate_reader_errors(table: str, source: Source | None = None) -> Iterato
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
             raise UsageError(f"options for the table {table!r}: {error}") from error
+        _raise_if_of_cache(table, error)
         raise MultimodalError(_reader_error_message(table, error, source)) from error
     except Exception as error:  # readers of many formats raise many types of exceptions
         if isinstance(cause := _root_cause(error), UsageError):
@@ -49,7 +51,7 @@ def translate_reader_errors(table: str, source: Source | None = None) -> Iterato
 def _raise_if_of_cache(table: str, error: Exception) -> None:
     """Raise an error that names the cache if it could not be written: readers write nothing else."""
     fault = system_fault(error)
-    if fault is None:
+    if fault is None or fault.code == errno.ENOENT:
         return
     cache = default_cache().absolute()
     in_cache = fault.file is not None and (cache.is_relative_to(fault.file) or Path(fault.file).is_relative_to(cache))
