@@ -37,7 +37,7 @@ _HELD: dict[Path, tuple[int, int]] = {}  # lock file -> the thread that holds it
 
 @contextmanager
 def write_lock(folder: str | Path) -> Iterator[bool]:
-    """Be the only writer of a folder that is written in place; the folder is created, and removed if it stays empty.
+    """Be the only writer of a folder that is written in place; the folder is created, and removed if it is still empty.
 
     A thread that holds the lock may enter it again.
 

@@ -38,7 +38,8 @@ ADVICE = {
 OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # libraries that write files themselves keep the system's text, at most
 BY_TEXT = {os.strerror(code): code for code in (*OF_WRITING, errno.EMFILE, errno.ENFILE)}
-INCOMPLETE_WRITES = ("PytorchStreamWriter failed", "Not enough disk space", "requested and")  # torch, datasets, numpy
+# torch (twice), datasets, numpy
+INCOMPLETE_WRITES = ("PytorchStreamWriter failed", "unexpected pos ", "Not enough disk space", " requested and ")
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def test_a_failure_of_the_system_is_described(error: BaseException, line: str) -
 @pytest.mark.parametrize(
     "error", [ValueError("no"), OSError("odd"), KeyError("disk"), BrokenPipeError(errno.EPIPE, "")]
 )
-def test_other_errors_are_none_of_the_system(error: Exception) -> None:
+def test_other_errors_are_not_the_system_s(error: Exception) -> None:
     assert system_fault(error) is None
 
 

@@ -13,7 +13,7 @@ from written_folders import Material, arguments_of
 
 pytestmark = pytest.mark.slow
 
-KIB = {"embed": 64, "index": 64, "prepare": 64, "export": 32, "fit": 64}  # less than each of them writes
+KIB = {"embed": 64, "index": 64, "prepare": 16, "export": 32, "fit": 64}  # less than each of them writes
 
 
 @pytest.fixture
@@ -57,15 +57,12 @@ def test_a_full_disk_is_reported_and_the_command_works_later(
         print(f"\n{command}: {full.last_line}")
 
 
-def test_a_full_cache_is_reported_as_the_cache(
-    material: Material, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_cache_is_reported_as_the_cache(material: Material, small_disk: Path, tmp_path: Path) -> None:
     resize(small_disk, "32k")
-    monkeypatch.setenv("MULTIMODAL_CACHE", str(small_disk / "cache"))
-    table = tmp_path / "copy.csv"
-    table.write_bytes(material.tables[0].read_bytes())
-    from multimodal.core.errors import MultimodalError
-    from multimodal.data.tables.open import open_table
-
-    with pytest.raises(MultimodalError, match=r"^The cache folder .*/disk/cache cannot be written: the disk is full"):
-        open_table(str(table))
+    arguments = arguments_of("embed", material, tmp_path / "out")
+    full = Command(arguments, tmp_path / "log", cache=small_disk / "cache")
+    assert full.wait() == 1, full.printed
+    assert full.last_line.startswith(
+        f"multimodal embed: The cache folder {small_disk / 'cache'} cannot be written: the"
+    )
+    assert not (tmp_path / "out").exists()

@@ -26,11 +26,15 @@ class Command:
     Args:
         arguments: those of ``multimodal``.
         log: the file that gets what it prints.
+        cache: the cache folder; None: one next to the log.
     """
 
-    def __init__(self, arguments: Sequence[object], log: Path) -> None:
+    def __init__(self, arguments: Sequence[object], log: Path, cache: Path | None = None) -> None:
         self.log = log
-        self.process: ForkServerProcess = CONTEXT.Process(target=_run, args=([str(a) for a in arguments], str(log)))
+        strings = [str(argument) for argument in arguments]
+        self.process: ForkServerProcess = CONTEXT.Process(
+            target=_run, args=(strings, str(log), str(cache or log.with_name("cache")))
+        )
         self.process.start()
 
     def wait(self) -> int:
@@ -56,7 +60,8 @@ class Command:
         return (self.printed.splitlines() or [""])[-1]
 
 
-def _run(arguments: list[str], log: str) -> None:
+def _run(arguments: list[str], log: str, cache: str) -> None:
+    os.environ["MULTIMODAL_CACHE"] = cache
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
