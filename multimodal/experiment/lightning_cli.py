@@ -53,14 +53,19 @@ def train(command: str, arguments: list[str]) -> None:
     cli_class = PretrainCLI if command == "pretrain" else TrainCLI
     subcommand = "fit" if command == "pretrain" else command
     with quiet_libraries(), ExitStack() as locks:
+        _build(_locking(cli_class, locks), [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
 
-        class Locked(cli_class):
-            def before_instantiate_classes(self) -> None:
-                if self.subcommand == "fit":
-                    locks.enter_context(run_lock(self.run_folder))
-                super().before_instantiate_classes()
 
-        _build(Locked, [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+def _locking(cli_class: type[TrainCLI], locks: ExitStack) -> type[TrainCLI]:
+    """The command line, which locks the run folder that it trains in until ``locks`` is closed."""
+
+    class Locking(cli_class):
+        def before_instantiate_classes(self) -> None:
+            if self.subcommand == "fit":
+                locks.enter_context(run_lock(self.run_folder))
+            super().before_instantiate_classes()
+
+    return Locking
 
 
 def objects_of(cli_class: type[TrainCLI], config: dict[str, Any]) -> TrainCLI:

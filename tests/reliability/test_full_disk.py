@@ -44,7 +44,8 @@ def test_a_full_disk_is_reported_and_the_command_works_later(
     full = Command(arguments_of(command, material, out), tmp_path / "log")
     assert full.wait() == 1, full.printed
     assert full.last_line.startswith(f"multimodal {command}: {out}"), full.printed
-    assert "cannot be written: the disk is full; free some space" in full.last_line
+    reported = full.last_line
+    assert "cannot be written: the disk is full; free some space" in reported
     hidden = [path for path in small_disk.rglob("*") if path.name.startswith(".")]
     assert hidden == []
     if command in ("index", "prepare", "export"):
@@ -54,7 +55,7 @@ def test_a_full_disk_is_reported_and_the_command_works_later(
     later = Command([*again, "--ckpt_path", "last"] if command == "fit" else again, tmp_path / "log")
     assert later.wait() == 0, later.printed
     with capsys.disabled():
-        print(f"\n{command}: {full.last_line}")
+        print(f"\n{reported}")
 
 
 def test_a_full_cache_is_reported_as_the_cache(material: Material, small_disk: Path, tmp_path: Path) -> None:
