@@ -12,12 +12,13 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
+from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
-from multimodal.core.files import default_cache
+from multimodal.core.files import default_cache, interrupted_replacement
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
 from multimodal.data.tables.addresses import BRACES, WEB, archive_of, expand_braces, is_remote, replace_path
@@ -171,6 +172,7 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             f"There is no table {table!r}: no file or folder of that name."
             f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
             f" hf:OWNER/NAME as the table.{_searched_path_hint(table)}"
+            f"{'' if is_remote(table) else interrupted_replacement(Path(table))}"
         )
     suffixes = {format_suffix(file) for file in files}
     if len(suffixes) > 1:

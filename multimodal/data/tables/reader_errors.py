@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pyarrow import ArrowInvalid
 
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.files import default_cache
+from multimodal.core.system_errors import OF_WRITING, system_fault
 from multimodal.data.tables.source import Source, format_suffix
 from multimodal.data.tables.whole_numbers import ChangedNumber, find_changed_number
 
@@ -31,7 +35,7 @@ def translate_reader_errors(
 
     Raises:
         UsageError: an option of the reader is unknown.
-        MultimodalError: the table cannot be read.
+        MultimodalError: the table cannot be read, or the cache cannot be written.
     """
     import datasets
 
@@ -48,11 +52,27 @@ def translate_reader_errors(
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
             raise UsageError(f"options for the table {table!r}: {error}") from error
+        _raise_if_of_cache(table, error)
         raise MultimodalError(_reader_error_message(table, error, source)) from error
     except Exception as error:  # readers of many formats raise many types of exceptions
         if isinstance(cause := _root_cause(error), UsageError):
             raise cause from None
+        _raise_if_of_cache(table, error)
         raise MultimodalError(_reader_error_message(table, error, source)) from error
+
+
+def _raise_if_of_cache(table: str, error: Exception) -> None:
+    """Raise an error that names the cache if it could not be written: readers write nothing else."""
+    fault = system_fault(error)
+    if fault is None or fault.code == errno.ENOENT:
+        return
+    cache = default_cache().absolute()
+    in_cache = fault.file is not None and (cache.is_relative_to(fault.file) or Path(fault.file).is_relative_to(cache))
+    if in_cache or (fault.file is None and fault.code in OF_WRITING):
+        raise MultimodalError(
+            f"The cache folder {cache} cannot be written: {fault.advice}. It keeps a copy of the table {table!r}; set"
+            " MULTIMODAL_CACHE to another folder."
+        ) from error
 
 
 def _root_cause(error: BaseException) -> BaseException:
