@@ -3,7 +3,8 @@
 A folder of embeddings contains ``embeddings.json`` (the manifest) and ``part-00000.parquet``, ... with the columns ``key``,
 ``group``, ``metadata`` (JSON) and one column of vectors for each modality, null where the row has no such value. A row
 with alternative columns for a modality is stored once for each alternative. Rows that cannot be read are left out and listed
-in ``rejects.jsonl``. A part is written atomically; a second run writes the missing parts.
+in ``rejects.jsonl``. A part is written atomically, and its digest is added to ``SHA256SUMS``; a second run writes the parts
+that are missing or damaged.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from multimodal.core.digests import with_digest
 from multimodal.core.errors import MultimodalError, check_names
 from multimodal.core.files import check_folder
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
-from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
+from multimodal.search.embedding_folder import (
+    MANIFEST,
+    PART_ROWS,
+    Manifest,
+    is_finished,
+    read_manifest,
+    read_part_digests,
+    record_part,
+)
 
 BATCH_SIZE = 256  # rows embedded at a time; affects the speed, not the results
 
@@ -108,9 +118,10 @@ def embed_samples(
     _write_or_check_manifest(manifest, out)
     rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of)
     samples_by_row_number = samples.keyed_by_number()  # the key of an embedding is then its row number
+    digests = read_part_digests(out)
     for number, part in enumerate(manifest.parts):
         rows_of_part = rows[number * part_rows : (number + 1) * part_rows]
-        if not (out / part).exists():
+        if not is_finished(out, number, manifest, digests):
             processors = {m: embedder.processors[m] for m in modalities}
             rejects.forget(rows_of_part.tolist())  # from an earlier run
             loader = ordered_loader(samples_by_row_number, rows_of_part, processors, batch_size, rejects)
@@ -119,6 +130,7 @@ def embed_samples(
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
             advance(len(rows_of_part))
+        record_part(out, part, digests)
     return rejects
 
 
@@ -180,5 +192,5 @@ def _write_or_check_manifest(manifest: Manifest, out: Path) -> None:
             raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
         new = out / f"{MANIFEST}.new"
-        new.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+        new.write_text(json.dumps(with_digest(asdict(manifest)), indent=1), encoding="utf-8")
         os.replace(new, out / MANIFEST)
