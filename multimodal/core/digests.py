@@ -1,8 +1,9 @@
 """Digests of files, kept in the manifest next to them and compared when the files are read.
 
 A manifest is a JSON document. Its key ``files`` holds the size and SHA-256 of the other files of the folder, its key ``digest``
-the SHA-256 of the rest of the document. Manifests of earlier versions have neither, and are read unchecked. SHA-256 takes about
-0.6 seconds per GB on one core; the size is compared first.
+the SHA-256 of the rest of the document. Embeddings, which are written a part at a time, have a list in the format of the program
+``sha256sum`` instead. Manifests of earlier versions have neither, and are read unchecked. SHA-256 takes about 0.6 seconds per GB
+on one core; the size is compared first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 from multimodal.core.errors import MultimodalError
 
 DIGEST, FILES = "digest", "files"
+SUMS = "SHA256SUMS"  # of embeddings
+MANIFESTS = ("embedder.json", "index.json", "prepare.json", "export.json", "digests.json")
 BLOCK_BYTES = 16 << 20  # of a file that is checked by block
 BLOCKS_CHECKED = 64  # of a file that has more; 1 GiB, or 0.6 seconds
 
@@ -89,13 +92,13 @@ def check_file(path: Path, entry: Any, remedy: str = "") -> None:
     reason = None
     try:
         size = path.stat().st_size
-        if size != entry["bytes"]:
+        if size != entry.get("bytes", size):
             reason = f"it has {size:,} bytes instead of {entry['bytes']:,}"
         elif not (_blocks_match(path, entry) if "block_bytes" in entry else digest_of_file(path) == entry["sha256"]):
             reason = "its contents are not those that were written"
     except FileNotFoundError as error:
         raise DamagedFile(" ".join(f"{path} is missing. {remedy}".split())) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"its entry in the manifest is not one ({error!r})"
     if reason is not None:
         raise DamagedFile(" ".join(f"{path} is damaged: {reason}. {remedy}".split()))
@@ -154,6 +157,35 @@ def check_document(document: Any, path: Path, remedy: str = "") -> None:
 def _document_digest(document: Mapping[str, Any]) -> str:
     # as it will be read: keys are strings, tuples are lists
     return sha256(json.dumps(json.loads(json.dumps(document)), sort_keys=True).encode()).hexdigest()
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Return the digests of the list in a folder of embeddings: file -> 64 hexadecimal digits; the last line of a file counts."""
+    try:
+        text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    lines = (line.partition("  ") for line in text.splitlines())
+    return {name: digest for digest, _, name in lines}
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of all files that the manifests in a folder know, for ``check_file``.
+
+    Raises:
+        DamagedFile: a manifest is damaged.
+    """
+    entries: dict[str, dict[str, Any]] = {name: {"sha256": digest} for name, digest in read_sums(folder).items()}
+    for name in MANIFESTS:
+        if not (folder / name).is_file():
+            continue
+        try:
+            document = json.loads((folder / name).read_text(encoding="utf-8"))
+            check_document(document, folder / name)
+            entries |= document.get(FILES, {})
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedFile(f"{folder / name} is damaged: it cannot be read ({error}).") from error
+    return entries
 
 
 def check_checkpoint(path: Path, remedy: str = "") -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multimodal.core.digests import with_digest
+from multimodal.core.digests import read_sums, with_digest
 from multimodal.core.errors import MultimodalError, check_names
 from multimodal.core.files import check_folder
 from multimodal.core.progress import progress
@@ -32,7 +32,6 @@ from multimodal.search.embedding_folder import (
     Manifest,
     is_finished,
     read_manifest,
-    read_part_digests,
     record_part,
 )
 
@@ -118,10 +117,11 @@ def embed_samples(
     _write_or_check_manifest(manifest, out)
     rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of)
     samples_by_row_number = samples.keyed_by_number()  # the key of an embedding is then its row number
-    digests = read_part_digests(out)
+    digests = read_sums(out)
     for number, part in enumerate(manifest.parts):
         rows_of_part = rows[number * part_rows : (number + 1) * part_rows]
-        if not is_finished(out, number, manifest, digests):
+        finished = is_finished(out, number, manifest, digests)
+        if not finished:
             processors = {m: embedder.processors[m] for m in modalities}
             rejects.forget(rows_of_part.tolist())  # from an earlier run
             loader = ordered_loader(samples_by_row_number, rows_of_part, processors, batch_size, rejects)
@@ -130,7 +130,8 @@ def embed_samples(
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
             advance(len(rows_of_part))
-        record_part(out, part, digests)
+        if not finished or part not in digests:
+            record_part(out, part, digests)
     return rejects
 
 

@@ -16,12 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multimodal.core.digests import DIGEST, check_document, digest_of_file
+from multimodal.core.digests import DIGEST, SUMS, check_document, digest_of_file, read_sums
 from multimodal.core.errors import MultimodalError
 from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
 from multimodal.search.unit_vectors import not_unit
 
-PART_DIGESTS = "SHA256SUMS"
 PART_ROWS = 8192
 FORMAT = 1
 
@@ -102,7 +101,7 @@ def finished_rows(folder: Path) -> int:
     if not (folder / MANIFEST).is_file():
         return 0
     manifest = read_manifest(folder)
-    digests = read_part_digests(folder)
+    digests = read_sums(folder)
     numbers = range(len(manifest.parts))
     return sum(manifest.rows_of(n) for n in numbers if is_finished(folder, n, manifest, digests))
 
@@ -111,18 +110,8 @@ def record_part(folder: Path, part: str, digests: Mapping[str, str]) -> None:
     """Add the digest of a finished part to the list, unless it is among those read from it."""
     digest = digest_of_file(folder / part)
     if digests.get(part) != digest:
-        with (folder / PART_DIGESTS).open("a", encoding="utf-8") as file:
+        with (folder / SUMS).open("a", encoding="utf-8") as file:
             file.write(f"{digest}  {part}\n")
-
-
-def read_part_digests(folder: Path) -> dict[str, str]:
-    """Return the digests of the finished parts; the last line about a part counts."""
-    try:
-        text = (folder / PART_DIGESTS).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return {}
-    lines = (line.partition("  ") for line in text.splitlines())
-    return {part: digest for digest, _, part in lines}
 
 
 def is_finished(folder: Path, number: int, manifest: Manifest, digests: Mapping[str, str]) -> bool:
@@ -166,7 +155,7 @@ def read_parts(folder: Path) -> Iterator[pa.Table]:
     Raises:
         MultimodalError: a part is missing or damaged.
     """
-    digests = read_part_digests(folder)
+    digests = read_sums(folder)
     for part in read_manifest(folder).parts:
         try:
             if part in digests and digest_of_file(folder / part) != digests[part]:
