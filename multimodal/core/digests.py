@@ -2,7 +2,7 @@
 
 A manifest is a JSON document. Its key ``files`` holds the size and SHA-256 of the other files of the folder, its key ``digest``
 the SHA-256 of the rest of the document. Embeddings, which are written a part at a time, have a list in the format of the program
-``sha256sum`` instead. Manifests of earlier versions have neither, and are read unchecked. SHA-256 takes about 0.6 seconds per GB
+``sha256sum`` instead, copies in the cache a file ``digests.json``. Manifests of earlier versions have neither, and are read unchecked. SHA-256 takes about 0.6 seconds per GB
 on one core; the size is compared first.
 """
 
@@ -20,8 +20,10 @@ from typing import Any
 from multimodal.core.errors import MultimodalError
 
 DIGEST, FILES = "digest", "files"
-SUMS = "SHA256SUMS"  # of embeddings
-MANIFESTS = ("embedder.json", "index.json", "prepare.json", "export.json", "digests.json")
+SUMS = "multimodal.sha256"  # of embeddings and predictions; not SHA256SUMS, which may be a user's
+COPY_DIGESTS = "digests.json"  # of copies in the cache
+PREPARED = "prepare.json"
+OTHER_CHECKPOINT = "Name the run's other checkpoint, or remove the file and start again."
 BLOCK_BYTES = 16 << 20  # of a file that is checked by block
 BLOCKS_CHECKED = 64  # of a file that has more; 1 GiB, or 0.6 seconds
 
@@ -65,15 +67,15 @@ def digest_of_file(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path, entry: Any, remedy: str = "") -> None:
+def check_file(path: Path, entry: Any, remedy: str = "", whole: bool = False) -> None:
     """Compare a file with the entry that ``describe_files`` made of it.
-
-    A file with more than 64 digests of blocks is checked in part: the first block, the last, and others drawn at random.
 
     Args:
         path: the file.
         entry: its entry in a manifest. None: there is none, as in folders of earlier versions; nothing is checked.
         remedy: what the user should do, a sentence.
+        whole: compare every block. False: of a file with more than 64 digests of blocks, the first block, the last, and
+            others drawn at random.
 
     Raises:
         DamagedFile: the file is missing, of another size, or of other contents; or the entry is malformed.
@@ -94,7 +96,7 @@ def check_file(path: Path, entry: Any, remedy: str = "") -> None:
         size = path.stat().st_size
         if size != entry.get("bytes", size):
             reason = f"it has {size:,} bytes instead of {entry['bytes']:,}"
-        elif not (_blocks_match(path, entry) if "block_bytes" in entry else digest_of_file(path) == entry["sha256"]):
+        elif not (_blocks_match(path, entry, whole) if "block_bytes" in entry else digest_of_file(path) == entry["sha256"]):
             reason = "its contents are not those that were written"
     except FileNotFoundError as error:
         raise DamagedFile(" ".join(f"{path} is missing. {remedy}".split())) from error
@@ -104,12 +106,12 @@ def check_file(path: Path, entry: Any, remedy: str = "") -> None:
         raise DamagedFile(" ".join(f"{path} is damaged: {reason}. {remedy}".split()))
 
 
-def _blocks_match(path: Path, entry: Mapping[str, Any]) -> bool:
+def _blocks_match(path: Path, entry: Mapping[str, Any], whole: bool) -> bool:
     expected, size = entry["sha256"], entry["block_bytes"]
     if len(expected) != -(-entry["bytes"] // size):
         raise ValueError("it has another number of blocks")
     numbers = range(len(expected))
-    if len(expected) > BLOCKS_CHECKED:
+    if len(expected) > BLOCKS_CHECKED and not whole:
         inner = random.Random(os.urandom(8)).sample(range(1, len(expected) - 1), BLOCKS_CHECKED - 2)
         numbers = [0, *sorted(inner), len(expected) - 1]
     with path.open("rb") as file:
@@ -169,23 +171,94 @@ def read_sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in lines}
 
 
-def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of all files that the manifests in a folder know, for ``check_file``.
+def record_sum(folder: Path, name: str, sums: Mapping[str, str] | None = None) -> None:
+    """Add the digest of a file to the list, unless it is among ``sums``, which were read from it.
+
+    Examples:
+        >>> _ = Path("cup.txt").write_text("a red cup")
+        >>> record_sum(Path(), "cup.txt")
+        >>> read_sums(Path())["cup.txt"] == digest_of_file(Path("cup.txt"))
+        True
+    """
+    digest = digest_of_file(folder / name)
+    if (sums or {}).get(name) != digest:
+        with (folder / SUMS).open("a", encoding="utf-8") as file:
+            file.write(f"{digest}  {name}\n")
+
+
+def check_recorded(files: Iterable[Path], remedy: str = "") -> None:
+    """Compare files with the digests that ``prepare``, ``embed`` or ``predict`` wrote next to them, if one did.
+
+    Args:
+        files: the files; those that do not exist are left out.
+        remedy: what the user should do, a sentence.
 
     Raises:
-        DamagedFile: a manifest is damaged.
+        DamagedFile: a file, or a manifest, is damaged.
     """
-    entries: dict[str, dict[str, Any]] = {name: {"sha256": digest} for name, digest in read_sums(folder).items()}
-    for name in MANIFESTS:
-        if not (folder / name).is_file():
-            continue
-        try:
-            document = json.loads((folder / name).read_text(encoding="utf-8"))
-            check_document(document, folder / name)
-            entries |= document.get(FILES, {})
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise DamagedFile(f"{folder / name} is damaged: it cannot be read ({error}).") from error
+    entries: dict[Path, dict[str, Any]] = {}
+    for path in files:
+        if path.is_file():
+            if path.parent not in entries:
+                entries[path.parent] = _recorded_entries(path.parent)
+            check_file(path, entries[path.parent].get(path.name), remedy)
+
+
+def _recorded_entries(folder: Path) -> dict[str, Any]:
+    entries: dict[str, Any] = {name: {"sha256": digest} for name, digest in read_sums(folder).items()}
+    try:
+        document = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return entries
+    if isinstance(document, dict) and DIGEST in document:  # and not a user's file of this name
+        check_document(document, folder / PREPARED)
+        entries |= document[FILES]
     return entries
+
+
+def write_copy_digests(folder: Path) -> None:
+    """Write the digests of all files of a copy in the cache, by block."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != COPY_DIGESTS)
+    document = with_digest({FILES: describe_files(folder, names, BLOCK_BYTES)})
+    new = folder / f"{COPY_DIGESTS}.new"
+    new.write_text(json.dumps(document), encoding="utf-8")
+    os.replace(new, folder / COPY_DIGESTS)
+
+
+def is_whole_copy(folder: Path, only: str | None = None) -> bool:
+    """Return whether the files of a copy in the cache, or one of them, are those that were written.
+
+    A copy without digests, of an earlier version or of a process that was stopped, is not.
+    """
+    try:
+        document = json.loads((folder / COPY_DIGESTS).read_text(encoding="utf-8"))
+        check_document(document, folder / COPY_DIGESTS)
+        for name, entry in document[FILES].items():
+            if only in (None, name):
+                check_file(folder / name, entry)
+    except (DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def append_digest(path: Path) -> None:
+    """Append the SHA-256 of a file's contents to it, 32 bytes, which readers of ``.npy`` files ignore."""
+    digest = bytes.fromhex(digest_of_file(path))
+    with path.open("ab") as file:
+        file.write(digest)
+
+
+def ends_with_digest(path: Path) -> bool:
+    """Return whether a file ends with the digest of what is before.
+
+    Examples:
+        >>> _ = Path("cup.txt").write_text("a red cup")
+        >>> append_digest(Path("cup.txt"))
+        >>> ends_with_digest(Path("cup.txt"))
+        True
+    """
+    content = path.read_bytes()
+    return sha256(content[:-32]).digest() == content[-32:]
 
 
 def check_checkpoint(path: Path, remedy: str = "") -> None:

@@ -2,7 +2,8 @@
 
 The name of a cache folder is a hash of everything that the features depend on: the encoder (its settings, processor,
 weights and source code), the table and how it is read, the column, the rows and the precision. The folder contains
-``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows. A part is written atomically, so
+``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of the file up to
+there. A part that is damaged is computed again. A part is written atomically, so
 that a killed process loses only its current part, and several processes can share the folder.
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multimodal.core.digests import append_digest, ends_with_digest
 from multimodal.core.embedder import FEATURES
 from multimodal.core.encoder import Encoder, Inputs
 from multimodal.core.encoder_description import encoder_fingerprint
@@ -148,7 +150,7 @@ def load_or_compute_features(
         for part_number, part in enumerate(features.parts):
             in_part = slice(part_number * PART_ROWS, (part_number + 1) * PART_ROWS)
             part_rows = rows[in_part]
-            if part_number % world_size == rank and not _is_complete(part):
+            if part_number % world_size == rank and not _is_complete(part, (len(part_rows), encoder.width)):
                 loader = ordered_loader(
                     column_samples, part_rows, {modality: encoder.processor}, batch_size, rejects, options
                 )
@@ -186,15 +188,23 @@ def _compute(
     return values
 
 
-def _is_complete(part: Path) -> bool:
-    """Return whether a part exists without unreadable rows; these are read again, as they may be readable by now."""
-    return part.exists() and not np.isnan(np.load(part, mmap_mode="r", allow_pickle=False)[:, 0]).any()
+def _is_complete(part: Path, shape: tuple[int, int]) -> bool:
+    """Return whether a part exists, undamaged and without unreadable rows, which may be readable by now."""
+    try:
+        features = np.load(part, mmap_mode="r", allow_pickle=False)
+        without_digest = part.stat().st_size == features.offset + features.nbytes  # of an earlier version
+        if features.shape != shape or features.dtype != np.float32 or not (without_digest or ends_with_digest(part)):
+            return False
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError):  # numpy's header is a Python literal
+        return False
+    return not np.isnan(features[:, 0]).any()
 
 
 def _write(part: Path, features: np.ndarray) -> None:
     new = part.with_name(f"{part.stem}.{os.getpid()}.new")
     with new.open("wb") as file:
         np.save(file, features, allow_pickle=False)
+    append_digest(new)
     os.replace(new, part)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from multimodal.core.arguments import check_types, describe_value
+from multimodal.core.digests import OTHER_CHECKPOINT, check_checkpoint
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import share_cores
@@ -50,6 +51,8 @@ def fit(
     last = run / CHECKPOINTS / LAST
     if (run / CHECKPOINTS).exists() and not resume:
         raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
+    if last.exists():
+        check_checkpoint(last, OTHER_CHECKPOINT)
     share_cores(getattr(data, "workers", 0))
     with quiet_libraries():
         report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from yaml import MarkedYAMLError, YAMLError
 
+from multimodal.core.digests import OTHER_CHECKPOINT, check_checkpoint, record_sum
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
@@ -205,6 +206,8 @@ class TrainCLI(LightningCLI):
             )
         if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise MultimodalError(f"The checkpoint {config.ckpt_path} does not exist.")
+        if config.ckpt_path is not None:
+            check_checkpoint(Path(config.ckpt_path), OTHER_CHECKPOINT)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         if self._get(self.config_init, "trainer")["logger"] in (None, True):
@@ -228,6 +231,7 @@ class TrainCLI(LightningCLI):
             tensors[f"{modality}.rows"] = embeddings.rows[modality]
         keys = {"keys": json.dumps(list(embeddings.keys))}  # row -> key, in the file's metadata
         save_tensors(tensors, self.run_folder / PREDICTIONS, metadata=keys)
+        record_sum(self.run_folder, PREDICTIONS)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         named = config["callbacks"] or []

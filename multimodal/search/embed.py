@@ -3,7 +3,7 @@
 A folder of embeddings contains ``embeddings.json`` (the manifest) and ``part-00000.parquet``, ... with the columns ``key``,
 ``group``, ``metadata`` (JSON) and one column of vectors for each modality, null where the row has no such value. A row
 with alternative columns for a modality is stored once for each alternative. Rows that cannot be read are left out and listed
-in ``rejects.jsonl``. A part is written atomically, and its digest is added to ``SHA256SUMS``; a second run writes the parts
+in ``rejects.jsonl``. A part is written atomically, and its digest is added to ``multimodal.sha256``; a second run writes the parts
 that are missing or damaged.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multimodal.core.digests import read_sums, with_digest
+from multimodal.core.digests import read_sums, record_sum, with_digest
 from multimodal.core.errors import MultimodalError, check_names
 from multimodal.core.files import check_folder
 from multimodal.core.progress import progress
@@ -32,7 +32,6 @@ from multimodal.search.embedding_folder import (
     Manifest,
     is_finished,
     read_manifest,
-    record_part,
 )
 
 BATCH_SIZE = 256  # rows embedded at a time; affects the speed, not the results
@@ -131,7 +130,7 @@ def embed_samples(
         elif advance is not None:
             advance(len(rows_of_part))
         if not finished or part not in digests:
-            record_part(out, part, digests)
+            record_sum(out, part, digests)
     return rejects
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from multimodal.core.digests import DIGEST, SUMS, check_document, digest_of_file, read_sums
+from multimodal.core.digests import DIGEST, check_document, digest_of_file, read_sums
 from multimodal.core.errors import MultimodalError
 from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
 from multimodal.search.unit_vectors import not_unit
@@ -104,14 +104,6 @@ def finished_rows(folder: Path) -> int:
     digests = read_sums(folder)
     numbers = range(len(manifest.parts))
     return sum(manifest.rows_of(n) for n in numbers if is_finished(folder, n, manifest, digests))
-
-
-def record_part(folder: Path, part: str, digests: Mapping[str, str]) -> None:
-    """Add the digest of a finished part to the list, unless it is among those read from it."""
-    digest = digest_of_file(folder / part)
-    if digests.get(part) != digest:
-        with (folder / SUMS).open("a", encoding="utf-8") as file:
-            file.write(f"{digest}  {part}\n")
 
 
 def is_finished(folder: Path, number: int, manifest: Manifest, digests: Mapping[str, str]) -> bool:

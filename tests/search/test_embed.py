@@ -112,9 +112,9 @@ def test_rows_have_the_vectors_of_encode_and_null_for_missing_modalities(
 def test_the_parts_have_the_documented_columns_and_rows(embedder: Embedder, tmp_path: Path) -> None:
     embed(embedder, tmp_path / "out")
     names = [f"part-0000{n}.parquet" for n in range(3)]
-    assert sorted(contents(tmp_path / "out")) == ["SHA256SUMS", MANIFEST, *names]
+    assert sorted(contents(tmp_path / "out")) == [MANIFEST, "multimodal.sha256", *names]
     sums = [f"{sha256((tmp_path / 'out' / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    assert (tmp_path / "out" / "SHA256SUMS").read_text() == "".join(sums)
+    assert (tmp_path / "out" / "multimodal.sha256").read_text() == "".join(sums)
     parts = [pq.read_table(tmp_path / "out" / f"part-0000{n}.parquet") for n in range(3)]
     assert [len(part) for part in parts] == [4, 4, 3]
     for part in parts:
@@ -241,14 +241,14 @@ def test_a_damaged_part_is_computed_again(embedder: Embedder, tmp_path: Path, da
     embed(embedder, out)
     before, part = contents(out), out / "part-00001.parquet"
     if version == "without":
-        (out / "SHA256SUMS").unlink()
+        (out / "multimodal.sha256").unlink()
     part.write_bytes(DAMAGE[damage](part.read_bytes()))
     assert finished_rows(out) == 7
     with pytest.raises(MultimodalError, match=r"part-00001\.parquet is damaged"):
         list(read_parts(out))
     embed(embedder, out)
-    assert {name: content for name, content in contents(out).items() if name != "SHA256SUMS"} == {
-        name: content for name, content in before.items() if name != "SHA256SUMS"
+    assert {name: content for name, content in contents(out).items() if name != "multimodal.sha256"} == {
+        name: content for name, content in before.items() if name != "multimodal.sha256"
     }
     assert finished_rows(out) == 11
     assert len(list(read_parts(out))) == 3
@@ -259,7 +259,7 @@ def test_a_part_without_a_digest_is_judged_by_its_contents(embedder: Embedder, t
     out = tmp_path / "out"
     embed(embedder, out)
     before = contents(out)
-    (out / "SHA256SUMS").unlink()
+    (out / "multimodal.sha256").unlink()
     with patch.object(Embedder, "embed", side_effect=AssertionError("embedded again")):
         embed(embedder, out)
     part = pq.read_table(out / "part-00000.parquet")

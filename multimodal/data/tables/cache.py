@@ -8,8 +8,6 @@ the digests of ``multimodal prepare`` or ``embed`` first, if it wrote them.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,18 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from multimodal.core.digests import (
-    BLOCK_BYTES,
-    FILES,
-    DamagedFile,
-    check_document,
-    check_file,
-    describe_files,
-    read_manifest,
-    with_digest,
-)
+from multimodal.core.digests import COPY_DIGESTS, check_recorded, is_whole_copy, write_copy_digests
 
-DIGESTS = "digests.json"
 INFO = "dataset_info.json"  # of the datasets library, which reads it when it constructs a reader
 
 
@@ -55,50 +43,21 @@ def copy_to_cache(make_reader: Callable[[], Any], cache: Path, files: Sequence[s
         reader = make_reader()
     folder = Path(reader.cache_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.{DIGESTS}.lock"):
-        if folder.exists() and not _is_whole(folder):
+    with FileLock(f"{folder}.{COPY_DIGESTS}.lock"):
+        if folder.exists() and not is_whole_copy(folder):
             shutil.rmtree(folder)
             reader = make_reader()
         if not folder.exists():
-            _check_sources(files)
+            check_recorded(map(Path, files), "Prepare or embed the table again.")  # URLs are not files
         reader.download_and_prepare(download_config=download_config)
-        if not (folder / DIGESTS).is_file():
-            names = sorted(path.name for path in folder.iterdir() if path.is_file())
-            document = with_digest({FILES: describe_files(folder, names, BLOCK_BYTES)})
-            new = folder / f"{DIGESTS}.new"
-            new.write_text(json.dumps(document), encoding="utf-8")
-            os.replace(new, folder / DIGESTS)
+        if not (folder / COPY_DIGESTS).is_file():
+            write_copy_digests(folder)
     return reader
-
-
-def _is_whole(folder: Path, only: str | None = None) -> bool:
-    """Return whether the files of a copy are those that were written."""
-    try:
-        document = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-        check_document(document, folder / DIGESTS)
-        for name, entry in document[FILES].items():
-            if only in (None, name):
-                check_file(folder / name, entry)
-    except (DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return True
 
 
 def _remove_damaged(cache: Path) -> bool:
     """Remove the copies whose description, which readers read first, is damaged; return whether there were any."""
-    damaged = [path.parent for path in cache.rglob(DIGESTS) if not _is_whole(path.parent, only=INFO)]
+    damaged = [path.parent for path in cache.rglob(COPY_DIGESTS) if not is_whole_copy(path.parent, only=INFO)]
     for folder in damaged:
         shutil.rmtree(folder)
     return bool(damaged)
-
-
-def _check_sources(files: Sequence[str]) -> None:
-    """Compare files with the digests that ``multimodal prepare`` or ``embed`` wrote next to them, if it did."""
-    digests: dict[Path, dict[str, Any]] = {}
-    for file in files:
-        path = Path(file)
-        if not path.is_file():  # a URL, or in an archive
-            continue
-        if path.parent not in digests:
-            digests[path.parent] = read_manifest(path.parent)
-        check_file(path, digests[path.parent].get(path.name), "Prepare or embed the table again.")
