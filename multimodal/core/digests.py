@@ -1,9 +1,12 @@
 """Digests of files, kept in the manifest next to them and compared when the files are read.
 
-A manifest is a JSON document. Its key ``files`` holds the size and SHA-256 of the other files of the folder, its key ``digest``
-the SHA-256 of the rest of the document. Embeddings, which are written a part at a time, have a list in the format of the program
-``sha256sum`` instead, copies in the cache a file ``digests.json``. Manifests of earlier versions have neither, and are read unchecked. SHA-256 takes about 0.6 seconds per GB
-on one core; the size is compared first.
+1. A manifest is a JSON document. Its key ``files`` holds the size and SHA-256 of the other files of the folder, its key ``digest``
+   the SHA-256 of the rest of the document.
+2. Embeddings, which are written a part at a time, and predictions have a list in the format of the program ``sha256sum``.
+3. Copies in the cache have ``digests.json``, with digests by block, so that large ones can be checked in part.
+4. Folders of earlier versions have none of these, and are read unchecked.
+
+SHA-256 takes about 0.6 seconds per GB on one core; the size is compared first.
 """
 
 from __future__ import annotations
@@ -23,13 +26,19 @@ DIGEST, FILES = "digest", "files"
 SUMS = "multimodal.sha256"  # of embeddings and predictions; not SHA256SUMS, which may be a user's
 COPY_DIGESTS = "digests.json"  # of copies in the cache
 PREPARED = "prepare.json"
-OTHER_CHECKPOINT = "Name the run's other checkpoint, or remove the file and start again."
 BLOCK_BYTES = 16 << 20  # of a file that is checked by block
 BLOCKS_CHECKED = 64  # of a file that has more; 1 GiB, or 0.6 seconds
 
 
 class DamagedFile(MultimodalError):
-    """The contents of a file are not those that were written."""
+    """The contents of a file are not those that were written.
+
+    Examples:
+        >>> raise DamagedFile("vectors.npy is damaged.")
+        Traceback (most recent call last):
+            ...
+        multimodal.core.digests.DamagedFile: vectors.npy is damaged.
+    """
 
 
 def describe_files(folder: Path, names: Iterable[str], block_bytes: int | None = None) -> dict[str, dict[str, Any]]:
@@ -68,7 +77,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def check_file(path: Path, entry: Any, remedy: str = "", whole: bool = False) -> None:
-    """Compare a file with the entry that ``describe_files`` made of it.
+    """Compare a file with its entry, which ``describe_files`` returned.
 
     Args:
         path: the file.
@@ -96,12 +105,14 @@ def check_file(path: Path, entry: Any, remedy: str = "", whole: bool = False) ->
         size = path.stat().st_size
         if size != entry.get("bytes", size):
             reason = f"it has {size:,} bytes instead of {entry['bytes']:,}"
-        elif not (_blocks_match(path, entry, whole) if "block_bytes" in entry else digest_of_file(path) == entry["sha256"]):
+        elif not (
+            _blocks_match(path, entry, whole) if "block_bytes" in entry else digest_of_file(path) == entry["sha256"]
+        ):
             reason = "its contents are not those that were written"
     except FileNotFoundError as error:
         raise DamagedFile(" ".join(f"{path} is missing. {remedy}".split())) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"its entry in the manifest is not one ({error!r})"
+        reason = f"its entry in the manifest is malformed ({error!r})"
     if reason is not None:
         raise DamagedFile(" ".join(f"{path} is damaged: {reason}. {remedy}".split()))
 
@@ -162,7 +173,7 @@ def _document_digest(document: Mapping[str, Any]) -> str:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Return the digests of the list in a folder of embeddings: file -> 64 hexadecimal digits; the last line of a file counts."""
+    """Return the digests of the list in a folder, file -> 64 hexadecimal digits; the last line about a file counts."""
     try:
         text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -31,7 +31,7 @@ WEIGHTS = "model.safetensors"
 FORMAT = 1
 MAX_SETTINGS_BYTES = 256 * 2**20
 EXPORT_AGAIN = "Copy or export the model again."
-EDITED = f"{EXPORT_AGAIN} If you edited it, remove its \"digest\"."
+EDITED = f'{EXPORT_AGAIN} If you edited it, remove its "digest".'
 
 
 def fingerprint(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -160,7 +160,7 @@ def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, 
             weights = {name: file.get_tensor(stored) for name, stored in names.items() if stored in available}
     except (OSError, SafetensorError) as error:
         raise MultimodalError(
-            f"The weights {path} are missing or damaged ({error}); export the model again."
+            f"The weights {path} are missing or damaged ({' '.join(str(error).split())}); export the model again."
         ) from error
     wrong = [n for n, t in expected.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:

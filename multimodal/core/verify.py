@@ -14,7 +14,6 @@ from multimodal.core.digests import (
     DIGEST,
     FILES,
     PREPARED,
-    SUMS,
     DamagedFile,
     check_checkpoint,
     check_document,
@@ -23,13 +22,13 @@ from multimodal.core.digests import (
 )
 from multimodal.core.errors import MultimodalError
 
-CHECKPOINT = ".ckpt"
+CHECKPOINT, EMBEDDINGS = ".ckpt", "embeddings.json"
 DOCUMENTS = {  # manifest -> files that it belongs to, also in folders of earlier versions, which have no digests
     "embedder.json": ("model.safetensors",),
     "index.json": ("vectors.npy", "items.parquet"),
     PREPARED: (),
     "export.json": (),
-    "embeddings.json": (),
+    EMBEDDINGS: (),
     COPY_DIGESTS: (),
 }
 
@@ -101,8 +100,12 @@ def _check_folder(folder: Path) -> Iterator[CheckedFile]:
     for name, belonging in DOCUMENTS.items():
         if (folder / name).is_file():
             yield from _check_manifest(folder / name, belonging)
-    for name, digest in sorted(read_sums(folder).items()):
+    sums = read_sums(folder)
+    for name, digest in sorted(sums.items()):
         yield _check_entry(folder, name, {"sha256": digest})
+    if (folder / EMBEDDINGS).is_file():
+        others = sorted(path for path in folder.glob("part-*.parquet") if path.name not in sums)
+        yield from (CheckedFile(path, has_digest=False) for path in others)
     for path in sorted(folder.glob(f"*{CHECKPOINT}")):
         yield _checked(path, check_checkpoint, path)
 

@@ -2,8 +2,8 @@
 
 The name of a cache folder is a hash of everything that the features depend on: the encoder (its settings, processor,
 weights and source code), the table and how it is read, the column, the rows and the precision. The folder contains
-``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of the file up to
-there. A part that is damaged is computed again. A part is written atomically, so
+``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of what is
+before. A part that is damaged is computed again. A part is written atomically, so
 that a killed process loses only its current part, and several processes can share the folder.
 """
 
@@ -29,6 +29,7 @@ from multimodal.core.embedder import FEATURES
 from multimodal.core.encoder import Encoder, Inputs
 from multimodal.core.encoder_description import encoder_fingerprint
 from multimodal.core.errors import Unreadable
+from multimodal.core.npy import map_npy
 from multimodal.core.rejects import Rejects
 from multimodal.data.loaders import ordered_loader
 from multimodal.data.samples import Samples
@@ -62,7 +63,7 @@ class Features:
 
     @cached_property
     def _mapped(self) -> list[np.ndarray]:
-        return [np.load(part, mmap_mode="r", allow_pickle=False) for part in self.parts]
+        return [map_npy(part) for part in self.parts]
 
     def __getstate__(self) -> dict[str, Any]:  # a process that unpickles it maps the files itself
         return {"folder": self.folder, "rows": self.rows}
@@ -191,11 +192,11 @@ def _compute(
 def _is_complete(part: Path, shape: tuple[int, int]) -> bool:
     """Return whether a part exists, undamaged and without unreadable rows, which may be readable by now."""
     try:
-        features = np.load(part, mmap_mode="r", allow_pickle=False)
+        features = map_npy(part)
         without_digest = part.stat().st_size == features.offset + features.nbytes  # of an earlier version
         if features.shape != shape or features.dtype != np.float32 or not (without_digest or ends_with_digest(part)):
             return False
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError):  # numpy's header is a Python literal
+    except (OSError, ValueError):
         return False
     return not np.isnan(features[:, 0]).any()
 

@@ -8,12 +8,12 @@ from typing import Any
 import lightning.pytorch as pl
 
 from multimodal.core.arguments import check_types, describe_value
-from multimodal.core.digests import OTHER_CHECKPOINT, check_checkpoint
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import share_cores
 from multimodal.core.run_folder import CHECKPOINTS, LAST
 from multimodal.data.datamodule import DataModule
+from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.quiet import quiet_libraries
 from multimodal.experiment.trainer import check_trainer_settings, make_trainer
 from multimodal.experiment.unused_settings import warn_of_unused_settings
@@ -52,7 +52,7 @@ def fit(
     if (run / CHECKPOINTS).exists() and not resume:
         raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
     if last.exists():
-        check_checkpoint(last, OTHER_CHECKPOINT)
+        check_readable(last)
     share_cores(getattr(data, "workers", 0))
     with quiet_libraries():
         report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None

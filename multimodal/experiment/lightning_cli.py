@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from yaml import MarkedYAMLError, YAMLError
 
-from multimodal.core.digests import OTHER_CHECKPOINT, check_checkpoint, record_sum
+from multimodal.core.digests import record_sum
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
@@ -26,6 +26,7 @@ from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment import class_paths
+from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.named_classes import check_named_classes
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
@@ -207,7 +208,7 @@ class TrainCLI(LightningCLI):
         if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise MultimodalError(f"The checkpoint {config.ckpt_path} does not exist.")
         if config.ckpt_path is not None:
-            check_checkpoint(Path(config.ckpt_path), OTHER_CHECKPOINT)
+            check_readable(Path(config.ckpt_path))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         if self._get(self.config_init, "trainer")["logger"] in (None, True):

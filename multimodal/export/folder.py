@@ -127,7 +127,9 @@ def export(
             "modalities": entries,
             FILES: describe_files(new, sorted(str(p.relative_to(new)) for p in new.rglob("*") if p.is_file())),
         }
-        (new / DESCRIPTION).write_text(json.dumps(with_digest(description), indent=1, ensure_ascii=False), encoding="utf-8")
+        (new / DESCRIPTION).write_text(
+            json.dumps(with_digest(description), indent=1, ensure_ascii=False), encoding="utf-8"
+        )
     return Exported(
         {m: entry["file"] for m, entry in entries.items()}, {m: e["max_difference"] for m, e in entries.items()}
     )

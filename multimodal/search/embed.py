@@ -3,8 +3,8 @@
 A folder of embeddings contains ``embeddings.json`` (the manifest) and ``part-00000.parquet``, ... with the columns ``key``,
 ``group``, ``metadata`` (JSON) and one column of vectors for each modality, null where the row has no such value. A row
 with alternative columns for a modality is stored once for each alternative. Rows that cannot be read are left out and listed
-in ``rejects.jsonl``. A part is written atomically, and its digest is added to ``multimodal.sha256``; a second run writes the parts
-that are missing or damaged.
+in ``rejects.jsonl``. A part is written atomically, and its digest is added to ``multimodal.sha256``; a second run writes the
+parts that are missing or damaged.
 """
 
 from __future__ import annotations

@@ -302,7 +302,6 @@ class Index:
         write_index_folder(out, pieces, manifest.dim, description)
         return cls.open(out)
 
-
     def save(self, folder: str | Path) -> None:
         """Write the index to a folder, replacing an existing index.
 

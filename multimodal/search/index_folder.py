@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from multimodal.core.digests import FILES, DamagedFile, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder
+from multimodal.core.npy import map_npy
 from multimodal.search.unit_vectors import describe_vector, not_unit
 
 DESCRIPTION = "index.json"
@@ -23,7 +24,7 @@ FORMAT = 1
 ITEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata", "modality")])
 
 READING_ERRORS = (
-    DamagedFile, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException
+    DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException
 )  # fmt: skip
 Piece = tuple[np.ndarray, pa.Table]  # ``(n, dim)`` vectors and the n rows of ``items`` that describe them
 
@@ -97,6 +98,10 @@ class IndexFolder(NamedTuple):
         vectors: ``(n, dim)`` float32, memory-mapped; not compared with their digest yet.
         items: the n rows that describe them.
         description: the contents of ``index.json``.
+
+    Examples:
+        >>> IndexFolder(np.eye(2, dtype=np.float32), ITEM_SCHEMA.empty_table(), {"count": 2}).description
+        {'count': 2}
     """
 
     vectors: np.ndarray
@@ -121,7 +126,7 @@ def read_index_folder(folder: Path) -> IndexFolder:
         check_file(folder / ITEMS, files.get(ITEMS))
         if VECTORS in files and (size := (folder / VECTORS).stat().st_size) != files[VECTORS]["bytes"]:
             raise ValueError(f"{VECTORS} has {size:,} bytes instead of {files[VECTORS]['bytes']:,}")
-        vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
+        vectors = map_npy(folder / VECTORS)
         items = pq.read_table(folder / ITEMS)
         if not len(vectors) == len(items) == description["count"]:
             raise ValueError("its files differ in length")
@@ -129,5 +134,6 @@ def read_index_folder(folder: Path) -> IndexFolder:
             raise ValueError("its files are not those that `multimodal index` writes")
         _ = str(description["fingerprint"])
     except READING_ERRORS as error:
-        raise MultimodalError(f"The index {folder} is damaged ({str(error).rstrip('.')}); build it again.") from error
+        message = " ".join(str(error).split()).rstrip(".")
+        raise MultimodalError(f"The index {folder} is damaged ({message}); build it again.") from error
     return IndexFolder(vectors, items, description)

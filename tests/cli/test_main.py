@@ -32,6 +32,7 @@ OPTIONS = {  # command -> what its help has to name
     "embed": ["RUN", "TABLE", "--split", "--out", "--json"],
     "export": ["RUN", "--to", "onnx", "--modality", "--out", "--json"],
     "index": ["EMBEDDINGS", "--out", "--json"],
+    "verify": ["PATH", "--json"],
     "search": ["RUN", "INDEX", "--text", "--image", "--graph", "--MODALITY", "-k", "--target", "--json"],
 }
 

@@ -365,7 +365,9 @@ def test_a_flipped_bit_of_a_model_is_reported(copied: Path) -> None:
         at = content.index(b'"dim": ') + 7 if name == SETTINGS else len(content) // 2
         content[at] ^= 1
         (copied / name).write_bytes(content)
-        assert load_error(copied).startswith(f"{copied / name} is damaged: its contents are not those that were written.")
+        assert load_error(copied).startswith(
+            f"{copied / name} is damaged: its contents are not those that were written."
+        )
         content[at] ^= 1
         (copied / name).write_bytes(content)
     assert Embedder.from_pretrained(copied).modalities

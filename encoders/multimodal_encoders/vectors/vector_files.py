@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from multimodal.core.digests import check_recorded, is_whole_copy, write_copy_digests
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import atomic_folder, default_cache
+from multimodal.core.npy import map_npy
 
 pc: Any = pyarrow.compute  # its functions are made as it is imported
 
@@ -73,7 +74,8 @@ class VectorFile:
         try:
             shape, self._vector_of, keys = READERS[suffix](path, column)
         except (OSError, ValueError, TypeError, EOFError, SafetensorError, pa.ArrowException) as error:
-            raise MultimodalError(f"The file of vectors {path} cannot be read ({error}).") from error
+            message = " ".join(str(error).split())
+            raise MultimodalError(f"The file of vectors {path} cannot be read ({message}).") from error
         if len(shape) != 2:
             raise MultimodalError(f"{path} holds an array of shape {tuple(shape)}, not (vectors, width).")
         count, self.width = shape
@@ -123,7 +125,7 @@ class _RowNumbers:
 def _open_npy(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
     if column is not None:
         raise UsageError(f"precomputed: {path} holds one array, so there is no column {column!r}; leave it out.")
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    vectors = map_npy(path)
     if vectors.dtype.kind not in "fiu":
         raise TypeError(f"it holds {vectors.dtype}, not numbers")
     return vectors.shape, vectors.__getitem__, _keys_from_json(path)
@@ -171,7 +173,7 @@ def _open_parquet(path: Path, column: str | None) -> tuple[Sequence[int], Vector
                 write_copy_digests(new)
     with pa.memory_map(str(copy / COPIED_KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all().column(KEY)
-    vectors = np.load(copy / COPIED_VECTORS, mmap_mode="r", allow_pickle=False)
+    vectors = map_npy(copy / COPIED_VECTORS)
     joined = keys.chunk(0) if keys.num_chunks == 1 else keys.combine_chunks()
     return (len(keys), vectors.shape[1]), vectors.__getitem__, joined
 
