@@ -1,7 +1,7 @@
 """Digests of files, kept in the manifest next to them and compared when the files are read.
 
-1. A manifest is a JSON document. Its key ``files`` holds the size and SHA-256 of the other files of the folder, its key ``digest``
-   the SHA-256 of the rest of the document.
+1. A manifest is a JSON document. Its key ``files`` holds the size and SHA-256 of the other files of the folder, its key
+   ``digest`` the SHA-256 of the rest of the document.
 2. Embeddings, which are written a part at a time, and predictions have a list in the format of the program ``sha256sum``.
 3. Copies in the cache have ``digests.json``, with digests by block, so that large ones can be checked in part.
 4. Folders of earlier versions have none of these, and are read unchecked.

@@ -2,8 +2,8 @@
 
 A copy is mapped into memory, where a damaged file ends the process or shows as other values. ``digests.json`` in its folder
 holds the digests of its files by block, which are compared whenever the table is opened: all blocks up to 1 GiB (0.6 seconds),
-some drawn at random beyond. A copy that is damaged, or has no digests, is made again from the table's files. These are compared with
-the digests of ``multimodal prepare`` or ``embed`` first, if it wrote them.
+some drawn at random beyond. A copy that is damaged, or has no digests, is made again from the table's files; these are compared
+first with the digests of ``multimodal prepare`` or ``embed``, if it wrote them.
 """
 
 from __future__ import annotations
