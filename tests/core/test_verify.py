@@ -87,9 +87,7 @@ def test_a_missing_file_is_named(run: Path) -> None:
 def test_one_checkpoint_or_file_may_be_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [str(run / name) for name in ("checkpoints/last.ckpt", "index/vectors.npy")]
     assert main(["verify", *paths, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [
-        {"path": path, "damage": None, "has_digest": True} for path in paths
-    ]
+    assert json.loads(capsys.readouterr().out) == [{"path": path, "damage": None, "has_digest": True} for path in paths]
     with pytest.raises(MultimodalError, match=r"config\.yaml holds nothing that has digests"):
         verify_files(run / "config.yaml")
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from multimodal import prepare_table
@@ -67,12 +69,15 @@ def test_a_copy_of_an_earlier_version_is_made_again(table: str) -> None:
 
 
 def test_a_damaged_shard_of_a_prepared_table_is_not_copied(table: str, tmp_path: Path) -> None:
-    prepare_table(table, tmp_path / "prepared", columns={"text": "title"}, near=1.0)
+    pq.write_table(pa.table({"title": TITLES}), tmp_path / "shop.parquet")
+    prepare_table(str(tmp_path / "shop.parquet"), tmp_path / "prepared", columns={"text": "title"}, near=1.0)
     shard = tmp_path / "prepared" / "train-00000.parquet"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(MultimodalError, match=r"train-00000\.parquet is damaged: .* Prepare or embed the table again\."):
+    with pytest.raises(
+        MultimodalError, match=r"train-00000\.parquet is damaged: .* Prepare or embed the table again\."
+    ):
         open_table(str(tmp_path / "prepared"))
     with pytest.raises(MultimodalError, match=r"train-00000\.parquet is damaged"):
         open_table(str(shard))
