@@ -51,8 +51,9 @@ def test_a_checkpoint_that_torch_cannot_read_is_reported(tmp_path: Path) -> None
         try:
             check_readable(path)
         except MultimodalError as error:
-            assert str(error).startswith(f"{path} is damaged: ")
-            assert "\n" not in str(error)
+            message = str(error)
+            assert message.startswith(f"{path} is damaged: ")
+            assert "\n" not in message
             refused += 1
         else:
             assert torch.load(path, weights_only=True)["weights"].equal(torch.arange(1000.0))
