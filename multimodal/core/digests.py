@@ -183,7 +183,12 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def record_sum(folder: Path, name: str, sums: Mapping[str, str] | None = None) -> None:
-    """Add the digest of a file to the list, unless it is among ``sums``, which were read from it.
+    """Add the digest of a file to the list in its folder.
+
+    Args:
+        folder: the folder.
+        name: the file in it.
+        sums: what ``read_sums`` returned; a digest among them is not added again. None: it is added.
 
     Examples:
         >>> _ = Path("cup.txt").write_text("a red cup")

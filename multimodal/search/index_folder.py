@@ -32,6 +32,11 @@ Piece = tuple[np.ndarray, pa.Table]  # ``(n, dim)`` vectors and the n rows of ``
 def pieces_of(part: pa.Table, modalities: Sequence[str], dim: int) -> Iterator[Piece]:
     """Yield the vectors of each modality of a part of embeddings, and the items that describe them.
 
+    Args:
+        part: the part, see ``multimodal.search.embed``.
+        modalities: its columns of vectors.
+        dim: width of the vectors.
+
     Raises:
         MultimodalError: a vector is not finite or not of unit length.
     """

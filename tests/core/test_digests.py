@@ -96,7 +96,8 @@ def test_of_a_file_of_many_blocks_the_ends_and_random_ones_are_compared(
 
 
 def test_a_document_is_compared_as_it_is_read(tmp_path: Path) -> None:
-    document = with_digest({"shares": (0.8, 0.1), 1: None, "name": "größer", "nan": float("nan")})
+    values: dict[Any, Any] = {"shares": (0.8, 0.1), 1: None, "name": "größer", "nan": float("nan")}
+    document = with_digest(values)
     path = tmp_path / "prepare.json"
     path.write_text(json.dumps(document, indent=3, ensure_ascii=False))
     read = json.loads(path.read_text())

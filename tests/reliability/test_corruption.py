@@ -209,7 +209,7 @@ def try_damages(case: Case, count: int, seed: int) -> Counter[tuple[str, str]]:
     for number in range(count):
         files = case.files()
         assert files
-        path, damage = files[random.integers(len(files))], DAMAGES[number % len(DAMAGES)]
+        path, damage = files[int(random.integers(len(files)))], DAMAGES[number % len(DAMAGES)]
         saved = {file: file.read_bytes() for file in files}
         damaged = damage(saved[path], random)
         path.write_bytes(damaged)
