@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.json_file import read_json
 from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
 
 PART_ROWS = 8192
+MAX_PARTS = 10**6
 FORMAT = 1
 
 
@@ -61,10 +62,12 @@ def read_manifest(folder: Path) -> Manifest:
         MultimodalError: the folder contains no embeddings, or a damaged manifest.
     """
     try:
-        manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        manifest = Manifest(**read_json(folder / MANIFEST))
         numbers = (manifest.dim, manifest.rows, manifest.part_rows)
         if not all(isinstance(number, int) and number > 0 for number in numbers) or manifest.format != FORMAT:
             raise ValueError("numbers out of range, or another format")
+        if manifest.rows > MAX_PARTS * manifest.part_rows:
+            raise ValueError("too many parts")
         if not isinstance(manifest.fingerprint, str) or not isinstance(manifest.modalities, list):
             raise TypeError("not what embed writes")
         return manifest

@@ -20,6 +20,7 @@ from multimodal.core.arguments import check_types
 from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
 from multimodal.core.files import atomic_folder, check_folder
 from multimodal.core.html_table import html_table
+from multimodal.core.json_file import read_json
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
 from multimodal.search.engines.exact import ExactEngine
@@ -297,7 +298,7 @@ class Index:
                 f"{folder} is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
             )
         try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            description = read_json(folder / DESCRIPTION)
             vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
             items = pq.read_table(folder / ITEMS)
             if description["format"] != FORMAT:
