@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from multimodal.core.errors import Unreadable
 
-MAX_FILE_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 16 * 2**20  # parsed, a graph takes up to a hundred times as many
 ENDPOINTS = ("source", "target")
 
 

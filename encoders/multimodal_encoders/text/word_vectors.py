@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import word_counts
+from multimodal_encoders.text.raw_text import cut_text, word_counts
 from multimodal_encoders.text.transformer import SubwordProcessor
 from multimodal_encoders.text.word_vector_files import FIRST_TOKEN, WordTable, read_word_table
 
@@ -35,7 +35,7 @@ class WordVectorProcessor(Processor):
     not in the table are skipped; a text without any other is the row ``UNKNOWN``. For a model of this package, the words are
     the sub-words of its tokenizer. Of n words each weighs 1 / n, or with a smoothing a
     :math:`\frac{1}{n} \frac{a}{a + p(w)}`, where p(w) is the share of w among the known words of the
-    training texts. Raw values: strings with at least one visible character.
+    training texts. Raw values: strings with at least one visible character, of which the first 1,048,576 characters are read.
 
     Args:
         smoothing: a; None: all words weigh the same.
@@ -124,6 +124,7 @@ class WordVectorProcessor(Processor):
     def _split(self, value: Any) -> Iterator[str]:
         if not isinstance(value, str):
             raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
+        value = cut_text(value)
         if not value.strip():
             raise Unreadable("empty text", "the text is empty; give at least one word.")
         try:

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
+from io import BytesIO
 from typing import Any, Literal, get_args
 
 from multimodal import datasets as builtin
@@ -21,6 +22,7 @@ from multimodal.core.progress import progress
 from multimodal.core.table import Table
 from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
+from multimodal.data.tables.compressed import check_compressed
 from multimodal.data.tables.folder import folder_of_files
 from multimodal.data.tables.reader_errors import translate_reader_errors
 from multimodal.data.tables.source import READERS, Source, format_suffix
@@ -31,6 +33,7 @@ Access = Literal["mapped", "memory", "streamed"]
 PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
 EMBEDDINGS_MARKER = "embeddings.json"  # in folders that ``multimodal embed`` wrote
 IN_MEMORY = "in memory"  # the name of a table without a name
+MAX_HEADER_BYTES = 4 * 2**20  # of a CSV file, in which its header ends
 STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
 GLOB_CHARACTERS = "*?["  # of patterns
 
@@ -88,6 +91,8 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         # files in an archive have no date of their own that would show that a cached copy is outdated
         download_config = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
         with progress(f"Opening {table}"):
+            if not os.path.isdir(builder.cache_dir):
+                check_compressed(source.files)
             builder.download_and_prepare(download_config=download_config)
         pa.default_memory_pool().release_unused()  # memory that the copy to the cache used
         data = builder.as_dataset(split="train", in_memory=access == "memory")
@@ -229,22 +234,33 @@ def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[s
     Raises:
         UsageError: the columns of the files differ.
     """
-    import pandas as pd
     from datasets import Features, Value
     from datasets.packaged_modules.csv.csv import CsvConfig
 
     # without index_col, the first field of a row with one field too many would be an index, which shifts its columns
     settings = {"keep_default_na": False, "na_values": [""], "index_col": False} | dict(settings)
     reading = CsvConfig(**settings).pd_read_csv_kwargs | {"nrows": 0, "chunksize": None, "dtype": str}
-    columns = [str(column) for column in pd.read_csv(files[0], **reading).columns]
+    columns = _header(files[0], reading)
     for file in files[1:]:
-        others = [str(column) for column in pd.read_csv(file, **reading).columns]
+        others = _header(file, reading)
         if set(others) != set(columns):
             raise UsageError(
                 f"{file} has the columns {', '.join(others)}, but {files[0]} has {', '.join(columns)}: all files of a table"
                 " must have the same columns."
             )
     return settings | {"features": Features({column: Value("string") for column in columns})}
+
+
+def _header(file: str, reading: Mapping[str, Any]) -> list[str]:
+    """Return the columns that the beginning of a CSV file names; to pandas, a long first row is part of its beginning."""
+    import fsspec
+    import pandas as pd
+
+    compression = reading.get("compression", "infer")
+    with fsspec.open(file, "rb", compression=compression) as stream:
+        start = stream.read(MAX_HEADER_BYTES)  # pyright: ignore[reportAttributeAccessIssue]
+    found = pd.read_csv(BytesIO(start), **dict(reading) | {"compression": None, "encoding_errors": "replace"})
+    return [str(column) for column in found.columns]
 
 
 def _open_in_memory(table: Any) -> ArrowTable:
