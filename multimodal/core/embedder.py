@@ -27,7 +27,15 @@ from multimodal.core.encoding import as_values, encode_values
 from multimodal.core.errors import UsageError, check_names, suggest
 from multimodal.core.html_table import html_table
 from multimodal.core.lora import LoRA, add_lora
-from multimodal.core.model_folder import FORMAT, fingerprint, read_description, read_weights, write_model
+from multimodal.core.model_bounds import bounded_building, stored_sizes
+from multimodal.core.model_folder import (
+    FORMAT,
+    fingerprint,
+    read_description,
+    read_weights,
+    weights_file,
+    write_model,
+)
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
@@ -353,11 +361,28 @@ class Embedder(nn.Module):
                 raise UsageError(
                     f"The model in {folder} has no modality {modality!r}.{suggest(modality, list(described))}"
                 )
+        with bounded_building(stored_sizes(weights_file(folder)), f"The model in {folder}"):
+            embedder, owners = cls._build(description, modalities or list(described), folder)
+        weights = embedder.state_dict()
+        names = {name: _name_in_file(name, owners) for name in weights}
+        weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
+        embedder.load_state_dict(weights)
+        embedder.adopt_fingerprint(
+            description["fingerprint"]
+        )  # partial models, and models of earlier versions, compute another
+        return embedder.eval()
+
+    @classmethod
+    def _build(
+        cls, description: Mapping[str, Any], modalities: Sequence[str], folder: Path
+    ) -> tuple[Embedder, dict[str, str]]:
+        """Build some modalities of a described model with new weights; return also modality -> the owner of its encoder."""
+        described = description["encoders"]
         encoders: dict[str, Encoder] = {}
         heads: dict[str, Head] = {}
         lora: dict[str, LoRA] = {}
         built: dict[str, str] = {}  # modality that owns an encoder in the file -> modality that it is built for here
-        for modality in modalities or described:
+        for modality in modalities:
             entry = described[modality]
             heads[modality] = entry.get("head", "linear")
             owner = entry.get("shares", modality)
@@ -367,16 +392,8 @@ class Embedder(nn.Module):
             encoders[modality] = build_encoder(owner, described[owner], folder)
             if "lora" in described[owner]:
                 lora[modality] = LoRA(**described[owner]["lora"])
-        embedder = cls(encoders, int(description["dim"]), heads, lora)
-        weights = embedder.state_dict()
         owners = {modality: owner for owner, modality in built.items()}
-        names = {name: _name_in_file(name, owners) for name in weights}
-        weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
-        embedder.load_state_dict(weights)
-        embedder.adopt_fingerprint(
-            description["fingerprint"]
-        )  # partial models, and models of earlier versions, compute another
-        return embedder.eval()
+        return cls(encoders, int(description["dim"]), heads, lora), owners
 
 
 def _make_head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:

@@ -23,13 +23,14 @@ from torch import Tensor
 from multimodal.core.digests import FILES, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement, umask
+from multimodal.core.json_file import read_json
 from multimodal.core.lora import LoRA
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 
 MODEL_JSON = "embedder.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
-MAX_SETTINGS_BYTES = 256 * 2**20
+MAX_SETTINGS_BYTES = 64 * 2**20  # above the size of the weights
 EXPORT_AGAIN = "Copy or export the model again."
 EDITED = f'{EXPORT_AGAIN} If you edited it, remove its "digest".'
 
@@ -113,17 +114,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         MultimodalError: there is no model, or the file is too large, damaged, or of another format.
     """
     path = model_folder(folder) / MODEL_JSON
-    if path.stat().st_size > MAX_SETTINGS_BYTES:
-        raise MultimodalError(
-            f"{path} is larger than {MAX_SETTINGS_BYTES >> 20} MiB: it was not written by this package."
-        )
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        weights = path.with_name(WEIGHTS)  # a vocabulary has weights, which are larger
+        description = read_json(path, MAX_SETTINGS_BYTES + (weights.stat().st_size if weights.is_file() else 0))
         format_found = description["format"]
         if format_found == FORMAT:
             check_document(description, path, EDITED)
             _check_description(description)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
     if format_found != FORMAT:
         raise MultimodalError(f"{path} has format {format_found}; this version of multimodal reads format {FORMAT}.")
@@ -133,11 +131,17 @@ def read_description(folder: Path) -> dict[str, Any]:
 def _check_description(description: dict[str, Any]) -> None:
     for entry in description["encoders"].values():
         encoder = description["encoders"][entry["shares"]] if "shares" in entry else entry
-        _ = dict(encoder["settings"]), dict(encoder["processor"]), str(encoder["name"]), str(encoder["class"])
-        _ = str(entry.get("head")), "lora" in entry and LoRA(**entry["lora"])
+        _ = dict(encoder["settings"]), dict(encoder["processor"]), "lora" in entry and LoRA(**entry["lora"])
+        if not all(isinstance(name, str) for name in (encoder["name"], encoder["class"], entry.get("head", ""))):
+            raise TypeError("a name is not a text")
     _ = dict(description.get(FILES, {}))
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint is invalid")
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the weights file of a model folder or run folder."""
+    return model_folder(folder) / WEIGHTS
 
 
 def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -154,7 +158,7 @@ def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, 
     Raises:
         MultimodalError: the file is missing, damaged, or does not fit.
     """
-    path = model_folder(folder) / WEIGHTS
+    path = weights_file(folder)
     description = read_description(folder)
     check_file(path, description.get(FILES, {}).get(WEIGHTS), EXPORT_AGAIN)
     try:

@@ -20,6 +20,9 @@ MAX_SAMPLE_VALUE = 1e30  # the square of a larger one overflows float32
 # in libsndfile's log: the header declares more bytes than the file has; the library reads those that exist
 TRUNCATED_HEADER = re.compile(r"^\s*(?:data|Data Size|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 UNKNOWN_LENGTH = 0x7F000000  # programs that write to a pipe declare about the largest possible length, 2 or 4 GB
+MAX_SAMPLES = (
+    2**26
+)  # decoded of all channels: 25 minutes in mono at 44.1 kHz, 256 MiB; a few kB of FLAC hold days of silence
 SAMPLE_RATE_RANGE = (1_000, 1_000_000)  # in Hz; other rates are taken for errors
 
 
@@ -149,6 +152,12 @@ def _decode(source: str | Path | io.BytesIO, description: str, max_seconds: floa
                 "no audio file", f"{description} is not a recording that can be read ({reason})."
             ) from error
         frames = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
+        if frames * sound.channels > MAX_SAMPLES:
+            raise Unreadable(
+                "audio too long",
+                f"{description} has {frames * sound.channels:,} samples in its first {max_seconds:g} s, in all channels; at"
+                f" most {MAX_SAMPLES:,} are read.",
+            )
         try:
             samples = sound.read(frames, dtype="float32")
         except soundfile.SoundFileError as error:

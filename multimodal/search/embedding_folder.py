@@ -6,7 +6,6 @@ knows which parts are whole; a part without a line, as in folders of earlier ver
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,12 @@ import pyarrow.parquet as pq
 
 from multimodal.core.digests import DIGEST, check_document, digest_of_file, read_sums
 from multimodal.core.errors import MultimodalError
+from multimodal.core.json_file import read_json
 from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
 from multimodal.search.unit_vectors import not_unit
 
 PART_ROWS = 8192
+MAX_PARTS = 10**6
 FORMAT = 1
 
 
@@ -77,12 +78,14 @@ def read_manifest(folder: Path) -> Manifest:
         MultimodalError: the folder contains no embeddings, or a damaged manifest.
     """
     try:
-        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        document = read_json(folder / MANIFEST)
         check_document(document, folder / MANIFEST, "Embed the table again.")
         manifest = Manifest(**{name: value for name, value in document.items() if name != DIGEST})
         numbers = (manifest.dim, manifest.rows, manifest.part_rows)
         if not all(isinstance(number, int) and number > 0 for number in numbers) or manifest.format != FORMAT:
             raise ValueError("numbers out of range, or another format")
+        if manifest.rows > MAX_PARTS * manifest.part_rows:
+            raise ValueError("too many parts")
         if not isinstance(manifest.fingerprint, str) or not isinstance(manifest.modalities, list):
             raise TypeError("not what embed writes")
         return manifest

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from multimodal.core.digests import FILES, DamagedFile, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement
+from multimodal.core.json_file import read_json
 from multimodal.core.npy import map_npy
 from multimodal.search.unit_vectors import describe_vector, not_unit
 
@@ -126,7 +127,7 @@ def read_index_folder(folder: Path) -> IndexFolder:
             f"{interrupted_replacement(folder)}"
         )
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_json(folder / DESCRIPTION)
         if description["format"] != FORMAT:
             raise MultimodalError(f"{folder} has index format {description['format']}; this version reads {FORMAT}.")
         check_document(description, folder / DESCRIPTION)

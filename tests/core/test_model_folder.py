@@ -272,7 +272,8 @@ def test_settings_of_a_format_with_other_contents_are_reported(copied: Path) -> 
 
 
 def test_too_large_a_settings_file_is_not_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_folder, "MAX_SETTINGS_BYTES", (copied / SETTINGS).stat().st_size - 1)
+    settings, weights = ((copied / name).stat().st_size for name in (SETTINGS, WEIGHTS))
+    monkeypatch.setattr(model_folder, "MAX_SETTINGS_BYTES", settings - weights - 1)
     assert "is larger than" in load_error(copied)
 
 

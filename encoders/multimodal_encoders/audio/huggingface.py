@@ -29,6 +29,7 @@ from multimodal_encoders.hub.huggingface import (
 
 Pooling = Literal["own", "mean", "max"]
 DEFAULT_MAX_SECONDS = 30.0  # seconds, of models that take clips of any length
+MAX_FEATURES = 8192  # of a feature extractor's windows and bands
 EXTRACTOR = "preprocessor_config.json"
 MODELS_WITH_MASK = (
     "wav2vec2",
@@ -330,5 +331,10 @@ def _extractor_of(settings: dict[str, Any]) -> Any:
         raise UsageError(
             f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not an audio feature extractor;"
             f" give the contents of a {EXTRACTOR}."
+        )
+    sizes = [settings.get(name) for name in ("feature_size", "num_mel_bins", "n_fft", "fft_window_size")]
+    if any(isinstance(size, int) and size > MAX_FEATURES for size in sizes):  # they make a table of filters of them
+        raise UsageError(
+            f"preprocess: its sizes must not be above {MAX_FEATURES:,}, got {max(s for s in sizes if s):,}."
         )
     return cls.from_dict(settings)

@@ -16,7 +16,7 @@ from xml.parsers import expat
 from multimodal.core.errors import Unreadable
 from multimodal.core.files import not_a_file
 
-MAX_FILE_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 16 * 2**20  # parsed, a graph takes up to a hundred times as many
 ENDPOINTS = ("source", "target")
 # networkx adds the namespace to a header without one; its defaults are looked for under this name too
 INCOMPLETE_HEADER = (b"<graphml>", b'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">')

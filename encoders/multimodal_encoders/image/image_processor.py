@@ -13,9 +13,11 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import UsageError
 from multimodal.media.image import check_background, is_picture, read_picture
 from multimodal_encoders.image.augment import Augmentations
 
+MAX_EDGE = 2048  # of an encoder's pictures, in pixels
 THUMBNAIL_EDGE = 16  # edge of the pictures of the linear baseline
 
 
@@ -52,6 +54,7 @@ class ImageProcessor(Processor):
         augment: Sequence[Mapping[str, Mapping[str, Any]]] = (),
         stroke: float = 0.0,
     ) -> None:
+        check_edge("CNN", size)
         self.size, self.jitter, self.background, self.stroke = size, jitter, background, stroke
         self.channels: Literal[1, 3] = channels
         check_background("CNN", background)
@@ -112,6 +115,12 @@ class ImageProcessor(Processor):
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``pixels``: ``(n, channels, size, size)`` uint8, channels last in memory."""
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
+
+
+def check_edge(encoder: str, edge: int) -> None:
+    """Raise a ``UsageError`` if an encoder's pictures would have no pixels, or more than 2048 on an edge."""
+    if not 1 <= edge <= MAX_EDGE:
+        raise UsageError(f"{encoder}: an edge of {edge} pixels is not between 1 and {MAX_EDGE}.")
 
 
 def scale_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:

@@ -35,7 +35,7 @@ class WordVectorProcessor(Processor):
     not in the table are skipped; a text without any other is the row ``UNKNOWN``. For a model of this package, the words are
     the sub-words of its tokenizer. Of n words each weighs 1 / n, or with a smoothing a
     :math:`\frac{1}{n} \frac{a}{a + p(w)}`, where p(w) is the share of w among the known words of the
-    training texts. Raw values: strings with at least one visible character.
+    training texts. Raw values: strings with at least one visible character, of which the first 1,048,576 characters are read.
 
     Args:
         smoothing: a; None: all words weigh the same.

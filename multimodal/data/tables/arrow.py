@@ -12,6 +12,7 @@ from multimodal.core.table import Table
 from multimodal.data.tables.cells import (
     CELL_FIELDS,
     FILE_FIELDS,
+    check_bytes,
     decode_or_none,
     encode_json_cell,
     is_missing,
@@ -61,7 +62,12 @@ class ArrowTable(Table):
         return len(self._data)
 
     def value(self, row: int, column: str) -> Any:
-        return raw_value(self._decoded(column, self._column(column)[row].as_py()))
+        import pyarrow as pa
+
+        cell = self._column(column)[row]
+        if hasattr(cell, "as_buffer") and cell.is_valid:  # before a text or a file is decoded
+            check_bytes(cell.as_buffer().size, is_text=not pa.types.is_binary(cell.type))
+        return raw_value(self._decoded(column, cell.as_py()))
 
     def _decoded(self, column: str, cell: Any) -> Any:
         return self._decoders[column](cell) if column in self._decoders else cell

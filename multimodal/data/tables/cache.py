@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from multimodal.core.digests import COPY_DIGESTS, check_recorded, is_whole_copy, write_copy_digests
+from multimodal.data.tables.compressed import check_compressed
 
 INFO = "dataset_info.json"  # of the datasets library, which reads it when it constructs a reader
 
@@ -34,6 +35,7 @@ def copy_to_cache(make_reader: Callable[[], Any], cache: Path, files: Sequence[s
 
     Raises:
         DamagedFile: a file of the table is not what ``multimodal prepare`` or ``embed`` wrote.
+        MultimodalError: a compressed file opens to far more than tables do.
     """
     try:
         reader = make_reader()
@@ -49,6 +51,7 @@ def copy_to_cache(make_reader: Callable[[], Any], cache: Path, files: Sequence[s
             reader = make_reader()
         if not folder.exists():
             check_recorded(map(Path, files), "Prepare or embed the table again.")  # URLs are not files
+            check_compressed(files)
         reader.download_and_prepare(download_config=download_config)
         if not (folder / COPY_DIGESTS).is_file():
             write_copy_digests(folder)

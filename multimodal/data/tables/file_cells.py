@@ -10,7 +10,7 @@ from multimodal.core.errors import Unreadable
 from multimodal.core.files import ADDRESS, not_a_file
 from multimodal.data.tables.addresses import is_remote, join
 
-MAX_FILE_BYTES = 256 * 2**20  # of a remote file
+MAX_FILE_BYTES = 256 * 2**20  # of a file in a cell, in a tar, or at an address
 
 
 def resolve_file_cell(value: Any, base: str | None) -> Any:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from glob import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
@@ -35,6 +36,7 @@ Access = Literal["mapped", "memory", "streamed"]
 PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
 EMBEDDINGS_MARKER = "embeddings.json"  # in folders that ``multimodal embed`` wrote
 IN_MEMORY = "in memory"  # the name of a table without a name
+MAX_HEADER_BYTES = 4 * 2**20  # of a CSV file, in which its header ends
 STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
 GLOB_CHARACTERS = "[*?[]"  # of patterns
 
@@ -274,22 +276,33 @@ def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[s
     Raises:
         UsageError: the columns of the files differ.
     """
-    import pandas as pd
     from datasets import Features, Value
     from datasets.packaged_modules.csv.csv import CsvConfig
 
     # without index_col, the first field of a row with one field too many would be an index, which shifts its columns
     settings = {"keep_default_na": False, "na_values": [""], "index_col": False} | dict(settings)
     reading = CsvConfig(**settings).pd_read_csv_kwargs | {"nrows": 0, "chunksize": None, "dtype": str}
-    columns = [str(column) for column in pd.read_csv(files[0], **reading).columns]
+    columns = _header(files[0], reading)
     for file in files[1:]:
-        others = [str(column) for column in pd.read_csv(file, **reading).columns]
+        others = _header(file, reading)
         if set(others) != set(columns):
             raise UsageError(
                 f"{file} has the columns {', '.join(others)}, but {files[0]} has {', '.join(columns)}: all files of a table"
                 " must have the same columns."
             )
     return settings | {"features": Features({column: Value("string") for column in columns})}
+
+
+def _header(file: str, reading: Mapping[str, Any]) -> list[str]:
+    """Return the columns that the beginning of a CSV file names; to pandas, a long first row is part of its beginning."""
+    import fsspec
+    import pandas as pd
+
+    compression = reading.get("compression", "infer")
+    with fsspec.open(file, "rb", compression=compression) as stream:
+        start = stream.read(MAX_HEADER_BYTES)  # pyright: ignore[reportAttributeAccessIssue]
+    found = pd.read_csv(BytesIO(start), **dict(reading) | {"compression": None, "encoding_errors": "replace"})
+    return [str(column) for column in found.columns]
 
 
 def _open_in_memory(table: Any) -> ArrowTable:
