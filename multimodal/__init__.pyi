@@ -8,6 +8,7 @@ from .core.registry import create, register
 from .data.datamodule import DataModule
 from .data.samples import Samples
 from .data.tables.open import open_table
+from .evaluation.classify import classify_table
 from .evaluation.report import Report, evaluate
 from .experiment.fit import fit
 from .experiment.load import Experiment, load_config
@@ -47,6 +48,7 @@ __all__ = [
     "Unreadable",
     "UsageError",
     "__version__",
+    "classify_table",
     "create",
     "embed_table",
     "evaluate",
