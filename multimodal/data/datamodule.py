@@ -235,7 +235,7 @@ class DataModule(Recorded, pl.LightningDataModule):
                 print(
                     f"Warning: the target {target!r} has {', '.join(map(repr, list(others)[:MAX_NAMES_SHOWN]))}"
                     f"{', ...' if len(others) > MAX_NAMES_SHOWN else ''} in the split {evaluated!r}, which no row to train on"
-                    f" has: {sum(others.values()):,} values there count as not known.",
+                    f" has; counted as not known: {sum(others.values()):,}.",
                     file=sys.stderr,
                 )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError, check_names
@@ -73,9 +73,7 @@ class Classified:
             return text
         text += f", {self.measure} {self.score:.3f} of the {self.labelled:,} whose {self.target!r} is known"
         if self.unknown:
-            text += (
-                f"; {sum(self.unknown.values()):,} of these have one that no training row has ({_some(self.unknown)})"
-            )
+            text += f"; not seen in training: {_some(self.unknown)}"
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -273,14 +271,14 @@ def _columns(predictor: Predictor, keys: Sequence[str], values: np.ndarray) -> l
 def _writer(out: Any, schema: pa.Schema) -> Iterator[Any]:
     """Yield a function that writes columns; a file gets its name when the block ends without an exception."""
     if not isinstance(out, str | Path):
-        with pa.csv.CSVWriter(out, schema) as csv:
+        with pacsv.CSVWriter(out, schema) as csv:
             yield lambda columns: csv.write_table(_as_table(columns, schema))
         return
     out = Path(out)
     new = out.with_name(f"{out.name}.new-{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with (pq.ParquetWriter if out.suffix == ".parquet" else pa.csv.CSVWriter)(str(new), schema) as file:
+        with (pq.ParquetWriter if out.suffix == ".parquet" else pacsv.CSVWriter)(str(new), schema) as file:
             yield lambda columns: file.write_table(_as_table(columns, schema))
         os.replace(new, out)
     finally:
@@ -297,4 +295,5 @@ def _as_table(columns: list[Any], schema: pa.Schema) -> pa.Table:
 
 
 def _some(names: dict[str, int]) -> str:
-    return ", ".join([*list(names)[:3], *(["..."] if len(names) > 3 else [])])
+    shown = [f"{name} ({rows:,})" for name, rows in list(names.items())[:3]]
+    return ", ".join([*shown, *(["..."] if len(names) > 3 else [])])
