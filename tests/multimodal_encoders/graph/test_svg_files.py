@@ -324,7 +324,9 @@ def test_a_file_named_so_is_svg_or_refused(tmp_path: Path) -> None:
 @settings(max_examples=300, deadline=None)
 @given(
     icon=st.sampled_from([ENVELOPE, BELL, DIAGRAM]),
-    edits=st.lists(st.tuples(st.integers(0, 10**6), st.text("0.-eEMmAaZzCcSsQqTt <>\"'/%()#&;x", max_size=4)), max_size=6),
+    edits=st.lists(
+        st.tuples(st.integers(0, 10**6), st.text("0.-eEMmAaZzCcSsQqTt <>\"'/%()#&;x", max_size=4)), max_size=6
+    ),
 )
 def test_a_changed_file_is_read_or_refused(icon: str, edits: list[tuple[int, str]]) -> None:
     for where, text in edits:
