@@ -205,8 +205,8 @@ def check_predictors(description: Mapping[str, Any]) -> None:
     """Raise a ``ValueError`` if the entry of a model's description is malformed."""
     for name, entry in description.get(PREFIX, {}).items():
         texts = [entry["target"], entry["kind"], *entry["names"], *entry["modalities"]]
-        is_whole = isinstance(entry["dim"], int) and 1 <= entry["dim"] <= description["dim"]
-        if not is_whole or not entry["names"] or not all(isinstance(text, str) for text in texts):
+        has_dim = isinstance(entry["dim"], int) and 1 <= entry["dim"] <= description["dim"]
+        if not has_dim or not entry["names"] or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"the predictor {name!r} is invalid")
         if entry["kind"] not in get_args(Kind):
             raise ValueError(f"the predictor {name!r} has an unknown kind")

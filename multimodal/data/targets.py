@@ -38,7 +38,7 @@ def target_value(value: Any, classes: Mapping[str, int] | None) -> Any:
         classes: name -> index. None: the target is numeric.
 
     Returns:
-        For a list of names, 1 for each class that it holds and else 0; None for a name that is none of the classes.
+        For a list of names, 1 for each class that it holds and else 0; None for a name that is not among the classes.
 
     Raises:
         Unreadable: it is not a number, but the target is numeric.
@@ -63,7 +63,7 @@ def target_value(value: Any, classes: Mapping[str, int] | None) -> Any:
 
 
 def unknown_names(values: Iterable[Any], classes: Mapping[str, int]) -> dict[str, int]:
-    """Return the names that are none of the classes, with the number of values that have them.
+    """Return the names that are not among the classes, with the number of values that have them.
 
     Examples:
         >>> unknown_names(["cup", "pot", None, "pot"], {"cup": 0})

@@ -149,7 +149,7 @@ def _classify(
     labels: dict[int, Any] = {}
     if predictor.target in samples.schema.targets:
         labels = dict(zip(rows.tolist(), samples.target_cells_of(predictor.target, rows), strict=True))
-    plain = samples.without_targets().keyed_by_number()  # a target that cannot be read is no reason to leave out a row
+    plain = samples.without_targets().keyed_by_number()  # a row is predicted whether its target can be read or not
     rejects = Rejects(max_rejects, len(samples), key_of=samples.key_of)
     outcome = Classified(predictor.target, scorer.measure, rejects=rejects)
     with progress("Classifying", len(rows)) as advance, _writer(out, _schema(predictor, out)) as write:

@@ -94,6 +94,10 @@ class TargetObjective(Objective):
     Attributes:
         kind: what is predicted, see ``core.predictors.Predictions``.
         names: the names of the outputs, as far as they are known.
+
+    Examples:
+        >>> Classification("kind", classes=2, dim=2).named_targets
+        {'kind'}
     """
 
     kind: ClassVar[Kind]

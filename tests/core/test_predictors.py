@@ -54,7 +54,7 @@ def test_predictions_are_those_of_torch_on_the_normalised_prefix(kind: Kind, dim
             _ = predictions.labels
 
 
-def test_large_scores_are_no_overflow() -> None:
+def test_large_scores_do_not_overflow() -> None:
     weight = np.array([[1000.0], [-1000.0]])
     kinds: list[Kind] = ["classes", "labels"]
     for kind in kinds:

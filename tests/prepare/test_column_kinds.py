@@ -26,7 +26,6 @@ PNG = b"\x89PNG\r\n\x1a\n...."
         (["there.mol"], "file"),
         (["there.svg"], "file"),
         (["there.graphml"], "file"),
-        (["<svg viewBox='0 0 1 1'>\n</svg>"], "file"),
         (["v1.beta", "v2.beta"], "other"),  # not names of files
         ([1, 2.5], "number"),
         (["1", "2.5"], "number"),

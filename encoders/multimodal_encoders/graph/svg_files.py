@@ -292,7 +292,10 @@ def _viewport(element: ElementTree.Element, context: _Context, sized: ElementTre
     """Return the context inside an ``svg`` or ``symbol`` within the drawing, whose size is that of ``sized``."""
     width, height = context.view
     x, y = (length(element.get(name), side) for name, side in (("x", width), ("y", height)))
-    size = tuple(length(sized.get(n) or element.get(n) or "100%", s) for n, s in (("width", width), ("height", height)))
+    size = (
+        length(sized.get("width") or element.get("width") or "100%", width),
+        length(sized.get("height") or element.get("height") or "100%", height),
+    )
     matrix, view = context.matrix.translate(x, y), Box.of(element.get("viewBox"))
     if view is None:
         return replace(context, matrix=matrix, view=size)

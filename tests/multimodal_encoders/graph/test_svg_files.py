@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_the_points_of_a_curve_are_those_of_de_casteljau(control: list[tuple[flo
     def at(t: float) -> np.ndarray:
         parts = [np.array(p) for p in control]
         while len(parts) > 1:
-            parts = [(1 - t) * a + t * b for a, b in zip(parts, parts[1:], strict=False)]
+            parts = [(1 - t) * a + t * b for a, b in pairwise(parts)]
         return parts[0]
 
     curve = np.array([at(t) for t in np.linspace(0, 1, 2001)])
@@ -317,7 +318,7 @@ def test_a_file_named_so_is_svg_or_refused(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_text("<graphml/>")
     with pytest.raises(Unreadable, match="its root is 'graphml'"):
         GraphProcessor(4, 3)(tmp_path / "a.svg")
-    with pytest.raises(Unreadable, match="does not exist|No such file"):
+    with pytest.raises(Unreadable, match=r"does not exist|No such file"):
         GraphProcessor(4, 3)(tmp_path / "b.svg")
 
 
