@@ -43,7 +43,13 @@ class TargetSummary:
 
     @classmethod
     def of(cls, numbers: list[list[float]], names: list[str], complete: bool = True) -> TargetSummary:
-        """Summarise the numbers of rows, all of the same width; at least one row."""
+        """Summarise the numbers of rows, at least one.
+
+        Args:
+            numbers: a row's numbers, as many for each row; NaN: not known.
+            names: the names of the classes or labels; empty: the target is numeric.
+            complete: whether these are all training rows.
+        """
         values = np.array(numbers, dtype=np.float64)
         known = ~np.isnan(values)
         count = np.maximum(known.sum(0), 1)

@@ -38,7 +38,13 @@ PIXELS = {
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle.
+    """A rectangle with its sides along the axes.
+
+    Args:
+        x: the smallest x.
+        y: the smallest y, which is at the top.
+        width: its extent in x.
+        height: its extent in y.
 
     Examples:
         >>> Box.of("0 0 24,24").width, Box.of("0 0 0 24"), Box.of(None)
