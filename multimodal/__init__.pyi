@@ -4,11 +4,12 @@ from .core.embeddings import Embeddings
 from .core.encoder import Encoder, Inputs, Processor
 from .core.errors import MultimodalError, Unreadable, UsageError
 from .core.lora import LoRA
+from .core.predictors import Predictions
 from .core.registry import create, register
 from .data.datamodule import DataModule
 from .data.samples import Samples
 from .data.tables.open import open_table
-from .evaluation.classify import classify_table
+from .evaluation.classify import Classified, classify_table
 from .evaluation.report import Report, evaluate
 from .experiment.fit import fit
 from .experiment.load import Experiment, load_config
@@ -27,6 +28,7 @@ from .training.text_pretraining import TextPretrainingModule
 __version__: str
 __all__ = [
     "Batch",
+    "Classified",
     "DataModule",
     "Embedder",
     "EmbedderModule",
@@ -40,6 +42,7 @@ __all__ = [
     "Inputs",
     "LoRA",
     "MultimodalError",
+    "Predictions",
     "Processor",
     "Report",
     "Sample",

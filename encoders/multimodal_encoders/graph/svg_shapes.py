@@ -100,7 +100,7 @@ def read_transform(text: str) -> Transform:
 
     Examples:
         >>> read_transform("translate(1 2) scale(3)").transformPoint((1, 1))
-        (4, 5)
+        (4.0, 5.0)
     """
     transform, position = Identity, 0
     text = " ".join(text.split())
