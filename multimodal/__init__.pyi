@@ -4,11 +4,13 @@ from .core.embeddings import Embeddings
 from .core.encoder import Encoder, Inputs, Processor
 from .core.errors import MultimodalError, Unreadable, UsageError
 from .core.lora import LoRA
+from .core.predictors import Predictions
 from .core.registry import create, register
 from .core.verify import CheckedFile, verify_files
 from .data.datamodule import DataModule
 from .data.samples import Samples
 from .data.tables.open import open_table
+from .evaluation.classify import Classified, classify_table
 from .evaluation.report import Report, evaluate
 from .experiment.fit import fit
 from .experiment.load import Experiment, load_config
@@ -28,6 +30,7 @@ __version__: str
 __all__ = [
     "Batch",
     "CheckedFile",
+    "Classified",
     "DataModule",
     "Embedder",
     "EmbedderModule",
@@ -41,6 +44,7 @@ __all__ = [
     "Inputs",
     "LoRA",
     "MultimodalError",
+    "Predictions",
     "Processor",
     "Report",
     "Sample",
@@ -49,6 +53,7 @@ __all__ = [
     "Unreadable",
     "UsageError",
     "__version__",
+    "classify_table",
     "create",
     "embed_table",
     "evaluate",

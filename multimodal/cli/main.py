@@ -26,6 +26,7 @@ COMMANDS = {
     "encoders": ("multimodal.cli.encoders", "list the registered encoders and their parameters"),
     "prepare": ("multimodal.cli.prepare", "clean, de-duplicate and split a table, with a report"),
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
+    "classify": ("multimodal.cli.classify", "predict a target of a table's rows by a trained head"),
     "embed": ("multimodal.cli.embed", "embed a table in bulk"),
     "index": ("multimodal.cli.index", "build a search index from embeddings"),
     "export": ("multimodal.cli.export", "write the encoders for ONNX, torch.export, open_clip, sentence-transformers"),

@@ -36,6 +36,15 @@ from multimodal.core.model_folder import (
     weights_file,
     write_model,
 )
+from multimodal.core.predictors import (
+    Predictions,
+    Predictor,
+    build_predictors,
+    describe_predictors,
+    expected_predictor_weights,
+    find_predictor,
+    predictor_weights,
+)
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
@@ -60,6 +69,7 @@ class Embedder(nn.Module):
 
     Attributes:
         shared: modality -> the earlier modality whose encoder it uses as well.
+        predictors: target -> the trained head that predicts it, for ``predict``; they are saved with the model.
 
     Raises:
         UsageError: ``dim`` is below 1, a modality named like an argument of ``encode`` or ``search``, an unknown modality or
@@ -113,6 +123,7 @@ class Embedder(nn.Module):
         self.lora = dict(lora or {})
         for modality, adaptation in self.lora.items():
             add_lora(self.encoder(modality), adaptation, modality)
+        self.predictors: dict[str, Predictor] = {}
         self._adopted_fingerprint: tuple[str, str] | None = None
         self._evaluations = 0  # blocks in evaluation mode that have not ended
         self._modes: dict[nn.Module, bool] = {}  # module -> whether it was training before them
@@ -122,6 +133,7 @@ class Embedder(nn.Module):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         padded = (map(str.ljust, row, widths) for row in rows)
         lines = "".join(f"\n  {'  '.join(row).rstrip()}" for row in padded)
+        lines += "".join(f"\n  predicts {name} ({len(p.names)} {p.kind})" for name, p in self.predictors.items())
         return f"{type(self).__name__} of {', '.join(self.modalities)} to {self.dim} dimensions{lines}"
 
     def _repr_html_(self) -> str:
@@ -263,6 +275,31 @@ class Embedder(nn.Module):
         on_device = {name: tensor.to(device, non_blocking=device.type == "cuda") for name, tensor in inputs.items()}
         return self.project(modality, encoder(**on_device))
 
+    def predict(
+        self,
+        *unnamed: Any,
+        target: str | None = None,
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+        **values: Any,
+    ) -> Predictions:
+        """Predict a target from raw values of one modality, by a head that was trained with the model.
+
+        Args:
+            *unnamed: nothing; values are given by the name of their modality.
+            target: the target to predict. None: the only one that there is.
+            batch_size, precision, **values: see ``encode``.
+
+        Returns:
+            The labels and their probabilities, or numbers in the units of the training data.
+
+        Raises:
+            UsageError: the model predicts no such target, or see ``encode``.
+            MultimodalError: a value cannot be read; the message says which.
+        """
+        predictor = find_predictor(self.predictors, target)
+        return predictor(self.encode(*unnamed, batch_size=batch_size, precision=precision, **values))
+
     @torch.inference_mode()
     def embed_all(self, batches: Iterable[Batch], advance: Callable[[int], object] | None = None) -> Embeddings:
         """Embed consecutive batches, and return them as one, on the CPU.
@@ -334,7 +371,9 @@ class Embedder(nn.Module):
 
         An existing model is replaced. A folder that holds anything else raises a ``MultimodalError``.
         """
-        write_model(Path(folder), self.describe(), self.state_dict(), self.fingerprint)
+        description = self.describe() | describe_predictors(self.predictors)
+        weights = self.state_dict() | predictor_weights(self.predictors)
+        write_model(Path(folder), description, weights, self.fingerprint)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None, **unknown: Any) -> Embedder:
@@ -364,8 +403,11 @@ class Embedder(nn.Module):
         with bounded_building(stored_sizes(weights_file(folder)), f"The model in {folder}"):
             embedder, owners = cls._build(description, modalities or list(described), folder)
         weights = embedder.state_dict()
-        names = {name: _name_in_file(name, owners) for name in weights}
-        weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
+        of_heads = expected_predictor_weights(description)
+        names = {name: _name_in_file(name, owners) for name in weights} | {name: name for name in of_heads}
+        read = read_weights(folder, names, {**weights, **of_heads})
+        embedder.predictors = build_predictors(description, {name: read.pop(name) for name in of_heads})
+        weights.update(read)  # torch keeps the versions of modules in the same mapping
         embedder.load_state_dict(weights)
         embedder.adopt_fingerprint(
             description["fingerprint"]

@@ -1,7 +1,8 @@
 """A model on disk, as dicts and tensors: settings and fitted processors in JSON, weights in safetensors, no pickle.
 
 ``embedder.json`` holds for each modality the encoder's name, settings and processor state, its head and its adapters, the
-width of the space, the fingerprint and digests of itself and of the weights; ``model.safetensors`` holds the weights. A model
+width of the space, the heads that predict targets, the fingerprint and digests of itself and of the weights;
+``model.safetensors`` holds the weights. The fingerprint is that of the vectors: it does not depend on the heads. A model
 folder is written under another name and then renamed. ``Embedder`` builds the model from it.
 """
 
@@ -25,6 +26,7 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement, umask
 from multimodal.core.json_file import read_json
 from multimodal.core.lora import LoRA
+from multimodal.core.predictors import check_predictors
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 
 MODEL_JSON = "embedder.json"
@@ -137,6 +139,7 @@ def _check_description(description: dict[str, Any]) -> None:
     _ = dict(description.get(FILES, {}))
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint is invalid")
+    check_predictors(description)
 
 
 def weights_file(folder: Path) -> Path:

@@ -27,6 +27,7 @@ from multimodal.core.files import atomic_folder, default_cache
 from multimodal.core.library_warnings import ignore_import_warnings
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
+from multimodal.media.outline import contour_graph
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -171,22 +172,9 @@ def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
     """
     import torch
 
-    start = (flags & 2) > 0
-    point = np.arange(len(points))
-    starts = np.flatnonzero(start)
-    contour = np.cumsum(start) - 1
-    ends = np.append(starts[1:], len(points)) - 1
-    next_point = point + 1
-    next_point[ends] = starts[contour[ends]]
     centre = (points[:, 0].min() + points[:, 0].max()) / 2
-    x = np.stack([points[:, 0] - centre, points[:, 1], flags & 1, start], axis=1).astype(np.float32)
-    step = points[next_point] - points
-    edge_attr = np.concatenate([step, np.ones_like(step[:, :1])], axis=1)
-    return _graph_class()(
-        x=torch.from_numpy(x),
-        edge_index=torch.from_numpy(np.stack([np.append(point, next_point), np.append(next_point, point)])),
-        edge_attr=torch.from_numpy(np.concatenate([edge_attr, -edge_attr]).astype(np.float32)),
-    )
+    graph = contour_graph(points, flags, centre)
+    return _graph_class()(**{name: torch.from_numpy(values) for name, values in graph.items()})
 
 
 @cache

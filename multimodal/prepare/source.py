@@ -121,6 +121,8 @@ class CellFiles:
             Unreadable: there is no such file, or it is in another folder.
         """
         file = resolve_file_cell(value, self.base)
+        if isinstance(file, str):  # XML in the cell itself
+            return file.encode(errors="replace")
         if isinstance(file, Path):
             resolved = file.resolve()
             if not any(resolved.is_relative_to(folder) for folder in self._folders):

@@ -15,6 +15,7 @@ from multimodal.core.batch import Batch, MicroBatches, stable_hash
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.predictors import Predictor
 from multimodal.core.recording import Recorded
 from multimodal.training.fsdp import gradient_norm
 from multimodal.training.parameter_groups import apply_rate_factors, parameter_groups
@@ -98,6 +99,10 @@ class TrainingModule(Recorded, pl.LightningModule):
     def trained_pairs(self) -> set[frozenset[str]] | None:
         """The pairs of modalities that are compared in training; None: all."""
         return None
+
+    def predictors(self) -> dict[str, Predictor]:
+        """Return copies of the heads that predict targets, to be saved with the model: target -> predictor."""
+        return {}
 
     @property
     def trained(self) -> list[nn.Parameter]:

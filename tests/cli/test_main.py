@@ -29,6 +29,7 @@ OPTIONS = {  # command -> what its help has to name
         *("--format", "--shard_rows", "--shares", "--balance", "--near", "--near_bits", "--seed"),
     ],
     "evaluate": ["RUN", "--data", "--split", "--out", "--json"],
+    "classify": ["RUN", "TABLE", "--target", "--label", "--split", "--out", "--key", "--json"],
     "embed": ["RUN", "TABLE", "--split", "--out", "--json"],
     "export": ["RUN", "--to", "onnx", "--modality", "--out", "--json"],
     "index": ["EMBEDDINGS", "--out", "--json"],

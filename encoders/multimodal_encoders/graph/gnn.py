@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.graph.graph_files import from_node_link, read_graph
+from multimodal_encoders.graph.graph_files import from_node_link, is_xml, read_graph
 from multimodal_encoders.graph.message_passing import Conv, GraphNetwork, Pooling
 from multimodal_encoders.graph.structure import StructureProcessor
 
@@ -27,6 +27,9 @@ class GraphProcessor(Processor):
     forms the features of a node or edge are its attributes that are numbers, in the alphabetical order of their names; a
     list of numbers (in GraphML, which has no lists, a text like ``"[1, 2]"``) is several features. All nodes, and all
     edges, must have the same; GraphML's defaults are theirs too. Undirected edges count in both directions.
+
+    A file whose name ends in ``.svg``, and bytes or a text whose root element is ``svg``, are a drawing: points along its
+    strokes, with the 4 features of nodes and 3 of edges that outlines of ``glyphs`` have, see ``svg_files``.
 
     Args:
         node_features: columns of ``x``.
@@ -46,7 +49,7 @@ class GraphProcessor(Processor):
 
     def __call__(self, value: Any) -> dict[str, Tensor]:
         if isinstance(value, str | Path | bytes):
-            value = read_graph(value if isinstance(value, bytes) else Path(value))
+            value = read_graph(Path(value) if isinstance(value, str) and not is_xml(value) else value)
         if isinstance(value, Mapping) and "nodes" in value and "x" not in value:
             value = from_node_link(value, with_edges=self.edge_features > 0)
         x = _read_tensor(value, "x", torch.float32)

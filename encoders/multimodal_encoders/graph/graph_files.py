@@ -1,10 +1,11 @@
-"""Graphs in files and in networkx's node-link form, as mappings of ``x``, ``edge_index`` and ``edge_attr``."""
+"""Graphs in files (JSON, GraphML, SVG) and in networkx's node-link form, as mappings of ``x``, ``edge_index``, ..."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -15,30 +16,48 @@ from xml.parsers import expat
 
 from multimodal.core.errors import Unreadable
 from multimodal.core.files import not_a_file
+from multimodal_encoders.graph.svg_files import is_svg, read_svg
 
 MAX_FILE_BYTES = 16 * 2**20  # parsed, a graph takes up to a hundred times as many
 ENDPOINTS = ("source", "target")
 # networkx adds the namespace to a header without one; its defaults are looked for under this name too
 INCOMPLETE_HEADER = (b"<graphml>", b'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">')
+XML_DECLARATION = re.compile(r"^\s*\ufeff?\s*<\?xml\s[^>]{0,200}\?>")
 
 
-def read_graph(source: Path | bytes) -> Any:
-    """A JSON file's value, or the node-link form of a GraphML file.
+def is_xml(text: str) -> bool:
+    """Whether a text is XML, not the name of a file.
+
+    Examples:
+        >>> is_xml("<svg/>"), is_xml("icons/cup.svg")
+        (True, False)
+    """
+    return text.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+def read_graph(source: Path | bytes | str) -> Any:
+    """A JSON file's value, the node-link form of a GraphML file, or the outlines of an SVG drawing.
 
     Args:
-        source: the file, GraphML if its name ends in ``.graphml``; or its bytes, GraphML if they begin with ``<``.
+        source: the file, GraphML if its name ends in ``.graphml``, SVG if in ``.svg``; or its bytes, XML if they begin with
+            ``<``: SVG if its root is ``svg``, else GraphML; or a text of XML.
 
     Raises:
-        Unreadable: the file is missing, too large, or neither JSON nor GraphML.
+        Unreadable: the file is missing, too large, or none of these.
     """
+    if isinstance(source, str):  # whose characters are known, whatever its declaration says of its bytes
+        source = XML_DECLARATION.sub("", source, count=1).encode(errors="replace")
     if isinstance(source, Path):
         what, content = f"the graph {source}", _content(source)
-        is_graphml = source.suffix.lower() == ".graphml"
+        is_graphml, is_drawing = (source.suffix.lower() == suffix for suffix in (".graphml", ".svg"))
     else:
         what, content = f"the graph of {len(source)} bytes", source
         is_graphml = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
+        is_drawing = is_graphml and is_svg(content)
     if len(content) > MAX_FILE_BYTES:
         raise Unreadable("file too large", f"{what} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+    if is_drawing:
+        return read_svg(content, what)
     if is_graphml:
         return _of_graphml(content, what)
     try:

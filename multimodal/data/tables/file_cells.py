@@ -17,7 +17,7 @@ def resolve_file_cell(value: Any, base: str | None) -> Any:
     """Return the input of a processor that reads files: a ``Path``, or the bytes of a remote file.
 
     Args:
-        value: the cell; values other than strings are returned unchanged.
+        value: the cell; values other than strings, and XML, are returned unchanged.
         base: the folder or URL of the table; None: paths are used as given.
 
     Raises:
@@ -29,7 +29,7 @@ def resolve_file_cell(value: Any, base: str | None) -> Any:
         >>> resolve_file_cell("cup.png", ".")
         PosixPath('cup.png')
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.lstrip("\ufeff \t\r\n").startswith("<"):  # XML, such as a drawing
         return value
     if base is not None and is_remote(base):
         return _read_remote(base, value)

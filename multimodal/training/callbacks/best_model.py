@@ -51,6 +51,7 @@ class SaveBestModel(Callback):
         assert isinstance(pl_module, TrainingModule)
         embedder = unsharded_copy(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
         if trainer.is_global_zero:
+            embedder.predictors = pl_module.predictors()
             embedder.save_pretrained(self.folder / RUN_MODEL)
 
     def state_dict(self) -> dict[str, Any]:

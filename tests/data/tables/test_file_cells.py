@@ -18,6 +18,12 @@ def test_paths_are_relative_to_the_table_s_folder(tmp_path: Path) -> None:
     assert resolve_file_cell(b"bytes", str(tmp_path)) == b"bytes"
 
 
+@pytest.mark.parametrize("value", ["<svg/>", "\ufeff\n <?xml version='1.0'?><svg/>"])
+@pytest.mark.parametrize("base", [None, "memory://things"])
+def test_xml_is_a_file_itself(value: str, base: str | None) -> None:
+    assert resolve_file_cell(value, base) is value
+
+
 @pytest.mark.parametrize("value", ["nope.png", "x" * 5000, "a\0b", "a: b/c.png", "C:/a.png", "a::b"])
 def test_anything_but_a_file_is_a_missing_file(tmp_path: Path, value: str) -> None:
     with pytest.raises(Unreadable) as caught:
