@@ -4,10 +4,13 @@ from .core.embeddings import Embeddings
 from .core.encoder import Encoder, Inputs, Processor
 from .core.errors import MultimodalError, Unreadable, UsageError
 from .core.lora import LoRA
+from .core.predictors import Predictions
 from .core.registry import create, register
+from .core.verify import CheckedFile, verify_files
 from .data.datamodule import DataModule
 from .data.samples import Samples
 from .data.tables.open import open_table
+from .evaluation.classify import Classified, classify_table
 from .evaluation.report import Report, evaluate
 from .experiment.fit import fit
 from .experiment.load import Experiment, load_config
@@ -26,6 +29,8 @@ from .training.text_pretraining import TextPretrainingModule
 __version__: str
 __all__ = [
     "Batch",
+    "CheckedFile",
+    "Classified",
     "DataModule",
     "Embedder",
     "EmbedderModule",
@@ -39,6 +44,7 @@ __all__ = [
     "Inputs",
     "LoRA",
     "MultimodalError",
+    "Predictions",
     "Processor",
     "Report",
     "Sample",
@@ -47,6 +53,7 @@ __all__ = [
     "Unreadable",
     "UsageError",
     "__version__",
+    "classify_table",
     "create",
     "embed_table",
     "evaluate",
@@ -59,4 +66,5 @@ __all__ = [
     "register",
     "search_index",
     "seed_everything",
+    "verify_files",
 ]

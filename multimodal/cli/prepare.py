@@ -16,7 +16,8 @@ split, and write it as shards with a report. The output folder is then the table
 --data.split split.
 
 The folder gets SPLIT-00000.parquet (or .tar), report.html, rejects.jsonl (rows left out, with their reasons),
-duplicates.jsonl and prepare.json. Without --columns, every column of pictures, sounds or texts is one modality's."""
+duplicates.jsonl and prepare.json. Without --columns, every column of pictures, sounds, SVG or GraphML
+files, or texts is one modality's."""
 PREPARE_OPTIONS = ("seed", "format", "near", "near_bits", "shares", "balance", "shard_rows")
 DATA_OPTIONS = ("columns", "key", "group", "split", "max_rejects")
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multimodal.core import checkpoint_cache
+from multimodal.core.arguments import check_types
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
@@ -26,7 +27,24 @@ from multimodal.core.encoding import as_values, encode_values
 from multimodal.core.errors import UsageError, check_names, suggest
 from multimodal.core.html_table import html_table
 from multimodal.core.lora import LoRA, add_lora
-from multimodal.core.model_folder import FORMAT, fingerprint, read_description, read_weights, write_model
+from multimodal.core.model_bounds import bounded_building, stored_sizes
+from multimodal.core.model_folder import (
+    FORMAT,
+    fingerprint,
+    read_description,
+    read_weights,
+    weights_file,
+    write_model,
+)
+from multimodal.core.predictors import (
+    Predictions,
+    Predictor,
+    build_predictors,
+    describe_predictors,
+    expected_predictor_weights,
+    find_predictor,
+    predictor_weights,
+)
 
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
@@ -51,6 +69,7 @@ class Embedder(nn.Module):
 
     Attributes:
         shared: modality -> the earlier modality whose encoder it uses as well.
+        predictors: target -> the trained head that predicts it, for ``predict``; they are saved with the model.
 
     Raises:
         UsageError: ``dim`` is below 1, a modality named like an argument of ``encode`` or ``search``, an unknown modality or
@@ -104,6 +123,7 @@ class Embedder(nn.Module):
         self.lora = dict(lora or {})
         for modality, adaptation in self.lora.items():
             add_lora(self.encoder(modality), adaptation, modality)
+        self.predictors: dict[str, Predictor] = {}
         self._adopted_fingerprint: tuple[str, str] | None = None
         self._evaluations = 0  # blocks in evaluation mode that have not ended
         self._modes: dict[nn.Module, bool] = {}  # module -> whether it was training before them
@@ -113,6 +133,7 @@ class Embedder(nn.Module):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         padded = (map(str.ljust, row, widths) for row in rows)
         lines = "".join(f"\n  {'  '.join(row).rstrip()}" for row in padded)
+        lines += "".join(f"\n  predicts {name} ({len(p.names)} {p.kind})" for name, p in self.predictors.items())
         return f"{type(self).__name__} of {', '.join(self.modalities)} to {self.dim} dimensions{lines}"
 
     def _repr_html_(self) -> str:
@@ -212,7 +233,8 @@ class Embedder(nn.Module):
             precision: "bfloat16" is faster: torch's autocast computes with 8 bits of precision where that is safe.
             **values: one modality's values by its name: a list, tuple, array, generator, pandas or Arrow column; or one
                 value (a string, bytes, a path, a picture, a mapping, a graph). An array of pixels with 2 or 3 dimensions is one
-                picture, with 4 it is several; other arrays are several values.
+                picture, an array of samples with 1 or 2 is one sound, as is a pair (samples, rate), and 1 of numbers is one
+                vector; with one dimension more, they are several. Other arrays are several values.
 
         Returns:
             ``(n, dim)`` float32 for n values; ``(dim,)`` for one value.
@@ -252,6 +274,31 @@ class Embedder(nn.Module):
         inputs = encoder.processor.collate(items)
         on_device = {name: tensor.to(device, non_blocking=device.type == "cuda") for name, tensor in inputs.items()}
         return self.project(modality, encoder(**on_device))
+
+    def predict(
+        self,
+        *unnamed: Any,
+        target: str | None = None,
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+        **values: Any,
+    ) -> Predictions:
+        """Predict a target from raw values of one modality, by a head that was trained with the model.
+
+        Args:
+            *unnamed: nothing; values are given by the name of their modality.
+            target: the target to predict. None: the only one that there is.
+            batch_size, precision, **values: see ``encode``.
+
+        Returns:
+            The labels and their probabilities, or numbers in the units of the training data.
+
+        Raises:
+            UsageError: the model predicts no such target, or see ``encode``.
+            MultimodalError: a value cannot be read; the message says which.
+        """
+        predictor = find_predictor(self.predictors, target)
+        return predictor(self.encode(*unnamed, batch_size=batch_size, precision=precision, **values))
 
     @torch.inference_mode()
     def embed_all(self, batches: Iterable[Batch], advance: Callable[[int], object] | None = None) -> Embeddings:
@@ -324,7 +371,9 @@ class Embedder(nn.Module):
 
         An existing model is replaced. A folder that holds anything else raises a ``MultimodalError``.
         """
-        write_model(Path(folder), self.describe(), self.state_dict(), self.fingerprint)
+        description = self.describe() | describe_predictors(self.predictors)
+        weights = self.state_dict() | predictor_weights(self.predictors)
+        write_model(Path(folder), description, weights, self.fingerprint)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, modalities: Sequence[str] | None = None, **unknown: Any) -> Embedder:
@@ -341,6 +390,8 @@ class Embedder(nn.Module):
         """
         device = f"Load the model and move it: Embedder.from_pretrained(...).to({unknown.get('device')!r})."
         check_names("Embedder.from_pretrained", unknown, ["folder", "modalities"], {"device": device})
+        examples = {"modalities": "['text']"}
+        check_types("Embedder.from_pretrained", cls.from_pretrained, {"modalities": modalities}, examples)
         folder = Path(folder)
         description = read_description(folder)
         described = description["encoders"]
@@ -349,11 +400,31 @@ class Embedder(nn.Module):
                 raise UsageError(
                     f"The model in {folder} has no modality {modality!r}.{suggest(modality, list(described))}"
                 )
+        with bounded_building(stored_sizes(weights_file(folder)), f"The model in {folder}"):
+            embedder, owners = cls._build(description, modalities or list(described), folder)
+        weights = embedder.state_dict()
+        of_heads = expected_predictor_weights(description)
+        names = {name: _name_in_file(name, owners) for name in weights} | {name: name for name in of_heads}
+        read = read_weights(folder, names, {**weights, **of_heads})
+        embedder.predictors = build_predictors(description, {name: read.pop(name) for name in of_heads})
+        weights.update(read)  # torch keeps the versions of modules in the same mapping
+        embedder.load_state_dict(weights)
+        embedder.adopt_fingerprint(
+            description["fingerprint"]
+        )  # partial models, and models of earlier versions, compute another
+        return embedder.eval()
+
+    @classmethod
+    def _build(
+        cls, description: Mapping[str, Any], modalities: Sequence[str], folder: Path
+    ) -> tuple[Embedder, dict[str, str]]:
+        """Build some modalities of a described model with new weights; return also modality -> the owner of its encoder."""
+        described = description["encoders"]
         encoders: dict[str, Encoder] = {}
         heads: dict[str, Head] = {}
         lora: dict[str, LoRA] = {}
         built: dict[str, str] = {}  # modality that owns an encoder in the file -> modality that it is built for here
-        for modality in modalities or described:
+        for modality in modalities:
             entry = described[modality]
             heads[modality] = entry.get("head", "linear")
             owner = entry.get("shares", modality)
@@ -363,16 +434,8 @@ class Embedder(nn.Module):
             encoders[modality] = build_encoder(owner, described[owner], folder)
             if "lora" in described[owner]:
                 lora[modality] = LoRA(**described[owner]["lora"])
-        embedder = cls(encoders, int(description["dim"]), heads, lora)
-        weights = embedder.state_dict()
         owners = {modality: owner for owner, modality in built.items()}
-        names = {name: _name_in_file(name, owners) for name in weights}
-        weights.update(read_weights(folder, names, weights))  # torch keeps the versions of modules in the same mapping
-        embedder.load_state_dict(weights)
-        embedder.adopt_fingerprint(
-            description["fingerprint"]
-        )  # partial models, and models of earlier versions, compute another
-        return embedder.eval()
+        return cls(encoders, int(description["dim"]), heads, lora), owners
 
 
 def _make_head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -16,9 +18,10 @@ from torch.utils.data import DataLoader
 from multimodal.core.batch import Batch
 from multimodal.core.distributed import check_equal_over_ranks
 from multimodal.core.encoder import Processor
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import default_cache
 from multimodal.core.html_table import html_table
+from multimodal.core.predictors import TargetSummary
 from multimodal.core.progress import progress
 from multimodal.core.recording import Recorded
 from multimodal.core.rejects import Rejects
@@ -39,9 +42,11 @@ from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
 from multimodal.data.stream import Stream, StreamedBatches, StreamLoader
 from multimodal.data.tables.open import Access, locate
+from multimodal.data.targets import class_names, summarise, unknown_names
 from multimodal.data.trained_model import TrainedModel
 
 CHECKED_ROWS = 100  # of a stream, in which a pair of modalities is looked for
+MAX_NAMES_SHOWN = 3
 
 
 class DataModule(Recorded, pl.LightningDataModule):
@@ -60,8 +65,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         split: the column that names each row's split, or shares like {train: 0.9, test: 0.1} to which groups are assigned
             at random; null: 80 % train, 10 % validation, 10 % test.
         split_seed: seed of this assignment.
-        targets: name of a supervised target -> its column, for objectives with heads: a number, a list of numbers, or a
-            class name.
+        targets: name of a supervised target -> its column, for objectives with heads: a number, a list of numbers, a class
+            name, or a list of labels' names. The names are those of the training split.
         negatives: modality -> the column, or columns, with hard negatives: values that are similar to the row's but do not
             match it.
         options: settings of the table's reader, named as in the datasets library (delimiter, encoding, ...).
@@ -128,6 +133,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         super().__init__()
         if not 0 <= max_rejects <= 1:
             raise UsageError(f"max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
+        if isinstance(table, os.PathLike):
+            table = os.fspath(table)
         if access == "streamed" and not isinstance(table, str):
             raise UsageError("access: streamed is for tables of files; leave it out for a table in memory.")
         self.source = locate(table, options) if access == "streamed" else None
@@ -200,6 +207,8 @@ class DataModule(Recorded, pl.LightningDataModule):
                     f"The model has an encoder for {modality!r}, but columns names none for it;"
                     f" have {list(self.schema.columns)}."
                 )
+        if self.source is None and self.schema.targets:
+            self._number_classes(self.test_split if stage == "test" else self.validation_split)
         if stage != "fit":
             return
         assert self.trainer is not None
@@ -224,6 +233,37 @@ class DataModule(Recorded, pl.LightningDataModule):
         if self.source is not None:
             return self._stream(self.train_split).values(modality, processor)
         return self.samples.values(modality, self.samples.rows(self.train_split), processor)
+
+    def _number_classes(self, evaluated: str | list[str]) -> None:
+        """Number the classes of the training split, and say which others the evaluated split has."""
+        samples = self.samples
+        names = {name: class_names(samples.target_cells(name, self.train_split)) for name in self.schema.targets}
+        self._samples = samples = samples.with_class_names(names)
+        assert self.trainer is not None
+        for target, classes in samples.classes.items() if self.trainer.is_global_zero else ():
+            if others := unknown_names(samples.target_cells(target, evaluated), classes):
+                print(
+                    f"Warning: the target {target!r} has {', '.join(map(repr, list(others)[:MAX_NAMES_SHOWN]))}"
+                    f"{', ...' if len(others) > MAX_NAMES_SHOWN else ''} in the split {evaluated!r}, which no row to train on"
+                    f" has; counted as not known: {sum(others.values()):,}.",
+                    file=sys.stderr,
+                )
+
+    def target_summary(self, name: str) -> TargetSummary:
+        """Summarise a target in the training split; for a stream, in its first rows.
+
+        Raises:
+            UsageError: ``targets`` does not name it, or no row has it.
+        """
+        if name not in self.schema.targets:
+            raise UsageError(
+                f"The objective predicts {name!r}, for which data.targets names no column."
+                f"{suggest(name, list(self.schema.targets))}"
+            )
+        if self.source is not None:
+            return summarise(name, self._stream(self.train_split).target_cells(name), (), complete=False)
+        classes = self.samples.classes.get(name, {})
+        return summarise(name, self.samples.target_cells(name, self.train_split), list(classes))
 
     @property
     def _module(self) -> TrainedModel:

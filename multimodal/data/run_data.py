@@ -193,6 +193,8 @@ def _settings_for_table(of_run: Mapping[str, Any], table: Any, overrides: Mappin
     for key in ("key", "group", "split"):
         if key not in overrides and isinstance(column := settings.get(key), str) and column not in opened.columns:
             settings[key] = None
+    if "targets" not in overrides:  # they are trained on; elsewhere they are used where they are
+        settings["targets"] = {n: c for n, c in (settings.get("targets") or {}).items() if c in opened.columns}
     if "split" not in overrides and not isinstance(settings.get("split"), str):
         settings["split"] = ALL_ROWS
         settings["test"] = overrides.get("test", "all")

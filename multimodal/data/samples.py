@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,12 @@ from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
-from multimodal.data.schema import Row, Schema, class_names
+from multimodal.data.schema import Row, Schema
 from multimodal.data.splits import DEFAULT_SHARES, assign_split_numbers
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.joined import with_joined_columns
 from multimodal.data.tables.open import Access, open_table
+from multimodal.data.targets import class_names
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Samples:
         schema: meaning of the columns.
         options: settings of the table's reader.
         access: where the rows are stored; see ``open_table``. "streamed" applies to training only.
+        class_names: target -> the names of its classes, in order; other names are not known. A target that is not in it has
+            the names in all rows.
 
     Raises:
         UsageError: the table has no rows, or the schema names a column that it does not have.
@@ -47,6 +51,7 @@ class Samples:
     schema: Schema
     options: Mapping[str, Any] = field(default_factory=dict)
     access: Access = "mapped"
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _table: Table = field(init=False, repr=False, compare=False)
 
     @classmethod
@@ -71,6 +76,8 @@ class Samples:
         return cls(table, Schema.from_settings(columns, **schema), options or {}, access)
 
     def __post_init__(self) -> None:
+        if isinstance(self.table, os.PathLike):
+            object.__setattr__(self, "table", os.fspath(self.table))
         table = open_table(self.table, self.options, self.access)
         if not len(table):
             raise UsageError(f"The table {table.name!r} has no rows.")
@@ -137,7 +144,8 @@ class Samples:
         """For each target with class names: class name -> class index."""
         classes = {}
         for name, column in self.schema.targets.items():
-            if names := class_names(self._table.column(column)):
+            given = self.class_names.get(name)
+            if names := class_names(self._table.column(column)) if given is None else given:
                 classes[name] = {value: number for number, value in enumerate(names)}
         return classes
 
@@ -159,6 +167,23 @@ class Samples:
     def fingerprint(self) -> str:
         """A string that changes with the table's contents, but not with the files that its cells name."""
         return self._table.fingerprint
+
+    def with_class_names(self, names: Mapping[str, Sequence[str]]) -> Samples:
+        """Return the same samples with other names of classes, see ``Samples``."""
+        return replace(self, table=self._table, class_names=names)
+
+    def target_cells(self, name: str, split: str | Sequence[str] = "all") -> Iterator[Any]:
+        """Read the cells of a target in a split; None: missing."""
+        return self.target_cells_of(name, self.rows(split))
+
+    def target_cells_of(self, name: str, rows: np.ndarray) -> Iterator[Any]:
+        """Read the cells of a target in rows ``(r,)``; None: missing."""
+        cells = self._table.column(self.schema.targets[name])
+        return (cells[row] for row in rows.tolist())
+
+    def without_targets(self) -> Samples:
+        """Return the same samples without targets and hard negatives."""
+        return replace(self, table=self._table, schema=replace(self.schema, targets={}, negatives={}))
 
     def single_column(self, modality: str, column: str) -> Samples:
         """Return samples with the values of one column only; their keys are the row numbers."""

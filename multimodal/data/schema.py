@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +14,11 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.rejects import Reject
 from multimodal.data.splits import DEFAULT_SHARES, assign_splits
-from multimodal.data.tables.cells import is_number
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.joined import split_joined_name
+from multimodal.data.targets import target_value
 
 Cell = Callable[[str], Any]  # column -> the value of one row; None: missing
-NUMERIC_FRACTION = 0.95  # of a target's values; if fewer are numbers, the values are class names
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ class Schema:
         group: the column whose equal values make rows positives of each other; None: every row has its own group.
         split: the column that names each row's split, or split -> share, to which groups are assigned at random.
         split_seed: seed of this assignment.
-        targets: name of a supervised target -> its column: a number, a list of numbers, or a class name (see
-            ``class_names``).
+        targets: name of a supervised target -> its column: a number, a list of numbers, a class name, or a list of labels'
+            names (see ``targets.class_names``).
         negatives: modality -> the columns with hard negatives: values that are similar to the row's but do not match it.
 
     Raises:
@@ -179,7 +177,7 @@ class Schema:
             processors: modality -> its processor, for the modalities to read.
             seed: seed of the drawn column and of the augmentation; None: evaluation.
             cache: items by row number and "modality column", which are reused from and added to this mapping.
-            classes: target -> class name -> class index, for targets that are class names.
+            classes: target -> class name -> class index, for targets that are class names; others are not known.
 
         Returns:
             The samples, or a list of one reject.
@@ -227,7 +225,9 @@ class Schema:
             targets = {}
             for name, column in self.targets.items():
                 if (value := cell(column)) is not None:
-                    targets[name] = _target(value, (classes or {}).get(name))
+                    value = target_value(value, (classes or {}).get(name))
+                if value is not None:
+                    targets[name] = value
         except UsageError:  # the settings are at fault, not this row
             raise
         except Exception as error:
@@ -236,39 +236,12 @@ class Schema:
         return [Sample(key, first, group, targets, tuple(negatives)), *(Sample(key, v, group) for v in alternatives)]
 
 
-def class_names(values: Iterable[Any]) -> list[str]:
-    """Return the class names of a target, sorted; none if the target is numeric.
-
-    A target is numeric if at least ``NUMERIC_FRACTION`` of its values are numbers, not counting lists; its other values
-    are then unreadable.
-
-    Examples:
-        >>> class_names(["cup", None, "jug", "cup"]), class_names(["1.5", "2"])
-        (['cup', 'jug'], [])
-    """
-    scalars = [str(value) for value in values if value is not None and not isinstance(value, list)]
-    numbers = sum(map(is_number, scalars))
-    return [] if numbers >= NUMERIC_FRACTION * len(scalars) else sorted(set(scalars))
-
-
 def _cell_or_none(cell: Cell, column: str) -> Any:
     """Return the cell of a key, group or split; None if it cannot be read."""
     try:
         return cell(column)
     except Unreadable:
         return None
-
-
-def _target(value: Any, classes: Mapping[str, int] | None) -> Any:
-    """Convert a target's cell to a number, a list of numbers, or a class index."""
-    if classes is not None:
-        return classes[str(value)]
-    try:
-        if isinstance(value, list):
-            return [math.nan if v is None else float(v) for v in value]
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise Unreadable("not a number", f"{value!r} is not a number, but other values of the target are.") from error
 
 
 def _listed(named: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

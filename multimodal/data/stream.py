@@ -27,15 +27,17 @@ from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.loaders import CheckedLoader, Collate
-from multimodal.data.schema import Row, Schema, class_names
+from multimodal.data.schema import Row, Schema
 from multimodal.data.tables.cells import raw_value
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.joined import join_cells, split_joined_name
 from multimodal.data.tables.open import stream_rows
 from multimodal.data.tables.source import Source
+from multimodal.data.targets import class_names
 
 SAMPLED_ROWS = 1_000  # rows that determine whether a target is numeric
 MAX_FIT_ROWS = 100_000  # rows at the beginning of the stream that processors are fitted on
+MAX_TARGET_ROWS = 10_000  # rows at the beginning of the stream that the size and units of a target are taken from
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ class Stream:
                 row = StreamedRow(number, file, cells, self.source.base)
                 if "all" in self.splits or self.schema.split_of(row.row) in self.splits:
                     yield row
+
+    def target_cells(self, name: str) -> Iterator[Any]:
+        """Read the cells of a target in the first ``MAX_TARGET_ROWS`` rows; None: missing."""
+        return (row.cell(self.schema.targets[name]) for row in islice(self.rows(), MAX_TARGET_ROWS))
 
     def values(self, modality: str, processor: Processor) -> Iterator[Any]:
         """Read the raw values of a modality in the first ``MAX_FIT_ROWS`` rows, to fit a processor on them.

@@ -13,7 +13,6 @@ and Python's ``unicodedata``. A row is one drawing of one character in one face.
 from __future__ import annotations
 
 import json
-import shutil
 import unicodedata
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -28,6 +27,7 @@ from multimodal.core.files import atomic_folder, default_cache
 from multimodal.core.library_warnings import ignore_import_warnings
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
+from multimodal.media.outline import contour_graph
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -172,22 +172,9 @@ def outline_graph(points: np.ndarray, flags: np.ndarray) -> Data:
     """
     import torch
 
-    start = (flags & 2) > 0
-    point = np.arange(len(points))
-    starts = np.flatnonzero(start)
-    contour = np.cumsum(start) - 1
-    ends = np.append(starts[1:], len(points)) - 1
-    next_point = point + 1
-    next_point[ends] = starts[contour[ends]]
     centre = (points[:, 0].min() + points[:, 0].max()) / 2
-    x = np.stack([points[:, 0] - centre, points[:, 1], flags & 1, start], axis=1).astype(np.float32)
-    step = points[next_point] - points
-    edge_attr = np.concatenate([step, np.ones_like(step[:, :1])], axis=1)
-    return _graph_class()(
-        x=torch.from_numpy(x),
-        edge_index=torch.from_numpy(np.stack([np.append(point, next_point), np.append(next_point, point)])),
-        edge_attr=torch.from_numpy(np.concatenate([edge_attr, -edge_attr]).astype(np.float32)),
-    )
+    graph = contour_graph(points, flags, centre)
+    return _graph_class()(**{name: torch.from_numpy(values) for name, values in graph.items()})
 
 
 @cache
@@ -207,8 +194,6 @@ def build_or_open_cache(cache: Path) -> Path:
     recipe = {"format": FORMAT, "matplotlib": version("matplotlib"), "unicode": unicodedata.unidata_version}
     folder = cache / "glyphs-{format}-matplotlib{matplotlib}-unicode{unicode}".format(**recipe)
     with FileLock(cache / "glyphs.lock"):
-        for leftover in cache.glob(f".{folder.name}.*"):  # of a killed process
-            shutil.rmtree(leftover)
         if not folder.is_dir():
             with atomic_folder(folder, marker="recipe.json") as new:
                 _build(new)

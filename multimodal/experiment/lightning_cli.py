@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from yaml import MarkedYAMLError, YAMLError
 
+from multimodal.core.digests import record_sum
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
@@ -25,9 +27,11 @@ from multimodal.core.run_folder import CHECKPOINTS, PREDICTIONS
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment import class_paths
+from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.named_classes import check_named_classes
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
+from multimodal.experiment.run_lock import run_lock
 from multimodal.experiment.trainer_settings import (
     TRAINER_ERRORS,
     explain_misconfiguration,
@@ -51,8 +55,20 @@ def train(command: str, arguments: list[str]) -> None:
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
     cli_class = PretrainCLI if command == "pretrain" else TrainCLI
     subcommand = "fit" if command == "pretrain" else command
-    with quiet_libraries():
-        _build(cli_class, [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+    with quiet_libraries(), ExitStack() as locks:
+        _build(_locking(cli_class, locks), [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+
+
+def _locking(cli_class: type[TrainCLI], locks: ExitStack) -> type[TrainCLI]:
+    """The command line, which locks the run folder that it trains in until ``locks`` is closed."""
+
+    class Locking(cli_class):
+        def before_instantiate_classes(self) -> None:
+            if self.subcommand == "fit":
+                locks.enter_context(run_lock(self.run_folder))
+            super().before_instantiate_classes()
+
+    return Locking
 
 
 def objects_of(cli_class: type[TrainCLI], config: dict[str, Any]) -> TrainCLI:
@@ -205,6 +221,8 @@ class TrainCLI(LightningCLI):
             )
         if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise MultimodalError(f"The checkpoint {config.ckpt_path} does not exist.")
+        if config.ckpt_path is not None:
+            check_readable(Path(config.ckpt_path))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         if self._get(self.config_init, "trainer")["logger"] in (None, True):
@@ -228,6 +246,7 @@ class TrainCLI(LightningCLI):
             tensors[f"{modality}.rows"] = embeddings.rows[modality]
         keys = {"keys": json.dumps(list(embeddings.keys))}  # row -> key, in the file's metadata
         save_tensors(tensors, self.run_folder / PREDICTIONS, metadata=keys)
+        record_sum(self.run_folder, PREDICTIONS)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         named = config["callbacks"] or []

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError, shown
 from multimodal.core.run_folder import RUN_CONFIG
 from multimodal.core.yaml_file import read_yaml
 from multimodal.data.datamodule import DataModule
 from multimodal.experiment.class_paths import resolve_names_in_config
 from multimodal.experiment.lightning_cli import PretrainCLI, TrainCLI, objects_of
-from multimodal.experiment.parser_errors import concrete_subclasses
+from multimodal.experiment.parser_errors import concrete_subclasses, error_chain, explain
 from multimodal.objectives.text_pretraining import TextObjective
 
 
@@ -48,13 +48,21 @@ def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> E
         UsageError: a setting is unknown or has a wrong value; the message says which and what would be right.
     """
     config = resolve_names_in_config(_merged(_read(Path(path)), changes or {}))
-    cli = objects_of(PretrainCLI if _has_text_objective(config) else TrainCLI, config)
+    try:
+        cli = objects_of(PretrainCLI if _has_text_objective(config) else TrainCLI, config)
+    except MultimodalError:
+        raise
+    except Exception as error:  # classes and their parsers raise errors of all kinds for a wrong setting
+        ours = [cause for cause in error_chain(error) if isinstance(cause, MultimodalError)]
+        said = str(ours[-1]) if ours else f"{type(error).__name__}: {shown(explain(str(error), error))}"
+        raise UsageError(f"The configuration {path} cannot be used: {said}") from error
     return Experiment(cli.model, cli.datamodule, cli.trainer)
 
 
 def _has_text_objective(config: Mapping[str, Any]) -> bool:
     """Whether the objective, by its name or class path, is one of texts alone."""
-    objective = (config.get("model") or {}).get("objective")
+    model = config.get("model")
+    objective = model.get("objective") if isinstance(model, Mapping) else None
     path = objective.get("class_path") if isinstance(objective, Mapping) else objective
     return str(path).rpartition(".")[2] in {cls.__name__ for cls in concrete_subclasses(TextObjective)}
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.files import not_a_file
+
+STRIP_PIXELS = 2**22  # converted at a time: copies of the largest pictures in 4 to 8 bytes a pixel would take gigabytes
 
 
 def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | None = None) -> Image.Image:
@@ -40,9 +43,9 @@ def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int 
     return picture
 
 
-def is_picture(array: Any) -> bool:
-    """Whether an array or tensor is one picture: it has 2 or 3 dimensions. With 4, it is several."""
-    return array.ndim in (2, 3)
+def is_picture(given: Any) -> bool:
+    """Whether an array or tensor is one picture: it has 2 or 3 dimensions. With 4, it is several. Lists are several."""
+    return getattr(given, "ndim", 0) in (2, 3)
 
 
 def describe_value(value: Any) -> str:
@@ -67,8 +70,8 @@ def image_errors(reason: str, message: str) -> Iterator[None]:
                 "error", Image.DecompressionBombWarning
             )  # Pillow raises an error only from twice as many pixels
             yield
-    except FileNotFoundError as error:
-        raise Unreadable("missing file", f"the picture {error.filename} does not exist.") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise not_a_file(error.filename, "the picture") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Unreadable("decompression bomb", f"{message} ({str(error).rstrip('.')}).") from error
     except UnidentifiedImageError as error:
@@ -98,8 +101,10 @@ def _open_image(value: Any) -> Image.Image:
         raise ValueError("give a path, bytes, a PIL image or an array")
     if not value.width * value.height:
         raise ValueError("it has no pixels")
-    if value.mode == "F":
-        raise ValueError("the range of floating-point pixels is unknown; give uint8")
+    # of both modes the range is unknown; Pillow reads 16-bit PGM, and in some versions PNG, as I of that range
+    if value.mode == "F" or (value.mode == "I" and value.format not in ("PPM", "PNG")):
+        pixels = "floating-point" if value.mode == "F" else "32-bit"
+        raise ValueError(f"the range of {pixels} pixels is unknown; give uint8 or uint16")
     return value
 
 
@@ -119,7 +124,7 @@ def open_with_frames(data: bytes) -> tuple[Image.Image, int]:
     """Return the picture of a file as ``open_picture`` does, and the number of pictures in the file."""
     picture = decode_image(data)
     with conversion_errors(data):
-        return ImageOps.exif_transpose(picture), getattr(picture, "n_frames", 1)
+        return _upright(picture), getattr(picture, "n_frames", 1)
 
 
 def conversion_errors(data: bytes) -> AbstractContextManager[None]:
@@ -130,15 +135,41 @@ def conversion_errors(data: bytes) -> AbstractContextManager[None]:
 def on_white(picture: Image.Image) -> Image.Image:
     """Convert a picture to RGB on a white background, as an HTML page shows it; 16-bit pictures use the full range."""
     if picture.mode.startswith("I"):  # Pillow's conversion would clip at 255
-        pixels = np.asarray(picture).astype(np.float64)
-        low, high = pixels.min(), pixels.max()
-        scaled = (pixels - low) / (high - low) * 255 if high > low else np.zeros_like(pixels)
-        picture = Image.fromarray(scaled.astype(np.uint8))
+        extremes = [(pixels.min(), pixels.max()) for pixels in map(np.asarray, strips(picture))]
+        low, high = float(min(a for a, _ in extremes)), float(max(b for _, b in extremes))
+        scale = 255 / (high - low) if high > low else 0.0
+        picture = _in_strips(
+            picture, "L", lambda strip: Image.fromarray(((np.asarray(strip) - low) * scale).astype(np.uint8))
+        )
     if not picture.has_transparency_data:
         return picture.convert("RGB")
-    flattened = Image.new("RGBA", picture.size, "white")
-    flattened.alpha_composite(picture.convert("RGBA"))
-    return flattened.convert("RGB")
+    return _in_strips(picture, "RGB", lambda strip: _flatten(strip, "white"))
+
+
+def strips(picture: Image.Image) -> Iterator[Image.Image]:
+    """Yield a picture in strips of full width and about 4 million pixels, from top to bottom; a smaller one whole."""
+    rows = max(STRIP_PIXELS // picture.width, 1)
+    if rows >= picture.height:
+        yield picture
+        return
+    for top in range(0, picture.height, rows):
+        yield picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+
+
+def _in_strips(picture: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return a picture of a mode, converted in strips."""
+    if picture.width * picture.height <= STRIP_PIXELS:
+        return convert(picture)
+    converted, top = Image.new(mode, picture.size), 0
+    for strip in strips(picture):
+        converted.paste(convert(strip), (0, top))
+        top += strip.height
+    return converted
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF data say; the same one, not a copy, if it is upright."""
+    return picture if picture.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(picture)
 
 
 def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, background: str) -> Image.Image:
@@ -158,7 +189,8 @@ def read_picture(value: Any, mode: Literal["L", "RGB"], edge: int | None, backgr
     """
     picture = decode_image(value, mode, edge)
     with image_errors("not an image", f"{describe_value(value)} is not an image that can be read"):
-        return _flatten_on(_to_eight_bits(ImageOps.exif_transpose(picture)), background).convert(mode)
+        read = _flatten_on(_to_eight_bits(_upright(picture)), background)
+        return read if read.mode == mode and read is not value else read.convert(mode)
 
 
 def check_background(encoder: str, background: str) -> None:
@@ -174,16 +206,26 @@ def check_background(encoder: str, background: str) -> None:
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
     if not picture.mode.startswith("I"):
         return picture
-    pixels = np.asarray(picture).clip(0, 65535)  # 16 bits; Pillow's conversion would clip at 255
-    grey = Image.fromarray((pixels // 257).astype(np.uint8))
-    if "transparency" in picture.info:  # a PNG may declare one grey as transparent
-        grey.putalpha(Image.fromarray(np.where(pixels == picture.info["transparency"], 0, 255).astype(np.uint8)))
-    return grey
+    transparent = picture.info.get("transparency")  # a PNG may declare one grey as transparent
+
+    def convert(strip: Image.Image) -> Image.Image:
+        pixels = np.asarray(strip).clip(0, 65535)  # 16 bits; Pillow's conversion would clip at 255
+        grey = Image.fromarray((pixels // 257).astype(np.uint8))
+        if transparent is not None:
+            grey.putalpha(Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8)))
+        return grey
+
+    return _in_strips(picture, "L" if transparent is None else "LA", convert)
 
 
 def _flatten_on(picture: Image.Image, background: str) -> Image.Image:
     if not picture.has_transparency_data:
         return picture
+    return _in_strips(picture, "RGB", lambda strip: _flatten(strip, background))
+
+
+def _flatten(picture: Image.Image, background: str) -> Image.Image:
+    """Lay a picture with transparent parts on a background colour, in RGB."""
     if picture.mode == "La":  # premultiplied; Pillow converts it only to LA
         picture = picture.convert("LA")
     flattened = Image.new("RGBA", picture.size, background)

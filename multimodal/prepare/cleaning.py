@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import Unreadable, shown
 from multimodal.core.rejects import Reject
-from multimodal.data.tables.cells import FILE_FIELDS
+from multimodal.data.tables.cells import FILE_FIELDS, check_bytes
+from multimodal.data.tables.file_cells import MAX_FILE_BYTES
 from multimodal.prepare.source import Row
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ INVISIBLE_CATEGORIES = (
     "Cf",
     "Zs",
 )  # joiners, direction marks and similar, which only affect adjacent characters; spaces
-MAX_FILE_BYTES = 1 << 30  # larger files fit neither Parquet cells nor memory
 
 
 def clean_text(text: str) -> str:
@@ -145,9 +145,10 @@ def as_text(value: Any) -> str:
     """Return the text of a value of a text column: text, UTF-8 bytes or a number.
 
     Raises:
-        Unreadable: the value is of another type, or its encoding is broken.
+        Unreadable: the value is of another type, too large, or its encoding is broken.
     """
     if isinstance(value, bytes):
+        check_bytes(len(value), is_text=True)
         try:
             value = value.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -216,7 +217,7 @@ def _read_named_file(value: str, resolve: Callable[[str], Path | bytes]) -> byte
         if isinstance(file, bytes):
             return file
         if file.stat().st_size > MAX_FILE_BYTES:
-            raise Unreadable("file too large", f"{value} has more than {MAX_FILE_BYTES >> 30} GiB.")
+            raise Unreadable("file too large", f"{value} has more than {MAX_FILE_BYTES >> 20} MiB.")
         return file.read_bytes()
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"{value} does not exist.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,8 @@ SAMPLED_ROWS = 1000  # rows from which the kinds are inferred
 
 IMAGE_SUFFIXES = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico"}
 AUDIO_SUFFIXES = {"wav", "flac", "ogg", "mp3", "m4a", "aiff", "aif", "opus"}
+GRAPH_SUFFIXES = {"svg", "graphml"}
+DRAWING = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,8}<(?:\?xml|!--|!DOCTYPE svg|svg)")
 MAX_FILE_NAME_LENGTH = 4096  # characters; a longer text is not the name of a file
 MAJORITY = 0.8  # a column has the kind of this fraction of its values
 
@@ -63,7 +66,7 @@ def describe_columns(
         columns: names of the columns.
         rows: the first rows.
         modality_columns: modality -> column or columns. Empty: every column of kind image, audio or text has the modality
-            of that name.
+            of that name, and one of drawings (SVG) or GraphML files the modality graph.
         label_columns: the key, group, split and balance columns (None: unset), which have a modality only if
             ``modality_columns`` names them.
         resolve: returns the file that a value names, as a path or its bytes.
@@ -81,6 +84,8 @@ def describe_columns(
             kind = "other"
         if not modality_columns and name not in label_columns and kind in ("text", "image", "audio"):
             modality = kind
+        if not modality_columns and name not in label_columns and kind == "file" and _are_graphs(values):
+            modality = "graph"
         if modality is None and kind in FILE_KINDS and name in label_columns:
             kind = "other"  # a key that looks like a path
         described.append(Column(name, kind, modality))
@@ -140,14 +145,34 @@ def _file_kind(value: Any) -> Kind | None:
         value = value["bytes"] if value["bytes"] is not None else value["path"]
     if isinstance(value, bytes):
         return file_kind_of_bytes(value)
-    if not isinstance(value, str) or len(value) > MAX_FILE_NAME_LENGTH or "\n" in value:
+    if not isinstance(value, str):
+        return None
+    if DRAWING.match(value.encode(errors="replace")[:64]):  # the file itself
+        return "file"
+    if len(value) > MAX_FILE_NAME_LENGTH or "\n" in value:
         return None
     suffix = PurePosixPath(value.partition("?")[0]).suffix[1:].lower()
     if suffix in IMAGE_SUFFIXES:
         return "image"
     if suffix in AUDIO_SUFFIXES:
         return "audio"
+    if suffix in GRAPH_SUFFIXES:
+        return "file"
     return "file" if suffix.isalnum() and 1 < len(suffix) <= 5 and not suffix.isdigit() else None
+
+
+def _are_graphs(values: Sequence[Any]) -> bool:
+    """Return whether most files are graphs by their names, or are drawings by their first bytes."""
+    return sum(map(_is_graph, values)) >= MAJORITY * len(values)
+
+
+def _is_graph(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = value["path"] if value["bytes"] is None else value["bytes"]
+    if isinstance(value, str) and PurePosixPath(value.partition("?")[0]).suffix[1:].lower() in GRAPH_SUFFIXES:
+        return True
+    content = value.encode(errors="replace")[:64] if isinstance(value, str) else value
+    return isinstance(content, bytes) and DRAWING.match(content) is not None
 
 
 def _files_exist(values: Sequence[Any], resolve: Callable[[str], Path | bytes]) -> bool:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 from PIL import Image
 
-from multimodal.media.image import conversion_errors, on_white, open_with_frames
+from multimodal.media.image import conversion_errors, on_white, open_with_frames, strips
 from multimodal.prepare.near_pairs import near_pairs
 
 PICTURE_WINDOW = 2000  # larger than for texts, because bits are compared faster
@@ -47,17 +47,19 @@ def fingerprint(data: bytes) -> Fingerprint:
 
     picture, frames = open_with_frames(data)
     with conversion_errors(data):  # conversions fail for some modes that decoders return
+        digest = (_hash_pixels(picture) if frames == 1 else blake2b(data, digest_size=16)).digest()
         flattened = on_white(picture)
-        digest = blake2b(_pixels(picture) if frames == 1 else data, digest_size=16).digest()
         bits = imagehash.phash(flattened).hash.reshape(64)
         colours = np.asarray(flattened.resize((COLOUR_GRID, COLOUR_GRID), Image.Resampling.BOX))
     return Fingerprint(digest, int.from_bytes(np.packbits(bits).tobytes(), "big"), colours)
 
 
-def _pixels(picture: Image.Image) -> bytes:
-    if picture.mode in EIGHT_BIT_MODES:
-        picture = picture.convert("RGBA")
-    return f"{picture.mode} {picture.size}".encode() + picture.tobytes()
+def _hash_pixels(picture: Image.Image) -> blake2b:
+    mode = "RGBA" if picture.mode in EIGHT_BIT_MODES else picture.mode
+    digest = blake2b(f"{mode} {picture.size}".encode(), digest_size=16)
+    for strip in strips(picture):
+        digest.update(strip.convert(mode).tobytes())
+    return digest
 
 
 class NearPictures:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PERMUTATIONS = 128
 NOT_A_CHARACTER = 0x110000  # the first number after Unicode's, so that padding equals no text
 SHINGLE = 5  # characters
+MAX_CHARACTERS = 2**20  # compared of a text; its shingles take a hundred times as many bytes
 SHORT_TEXT_CHARACTERS = 50  # in a shorter text, one word carries much of the meaning
 SKETCH_SIZE = 256  # shingle hashes kept per text; the similarity of texts with fewer is exact
 WINDOW = 500  # if many texts share a key, each is compared with this many
@@ -89,8 +90,8 @@ class NearTexts:
         self._words = array("Q")
 
     def add(self, text: str) -> None:
-        """Add a text."""
-        text = fold(text)
+        """Add a text; of a long one, the first 1,048,576 characters are compared."""
+        text = fold(text[:MAX_CHARACTERS])
         hashes = shingles(text)
         self._numbers.append(hash_numbers(text))
         self._words.append(hash_short_words(text))

@@ -13,8 +13,10 @@ from multimodal.core.errors import MultimodalError, Unreadable
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
 from multimodal.data.tables.cells import unpack_cell
+from multimodal.data.tables.compressed import check_compressed
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.open import consists_of_files, locate, open_table, stream_rows
+from multimodal.data.tables.reader_errors import translate_reader_errors
 from multimodal.data.tables.source import Source as Files
 from multimodal.data.tables.webdataset import ADDRESS
 
@@ -84,6 +86,8 @@ def open_source(table: str, options: Mapping[str, Any] | None = None, files: Pat
         mapped = open_table(table, options)
         return _MappedSource(mapped, CellFiles(mapped.base, files))
     source = locate(table, options)
+    with translate_reader_errors(table):
+        check_compressed(source.files)
     columns = tuple(column for column in _first_row(source) if column != ADDRESS)
     return _StreamedSource(source, columns, CellFiles(source.base, files))
 
@@ -117,6 +121,8 @@ class CellFiles:
             Unreadable: there is no such file, or it is in another folder.
         """
         file = resolve_file_cell(value, self.base)
+        if isinstance(file, str):  # XML in the cell itself
+            return file.encode(errors="replace")
         if isinstance(file, Path):
             resolved = file.resolve()
             if not any(resolved.is_relative_to(folder) for folder in self._folders):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -49,25 +46,6 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 raise error.__context__ from error  # torch hides why a file could not be written
             raise
         _synchronise_folder(target.parent)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Callable[..., Any] | None = lambda storage, _: storage, weights_only: Any = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint.
-
-        Raises:
-            MultimodalError: the file is not a whole checkpoint; the message names another one to resume from.
-        """
-        try:
-            return super().load_checkpoint(path, map_location, weights_only)
-        except (RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, OSError) as error:
-            if (
-                isinstance(error, OSError) and error.errno != errno.EINVAL
-            ):  # torch seeks before a truncated file's start
-                raise
-            raise MultimodalError(
-                f"The checkpoint {path} is damaged or not a checkpoint.{other_checkpoint(Path(path))}"
-            ) from error
 
 
 def checkpoint_to_resume(run: Path) -> str | None:

@@ -18,7 +18,9 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.lora import LoRA
+from multimodal.core.predictors import Predictor
 from multimodal.objectives import InfoNCE, Objective
+from multimodal.objectives.heads import target_objectives, trained_predictors
 from multimodal.training.activation_checkpointing import recompute_activations
 from multimodal.training.duration import fraction_done
 from multimodal.training.freezing import Freeze, Freezing
@@ -100,6 +102,31 @@ class EmbedderModule(TrainingModule):
             )
         self._cache: GradientCache | None = None  # of the current step
         self._trained_set_changed = False  # other parameters are trained than those that DDP recorded
+
+    def setup(self, stage: str) -> None:
+        """Give the objective's heads the sizes and names of the training rows' targets."""
+        summary_of = getattr(getattr(self.trainer, "datamodule", None), "target_summary", None)
+        for each in target_objectives(self.objective):
+            each.learn_sizes(self.embedder.dim, None if summary_of is None else summary_of(each.target), self.seed)
+
+    def predictors(self) -> dict[str, Predictor]:
+        return trained_predictors(self.objective, self.embedder.dim)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if heads := target_objectives(self.objective):
+            checkpoint["target_names"] = {each.target: list(each.names) for each in heads}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        saved = checkpoint.get("target_names", {})
+        for each in target_objectives(self.objective):
+            names = saved.get(each.target, each.names)
+            if list(names) != list(each.names):
+                raise UsageError(
+                    f"The checkpoint was trained on other classes of {each.target!r}: {len(names)} there,"
+                    f" {len(each.names)} here, or in another order. Resume with the rows of the run, or name another folder."
+                )
 
     @property
     def frozen(self) -> frozenset[str]:

@@ -15,6 +15,7 @@ from multimodal.core.batch import Batch, MicroBatches, stable_hash
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.predictors import Predictor
 from multimodal.core.recording import Recorded
 from multimodal.training.duration import scheduled_steps
 from multimodal.training.finite import last_saved, not_finite, not_finite_error
@@ -101,6 +102,10 @@ class TrainingModule(Recorded, pl.LightningModule):
     def trained_pairs(self) -> set[frozenset[str]] | None:
         """The pairs of modalities that are compared in training; None: all."""
         return None
+
+    def predictors(self) -> dict[str, Predictor]:
+        """Return copies of the heads that predict targets, to be saved with the model: target -> predictor."""
+        return {}
 
     @property
     def compared_pairs(self) -> set[frozenset[str]] | None:

@@ -29,9 +29,11 @@ OPTIONS = {  # command -> what its help has to name
         *("--format", "--shard_rows", "--shares", "--balance", "--near", "--near_bits", "--seed"),
     ],
     "evaluate": ["RUN", "--data", "--split", "--out", "--json"],
+    "classify": ["RUN", "TABLE", "--target", "--label", "--split", "--out", "--key", "--json"],
     "embed": ["RUN", "TABLE", "--split", "--out", "--json"],
     "export": ["RUN", "--to", "onnx", "--modality", "--out", "--json"],
     "index": ["EMBEDDINGS", "--out", "--json"],
+    "verify": ["PATH", "--json"],
     "search": ["RUN", "INDEX", "--text", "--image", "--graph", "--MODALITY", "-k", "--target", "--json"],
 }
 
@@ -70,6 +72,18 @@ def test_python_runs_the_package() -> None:
         [sys.executable, "-m", "multimodal", "--version"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"multimodal {version('multimodal')}\n")
+
+
+def test_python_runs_the_package_where_a_folder_is_called_encoders(tmp_path: Path) -> None:
+    (tmp_path / "encoders").mkdir()
+    command = [sys.executable, "-m", "multimodal", "encoders", "--modality", "text", "--json"]
+    listed = [
+        subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        for folder in (tmp_path, tmp_path / "encoders")
+    ]
+    assert [(done.returncode, done.stderr) for done in listed] == [(0, "")] * 2
+    assert listed[0].stdout == listed[1].stdout
+    assert "transformer" in listed[0].stdout
 
 
 def in_a_new_process(code: str) -> subprocess.CompletedProcess[str]:
@@ -134,6 +148,7 @@ def places(run: Path, index: Path, embeddings: Path, tmp_path_factory: pytest.Te
     vectors.write_bytes(vectors.read_bytes()[:-100])
     shutil.copytree(index, tmp / "others")
     description = json.loads((index / "index.json").read_text())
+    del description["digest"]
     (tmp / "others" / "index.json").write_text(json.dumps(description | {"fingerprint": "0" * 64}))
     (tmp / "broken.yaml").write_text("data: [")
     shutil.copytree(embeddings, tmp / "part")
@@ -161,6 +176,8 @@ FAILURES = [
     ("embed {tmp}/nowhere --out {tmp}/out", 1, "nowhere does not exist"),
     ("embed {run} --split test --out {tmp}/out", 2, "no split 'test'"),
     ("embed {run} glyph --out {tmp}/out", 2, "no table 'glyph'"),
+    ("verify {tmp}/nowhere", 1, "nowhere does not exist"),
+    ("verify {tmp}/thesis", 1, "thesis holds nothing that has digests"),
     ("index {tmp}/nowhere --out {tmp}/out", 1, "nowhere holds no embeddings"),
     ("index {tmp}/part --out {tmp}/out", 1, "part-00000.parquet is missing"),
     ("index {embeddings} --out {tmp}/thesis", 1, "thesis is not empty and holds no index.json"),
@@ -287,6 +304,12 @@ def test_the_arguments_are_those_of_the_process(
         (UsageError("no such thing."), 2, "no such thing."),
         (ZeroDivisionError("by\nzero"), 1, "ZeroDivisionError: by zero (--debug shows where)"),
         (KeyboardInterrupt(), 1, "interrupted."),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "The disk is full; free some space, or name a folder on another disk.",
+        ),
+        (IsADirectoryError(21, "Is a directory", "a.csv"), 1, "a.csv: it is a folder, not a file."),
     ],
 )
 def test_any_error_of_a_command_is_one_line_and_debug_shows_its_traceback(
@@ -336,4 +359,4 @@ def test_a_working_folder_that_was_removed_is_not_a_traceback(
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     assert line.startswith("multimodal encoders: ")
-    assert "No such file or directory" in line
+    assert "the working folder was removed" in line

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +26,9 @@ from torch import nn
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
+from multimodal.media import image
+from multimodal.media.image import on_white, read_picture
+from multimodal.prepare.near_pictures import fingerprint
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 6), dtype=np.uint8)
@@ -86,10 +91,10 @@ def test_a_one_bit_picture_is_black_and_white() -> None:
 def test_a_sixteen_bit_picture_keeps_its_greys(channels: Literal[1, 3]) -> None:
     deep = GREY.astype(np.uint16) * 257
     deep[0, :2] = [0, 65535]
-    wide = Image.fromarray(deep.astype(np.int32))
-    assert wide.mode == "I"
+    pgm = file_of(Image.fromarray(deep.astype(np.int32)), "PPM")
+    assert Image.open(io.BytesIO(pgm)).mode == "I"  # of 16 bits in this format
     expected = np.stack([deep / 257] * 3, axis=-1) if channels == 3 else deep / 257
-    for value in (deep, file_of(Image.fromarray(deep)), file_of(Image.fromarray(deep), "TIFF"), wide):
+    for value in (deep, file_of(Image.fromarray(deep)), file_of(Image.fromarray(deep), "TIFF"), pgm):
         assert_near(processor(channels=channels)(value), expected)
 
 
@@ -307,6 +312,7 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8, channels last)"
         (np.zeros((0, 4), dtype=np.uint8), "ndarray is not an image that can be read"),
         (Image.new("RGB", (0, 0)), "Image is not an image that can be read (it has no pixels)"),
         (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is unknown"),
+        (Image.fromarray(GREY.astype(np.int32)), "the range of 32-bit pixels is unknown; give uint8 or uint16"),
     ],
 )
 def test_invalid_pictures_are_rejected(value: Any, message: str) -> None:
@@ -337,9 +343,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("a note")
-    for path in (tmp_path / "notes.png", tmp_path):
-        with pytest.raises(Unreadable, match=rf"{path} is not an image that can be read"):
-            processor()(str(path))
+    with pytest.raises(Unreadable, match=rf"{tmp_path / 'notes.png'} is not an image that can be read"):
+        processor()(str(tmp_path / "notes.png"))
+
+
+def test_a_folder_and_an_address_are_not_pictures(tmp_path: Path) -> None:
+    for value, reason in (
+        (tmp_path, "folder"),
+        ("https://host/cup.png", "address"),
+        (Path("file:///cup.png"), "address"),
+    ):
+        for form in (value, str(value)):
+            with pytest.raises(Unreadable, match=rf"{str(value)[-7:]} is an? {reason}") as error:
+                processor()(form)
+            assert error.value.reason == reason
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "GIF", "TIFF", "WEBP"])
@@ -375,3 +392,67 @@ def test_a_decompression_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) ->
         assert error.value.reason == "decompression bomb"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
     assert_near(processor()(bomb), np.zeros((6, 6)), steps=0)
+
+
+# large pictures
+
+
+def _large_pictures() -> dict[str, Image.Image]:
+    colours = Image.fromarray(RNG.integers(0, 256, (37, 23, 4), dtype=np.uint8))
+    greys = Image.fromarray(RNG.integers(0, 65536, (37, 23), dtype=np.uint16))
+    marked = Image.fromarray(RNG.integers(0, 256, (37, 23), dtype=np.uint8))
+    marked.info["transparency"] = 7
+    return {
+        "RGBA": colours,
+        "LA": colours.convert("LA"),
+        "P": colours.convert("RGB").quantize(16),
+        "1": colours.convert("1"),
+        "I;16": greys,
+        "I": greys.convert("I"),
+        "transparent grey": marked,
+        "CMYK": colours.convert("CMYK"),
+    }
+
+
+@pytest.mark.parametrize("kind", list(_large_pictures()))
+def test_a_picture_converted_in_strips_is_that_converted_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = _large_pictures()[kind]
+
+    def results() -> list[np.ndarray]:
+        read = [read_picture(picture, mode, None, "red") for mode in ("L", "RGB")]
+        return [np.asarray(each) for each in (*read, on_white(picture))]
+
+    at_once = results()
+    monkeypatch.setattr(image, "STRIP_PIXELS", 100)
+    assert len(list(image.strips(picture))) > 5
+    for one, other in zip(at_once, results(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    monkeypatch.undo()
+    buffer = io.BytesIO()
+    picture.save(buffer, "TIFF" if kind in ("I", "CMYK") else "PNG")
+    digest = fingerprint(buffer.getvalue()).digest
+    monkeypatch.setattr(image, "STRIP_PIXELS", 100)
+    assert fingerprint(buffer.getvalue()).digest == digest
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGBA", "I;16"])
+def test_the_largest_pictures_take_less_than_ten_bytes_a_pixel(mode: str, tmp_path: Path) -> None:
+    program = """
+import io, resource, sys
+from PIL import Image
+from multimodal.prepare.near_pictures import fingerprint
+from multimodal.media.image import read_picture
+from pathlib import Path
+data = Path(sys.argv[1]).read_bytes()
+fingerprint(Path(sys.argv[2]).read_bytes())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fingerprint(data)
+read_picture(data, "RGB", None, "white")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    edge = 6000
+    for name, size in (("large", edge), ("small", 50)):
+        Image.new(mode, (size, size)).save(tmp_path / f"{name}.png")
+    paths = [str(tmp_path / f"{name}.png") for name in ("large", "small")]
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 10 * edge**2

@@ -24,6 +24,8 @@ PNG = b"\x89PNG\r\n\x1a\n...."
         ([b"RIFF1234WAVE"], "audio"),
         (["one.wav", "two.mp3"], "audio"),
         (["there.mol"], "file"),
+        (["there.svg"], "file"),
+        (["there.graphml"], "file"),
         (["v1.beta", "v2.beta"], "other"),  # not names of files
         ([1, 2.5], "number"),
         (["1", "2.5"], "number"),
@@ -38,7 +40,8 @@ PNG = b"\x89PNG\r\n\x1a\n...."
     ],
 )
 def test_the_kind_of_values_is_inferred(values: list[Any], kind: str, tmp_path: Path) -> None:
-    (tmp_path / "there.mol").touch()
+    for suffix in ("mol", "svg", "graphml"):
+        (tmp_path / f"there.{suffix}").touch()
     assert kind_of(values, tmp_path.joinpath) == kind
     assert kind_of([truncate_value(value) for value in values], tmp_path.joinpath) == kind
 
@@ -55,6 +58,36 @@ def test_without_named_columns_pictures_sounds_and_texts_are_modalities(tmp_path
         Column("price", "number", None),
         Column("alt", "text", "text"),
     ]
+
+
+@pytest.mark.parametrize(
+    "icon",
+    [
+        "a.svg",
+        b"<svg viewBox='0 0 24 24'/>",
+        "\ufeff<?xml version='1.0'?>\n<svg/>",
+        {"path": "a.svg", "bytes": None},
+        {"path": None, "bytes": b"<!-- an icon --><svg/>"},
+    ],
+    ids=str,
+)
+def test_without_named_columns_drawings_are_graphs(icon: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.svg").touch()
+    (tmp_path / "a.pdf").touch()
+
+    def resolve(value: str) -> Path | bytes:
+        return value.encode() if "<" in value else tmp_path / value
+
+    rows = [{"icon": icon, "name": "a cup", "sheet": "a.pdf", "sound": "a.wav"}]
+    found = describe_columns(list(rows[0]), rows, {}, [], resolve)
+    assert [(c.kind, c.modality) for c in found] == [
+        ("file", "graph"),
+        ("text", "text"),
+        ("file", None),
+        ("audio", "audio"),
+    ]
+    (labelled, *_) = describe_columns(list(rows[0]), rows, {}, ["icon"], resolve)
+    assert labelled.modality is None
 
 
 def test_a_named_column_has_its_modality_regardless_of_its_values(tmp_path: Path) -> None:

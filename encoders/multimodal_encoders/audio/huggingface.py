@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal.media.audio import import_audio_library, read_recording, resample
+from multimodal.media.audio import import_audio_library, is_recording, read_recording, resample
 from multimodal_encoders.audio.spectrogram import SpectrogramProcessor
 from multimodal_encoders.hub.huggingface import (
     ModelSource,
@@ -29,6 +29,7 @@ from multimodal_encoders.hub.huggingface import (
 
 Pooling = Literal["own", "mean", "max"]
 DEFAULT_MAX_SECONDS = 30.0  # seconds, of models that take clips of any length
+MAX_FEATURES = 8192  # of a feature extractor's windows and bands
 EXTRACTOR = "preprocessor_config.json"
 MODELS_WITH_MASK = (
     "wav2vec2",
@@ -63,6 +64,9 @@ class HuggingFaceAudioProcessor(Processor):
     def __init__(self, extractor: Any, max_seconds: float, shortest: int) -> None:
         self._extractor, self.max_seconds, self.shortest = extractor, max_seconds, shortest
         self.rate = int(extractor.sampling_rate)
+
+    def is_one_value(self, given: Any) -> bool:
+        return is_recording(given)
 
     def __call__(self, value: Any) -> tuple[Tensor, int]:
         """The extractor's values float32, the wave ``(n,)`` or a spectrogram of a fixed size, and how much of it is sound."""
@@ -327,5 +331,10 @@ def _extractor_of(settings: dict[str, Any]) -> Any:
         raise UsageError(
             f"preprocess: feature_extractor_type {settings.get('feature_extractor_type')!r} is not an audio feature extractor;"
             f" give the contents of a {EXTRACTOR}."
+        )
+    sizes = [settings.get(name) for name in ("feature_size", "num_mel_bins", "n_fft", "fft_window_size")]
+    if any(isinstance(size, int) and size > MAX_FEATURES for size in sizes):  # they make a table of filters of them
+        raise UsageError(
+            f"preprocess: its sizes must not be above {MAX_FEATURES:,}, got {max(s for s in sizes if s):,}."
         )
     return cls.from_dict(settings)

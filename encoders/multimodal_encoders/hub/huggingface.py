@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.errors import MultimodalError, UsageError, shown, suggest
 from multimodal_encoders.hub.weights import MAX_NAMES_SHOWN, download_error
 
 ADAPTER = "adapter_config.json"
@@ -234,9 +234,10 @@ def config_to_json(config: Any) -> dict[str, Any]:
 def config_from_json(values: Mapping[str, Any]) -> Any:
     """Rebuild the config that ``config_to_json`` wrote; raise a ``UsageError`` if it is invalid."""
     try:
-        return import_library().AutoConfig.for_model(**values)
+        known = {name: value for name, value in values.items() if name != "auto_map"}  # names code
+        return import_library().AutoConfig.for_model(**known)
     except Exception as error:  # each model's config checks its values in its own way
-        first = str(error).strip().partition("\n")[0]
+        first = shown(str(error).strip().partition("\n")[0])
         raise UsageError(f"config: {first}; give the entries of a config.json, with its model_type.") from error
 
 

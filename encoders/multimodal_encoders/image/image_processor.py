@@ -13,9 +13,11 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.errors import UsageError
 from multimodal.media.image import check_background, is_picture, read_picture
 from multimodal_encoders.image.augment import Augmentations
 
+MAX_EDGE = 2048  # of an encoder's pictures, in pixels
 THUMBNAIL_EDGE = 16  # edge of the pictures of the linear baseline
 
 
@@ -52,13 +54,14 @@ class ImageProcessor(Processor):
         augment: Sequence[Mapping[str, Mapping[str, Any]]] = (),
         stroke: float = 0.0,
     ) -> None:
+        check_edge("CNN", size)
         self.size, self.jitter, self.background, self.stroke = size, jitter, background, stroke
         self.channels: Literal[1, 3] = channels
         check_background("CNN", background)
         self.variants = Augmentations("CNN", augment, (size, size, channels))
 
-    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
-        return is_picture(array)
+    def is_one_value(self, given: Any) -> bool:
+        return is_picture(given)
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)
@@ -112,6 +115,12 @@ class ImageProcessor(Processor):
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``pixels``: ``(n, channels, size, size)`` uint8, channels last in memory."""
         return {"pixels": torch.stack(list(items)).permute(0, 3, 1, 2)}
+
+
+def check_edge(encoder: str, edge: int) -> None:
+    """Raise a ``UsageError`` if an encoder's pictures would have no pixels, or more than 2048 on an edge."""
+    if not 1 <= edge <= MAX_EDGE:
+        raise UsageError(f"{encoder}: an edge of {edge} pixels is not between 1 and {MAX_EDGE}.")
 
 
 def scale_pixels(pixels: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.media.image import check_background, is_picture, read_picture
 from multimodal_encoders.image.augment import Augmentations
-from multimodal_encoders.image.image_processor import thumbnails
+from multimodal_encoders.image.image_processor import check_edge, thumbnails
 
 MAX_ASPECT_RATIO = 100  # edges of a picture differ by at most this factor; of a longer one the middle is taken
 
@@ -54,12 +54,14 @@ class PretrainedImageProcessor(Processor):
         augment: Sequence[Mapping[str, Mapping[str, Any]]] = (),
     ) -> None:
         check_background(encoder, background)
+        for edge in size:
+            check_edge(encoder, edge)
         self.preprocess, self.size, self.background = dict(preprocess), size, background
         self._fit = fit
         self._variants = Augmentations(encoder, augment, (*size, 3))
 
-    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
-        return is_picture(array)
+    def is_one_value(self, given: Any) -> bool:
+        return is_picture(given)
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "RGB", None, self.background)

@@ -19,6 +19,8 @@ from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalize, P
 
 DEFAULT = "default"  # the weights that timm prefers for an architecture
 FOLDER = "a folder with config.json and model.safetensors, as timm's save_for_hf writes it"
+MIN_CROP = 0.1  # of a picture's edge; most models keep 0.875 to 1
+SET_BY_US = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")  # arguments that load weights
 SAVED = ("model.safetensors", "pytorch_model.bin")  # the weights in such a folder
 
 
@@ -57,6 +59,8 @@ class Timm(Encoder):
         from timm.models import get_model_args
 
         name, described, args, local = _resolve_model(arch, weights)
+        if taken := sorted(set(config or {}) & set(SET_BY_US)):
+            raise UsageError(f"timm: config cannot have {taken[0]!r}; weights are set by arch and weights.")
         args |= config or {}
         args.pop("num_classes", None)
         if args.get("in_chans", 3) != 3:
@@ -236,6 +240,8 @@ def _preprocessing(net: Any, args: Mapping[str, Any], given: Mapping[str, Any]) 
         raise UsageError(
             f"timm: input_size must be [3, height, width], as pictures are RGB; got {found['input_size']}."
         )
+    if (found.get("crop_pct") or 1.0) < MIN_CROP:  # pictures are resized to the size divided by it
+        raise UsageError(f"timm: crop_pct {found['crop_pct']} must be at least {MIN_CROP}.")
     try:
         transform: Any = create_transform(**found, is_training=False, normalize=False)
     except (TypeError, ValueError, KeyError) as error:

@@ -20,6 +20,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.hub.weights import download_error, read_weights
+from multimodal_encoders.image.image_processor import check_edge
 from multimodal_encoders.image.pretrained_preprocessing import Normalize, PretrainedImageProcessor
 
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # further classifiers, of GoogLeNet and Inception, for training alone
@@ -179,6 +180,8 @@ class _Preprocess:
             modes = ", ".join(mode.value for mode in InterpolationMode)
             raise UsageError(f"torchvision: preprocess.interpolation is one of {modes}: {error}.") from error
         resize, crop = ([v] if isinstance(v, int) else v for v in (preprocess["resize_size"], preprocess["crop_size"]))
+        for edge in (*resize, *crop):
+            check_edge("torchvision", edge)
         return cls(resize, crop, interpolation, preprocess["antialias"])
 
     def __call__(self, picture: Image.Image) -> Image.Image:

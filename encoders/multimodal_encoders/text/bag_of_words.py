@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import word_counts
+from multimodal_encoders.text.raw_text import cut_text, read_text, word_counts
 
 WORD = re.compile(r"\w\w+")
 INPUT_SCALE = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
@@ -30,7 +30,8 @@ class BagProcessor(Processor):
     spaces among them; upper and lower case are the same. The vocabulary and the number of texts that hold a term come from
     the training texts. A term that occurs c times in a text, and in d of the N training texts, weighs
     :math:`(1 + \ln c) (1 + \ln \frac{1 + N}{1 + d})`; the weights of a text are then scaled to unit length (TF-IDF with
-    sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character.
+    sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character, of which the first
+    1,048,576 characters are read.
 
     Args:
         vocab_size: the largest number of terms, those in the most texts; terms of a single text are left out.
@@ -97,13 +98,9 @@ class BagProcessor(Processor):
 
     def __call__(self, value: Any) -> list[np.ndarray]:
         """For each word (one at least) the numbers of its terms, with repeats."""
+        chunks = _split_words(read_text(value))
         if not self._texts:
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
-        if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
-        chunks = _split_words(value)
-        if not chunks:
-            raise Unreadable("empty text", "the text is empty; give at least one word.")
         return [self._numbers_of(chunk) for chunk in chunks]
 
     def augment(self, item: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
@@ -132,7 +129,7 @@ class BagProcessor(Processor):
 
 
 def _split_words(text: str) -> list[str]:
-    return [chunk[:MAX_CHUNK_CHARACTERS] for chunk in text.lower().split()]
+    return [chunk[:MAX_CHUNK_CHARACTERS] for chunk in cut_text(text).lower().split()]
 
 
 @register("text", "bag")

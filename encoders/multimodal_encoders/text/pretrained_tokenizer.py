@@ -10,7 +10,7 @@ import torch
 
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
-from multimodal_encoders.text.raw_text import read_text, word_counts
+from multimodal_encoders.text.raw_text import characters_read, read_text, word_counts
 
 TYPICAL_TOKENS = 32  # tokens of an ordinary text
 UNLIMITED_TOKENS = 10**6  # transformers writes a longest text of 1e30 tokens where none is known
@@ -19,7 +19,8 @@ UNLIMITED_TOKENS = 10**6  # transformers writes a longest text of 1e30 tokens wh
 class TokenProcessor(Processor):
     """Turns texts into tokens of a pretrained model's tokenizer, including special tokens.
 
-    Raw values: strings with at least one visible character. Only the library tokenizers runs; its settings, and those
+    Raw values: strings with at least one visible character; of a long one, 64 characters for each token of ``max_length``
+    are read. Only the library tokenizers runs; its settings, and those
     that transformers adds, are the processor's state. Texts are padded on the right, to the longest of a batch: with
     the mask that is the same to a model as padding on the left.
 
@@ -80,7 +81,8 @@ class TokenProcessor(Processor):
             raise UsageError(
                 "the text encoder has no tokenizer; name weights, or a model as config, or load a trained model."
             )
-        texts = [self.prompt + read_text(value) for value in values]
+        characters, side = characters_read(self.max_length), self._state["cut"]
+        texts = [self.prompt + read_text(value, characters, side) for value in values]
         return [self._item(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def _item(self, encoding: Any) -> np.ndarray:

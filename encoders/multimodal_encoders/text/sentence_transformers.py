@@ -303,7 +303,10 @@ class _Dense(nn.Module):
     def __init__(self, inputs: int, outputs: int, bias: bool, activation: str) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs, bias)
-        self.activation = getattr(nn, activation)()
+        cls = getattr(nn, activation, None)
+        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+            raise UsageError(f"config: the activation {activation!r} is not a module of torch.nn.")
+        self.activation = cls()
 
     def forward(self, features: Tensor) -> Tensor:
         return self.activation(self.linear(features))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import read_text, word_counts
+from multimodal_encoders.text.raw_text import MAX_TEXT_CHARACTERS, characters_read, cut_text, read_text, word_counts
 
 PAD, UNKNOWN = 0, 1
 
@@ -26,11 +26,11 @@ class SubwordProcessor(Processor):
     """Turns texts into sub-word numbers, by a byte-pair encoding (Sennrich et al. 2016) fitted on the training texts.
 
     Upper and lower case are the same; words are split at white space, punctuation and digits. Raw values: strings with
-    at least one visible character.
+    at least one visible character; of a long one, the first 64 characters for each sub-word of ``max_length`` are read.
 
     Args:
         vocab_size: at most this many sub-words are learned.
-        max_length: longer texts are cut after this many sub-words.
+        max_length: longer texts are cut after this many sub-words; 0: they are not cut.
         word_drop: for training, the probability that a word is left out (one is always kept).
         word_split: for training, the probability that a sub-word is split into the two it was merged from, recursively.
 
@@ -44,6 +44,7 @@ class SubwordProcessor(Processor):
     def __init__(self, vocab_size: int, max_length: int, word_drop: float, word_split: float = 0.0) -> None:
         self.vocab_size, self.max_length = vocab_size, max_length
         self.word_drop, self.word_split = word_drop, word_split
+        self._characters = characters_read(max_length) if max_length else MAX_TEXT_CHARACTERS
         self._tokenizer: Any = None
         self._parts: dict[int, tuple[int, int]] = {}  # a learned sub-word -> the two it was merged from
 
@@ -67,7 +68,7 @@ class SubwordProcessor(Processor):
             limit_alphabet=self.vocab_size - 2,  # rare letters beyond it are unknown
             show_progress=False,
         )
-        texts = (value for value in values if isinstance(value, str))  # a reader skips the others
+        texts = (cut_text(value) for value in values if isinstance(value, str))  # a reader skips the others
         tokenizer.train_from_iterator(texts, trainer)
         self._take(tokenizer)
 
@@ -98,9 +99,10 @@ class SubwordProcessor(Processor):
 
     def __call__(self, value: Any) -> list[list[int]]:
         """The text's words (one at least), each as its sub-words."""
+        text = read_text(value, self._characters)
         if self._tokenizer is None:
             raise UsageError("the tokenizer has not been fitted; call fit_processors, train, or load a trained model.")
-        encoding = self._tokenizer.encode(read_text(value))
+        encoding = self._tokenizer.encode(text)
         words: dict[int | None, list[int]] = {}
         for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
             words.setdefault(word, []).append(token)

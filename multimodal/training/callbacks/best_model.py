@@ -60,6 +60,7 @@ class SaveBestModel(Callback):
         if wrong := weights_not_finite(embedder):
             raise not_finite_error(trainer, wrong)
         if trainer.is_global_zero:
+            embedder.predictors = pl_module.predictors()
             embedder.save_pretrained(self.folder / RUN_MODEL)
 
     def state_dict(self) -> dict[str, Any]:
