@@ -28,6 +28,13 @@ class DurableCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: what Lightning saves.
+            path: the file to replace.
+            storage_options: None for local files, as in Lightning's class.
+        """
         if storage_options is not None or "file" not in _protocols(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return

@@ -38,10 +38,17 @@ def resume_data(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
             progress["state_dict"]["combined_loader"] = positions
         return
     batches = progress["epoch_loop.batch_progress"]
-    # saved after an epoch's last batch, before its validation: Lightning sees it only if it knows the length of an epoch
-    ended = batches["is_last_batch"] and batches["current"]["completed"] < batches["current"]["processed"]
-    if not data.resume_at(positions[0]) or ended:
+    # saved after a stream's last batch, which Lightning sees only if it knows the length of an epoch
+    ended = (
+        getattr(data, "source", None) is not None
+        and batches["is_last_batch"]
+        and batches["current"]["completed"] < batches["current"]["processed"]
+    )
+    holds = data.resume_at(positions[0])
+    if ended or not holds:
         _end_epoch(progress)
+    if ended:  # for the step in logs, which Lightning counts at the end of a batch
+        progress["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
 
 
 def _end_epoch(progress: dict[str, Any]) -> None:

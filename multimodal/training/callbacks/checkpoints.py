@@ -19,13 +19,13 @@ class _Checkpoint(ModelCheckpoint):
     Lightning itself saves at the end of an epoch or of a validation, depending on the trainer's settings.
     """
 
-    def __init__(self, file: Path) -> None:
-        super().__init__(file.parent, file.stem, enable_version_counter=False)
+    def __init__(self, file: Path, monitor: str | None = None, mode: str = "min") -> None:
+        super().__init__(file.parent, file.stem, monitor, mode=mode, enable_version_counter=False)
         self.file = file
 
     @property
     def state_key(self) -> str:
-        return super().state_key.replace(type(self).__qualname__, f"ModelCheckpoint-{self.file.stem}", 1)
+        return super().state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)  # as in version 0.1
 
     def state_dict(self) -> dict[str, Any]:
         return {}  # paths would be wrong where the run's folder has been moved
@@ -67,7 +67,7 @@ class BestCheckpoint(_Checkpoint):
     """
 
     def __init__(self, folder: Path, best: SaveBestModel) -> None:
-        super().__init__(folder / BEST)
+        super().__init__(folder / BEST, best.monitor, best.mode)
         self.best = best
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

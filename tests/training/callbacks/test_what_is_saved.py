@@ -35,7 +35,7 @@ def fit(
     mm.seed_everything(3)
     encoders = {modality: mm.create("text", "bag", width=8, vocab_size=50) for modality in ("text", "words")}
     model = mm.EmbedderModule(encoders, dim=8, optimizer=partial(SGD, lr=lr), schedule=Constant(), seed=3)
-    columns = {"text": "name", "words": "words"}
+    columns: dict[str, str | list[str]] = {"text": "name", "words": "words"}
     module = mm.DataModule(table or rows(), columns, split="split", **{"batch_size": 4, **(data or {})})
     return mm.fit(model, module, run, callbacks=list(callbacks), **SETTINGS | settings)
 
