@@ -54,12 +54,16 @@ class Report:
             that is the letter A of three alphabets) tie.
 
     Examples:
-        >>> measures = Retrieval(0.5, 1.0, 1.0, mrr=0.75, median_rank=1.5, mean_rank=1.5, queries=2, pool=2)
-        >>> report = Report("runs/cups", "test", "test", seed=0, pairs={"text->image": measures})
+        >>> import torch
+        >>> from multimodal.core.embeddings import Embeddings
+        >>> rows = torch.arange(2)
+        >>> vectors = {"text": torch.eye(2), "image": torch.eye(2)[[0, 0]]}  # both images are at the first text
+        >>> found = retrieval(Embeddings(vectors, {"text": rows, "image": rows}, groups=rows))
+        >>> report = Report("runs/cups", "test", "test", seed=0, pairs={"text->image": found["text->image"]})
         >>> report.title
         "Retrieval in 'test' (runs/cups)"
         >>> report.to_pandas()[["by", "pair", "recall@1", "mrr"]].values.tolist()
-        [['model', 'text->image', 0.5, 0.75]]
+        [['model', 'text->image', 0.0, 0.5]]
     """
 
     run: str

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from made_up_measures import measures
 from PIL import Image
 
 from multimodal.cli.main import main
@@ -25,7 +26,6 @@ from multimodal.data.samples import Samples
 from multimodal.evaluation.linear_baseline import fit_linear
 from multimodal.evaluation.render import render_text
 from multimodal.evaluation.report import Report, evaluate
-from multimodal.evaluation.retrieval import Retrieval
 
 MODALITIES = ("title", "caption")
 COLUMNS = {"title": "name", "caption": "words"}
@@ -85,11 +85,17 @@ def measure(queries: Vectors, candidates: Vectors) -> dict[str, dict[str, Any]]:
     result = {}
     for a, b in (MODALITIES, MODALITIES[::-1]):
         pool, groups = candidates[b]
-        ranks = []
+        ranks, precisions, averages, gains = [], [], [], []
         for query, group in zip(*queries[a], strict=True):
             scores, right = pool @ query, np.array([other == group for other in groups])
             if right.any():
-                ranks.append(1 + int((scores[~right] >= scores[right].max() - 1e-6).sum()))
+                # a wrong answer within a millionth ranks before a right one
+                found = np.sort(right[np.argsort(-(scores - 1e-6 * right), kind="stable")].nonzero()[0]) + 1
+                ranks.append(found[0])
+                precisions.append([(found <= k).mean() * len(found) / k for k in (5, 10)])
+                averages.append((np.arange(1, len(found) + 1) / found).mean())
+                ideal = (1 / np.log2(1 + np.arange(1, min(len(found), 10) + 1))).sum()
+                gains.append((1 / np.log2(1 + found[found <= 10])).sum() / ideal)
         r = np.array(ranks)
         result[f"{a}->{b}"] = {
             **{f"recall@{k}": (r <= k).mean() for k in (1, 5, 10)},
@@ -98,6 +104,9 @@ def measure(queries: Vectors, candidates: Vectors) -> dict[str, dict[str, Any]]:
             "mean_rank": r.mean(),
             "queries": len(r),
             "pool": len(pool),
+            **dict(zip(("precision@5", "precision@10"), np.mean(precisions, axis=0), strict=True)),
+            "map": np.mean(averages),
+            "ndcg@10": np.mean(gains),
         }
     return result
 
@@ -370,10 +379,13 @@ REPORT = Report(
     pool="all",
     seed=None,
     pairs={
-        "a->b": Retrieval(0.25, 0.5, 0.75, mrr=0.4, median_rank=4.5, mean_rank=8.25, queries=4, pool=30),
-        "b->a": Retrieval(0.5, 0.5, 1.0, mrr=0.6, median_rank=3.0, mean_rank=4.0, queries=2, pool=20),
+        "a->b": measures(0.25, 0.5, 0.75, mrr=0.4, median_rank=4.5, mean_rank=8.25, queries=4, pool=30),
+        "b->a": measures(0.5, 0.5, 1.0, mrr=0.6, median_rank=3.0, mean_rank=4.0, queries=2, pool=20),
     },
-    baselines={"linear": {"a->b": Retrieval(0.0, 0.0, 0.5, 0.1, 9.0, 9.5, queries=4, pool=30)}, "other": {}},
+    baselines={
+        "linear": {"a->b": measures(0.0, 0.0, 0.5, mrr=0.1, median_rank=9.0, mean_rank=9.5, queries=4, pool=30)},
+        "other": {},
+    },
     notes=("a note",),
 )
 
@@ -387,7 +399,7 @@ def test_a_report_is_a_table_for_pandas_and_notebooks() -> None:
     ]
     measures = list(REPORT.pairs["a->b"].to_json())
     assert list(frame.columns) == ["by", "pair", *measures]
-    assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30]
+    assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30, 0.1, 0.075, 0.4, 0.375]
 
 
 def test_a_report_without_pairs_has_the_columns_of_every_report() -> None:
