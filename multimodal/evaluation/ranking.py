@@ -10,7 +10,7 @@ the block is compared with the score of each right answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +57,15 @@ class Ranking:
         return self.wrong_before + torch.arange(1, self.wrong_before.shape[1] + 1, device=self.wrong_before.device)
 
 
+Ignored = Callable[[Tensor], Tensor]
+
+
 def rankings(
     queries: Tensor,
     candidates: Tensor,
     query_groups: Tensor,
     candidate_groups: Tensor,
-    own: Tensor | None = None,
+    ignored: Ignored | None = None,
     block: int = BLOCK,
 ) -> Iterator[Ranking]:
     """Search the candidates with each query and yield where its right answers rank, a block of queries at a time.
@@ -72,8 +75,8 @@ def rankings(
     Args:
         queries, candidates: ``(q, dim)`` and ``(c, dim)`` unit vectors.
         query_groups, candidate_groups: ``(q,)`` and ``(c,)`` int64.
-        own: ``(q,)`` int64, the candidate that is the query itself, which is left out of its ranking, or -1; for a search
-            within one modality. None: all candidates are searched.
+        ignored: from the numbers of queries ``(b,)`` to a mask ``(b, c)`` of the candidates that do not count for each, such
+            as ``without_itself`` in a search within one modality. None: all count.
         block: scores in memory at a time.
     """
     query_groups = query_groups.contiguous()  # torch warns of others
@@ -81,23 +84,33 @@ def rankings(
     sorted_groups = candidate_groups[by_group]
     first = torch.searchsorted(sorted_groups, query_groups)
     members = torch.searchsorted(sorted_groups, query_groups, right=True) - first
-    counts = members
-    if own is not None and len(candidates):
-        counts = members - ((own >= 0) & (candidate_groups[own.clamp(min=0)] == query_groups)).long()
-    answered = (counts > 0).nonzero().flatten()
-    answered = answered[counts[answered].argsort(stable=True)]  # so that little is padded
+    answered = (members > 0).nonzero().flatten()
+    answered = answered[members[answered].argsort(stable=True)]  # so that little is padded
     candidates = candidates.float()
     finite = bool(torch.isfinite(queries).all()) and bool(torch.isfinite(candidates).all())
     for rows in answered.split(max(1, block // max(1, len(candidates)))) if len(answered) else ():
-        scores = queries[rows].float() @ candidates.T
-        if not finite:
-            scores.nan_to_num_(nan=torch.inf, posinf=torch.inf)
         columns, is_answer = _padded_columns(by_group, first[rows], members[rows])
-        if own is not None:
-            is_answer &= columns != own[rows, None]
-            of_own = (own[rows] >= 0).nonzero().flatten()
-            scores[of_own, own[rows][of_own]] = torch.inf
-        yield _rank_block(scores, rows, columns, is_answer, 0 if own is None else (own[rows] >= 0).long())
+        mask = None if ignored is None else ignored(rows)
+        if mask is not None:
+            is_answer &= ~mask.gather(1, columns)
+            kept = is_answer.any(dim=1)
+            rows, columns, is_answer, mask = rows[kept], columns[kept], is_answer[kept], mask[kept]
+        if len(rows):
+            scores = queries[rows].float() @ candidates.T
+            if not finite:
+                scores.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+            yield _rank_block(scores, rows, columns, is_answer, mask)
+
+
+def without_itself(candidate_of: Tensor, candidates: int) -> Ignored:
+    """Return what ``rankings`` ignores where queries are candidates: each one's own vector.
+
+    Args:
+        candidate_of: ``(q,)`` int64, the candidate that each query is, or -1.
+        candidates: their number.
+    """
+    everyone = torch.arange(candidates, device=candidate_of.device)
+    return lambda rows: candidate_of[rows, None] == everyone
 
 
 def _padded_columns(by_group: Tensor, first: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,8 +119,8 @@ def _padded_columns(by_group: Tensor, first: Tensor, members: Tensor) -> tuple[T
     return by_group[(first[:, None] + place).clamp(max=len(by_group) - 1)], place < members[:, None]
 
 
-def _rank_block(scores: Tensor, rows: Tensor, columns: Tensor, is_answer: Tensor, skipped: Tensor | int) -> Ranking:
-    """Rank the right answers of a block of scores ``(b, c)``, which it changes; ``skipped`` of a row's are infinite."""
+def _rank_block(scores: Tensor, rows: Tensor, columns: Tensor, is_answer: Tensor, ignored: Tensor | None) -> Ranking:
+    """Rank the right answers of a block of scores ``(b, c)``, which it changes."""
     counts = is_answer.sum(dim=1)
     right = scores.gather(1, columns)
     unusable = torch.finfo(right.dtype).min  # a right answer without a score is the last of all
@@ -116,8 +129,12 @@ def _rank_block(scores: Tensor, rows: Tensor, columns: Tensor, is_answer: Tensor
     right, order = right[:, : int(counts.max())], order[:, : int(counts.max())]
     in_count = torch.arange(right.shape[1], device=rows.device) < counts[:, None]
     row, place = is_answer.nonzero(as_tuple=True)
-    scores[row, columns[row, place]] = torch.inf  # above each threshold, and subtracted
-    wrong = _count_at_least(scores, right - TIE_TOLERANCE) - (counts + skipped)[:, None]
+    not_wrong = counts
+    if ignored is not None:
+        not_wrong = counts + ignored.sum(dim=1)
+        scores[ignored] = torch.inf
+    scores[row, columns[row, place]] = torch.inf  # as the ignored ones: above each threshold, and subtracted
+    wrong = _count_at_least(scores, right - TIE_TOLERANCE) - not_wrong[:, None]
     return Ranking(rows, counts, columns.gather(1, order).masked_fill(~in_count, -1), right, wrong)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.evaluation.ranking import TIE_TOLERANCE, Ranking, rankings
+from multimodal.evaluation.ranking import TIE_TOLERANCE, Ignored, Ranking, rankings
 
 CUTOFFS = (1, 5, 10)
 
@@ -96,19 +96,18 @@ def measure_queries(
     candidates: Tensor,
     query_groups: Tensor,
     candidate_groups: Tensor,
-    own: Tensor | None = None,
+    ignored: Ignored | None = None,
 ) -> QueryMeasures:
     """Measure each query that has a right answer.
 
     Args:
         queries, candidates: ``(q, dim)`` and ``(c, dim)`` unit vectors.
         query_groups, candidate_groups: ``(q,)`` and ``(c,)`` int64; a candidate of the query's group is right.
-        own: ``(q,)`` int64, the candidate that is the query itself, which is left out of its ranking, or -1; for a search
-            within one modality.
+        ignored: the candidates that do not count for a query, as of ``rankings``.
     """
     numbers = [torch.zeros(0, dtype=torch.int64, device=queries.device)]
     blocks = [{name: torch.zeros(0, dtype=torch.float64, device=queries.device) for name in ("rank", *_MEANS)}]
-    for ranking in rankings(queries, candidates, query_groups, candidate_groups, own):
+    for ranking in rankings(queries, candidates, query_groups, candidate_groups, ignored):
         numbers.append(ranking.queries)
         blocks.append({"rank": ranking.ranks[:, 0].double()} | {name: f(ranking) for name, f in _MEANS.items()})
     order = torch.cat(numbers).argsort()

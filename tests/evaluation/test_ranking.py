@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from multimodal.evaluation import ranking
-from multimodal.evaluation.ranking import rankings
+from multimodal.evaluation.ranking import rankings, without_itself
 
 NUMBERS = (-1.0, -0.5, 0.0, 0.25, 1.0, math.nan)
 Found = dict[int, list[tuple[int, int]]]  # query -> (candidate, wrong before it), in order
@@ -54,9 +54,10 @@ def test_rankings_follow_the_protocol(
 ) -> None:
     queries, candidates, query_groups, candidate_groups, own = search
     found: Found = {}
+    ignored = without_itself(own, len(candidates))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "FEW", few)  # with 0, scores are sorted
-        for r in rankings(queries, candidates, query_groups, candidate_groups, own, block):
+        for r in rankings(queries, candidates, query_groups, candidate_groups, ignored, block):
             for i, n, places, before in zip(r.queries, r.counts, r.candidates, r.wrong_before, strict=True):
                 assert (places[n:] == -1).all()
                 found[int(i)] = list(zip(places[:n].tolist(), before[:n].tolist(), strict=True))
@@ -65,11 +66,19 @@ def test_rankings_follow_the_protocol(
 
 def test_a_search_within_a_modality_leaves_out_the_query() -> None:
     vectors = nn.functional.normalize(torch.randn(40, 6), dim=1)
-    groups, own = torch.arange(40) // 2, torch.arange(40)
-    for r in rankings(vectors, vectors, groups, groups, own):
+    groups, ignored = torch.arange(40) // 2, without_itself(torch.arange(40), 40)
+    for r in rankings(vectors, vectors, groups, groups, ignored):
         assert (r.candidates[:, 0] == r.queries ^ 1).all()
-    ranks = torch.cat([r.ranks[:, 0] for r in rankings(vectors, vectors, groups, groups, own)])
+    ranks = torch.cat([r.ranks[:, 0] for r in rankings(vectors, vectors, groups, groups, ignored)])
     assert ranks.float().mean() > 5  # not found first, as the query itself would be
+
+
+@pytest.mark.parametrize("ignored", [None, without_itself(torch.tensor([-1, -1, -1]), 4)])
+def test_ignoring_nothing_changes_nothing(ignored: ranking.Ignored | None) -> None:
+    vectors, groups = torch.randn(4, 3), torch.tensor([0, 0, 1, 2])
+    (found,) = rankings(vectors[:3], vectors, groups[:3], groups, ignored)
+    (expected,) = rankings(vectors[:3], vectors, groups[:3], groups)
+    assert torch.equal(found.wrong_before, expected.wrong_before)
 
 
 def test_memory_is_bounded_by_the_block() -> None:
