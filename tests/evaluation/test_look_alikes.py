@@ -18,8 +18,8 @@ from multimodal.core.embedder import Embedder
 from multimodal.data.samplers import Draw
 from multimodal.data.samples import Samples
 from multimodal.evaluation.look_alikes import DigestedSamples, highest_recall_at_1
-from multimodal.evaluation.report import evaluate
 from multimodal.evaluation.retrieval import ranks
+from multimodal.evaluation.run_evaluation import evaluate
 
 inputs_and_groups = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=5)
 
