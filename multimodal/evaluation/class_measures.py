@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,7 +80,9 @@ class ClassMeasures:
 
         def add(name: str, modality: str, measure: Callable[[], object]) -> None:
             try:
-                found[name][modality] = measure()
+                with warnings.catch_warnings():  # many classes of few rows each are reported by the numbers themselves
+                    warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+                    found[name][modality] = measure()
             except UsageError as error:
                 notes.append(f"{modality}, {name}: {error}")
 

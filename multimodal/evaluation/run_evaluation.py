@@ -136,8 +136,9 @@ def evaluate(
     highest = highest_recalls(queries, data_of_queries.digests, pool_vectors, data_of_pool.digests)
     if not pairs:
         notes.append("No query has a right answer in the pool: search a pool that contains the groups of the queries.")
-    fitting = None
-    shape = classes = None
+    fitting = shape = classes = None
+    if training is not None and (space or label is not None):
+        fitting = _embed_training_rows(embedder, training, ROWS_FOR_MEANS if label is None else ROWS_FOR_CLASSIFIERS)
     if space:
         with progress("Measuring the space"):
             shape = Space.of(pool_vectors, None if fitting is None else modality_means(fitting.embeddings))
