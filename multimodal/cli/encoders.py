@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from argparse import ArgumentTypeError
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from multimodal.cli.options import parser, yaml_settings
@@ -45,6 +46,8 @@ def run(command: str, arguments: list[str]) -> None:
         return
     for entry in descriptions:
         print(_format_line(entry))
+        if options.name and entry["description"]:
+            print(f"\n{indent(entry['description'], '    ')}\n")
         for name, default in entry["parameters"].items():
             print(f"    {name} = {json.dumps(default)}")
 
@@ -70,6 +73,7 @@ def _describe(registration: Registration, settings: dict[str, Any] | None) -> di
         "name": registration.name,
         "class": registration.class_path,
         "summary": registration.summary,
+        "description": registration.description,
         "extra": registration.extra,
         "missing": [] if extra is None else list(extra.missing),
         "install": None if extra is None else extra.install,

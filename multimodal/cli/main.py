@@ -12,6 +12,7 @@ from importlib import import_module
 
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError, UsageError, suggest
+from multimodal.core.system_errors import system_fault
 
 TRUST = "--trust_module"  # of every command, as --debug
 
@@ -55,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Each shape of a batch of texts or graphs has kernels of its own: thousands of them would be kept for nothing.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     try:
-        if os.getcwd() not in sys.path:  # a class path may name a module of the user's project
-            sys.path.append(os.getcwd())
+        if (
+            working_folder := _working_folder()
+        ) not in sys.path:  # a class path may name a module of the user's project
+            sys.path.append(working_folder)
         rest = _import_trusted([a for a in rest if a != "--debug"])
         import_module(COMMANDS[command][0]).run(command, rest)
     except SystemExit as stop:  # argparse has printed its help
@@ -68,6 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(f"multimodal {command}", error)
     return 0
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise MultimodalError("the working folder was removed; change to another one.") from error
 
 
 def _import_trusted(arguments: Sequence[str]) -> list[str]:
@@ -124,6 +134,8 @@ def _fail(program: str, error: BaseException) -> int:
     elif isinstance(error, MultimodalError):
         # one from a data worker comes with that process's traceback, which ends with it
         message = str(error).rpartition(f"{type(error).__name__}: ")[2]
+    elif (fault := system_fault(error)) is not None:
+        message = str(fault)
     else:  # a defect of ours, or of a library
         message = f"{type(error).__name__}: {error} (--debug shows where)"
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)

@@ -29,6 +29,8 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     queries, rest = _split_queries(arguments)
     options = p.parse_args(rest)
+    if len(queries) > 1:
+        _check_modalities(options.run, [modality for modality, _ in queries])
     if len(queries) != 1:
         given = ", ".join(f"--{modality}" for modality, _ in queries) or "none"
         raise UsageError(f"give one query, by --text, --image, --graph or --MODALITY; got {given}.")
@@ -48,6 +50,21 @@ def run(command: str, arguments: list[str]) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     print(repr(hits).encode(encoding, "replace").decode(encoding))
+
+
+def _check_modalities(run: str, names: list[str]) -> None:
+    """Check, if several options may be queries, that each is a modality of the model: another is misspelled."""
+    from pathlib import Path
+
+    from multimodal.core.errors import suggest
+    from multimodal.core.model_folder import read_description
+
+    known = list(read_description(Path(run))["encoders"])
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"there is no option --{name}.{suggest(name, [*known, *(o.removeprefix('--') for o in OWN_OPTIONS)])}"
+            )
 
 
 def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multimodal.core import checkpoint_cache
+from multimodal.core.arguments import check_types
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
@@ -212,7 +213,8 @@ class Embedder(nn.Module):
             precision: "bfloat16" is faster: torch's autocast computes with 8 bits of precision where that is safe.
             **values: one modality's values by its name: a list, tuple, array, generator, pandas or Arrow column; or one
                 value (a string, bytes, a path, a picture, a mapping, a graph). An array of pixels with 2 or 3 dimensions is one
-                picture, with 4 it is several; other arrays are several values.
+                picture, an array of samples with 1 or 2 is one sound, as is a pair (samples, rate), and 1 of numbers is one
+                vector; with one dimension more, they are several. Other arrays are several values.
 
         Returns:
             ``(n, dim)`` float32 for n values; ``(dim,)`` for one value.
@@ -341,6 +343,8 @@ class Embedder(nn.Module):
         """
         device = f"Load the model and move it: Embedder.from_pretrained(...).to({unknown.get('device')!r})."
         check_names("Embedder.from_pretrained", unknown, ["folder", "modalities"], {"device": device})
+        examples = {"modalities": "['text']"}
+        check_types("Embedder.from_pretrained", cls.from_pretrained, {"modalities": modalities}, examples)
         folder = Path(folder)
         description = read_description(folder)
         described = description["encoders"]

@@ -48,11 +48,11 @@ class Processor(ABC):
     def __call__(self, value: Any) -> Any:
         """Turn one raw value into an item."""
 
-    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
-        """Whether an array is one raw value, such as a picture; by default it holds one for each index of its first axis.
+    def is_one_value(self, given: np.ndarray | Tensor | list[Any] | tuple[Any, ...]) -> bool:
+        """Whether an array, list or tuple is one raw value, such as a picture; by default it holds several.
 
         Args:
-            array: an array or tensor that ``Embedder.encode`` was given.
+            given: what ``Embedder.encode`` was given.
         """
         return False
 

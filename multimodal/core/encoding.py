@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from multimodal.core.encoder import Processor
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UsageError
 
 BATCHES_PER_WINDOW = 64  # batches of work that may wait
 
@@ -24,26 +24,40 @@ BATCHES_PER_WINDOW = 64  # batches of work that may wait
 def as_values(given: Any, processor: Processor) -> tuple[Any, bool]:
     """Return a sequence of raw values, and whether ``given`` was one value.
 
-    A list, tuple or any other sequence, an iterator, and a column of pandas or Arrow are several values; so is an array or
-    tensor (along its first axis), unless it is one value for the processor. Anything else is one value: a string, bytes, a
-    path, a picture, a mapping, a graph.
+    A list, tuple or any other sequence, an iterator, and a column of pandas or Arrow are several values; so is an array
+    or tensor (along its first axis). If it is one value for the processor (pixels of a picture, samples of a sound,
+    components of a vector), it is one. Anything else is one value: a string, bytes, a path, a picture, a mapping, a graph.
 
     Args:
         given: an argument of ``Embedder.encode``.
         processor: the modality's processor.
+
+    Raises:
+        UsageError: it is a table of several columns.
     """
     if isinstance(given, str | bytes):
         return [given], True
-    if isinstance(given, np.ndarray | Tensor) and processor.is_one_value(given):
+    if isinstance(given, np.generic):
+        return [given.item()], True
+    if isinstance(given, np.ndarray) and given.dtype == object and given.ndim == 1:
+        given = given.tolist()
+    if isinstance(given, np.ndarray | Tensor) and given.ndim == 0:
+        return [given.item()], True
+    if isinstance(given, np.ndarray | Tensor | list | tuple) and processor.is_one_value(given):
         return [given], True
     if isinstance(given, Sequence | np.ndarray | Tensor):
         return given, False
-    if isinstance(given, Iterator):
+    if isinstance(given, Iterator | ValuesView):
         return list(given), False
-    for name in ("to_pylist", "to_list"):  # of Arrow; of pandas
+    if hasattr(given, "columns") and hasattr(given, "shape"):
+        raise UsageError(
+            f"encode() takes the values of one column, or a list of mappings, but a {type(given).__name__} has several"
+            " columns."
+        )
+    for name in ("to_pylist", "to_list", "tolist"):  # of Arrow; of pandas and polars; of arrays of pandas
         if hasattr(given, name):
             return getattr(given, name)(), False
-    return [given], True
+    return [given.as_py()] if hasattr(given, "as_py") else [given], True  # a cell of Arrow
 
 
 def encode_values(

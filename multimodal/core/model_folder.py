@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import atomic_folder, umask
+from multimodal.core.files import atomic_folder, interrupted_replacement, umask
 from multimodal.core.lora import LoRA
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 
@@ -66,6 +66,9 @@ def model_folder(folder: Path) -> Path:
     for candidate in (folder, folder / RUN_MODEL):
         if (candidate / MODEL_JSON).is_file():
             return candidate
+    for missing in (folder, folder / RUN_MODEL):
+        if lost := interrupted_replacement(missing):
+            raise MultimodalError(f"{missing} does not exist.{lost}")
     if not folder.exists():
         raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
     if (folder / RUN_CONFIG).is_file():

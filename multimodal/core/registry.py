@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -62,6 +63,14 @@ class Registration:
     def summary(self) -> str:
         """The first line of the class's docstring."""
         return (self.cls.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def description(self) -> str:
+        """The docstring of the class after its first line, to its sections (Args, ...): what the encoder reads and does."""
+        described = inspect.cleandoc(self.cls.__doc__ or "").partition("\n")[2]
+        return re.split(r"^(?:Args|Attributes|Raises|Source|Examples):$", described, maxsplit=1, flags=re.MULTILINE)[
+            0
+        ].strip()
 
     def parameters(self) -> dict[str, Any]:
         """Return the constructor's parameters and their defaults; a parameter without a default has ``"required"``."""

@@ -13,6 +13,8 @@ from typing import Any
 
 from multimodal.core.errors import MultimodalError, Unreadable, shown
 
+LINE_START = b'{"row": '  # of the file of rejects
+
 
 @dataclass(unsafe_hash=True)  # not frozen, like Batch, of which it is part
 class Reject:
@@ -88,11 +90,23 @@ class Rejects:
         self._rejected: set[tuple[str, int]] = set()
         self._first: Reject | None = None
         if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    self._record(Reject(**json.loads(line)))
-                except (ValueError, TypeError) as error:
-                    raise MultimodalError(f"{path} is not a file of rejected rows ({error}); move it away.") from error
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            for line in whole.decode("utf-8").split("\n")[:-1]:
+                self._record(Reject(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise MultimodalError(
+                f"{path} is not a file of rejected rows, or it is damaged ({error}); move it away."
+            ) from error
+        cut = content[len(whole) :]  # of a process that was killed while it wrote; its row is read again
+        if cut and cut[: len(LINE_START)] != LINE_START[: len(cut)]:
+            raise MultimodalError(f"{path} is not a file of rejected rows, or it is damaged; move it away.")
+        if cut:
+            os.truncate(path, len(whole))
 
     def __repr__(self) -> str:
         return f"Rejects: {self.summary()}"
@@ -142,8 +156,8 @@ class Rejects:
         if self.path is not None and self.path.is_file():
             kept = [
                 line
-                for line in self.path.read_text(encoding="utf-8").splitlines()
-                if json.loads(line)["row"] not in rows_to_remove
+                for line in self.path.read_text(encoding="utf-8").split("\n")
+                if line and json.loads(line)["row"] not in rows_to_remove
             ]
             new = self.path.with_name(f"{self.path.name}.new")
             new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

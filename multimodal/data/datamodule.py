@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -117,6 +118,8 @@ class DataModule(Recorded, pl.LightningDataModule):
         super().__init__()
         if not 0 <= max_rejects <= 1:
             raise UsageError(f"max_rejects is a fraction of the rows, in [0, 1]; got {max_rejects}.")
+        if isinstance(table, os.PathLike):
+            table = os.fspath(table)
         if access == "streamed" and not isinstance(table, str):
             raise UsageError("access: streamed is for tables of files; leave it out for a table in memory.")
         self.source = locate(table, options) if access == "streamed" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,8 @@ class Samples:
         return cls(table, Schema.from_settings(columns, **schema), options or {}, access)
 
     def __post_init__(self) -> None:
+        if isinstance(self.table, os.PathLike):
+            object.__setattr__(self, "table", os.fspath(self.table))
         table = open_table(self.table, self.options, self.access)
         if not len(table):
             raise UsageError(f"The table {table.name!r} has no rows.")

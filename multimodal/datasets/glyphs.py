@@ -13,7 +13,6 @@ and Python's ``unicodedata``. A row is one drawing of one character in one face.
 from __future__ import annotations
 
 import json
-import shutil
 import unicodedata
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -207,8 +206,6 @@ def build_or_open_cache(cache: Path) -> Path:
     recipe = {"format": FORMAT, "matplotlib": version("matplotlib"), "unicode": unicodedata.unidata_version}
     folder = cache / "glyphs-{format}-matplotlib{matplotlib}-unicode{unicode}".format(**recipe)
     with FileLock(cache / "glyphs.lock"):
-        for leftover in cache.glob(f".{folder.name}.*"):  # of a killed process
-            shutil.rmtree(leftover)
         if not folder.is_dir():
             with atomic_folder(folder, marker="recipe.json") as new:
                 _build(new)

@@ -14,6 +14,7 @@ from multimodal.core.hardware import share_cores
 from multimodal.core.run_folder import CHECKPOINTS, LAST
 from multimodal.data.datamodule import DataModule
 from multimodal.experiment.quiet import quiet_libraries
+from multimodal.experiment.run_lock import run_lock
 from multimodal.experiment.trainer import check_trainer_settings, make_trainer
 from multimodal.experiment.unused_settings import warn_of_unused_settings
 from multimodal.training.callbacks.text_loss import TextLossMonitor
@@ -40,7 +41,8 @@ def fit(
         The model of the best validation, in evaluation mode.
 
     Raises:
-        MultimodalError: the folder holds a run already, or too many rows cannot be read.
+        MultimodalError: the folder holds a run already, another process trains in it, the checkpoint is damaged, or too many
+            rows cannot be read.
         UsageError: the settings do not fit the data or one another.
     """
     _check_objects(model, data)
@@ -48,14 +50,15 @@ def fit(
     check_trainer_settings("fit", trainer, {"model", "data", "run", "resume"})
     run = Path(run)
     last = run / CHECKPOINTS / LAST
-    if (run / CHECKPOINTS).exists() and not resume:
-        raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
-    share_cores(getattr(data, "workers", 0))
-    with quiet_libraries():
-        report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None
-        chosen = make_trainer(run, report=report, **trainer)
-        warn_of_unused_settings(model, data)
-        chosen.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    with run_lock(run):
+        if (run / CHECKPOINTS).exists() and not resume:
+            raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
+        share_cores(getattr(data, "workers", 0))
+        with quiet_libraries():
+            report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None
+            chosen = make_trainer(run, report=report, **trainer)
+            warn_of_unused_settings(model, data)
+            chosen.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     return Embedder.from_pretrained(run)
 
 

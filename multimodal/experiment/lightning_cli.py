@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from multimodal.experiment import class_paths
 from multimodal.experiment.named_classes import check_named_classes
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
+from multimodal.experiment.run_lock import run_lock
 from multimodal.experiment.trainer_settings import (
     TRAINER_ERRORS,
     explain_misconfiguration,
@@ -50,8 +52,20 @@ def train(command: str, arguments: list[str]) -> None:
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
     cli_class = PretrainCLI if command == "pretrain" else TrainCLI
     subcommand = "fit" if command == "pretrain" else command
-    with quiet_libraries():
-        _build(cli_class, [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+    with quiet_libraries(), ExitStack() as locks:
+        _build(_locking(cli_class, locks), [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+
+
+def _locking(cli_class: type[TrainCLI], locks: ExitStack) -> type[TrainCLI]:
+    """The command line, which locks the run folder that it trains in until ``locks`` is closed."""
+
+    class Locking(cli_class):
+        def before_instantiate_classes(self) -> None:
+            if self.subcommand == "fit":
+                locks.enter_context(run_lock(self.run_folder))
+            super().before_instantiate_classes()
+
+    return Locking
 
 
 def objects_of(cli_class: type[TrainCLI], config: dict[str, Any]) -> TrainCLI:

@@ -6,7 +6,8 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,9 @@ from lightning.pytorch.callbacks import Timer
 
 from multimodal.core.errors import UsageError
 from multimodal.core.library_warnings import IMPORT_WARNINGS
+from multimodal.core.system_errors import writing
+from multimodal.experiment.checkpoint_errors import explain_checkpoint_errors
+from multimodal.experiment.run_lock import run_lock
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")  # tips and advertisements come as INFO
 MESSAGES = (
@@ -59,26 +63,29 @@ class QuietTrainer(pl.Trainer):
 
         Raises:
             UsageError: nothing says when the training ends; Lightning would train for a thousand epochs.
+            MultimodalError: another process trains in the run folder, it cannot be written, or the checkpoint is damaged.
         """
         limited = any(isinstance(callback, Timer) for callback in self.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
         if self.max_steps == -1 and self.max_epochs is None and not limited:
             raise UsageError(
                 "Set how long to train: the trainer's max_steps or max_epochs; max_time can end it sooner."
             )
-        with quiet_libraries():
+        run = Path(self.default_root_dir)
+        lock = run_lock(run) if self.is_global_zero else nullcontext()
+        with lock, writing(run), explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries():
             super().fit(*args, **kwargs)
 
     def validate(self, *args: Any, **kwargs: Any) -> Any:
         """Run the validation split, see ``Trainer.validate``."""
-        with quiet_libraries():
+        with explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries():
             return super().validate(*args, **kwargs)
 
     def test(self, *args: Any, **kwargs: Any) -> Any:
         """Run the test split, see ``Trainer.test``."""
-        with quiet_libraries():
+        with explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries():
             return super().test(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Embed all samples, see ``Trainer.predict``."""
-        with quiet_libraries():
+        with explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries():
             return super().predict(*args, **kwargs)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from multimodal.core.arguments import check_types
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.encoder_description import describe_encoder
@@ -77,6 +78,7 @@ def export_model(
         UsageError: the format or a modality is unknown, or ``out`` is missing for an embedder.
         MultimodalError: an encoder cannot be exported to the format, or returns other vectors there.
     """
+    check_types("export_model", export_model, {"modalities": modalities}, {"modalities": "['text']"})
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run, list(modalities) or None)
     if out is None:
         if isinstance(run, Embedder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.system_errors import system_fault
 from multimodal.export.towers import Tower, TrialBatches
 
 OUTPUT = "vectors"
@@ -37,7 +39,9 @@ def save_torch_export(tower: Tower, trial: TrialBatches, path: Path) -> Tensor:
     """
     program = _program(tower, trial)
     with _exporter_errors(tower, "torch-export"):
-        torch.export.save(program, path)
+        file = io.BytesIO()  # as torch ends the process if it cannot write the end of a file, on a full disk
+        torch.export.save(program, file)
+        path.write_bytes(file.getbuffer())
         return torch.export.load(path).module()(**trial.second).detach()
 
 
@@ -118,6 +122,8 @@ def _exporter_errors(tower: Tower, to: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # exporters raise errors of any type for a module that they do not support
+        if system_fault(error) is not None:  # a full disk is not the encoder's fault
+            raise
         cause = error.__cause__ or error
         reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise MultimodalError(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.files import not_a_file
 
 SILENCE_PEAK = 2.0**-17  # half a step of 16 bits, where full scale is 1
 MAX_SAMPLE_VALUE = 1e30  # the square of a larger one overflows float32
@@ -29,7 +30,7 @@ def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarra
 
     Args:
         value: a path or the bytes of a WAV, FLAC, OGG or MP3 file, a pair (samples, rate), or the samples alone: an array
-            ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
+            or tensor ``(n,)`` or ``(n, channels)``, floating point or whole numbers.
         rate: samples per second of an array without a rate.
         max_seconds: the length to keep, in seconds.
 
@@ -50,6 +51,19 @@ def read_recording(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarra
     if np.abs(wave - wave.mean()).max() < SILENCE_PEAK:
         raise Unreadable("silent audio", f"{description} is silent in its first {max_seconds:g} s.")
     return wave, sample_rate
+
+
+def is_recording(given: Any) -> bool:
+    """Whether samples or a pair (samples, rate) are one recording: an array or tensor of 1 or 2 dimensions is one.
+
+    Examples:
+        >>> is_recording(np.zeros(100)), is_recording((np.zeros(100), 16_000)), is_recording([np.zeros(100)] * 2)
+        (True, True, False)
+    """
+    match given:
+        case (samples, int() | float() | np.number()):
+            return hasattr(samples, "ndim") or isinstance(samples, list)
+    return getattr(given, "ndim", 0) in (1, 2) and getattr(getattr(given, "dtype", None), "kind", "f") in "fiu"
 
 
 def resample(wave: np.ndarray, rate: float, target_rate: int) -> np.ndarray:
@@ -85,12 +99,15 @@ def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float,
     if isinstance(value, bytes):
         description = f"{len(value)} bytes"
         return *_decode(io.BytesIO(value), description, max_seconds), description
+    value = _as_array(value)
     if isinstance(value, np.ndarray):
         return _not_transposed(value), rate, f"an array {value.shape}"
     match value:
-        case [np.ndarray() | list() as samples, int() | float() | np.number() as sample_rate]:
+        case [samples, int() | float() | np.number() as sample_rate] if hasattr(samples, "ndim") or isinstance(
+            samples, list
+        ):
             try:
-                samples = np.asarray(samples)
+                samples = np.asarray(_as_array(samples))
             except ValueError as error:  # lists of unequal length
                 raise Unreadable("no samples", f"the samples are not an array ({error}).") from error
             return _not_transposed(samples), float(sample_rate), f"a pair of samples and rate {sample_rate}"
@@ -99,12 +116,18 @@ def _read(value: Any, rate: int, max_seconds: float) -> tuple[np.ndarray, float,
     )
 
 
+def _as_array(value: Any) -> Any:
+    """Return a tensor as an array, and anything else as it is."""
+    return value.detach().cpu().double().numpy() if hasattr(value, "detach") else value
+
+
 def _not_transposed(samples: np.ndarray) -> np.ndarray:
     """Return an array unchanged, unless its first axis looks like channels: their average would be over time."""
     if samples.ndim == 2 and 0 < samples.shape[0] < samples.shape[1]:
         raise Unreadable(
             "channels first",
-            f"samples of shape {samples.shape} have more channels than samples; give (n, channels), such as samples.T.",
+            f"samples of shape {samples.shape} have more channels than samples; give (n, channels), such as samples.T, or"
+            " list(samples) if they are several recordings.",
         )
     return samples
 
@@ -118,8 +141,8 @@ def _decode(source: str | Path | io.BytesIO, description: str, max_seconds: floa
                 # by its descriptor: given a name, soundfile trusts the suffix, and reports missing files as damaged
                 file = opened.enter_context(open(source, "rb")).fileno()
             sound = opened.enter_context(soundfile.SoundFile(file, closefd=False))
-        except FileNotFoundError as error:
-            raise Unreadable("missing file", f"the recording {description} does not exist.") from error
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise not_a_file(description, "the recording") from error
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             reason = getattr(error, "error_string", error)  # without the memory address that str(error) contains
             raise Unreadable(

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.files import not_a_file
 
 
 def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int | None = None) -> Image.Image:
@@ -40,9 +41,9 @@ def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int 
     return picture
 
 
-def is_picture(array: Any) -> bool:
-    """Whether an array or tensor is one picture: it has 2 or 3 dimensions. With 4, it is several."""
-    return array.ndim in (2, 3)
+def is_picture(given: Any) -> bool:
+    """Whether an array or tensor is one picture: it has 2 or 3 dimensions. With 4, it is several. Lists are several."""
+    return getattr(given, "ndim", 0) in (2, 3)
 
 
 def describe_value(value: Any) -> str:
@@ -67,8 +68,8 @@ def image_errors(reason: str, message: str) -> Iterator[None]:
                 "error", Image.DecompressionBombWarning
             )  # Pillow raises an error only from twice as many pixels
             yield
-    except FileNotFoundError as error:
-        raise Unreadable("missing file", f"the picture {error.filename} does not exist.") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise not_a_file(error.filename, "the picture") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Unreadable("decompression bomb", f"{message} ({str(error).rstrip('.')}).") from error
     except UnidentifiedImageError as error:
@@ -98,8 +99,10 @@ def _open_image(value: Any) -> Image.Image:
         raise ValueError("give a path, bytes, a PIL image or an array")
     if not value.width * value.height:
         raise ValueError("it has no pixels")
-    if value.mode == "F":
-        raise ValueError("the range of floating-point pixels is unknown; give uint8")
+    # of both modes the range is unknown; Pillow reads 16-bit PGM, and in some versions PNG, as I of that range
+    if value.mode == "F" or (value.mode == "I" and value.format not in ("PPM", "PNG")):
+        pixels = "floating-point" if value.mode == "F" else "32-bit"
+        raise ValueError(f"the range of {pixels} pixels is unknown; give uint8 or uint16")
     return value
 
 

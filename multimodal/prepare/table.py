@@ -16,7 +16,7 @@ from multimodal.prepare.source import open_source
 
 
 def prepare_table(
-    table: str,
+    table: str | Path,
     out: str | Path,
     *,
     options: Mapping[str, Any] | None = None,
@@ -41,5 +41,5 @@ def prepare_table(
     """
     check_names("prepare_table", settings, (field.name for field in fields(Settings)))
     chosen = Settings(**settings)
-    source = open_source(table, options, None if files is None else Path(files))
+    source = open_source(str(table), options, None if files is None else Path(files))
     return prepare(source, chosen, Path(out), progress)

@@ -3,7 +3,8 @@
 A folder of embeddings contains ``embeddings.json`` (the manifest) and ``part-00000.parquet``, ... with the columns ``key``,
 ``group``, ``metadata`` (JSON) and one column of vectors for each modality, null where the row has no such value. A row
 with alternative columns for a modality is stored once for each alternative. Rows that cannot be read are left out and listed
-in ``rejects.jsonl``. A part is written atomically; a second run writes the missing parts.
+in ``rejects.jsonl``. A part is written atomically; a second run writes the missing parts. One process at a time writes a
+folder.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import pyarrow.parquet as pq
 
 from multimodal.core.errors import MultimodalError, check_names
 from multimodal.core.files import check_folder
+from multimodal.core.folder_lock import LOCK_FILE, write_lock
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
+from multimodal.core.system_errors import writing
 from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
 
 BATCH_SIZE = 256  # rows embedded at a time; affects the speed, not the results
@@ -52,7 +55,8 @@ def embed_table(
 
     Raises:
         UsageError: ``out`` is a file, or an embedder is given without a table.
-        MultimodalError: the model or table cannot be read, ``out`` contains something else, or too many rows cannot be read.
+        MultimodalError: the model or table cannot be read, ``out`` contains something else or is being written by another
+            process, or too many rows cannot be read.
     """
     check_folder(out)
     from multimodal.core.embedder import Embedder
@@ -60,11 +64,12 @@ def embed_table(
     from multimodal.data.run_data import SETTINGS, load_run_data
 
     check_names("embed_table", settings, [*SETTINGS, "out"])
-    embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
-    data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
-    rows = data.samples.rows(split)
-    with progress("Embedding", len(rows)) as advance:
-        return embed_samples(embedder, data.samples, rows, Path(out), advance, max_rejects=data.max_rejects)
+    with write_lock(out):  # before the model is loaded, so that a second command is refused at once
+        embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
+        data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
+        rows = data.samples.rows(split)
+        with progress("Embedding", len(rows)) as advance:
+            return embed_samples(embedder, data.samples, rows, Path(out), advance, max_rejects=data.max_rejects)
 
 
 def embed_samples(
@@ -93,8 +98,24 @@ def embed_samples(
         The rows that cannot be read; they are left out and listed in ``rejects.jsonl``.
 
     Raises:
-        MultimodalError: ``out`` contains something else, or too many rows cannot be read.
+        MultimodalError: ``out`` contains something else or is being written by another process, or too many rows cannot be
+            read.
     """
+    check_folder(out)
+    with write_lock(out), writing(out):
+        return _embed_samples(embedder, samples, rows, out, advance, part_rows, batch_size, max_rejects)
+
+
+def _embed_samples(
+    embedder: Embedder,
+    samples: Samples,
+    rows: np.ndarray,
+    out: Path,
+    advance: Callable[[int], object] | None,
+    part_rows: int,
+    batch_size: int,
+    max_rejects: float,
+) -> Rejects:
     from multimodal.data.loaders import ordered_loader
 
     modalities = [m for m in embedder.modalities if m in samples.modalities]
@@ -106,6 +127,8 @@ def embed_samples(
     read = samples.settings, samples.fingerprint
     manifest = Manifest(embedder.fingerprint, embedder.dim, modalities, *read, len(rows), digest, part_rows)
     _write_or_check_manifest(manifest, out)
+    for unfinished in out.glob("*.new"):  # of a killed process, as this one holds the lock
+        unfinished.unlink()
     rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of)
     samples_by_row_number = samples.keyed_by_number()  # the key of an embedding is then its row number
     for number, part in enumerate(manifest.parts):
@@ -175,10 +198,8 @@ def _write_or_check_manifest(manifest: Manifest, out: Path) -> None:
                 " another folder."
             )
     else:
-        check_folder(out)
-        if out.exists() and any(out.iterdir()):
+        new = out / f"{MANIFEST}.new"  # which a killed process may have left
+        if any(path.name not in (LOCK_FILE, new.name) for path in out.iterdir()):
             raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
-        out.mkdir(parents=True, exist_ok=True)
-        new = out / f"{MANIFEST}.new"
         new.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
         os.replace(new, out / MANIFEST)

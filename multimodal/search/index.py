@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from multimodal.core.arguments import check_types
 from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
-from multimodal.core.files import atomic_folder, check_folder
+from multimodal.core.files import atomic_folder, check_folder, interrupted_replacement
 from multimodal.core.html_table import html_table
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
@@ -295,6 +295,7 @@ class Index:
         if not (folder / DESCRIPTION).is_file():
             raise MultimodalError(
                 f"{folder} is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
+                f"{interrupted_replacement(folder)}"
             )
         try:
             description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))

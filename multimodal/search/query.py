@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.arguments import check_types
 from multimodal.core.errors import UsageError
 from multimodal.core.model_folder import read_description
 from multimodal.search.hits import Hits
@@ -29,6 +30,7 @@ def search_index(run: str | Path, index: str | Path, /, k: int = 10, target: str
         UsageError: k is below 1, there is not exactly one modality, or the model or the index does not have it.
         MultimodalError: the model or the index cannot be read, they do not belong together, or the value cannot be read.
     """
+    check_types("search_index", search_index, {"k": k, "target": target})  # before a model is loaded
     if len(query) != 1:
         raise UsageError(f"search takes one modality with one value, got {sorted(query) or 'none'}.")
     ((modality, value),) = query.items()

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from multimodal_encoders.graph.gnn import GNN
 from multimodal_encoders.image.cnn import CNN
 from multimodal_encoders.text.bag_of_words import BagOfWords
 from PIL import Image
@@ -69,6 +70,18 @@ def test_encoders_are_listed_with_their_parameters(called: Called) -> None:
     assert [line for line in lines if line.startswith("image cnn: A residual network")]
     assert '    arch = "resnet18"' in lines
     assert "    drop = 0.0" in lines
+
+
+def test_encoders_of_one_name_show_what_they_read(called: Called) -> None:
+    shown = called("encoders", "--name", "gnn")
+    assert "the features of a node or edge are its attributes that are numbers" in " ".join(shown.split())
+    assert "Args:" not in shown
+    assert "Examples:" not in shown
+    assert shown.index("attributes that are numbers") < shown.index("    conv = ")
+    assert "attributes that are numbers" not in " ".join(called("encoders", "--modality", "graph").split())
+    (gnn,) = json.loads(called("encoders", "--json", "--name", "gnn"))
+    assert gnn["description"] in inspect.cleandoc(GNN.__doc__ or "")
+    assert all(line == "" or f"    {line}" in shown.splitlines() for line in gnn["description"].splitlines())
 
 
 def test_encoders_of_one_name_show_their_size(called: Called) -> None:
@@ -341,6 +354,27 @@ def test_a_search_for_a_row_that_is_not_json_is_asked_to_be(tmp_path: Path, caps
     assert main(["search", paths[0], paths[3], "--tabular", "mugs"]) == 1
     assert capsys.readouterr().err.endswith("""Give JSON, like '{"category": "mugs"}'.\n""")
     assert main(["search", paths[0], paths[3], "--tabular", '{"category": "mugs"}']) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--text", "a", "--taget", "image"], "there is no option --taget. Did you mean 'target'"),
+        (["--taget=image", "--text", "a"], "there is no option --taget. Did you mean 'target'"),
+        (["--text", "a", "--limit", "3"], "there is no option --limit."),
+        (
+            ["--text", "a", "--image", "b.png"],
+            "give one query, by --text, --image, --graph or --MODALITY; got --text, --image",
+        ),
+        (["--tex", "a"], "has no modality 'tex'. Did you mean 'text'?"),
+        (["--text", "a", "-k", "3.0"], "invalid int value: '3.0'"),
+    ],
+)
+def test_an_unknown_option_of_search_is_not_taken_for_a_query(
+    run: Path, index: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["search", str(run), str(index), *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,18 @@ def test_python_runs_the_package() -> None:
     assert (done.returncode, done.stdout) == (0, f"multimodal {version('multimodal')}\n")
 
 
+def test_python_runs_the_package_where_a_folder_is_called_encoders(tmp_path: Path) -> None:
+    (tmp_path / "encoders").mkdir()
+    command = [sys.executable, "-m", "multimodal", "encoders", "--modality", "text", "--json"]
+    listed = [
+        subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        for folder in (tmp_path, tmp_path / "encoders")
+    ]
+    assert [(done.returncode, done.stderr) for done in listed] == [(0, "")] * 2
+    assert listed[0].stdout == listed[1].stdout
+    assert "transformer" in listed[0].stdout
+
+
 def in_a_new_process(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
 
@@ -287,6 +299,12 @@ def test_the_arguments_are_those_of_the_process(
         (UsageError("no such thing."), 2, "no such thing."),
         (ZeroDivisionError("by\nzero"), 1, "ZeroDivisionError: by zero (--debug shows where)"),
         (KeyboardInterrupt(), 1, "interrupted."),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "The disk is full; free some space, or name a folder on another disk.",
+        ),
+        (IsADirectoryError(21, "Is a directory", "a.csv"), 1, "a.csv: it is a folder, not a file."),
     ],
 )
 def test_any_error_of_a_command_is_one_line_and_debug_shows_its_traceback(
@@ -336,4 +354,4 @@ def test_a_working_folder_that_was_removed_is_not_a_traceback(
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     assert line.startswith("multimodal encoders: ")
-    assert "No such file or directory" in line
+    assert "the working folder was removed" in line

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +21,7 @@ from multimodal.core.batch import Batch, Sample
 from multimodal.core.embedder import RESERVED_NAMES, Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
+from multimodal.export.folder import export_model
 from multimodal.search.index import Index
 from multimodal.search.query import search_index
 
@@ -185,12 +188,40 @@ def test_values_without_the_name_of_their_modality_are_rejected_with_it(make_emb
 
 
 @pytest.mark.parametrize(
-    "sequence", [tuple, np.array, iter, pd.Series, pa.array, lambda v: pa.chunked_array([v[:2], v[2:]])]
-)
+    "sequence",
+    [
+        tuple, np.array, iter, pd.Series, pa.array, lambda v: pa.chunked_array([v[:2], v[2:]]), lambda v: (t for t in v),
+        lambda v: np.array(v, dtype=object), lambda v: pd.Series(v).to_numpy(), lambda v: pd.Series(v).array, pd.Index,
+        lambda v: dict(enumerate(v)).values(), lambda v: datasets.Dataset.from_dict({"t": v})["t"],
+        lambda v: pd.DataFrame({"t": v}, index=range(5, 5 + len(v)))["t"], pd.Categorical, lambda v: map(str, v),
+    ],
+)  # fmt: skip
 def test_values_may_be_of_any_sequence_type(make_embedder: Make, values: Values, sequence: Callable[..., Any]) -> None:
     embedder = make_embedder("text")
     expected = embedder.encode(text=values["text"])
     np.testing.assert_array_equal(embedder.encode(text=sequence(values["text"])), expected)
+
+
+@pytest.mark.parametrize("value", [np.str_("fox"), np.array("fox"), pa.scalar("fox"), np.array(["fox"])[0]])
+def test_a_cell_of_an_array_is_one_value(make_embedder: Make, value: Any) -> None:
+    embedder = make_embedder("text")
+    np.testing.assert_array_equal(embedder.encode(text=value), embedder.encode(text="fox"))
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame({"t": ["fox"]}), pa.table({"t": ["fox"]})])
+def test_a_table_is_not_a_column(make_embedder: Make, table: Any) -> None:
+    with pytest.raises(UsageError, match=rf"takes the values of one column.*but a {type(table).__name__} has several"):
+        make_embedder("text").encode(text=table)
+
+
+def test_modalities_are_a_list(make_embedder: Make, tmp_path: Path) -> None:
+    make_embedder("text").save_pretrained(tmp_path / "model")
+    with pytest.raises(UsageError, match=r"modalities must be a list, not 'text'; for example, modalities=\['text'\]"):
+        Embedder.from_pretrained(tmp_path / "model", modalities="text")
+    with pytest.raises(UsageError, match=r"export_model: modalities must be a list, not 'text'"):
+        export_model(tmp_path / "model", "onnx", modalities="text")
+    for modalities in (["text"], ("text",)):
+        assert Embedder.from_pretrained(tmp_path / "model", modalities=modalities).modalities == ["text"]
 
 
 def test_one_value_has_one_vector(make_embedder: Make, values: Values) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.core.files import atomic_folder, check_folder, default_cache
+from multimodal.core.files import atomic_folder, check_folder, default_cache, interrupted_replacement
+from multimodal.core.folder_lock import hold_lock, replacement_lock_file
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -80,6 +84,85 @@ def test_a_failed_rename_keeps_the_old_folder_and_no_other(
     with pytest.raises(OSError, match="the disk is gone"), atomic_folder(old, "a"):
         pass
     assert old.exists()
+    assert contents(old) == before
+    assert os.listdir(old.parent) == ["model"]
+
+
+def leftover(folder: Path, kind: str, *files: str) -> Path:
+    """A folder as a process that was killed while it replaced ``folder`` leaves it."""
+    path = folder.with_name(f".{folder.name}.{kind}-k3_x9abc")
+    for file in files:
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).write_text("left")
+    return path
+
+
+def replace(folder: Path) -> None:
+    with atomic_folder(folder, "a") as new:
+        (new / "a").write_text("new a")
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(old: Path) -> None:
+    leftover(old, "new", "half")
+    leftover(old, "old", "model/a")  # killed after the second rename
+    replacement_lock_file(old).write_text("of a killed process")
+    others = [".model2.new-k3_x9abc", ".model.new-mine", ".model.new-k3_x9abc.txt", "model.new-k3_x9abc"]
+    for name in others:
+        (old.parent / name).mkdir()
+    (old.parent / ".model.new-linklink").symlink_to(old.parent / others[0])
+    replace(old)
+    assert sorted(os.listdir(old.parent)) == sorted(["model", ".model.new-linklink", *others])
+    assert contents(old) == {"a": "new a"}
+
+
+def test_a_folder_that_was_lost_between_two_renames_is_moved_back_by_the_next_writer(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    lost = leftover(folder, "old", "model/a", "model/b")
+    hint = f" A process was killed while it replaced it: move {lost / 'model'} to {folder}."
+    assert interrupted_replacement(folder) == hint
+    with pytest.raises(ValueError, match="stop"), atomic_folder(folder, "a"):
+        raise ValueError(f"stop {contents(folder)}")
+    assert contents(folder) == {"a": "left", "b": "left"}
+    assert os.listdir(tmp_path) == ["model"]
+    assert interrupted_replacement(folder) == ""
+    replace(folder)
+    assert contents(tmp_path) == {"model/a": "new a"}
+
+
+def test_a_folder_that_another_process_replaces_is_refused_and_its_new_one_kept(old: Path) -> None:
+    theirs, before = leftover(old, "new", "half"), contents(old)
+    refused: list[str] = []
+
+    def second() -> None:
+        try:
+            replace(old)
+        except MultimodalError as error:
+            refused.append(str(error))
+
+    with hold_lock(replacement_lock_file(old), old):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert f"{old} is being written by" in refused[0]
+    assert (theirs / "half").exists()
+    assert contents(old) == before
+
+
+def test_without_locks_leftovers_may_have_an_owner_and_are_kept(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_supported(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    theirs = leftover(old, "new", "half")
+    monkeypatch.setattr(fcntl, "flock", not_supported)
+    replace(old)
+    assert (theirs / "half").exists()
+    assert sorted(os.listdir(old.parent)) == [theirs.name, "model"]
+
+
+def test_a_full_disk_names_the_folder_and_keeps_the_old_one(old: Path) -> None:
+    before = contents(old)
+    with pytest.raises(MultimodalError, match="/model cannot be written: the disk is full"), atomic_folder(old, "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert contents(old) == before
     assert os.listdir(old.parent) == ["model"]
 

@@ -96,6 +96,30 @@ def test_a_file_without_rejects_is_not_appended_to(tmp_path: Path) -> None:
         Rejects(0.1, 10, tmp_path / "rejects.jsonl")
 
 
+@pytest.mark.parametrize("damaged", [b'{"row": 3, "key": "\xff"}\n', b"\x00\x01", b'{"row": 3}\n', b"my notes"])
+def test_a_damaged_file_of_rejects_is_named_and_kept(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "rejects.jsonl"
+    path.write_bytes(damaged)
+    with pytest.raises(
+        MultimodalError, match=r"rejects\.jsonl is not a file of rejected rows, or it is damaged.*; move it"
+    ):
+        Rejects(0.1, 10, path)
+    assert path.read_bytes() == damaged
+
+
+def test_a_line_that_a_killed_process_did_not_end_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.jsonl"
+    Rejects(1.0, 10, path).add([reject(1), reject(2)])
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole)):
+        path.write_bytes(whole[:length])
+        again = Rejects(1.0, 10, path)
+        assert len(again) == 1
+        again.add([reject(2)])
+        assert path.read_bytes() == whole
+
+
 def test_rejects_of_rows_that_are_read_again_are_removed(tmp_path: Path) -> None:
     def reject(row: int, file: str = "") -> Reject:
         return Reject(row, str(row), "picture", "x.png", "missing file", "gone", file)

@@ -86,10 +86,10 @@ def test_a_one_bit_picture_is_black_and_white() -> None:
 def test_a_sixteen_bit_picture_keeps_its_greys(channels: Literal[1, 3]) -> None:
     deep = GREY.astype(np.uint16) * 257
     deep[0, :2] = [0, 65535]
-    wide = Image.fromarray(deep.astype(np.int32))
-    assert wide.mode == "I"
+    pgm = file_of(Image.fromarray(deep.astype(np.int32)), "PPM")
+    assert Image.open(io.BytesIO(pgm)).mode == "I"  # of 16 bits in this format
     expected = np.stack([deep / 257] * 3, axis=-1) if channels == 3 else deep / 257
-    for value in (deep, file_of(Image.fromarray(deep)), file_of(Image.fromarray(deep), "TIFF"), wide):
+    for value in (deep, file_of(Image.fromarray(deep)), file_of(Image.fromarray(deep), "TIFF"), pgm):
         assert_near(processor(channels=channels)(value), expected)
 
 
@@ -307,6 +307,7 @@ ARRAYS = "give (h, w), (h, w, 3) or (h, w, 4) of uint8, channels last)"
         (np.zeros((0, 4), dtype=np.uint8), "ndarray is not an image that can be read"),
         (Image.new("RGB", (0, 0)), "Image is not an image that can be read (it has no pixels)"),
         (Image.fromarray(GREY.astype(np.float32) / 255), "the range of floating-point pixels is unknown"),
+        (Image.fromarray(GREY.astype(np.int32)), "the range of 32-bit pixels is unknown; give uint8 or uint16"),
     ],
 )
 def test_invalid_pictures_are_rejected(value: Any, message: str) -> None:
@@ -337,9 +338,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("a note")
-    for path in (tmp_path / "notes.png", tmp_path):
-        with pytest.raises(Unreadable, match=rf"{path} is not an image that can be read"):
-            processor()(str(path))
+    with pytest.raises(Unreadable, match=rf"{tmp_path / 'notes.png'} is not an image that can be read"):
+        processor()(str(tmp_path / "notes.png"))
+
+
+def test_a_folder_and_an_address_are_not_pictures(tmp_path: Path) -> None:
+    for value, reason in (
+        (tmp_path, "folder"),
+        ("https://host/cup.png", "address"),
+        (Path("file:///cup.png"), "address"),
+    ):
+        for form in (value, str(value)):
+            with pytest.raises(Unreadable, match=rf"{str(value)[-7:]} is an? {reason}") as error:
+                processor()(form)
+            assert error.value.reason == reason
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "GIF", "TIFF", "WEBP"])

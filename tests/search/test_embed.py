@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.folder_lock import LOCK_FILE, write_lock
 from multimodal.core.registry import create
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
@@ -413,3 +416,33 @@ def test_the_folder_opens_as_a_table_with_the_described_columns(tmp_path: Path, 
             assert found is None if expected is None else np.array_equal(found, expected), (row, column)
     types = {column: str(parts.schema.field(column).type) for column in ("key", "metadata", "graph")}
     assert types == {"key": "string", "metadata": "string", "graph": "fixed_size_list<element: float>[5]"}
+
+
+def test_a_folder_that_another_writes_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def second() -> None:
+        try:
+            embed_table(tmp_path / "no such run", "no such table", out=tmp_path / "out")
+        except MultimodalError as error:
+            refused.append(str(error))
+
+    with write_lock(tmp_path / "out"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert f"{tmp_path / 'out'} is being written by" in refused[0]
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_that_a_killed_process_left_unfinished_are_removed(embedder: Embedder, tmp_path: Path) -> None:
+    for name in (f"{MANIFEST}.new", LOCK_FILE):  # killed before the manifest was there
+        (tmp_path / name).write_text("half")
+    embed_samples(embedder, samples_of(), ROWS, tmp_path, part_rows=4)
+    written = sorted(os.listdir(tmp_path))
+    assert written == [MANIFEST, *(f"part-0000{n}.parquet" for n in range(3))]
+    for name in ("part-00001.parquet", MANIFEST):
+        (tmp_path / f"{name}.new").write_text("half")
+    (tmp_path / "part-00001.parquet").unlink()
+    embed_samples(embedder, samples_of(), ROWS, tmp_path, part_rows=4)
+    assert sorted(os.listdir(tmp_path)) == written

@@ -157,3 +157,11 @@ def test_a_damaged_model_is_reported(model: Path, index: Path, tmp_path: Path) -
     (tmp_path / "model" / "embedder.json").write_text("{}")
     with pytest.raises(MultimodalError, match=r"embedder\.json is damaged"):
         search_index(tmp_path / "model", index, title="red cup")
+
+
+@pytest.mark.parametrize("k", [3.0, "3", None, [3]])
+def test_k_is_a_whole_number(model: Path, index: Path, k: Any) -> None:
+    opened = Index.open(index, model=Embedder.from_pretrained(model))
+    for search in (lambda: search_index(model, index, k=k, title="cup"), lambda: opened.search(k=k, title="cup")):
+        with pytest.raises(UsageError, match=r"search(_index)?: k must be a whole number, not "):
+            search()

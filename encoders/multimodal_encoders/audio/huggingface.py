@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal.media.audio import import_audio_library, read_recording, resample
+from multimodal.media.audio import import_audio_library, is_recording, read_recording, resample
 from multimodal_encoders.audio.spectrogram import SpectrogramProcessor
 from multimodal_encoders.hub.huggingface import (
     ModelSource,
@@ -63,6 +63,9 @@ class HuggingFaceAudioProcessor(Processor):
     def __init__(self, extractor: Any, max_seconds: float, shortest: int) -> None:
         self._extractor, self.max_seconds, self.shortest = extractor, max_seconds, shortest
         self.rate = int(extractor.sampling_rate)
+
+    def is_one_value(self, given: Any) -> bool:
+        return is_recording(given)
 
     def __call__(self, value: Any) -> tuple[Tensor, int]:
         """The extractor's values float32, the wave ``(n,)`` or a spectrogram of a fixed size, and how much of it is sound."""

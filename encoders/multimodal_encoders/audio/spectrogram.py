@@ -14,7 +14,7 @@ from torch.nn import functional
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal.media.audio import SAMPLE_RATE_RANGE, import_audio_library, read_recording, resample
+from multimodal.media.audio import SAMPLE_RATE_RANGE, import_audio_library, is_recording, read_recording, resample
 
 DYNAMIC_RANGE_DB = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
 DB_PER_UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
@@ -107,6 +107,9 @@ class SpectrogramProcessor(Processor):
                 f"SpectrogramCNN: {mels} mels are too many for windows of {window} s at {rate} Hz, some bands would be"
                 " empty; take fewer mels or a longer window."
             )
+
+    def is_one_value(self, given: Any) -> bool:
+        return is_recording(given)
 
     def __call__(self, value: Any) -> Tensor:
         """``(frames, mels)`` float32."""

@@ -23,10 +23,10 @@ class GraphProcessor(Processor):
 
     Raw values: a PyG ``Data``, a mapping, or the path or the bytes of a file. A mapping, and a JSON file, hold ``x`` (node
     features), ``edge_index`` (two lists) and ``edge_attr`` (edge features, if the encoder uses them), or are networkx's
-    node-link form. A file whose name ends in ``.graphml``, and bytes that begin with ``<``, are GraphML. Of these two
-    forms the features of a node are its attribute ``x`` (a list, in GraphML one like ``"[1, 2]"``), or else its numeric
-    attributes in the alphabetical order of their names; those of an edge ``edge_attr`` or its numeric attributes.
-    Undirected edges count in both directions.
+    node-link form. A file whose name ends in ``.graphml``, and bytes that begin with ``<``, are GraphML. In these two
+    forms the features of a node or edge are its attributes that are numbers, in the alphabetical order of their names; a
+    list of numbers (in GraphML, which has no lists, a text like ``"[1, 2]"``) is several features. All nodes, and all
+    edges, must have the same; GraphML's defaults are theirs too. Undirected edges count in both directions.
 
     Args:
         node_features: columns of ``x``.
@@ -52,7 +52,9 @@ class GraphProcessor(Processor):
         x = _read_tensor(value, "x", torch.float32)
         edge_index = _read_tensor(value, "edge_index", torch.int64)
         if x.ndim != 2 or x.shape[1] != self.node_features or not len(x):
-            raise malformed_graph(f"the graph's x has shape {tuple(x.shape)}, not (nodes >= 1, {self.node_features}).")
+            raise malformed_graph(
+                f"the graph's x has shape {tuple(x.shape)}{_origin(value, 'x')}, not (nodes >= 1, {self.node_features})."
+            )
         if edge_index.numel() == 0:
             edge_index = edge_index.reshape(2, 0)
         if edge_index.ndim != 2 or len(edge_index) != 2:
@@ -64,7 +66,9 @@ class GraphProcessor(Processor):
             wanted = (edge_index.shape[1], self.edge_features)
             edge_attr = _read_tensor(value, "edge_attr", torch.float32)
             if tuple(edge_attr.shape) != wanted and (edge_attr.numel() or wanted[0]):
-                raise malformed_graph(f"the graph's edge_attr has shape {tuple(edge_attr.shape)}, not {wanted}.")
+                raise malformed_graph(
+                    f"the graph's edge_attr has shape {tuple(edge_attr.shape)}{_origin(value, 'edge_attr')}, not {wanted}."
+                )
             item["edge_attr"] = edge_attr.reshape(wanted)
         return item
 
@@ -99,6 +103,13 @@ def malformed_graph(message: str) -> Unreadable:
     return Unreadable("malformed graph", message)
 
 
+def _origin(graph: Any, name: str) -> str:
+    """Say which attributes the features of a node-link graph come from."""
+    names = graph.get("names") if isinstance(graph, Mapping) else None
+    found = names.get(name) if isinstance(names, Mapping) else None
+    return f" (from {', '.join(map(repr, found))})" if found else ""
+
+
 def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
     values = graph.get(name) if isinstance(graph, Mapping) else getattr(graph, name, None)
     if values is None:
@@ -122,6 +133,18 @@ def _read_tensor(graph: Any, name: str, dtype: torch.dtype) -> Tensor:
 @register("graph", "gnn")
 class GNN(GraphNetwork):
     """A message-passing network of torch-geometric, with residual layers and a readout over the nodes.
+
+    A cell holds a graph with at least one node: the path of a JSON or GraphML file; in Python also its bytes, a mapping or a
+    PyG ``Data``. JSON and mappings have one of two forms:
+
+    - ``x``: for each node the list of its features; ``edge_index``: two lists, the numbers of the nodes from and to which
+      the edges go; ``edge_attr``: for each edge the list of its features, if the encoder uses them. So is a PyG ``Data``.
+    - networkx's node-link form: ``nodes`` with an ``id``, and ``links`` or ``edges`` with ``source`` and ``target``.
+
+    In this second form and in GraphML, the features of a node or edge are its attributes that are numbers, in the
+    alphabetical order of their names, whatever the names: ``x`` and ``y`` are two features. A list of numbers (in GraphML, a
+    text like ``"[1, 2]"``) is several features; other attributes are ignored. All nodes must have the same, and all edges; in
+    GraphML, the defaults of the keys apply. Undirected edges count in both directions.
 
     Args:
         conv: "gin" (Xu et al. 2019), "gine" (with edge features; Hu et al. 2020), "gat" (GATv2, Brody et al. 2022), "gcn"

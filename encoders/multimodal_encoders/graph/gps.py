@@ -19,7 +19,8 @@ class GPS(GraphNetwork):
     """A graph transformer: message passing and attention over all nodes side by side (Rampášek et al. 2022).
 
     The position of a node is encoded by random walks (Dwivedi et al. 2022): the probability of returning after 1, 2, ... steps.
-    Messages are passed by GINE (Hu et al. 2020), or without edge features by GIN (Xu et al. 2019).
+    Messages are passed by GINE (Hu et al. 2020), or without edge features by GIN (Xu et al. 2019). A cell holds a graph in one
+    of the forms that ``gnn`` reads.
 
     Args:
         attention: "multihead", with 4 heads, or "performer" (Choromanski et al. 2021), for graphs of thousands of nodes.

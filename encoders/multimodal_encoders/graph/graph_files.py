@@ -5,16 +5,21 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 from multimodal.core.errors import Unreadable
+from multimodal.core.files import not_a_file
 
 MAX_FILE_BYTES = 64 * 2**20
 ENDPOINTS = ("source", "target")
+# networkx adds the namespace to a header without one; its defaults are looked for under this name too
+INCOMPLETE_HEADER = (b"<graphml>", b'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">')
 
 
 def read_graph(source: Path | bytes) -> Any:
@@ -47,8 +52,8 @@ def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise Unreadable("missing file", f"the graph {path} cannot be read: {error.strerror}.") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise not_a_file(path, "the graph") from error
     except (OSError, ValueError) as error:  # a name with a null character
         said = error.strerror if isinstance(error, OSError) else error
         raise Unreadable("unreadable file", f"the graph {path} cannot be read: {said}.") from error
@@ -57,16 +62,48 @@ def _content(path: Path) -> bytes:
 def _of_graphml(content: bytes, what: str) -> dict[str, Any]:
     import networkx
 
+    content = content.replace(*INCOMPLETE_HEADER, 1)
     try:
         _reject_doctype(content, what)
         graph = networkx.read_graphml(io.BytesIO(content))
+        defaults = _graphml_defaults(content)
     except (expat.ExpatError, SyntaxError, networkx.NetworkXException, ValueError, KeyError, TypeError) as error:
         raise Unreadable("not GraphML", f"{what} is not GraphML that can be read ({error}).") from error
+    nodes, edges = graph.nodes(data=True), graph.edges(data=True)
     return {
         "directed": graph.is_directed(),
-        "nodes": [attributes | {"id": node} for node, attributes in graph.nodes(data=True)],
-        "links": [attributes | {"source": a, "target": b} for a, b, attributes in graph.edges(data=True)],
+        "nodes": [_with_lists(defaults["node"] | attributes) | {"id": node} for node, attributes in nodes],
+        "links": [
+            _with_lists(defaults["edge"] | attributes) | {"source": a, "target": b} for a, b, attributes in edges
+        ],
     }
+
+
+def _graphml_defaults(content: bytes) -> dict[str, dict[str, Any]]:
+    """The values that nodes and edges without a value of their own have: networkx reads them, but does not use them."""
+    from networkx.readwrite.graphml import GraphMLReader
+
+    with warnings.catch_warnings(action="ignore"):  # a key without a type, which reading the graph reports
+        keys, values = GraphMLReader().find_graphml_keys(ElementTree.fromstring(content))
+    # a key is for graphs, nodes, edges, ...; for "all" if it does not say for what
+    return {
+        kind: {keys[key]["name"]: value for key, value in values.items() if keys[key]["for"] in (kind, "all", None)}
+        for kind in ("node", "edge")
+    }
+
+
+def _with_lists(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with lists of numbers in the place of texts like "[1, 2]": GraphML has no lists."""
+    return {name: _as_list(v) if isinstance(v, str) and v.startswith("[") else v for name, v in attributes.items()}
+
+
+def _as_list(text: str) -> Any:
+    """The list of numbers in a text; the text itself if it is something else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if _numbers(value) is None else value
 
 
 def _reject_doctype(content: bytes, what: str) -> None:
@@ -87,6 +124,10 @@ def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]
         graph: the mapping.
         with_edges: whether the edges' features are wanted.
 
+    Returns:
+        ``x``, ``edge_index`` and ``edge_attr``; and ``names``, the attributes that the numbers of ``x`` and ``edge_attr``
+        come from.
+
     Raises:
         Unreadable: it is malformed; the message says where.
     """
@@ -104,15 +145,18 @@ def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]
             if name not in numbers:
                 raise _malformed(f"the graph's edge {position} names {name!r}, which is not a node.")
         ends.append([numbers[name] for name in names])
-    features = _features(links, "edge_attr", {*ENDPOINTS, "key", "id"}, "edge") if with_edges else []
+    edge_names = _numeric_names(links, {*ENDPOINTS, "key", "id"}) if with_edges else []
+    features = _features(links, edge_names, "edge") if with_edges else []
     if not graph.get("directed", False):
         back = [edge for edge, (a, b) in enumerate(ends) if a != b]  # a loop is one edge
         features = [*features, *(features[edge] for edge in back if features)]
         ends = [*ends, *([ends[edge][1], ends[edge][0]] for edge in back)]
+    node_names = _numeric_names(nodes, {"id"})
     return {
-        "x": _features(nodes, "x", {"id"}, "node"),
+        "x": _features(nodes, node_names, "node"),
         "edge_index": [[a for a, _ in ends], [b for _, b in ends]],
         "edge_attr": features,
+        "names": {"x": node_names, "edge_attr": edge_names},
     }
 
 
@@ -130,27 +174,35 @@ def _name(entry: Mapping[str, Any], key: str, what: str) -> Any:
     return name
 
 
-def _features(entries: Sequence[Mapping[str, Any]], name: str, names: set[str], what: str) -> list[list[Any]]:
-    """Each entry's numbers: its attribute ``name``, or else the numeric ones, without those in ``names``."""
-    numeric = sorted({key for entry in entries for key, v in entry.items() if isinstance(v, Real)} - names)
-    if any(name in entry for entry in entries):
-        numeric = [name]
-    rows = []
+def _numeric_names(entries: Sequence[Mapping[str, Any]], without: set[str]) -> list[str]:
+    """The attributes that hold numbers in some entry, in alphabetical order."""
+    return sorted({name for entry in entries for name, v in entry.items() if _numbers(v) is not None} - without)
+
+
+def _features(entries: Sequence[Mapping[str, Any]], names: Sequence[str], what: str) -> list[list[Any]]:
+    """Each entry's numbers: those of its attributes of the given names, one after another."""
+    rows, widths = [], {}
     for position, entry in enumerate(entries):
-        missing = [key for key in numeric if not isinstance(entry.get(key), Real | str | Sequence)]
-        if missing:
-            raise _malformed(f"the graph's {what} {position} has no number for {missing[0]!r}, as others have.")
-        rows.append(_as_list(entry[name], what, position) if numeric == [name] else [entry[key] for key in numeric])
+        row = []
+        for name in names:
+            numbers = _numbers(entry.get(name))
+            if numbers is None:
+                raise _malformed(f"the graph's {what} {position} has no number for {name!r}, as others have.")
+            if widths.setdefault(name, len(numbers)) != len(numbers):
+                raise _malformed(
+                    f"the graph's {what} {position} has {len(numbers)} numbers for {name!r}, {what} 0 has {widths[name]}."
+                )
+            row += numbers
+        rows.append(row)
     return rows
 
 
-def _as_list(value: Any, what: str, position: int) -> list[Any]:
-    if isinstance(value, str):  # GraphML knows no lists
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise _malformed(f"the features of the graph's {what} {position} are not a list: {value!r}.") from error
-    return value if isinstance(value, list) else [value]
+def _numbers(value: Any) -> Sequence[Any] | None:
+    """The numbers of an attribute, which is a number or a list of them; None: it is something else."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy or torch
+    if isinstance(value, Real):
+        return [value]
+    return value if isinstance(value, list | tuple) and all(isinstance(v, Real) for v in value) else None
 
 
 def _malformed(message: str) -> Unreadable:

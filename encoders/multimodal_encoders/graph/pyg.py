@@ -32,6 +32,8 @@ REQUIRED = ("in_channels", "hidden_channels", "num_layers")
 class PyG(Encoder):
     """A network of ``torch_geometric.nn.models`` with a readout over its nodes; its features are the library's.
 
+    A cell holds a graph in one of the forms that ``gnn`` reads.
+
     Args:
         arch: the class: GCN, GraphSAGE, GIN, GAT, PNA or EdgeCNN.
         config: its arguments: ``in_channels`` (columns of the graph's ``x``), ``hidden_channels``, ``num_layers``,

@@ -57,8 +57,8 @@ class ImageProcessor(Processor):
         check_background("CNN", background)
         self.variants = Augmentations("CNN", augment, (size, size, channels))
 
-    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
-        return is_picture(array)
+    def is_one_value(self, given: Any) -> bool:
+        return is_picture(given)
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "L" if self.channels == 1 else "RGB", self.size, self.background)

@@ -58,8 +58,8 @@ class PretrainedImageProcessor(Processor):
         self._fit = fit
         self._variants = Augmentations(encoder, augment, (*size, 3))
 
-    def is_one_value(self, array: np.ndarray | Tensor) -> bool:
-        return is_picture(array)
+    def is_one_value(self, given: Any) -> bool:
+        return is_picture(given)
 
     def __call__(self, value: Any) -> Tensor:
         picture = read_picture(value, "RGB", None, self.background)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import MultimodalError, Unreadable, UsageError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.hub.weights import download_error
 from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalize, PretrainedImageProcessor
 from multimodal_encoders.open_clip.models import HF_CONFIG, Model, require_transformers, resolve_model
 from multimodal_encoders.text.pretrained_tokenizer import has_vocabulary
-from multimodal_encoders.text.raw_text import word_counts
+from multimodal_encoders.text.raw_text import read_text, word_counts
 
 LIBRARY = "open_clip"
 SAVED_TOKENIZER = "saved_tokenizer"  # in a config: the tokenizer comes with the processor's state
@@ -296,14 +296,7 @@ class ClipTokens(Processor):
 
     def __call__(self, value: Any) -> Tensor:
         """The text's tokens as far as they count."""
-        if not isinstance(value, str):
-            raise Unreadable("wrong type", f"{type(value).__name__} is not a text; give a string.")
-        if not value.strip():
-            raise Unreadable("empty text", "the text is empty; give at least one word.")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
+        value = read_text(value)
         assert self._tokenize is not None
         (tokens,) = self._tokenize([value])
         if self.cut == "argmax":

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.errors import UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import word_counts
+from multimodal_encoders.text.raw_text import read_text, word_counts
 
 WORD = re.compile(r"\w\w+")
 INPUT_SCALE = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
@@ -97,13 +97,9 @@ class BagProcessor(Processor):
 
     def __call__(self, value: Any) -> list[np.ndarray]:
         """For each word (one at least) the numbers of its terms, with repeats."""
+        chunks = _split_words(read_text(value))
         if not self._texts:
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
-        if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
-        chunks = _split_words(value)
-        if not chunks:
-            raise Unreadable("empty text", "the text is empty; give at least one word.")
         return [self._numbers_of(chunk) for chunk in chunks]
 
     def augment(self, item: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:

@@ -98,9 +98,10 @@ class SubwordProcessor(Processor):
 
     def __call__(self, value: Any) -> list[list[int]]:
         """The text's words (one at least), each as its sub-words."""
+        text = read_text(value)
         if self._tokenizer is None:
             raise UsageError("the tokenizer has not been fitted; call fit_processors, train, or load a trained model.")
-        encoding = self._tokenizer.encode(read_text(value))
+        encoding = self._tokenizer.encode(text)
         words: dict[int | None, list[int]] = {}
         for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
             words.setdefault(word, []).append(token)

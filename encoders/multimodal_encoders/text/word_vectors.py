@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import word_counts
+from multimodal_encoders.text.raw_text import read_text, word_counts
 from multimodal_encoders.text.transformer import SubwordProcessor
 from multimodal_encoders.text.word_vector_files import FIRST_TOKEN, WordTable, read_word_table
 
@@ -103,6 +103,7 @@ class WordVectorProcessor(Processor):
 
     def __call__(self, value: Any) -> tuple[np.ndarray, np.ndarray]:
         """``(n,)`` int64 rows, one at least, and ``(n,)`` float32 weights."""
+        read_text(value)
         if not self._ready:
             raise UsageError("the words have not been counted; call fit_processors, train, or load a trained model.")
         rows = self._rows(value)
@@ -122,14 +123,7 @@ class WordVectorProcessor(Processor):
         return known if len(known) else np.array([UNKNOWN])
 
     def _split(self, value: Any) -> Iterator[str]:
-        if not isinstance(value, str):
-            raise Unreadable("not a text", f"{type(value).__name__} is not a text; give a string.")
-        if not value.strip():
-            raise Unreadable("empty text", "the text is empty; give at least one word.")
-        try:
-            pieces = self._splitter.pre_tokenize_str(unicodedata.normalize("NFC", value))
-        except (TypeError, UnicodeEncodeError) as error:  # a lone surrogate
-            raise Unreadable("invalid Unicode", "the text is not valid Unicode.") from error
+        pieces = self._splitter.pre_tokenize_str(unicodedata.normalize("NFC", read_text(value)))
         return (word for word, _ in pieces)
 
     def examples(self) -> list[Any]:

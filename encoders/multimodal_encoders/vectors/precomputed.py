@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.files import not_a_file
 from multimodal.core.registry import register
 from multimodal_encoders.vectors.vector_files import VectorFile
 
@@ -94,6 +96,12 @@ class VectorProcessor(Processor):
         if state:
             self._take(np.array(state["mean"]), np.array(state["deviation"]))
 
+    def is_one_value(self, given: Any) -> bool:
+        """Whether numbers are one vector: whole numbers are keys if there is a file of vectors."""
+        if isinstance(given, list | tuple):
+            return bool(given) and all(isinstance(v, float if self.file else Real) for v in given)
+        return given.ndim == 1 and (self.file is None or "float" in str(given.dtype))
+
     def __call__(self, value: Any) -> np.ndarray:
         """``(width,)`` float32, scaled."""
         vector = self._read(value)
@@ -148,9 +156,9 @@ def _load_npy(value: str | Path | bytes) -> np.ndarray:
         if isinstance(value, bytes):
             return np.asarray(np.load(io.BytesIO(value), allow_pickle=False))
         return np.asarray(np.load(value, mmap_mode="r", allow_pickle=False))  # its shape is looked at before it is read
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         hint = " Lists of numbers in a CSV file are text; write the table as JSON Lines." if what.endswith("]") else ""
-        raise Unreadable("missing file", f"the vector {what} cannot be read: {error.strerror}.{hint}") from error
+        raise not_a_file(what, "the vector", hint) from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise Unreadable(
             "not a vector", f"{what} is no .npy file of numbers ({_without_pickle_advice(error)})."

@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 from multimodal.core.errors import UsageError
+
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+WEB = ("http://", "https://")
+MAX_EXPANDED = 100_000
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Return the addresses that a pattern with braces names, in order, as a shell does; without braces, itself.
+
+    ``{a,b}`` stands for each of the texts, ``{008..010}`` for each of the numbers, with zeros in front if they have them.
+
+    Raises:
+        UsageError: there are more than ``MAX_EXPANDED``.
+
+    Examples:
+        >>> expand_braces("shop-{08..10}.tar")
+        ['shop-08.tar', 'shop-09.tar', 'shop-10.tar']
+    """
+    expanded = [""]
+    end = 0
+    for found in BRACES.finditer(pattern):
+        first, last, texts = found.groups()
+        count = texts.count(",") + 1 if first is None else abs(int(last) - int(first)) + 1
+        if len(expanded) * count > MAX_EXPANDED:
+            raise UsageError(f"{pattern!r} names more than {MAX_EXPANDED:,} files; name fewer.")
+        parts = texts.split(",") if first is None else _numbers(first, last)
+        expanded = [f"{before}{pattern[end : found.start()]}{part}" for before in expanded for part in parts]
+        end = found.end()
+    return [before + pattern[end:] for before in expanded]
+
+
+def _numbers(first: str, last: str) -> list[str]:
+    """Return the numbers of a range, as wide as the widest if one begins with a zero."""
+    has_zeros = any(len(text) > 1 and text.startswith("0") for text in (first, last))
+    width = max(len(first), len(last)) if has_zeros else 1
+    a, b = int(first), int(last)
+    return [f"{n:0{width}}" for n in (range(a, b + 1) if a <= b else range(a, b - 1, -1))]
 
 
 def is_remote(address: str) -> bool:
@@ -44,6 +83,16 @@ def replace_path(address: str, path: str, system: Any) -> str:
 
 
 def join(folder: str, name: str) -> str:
-    """Return the address of a file in a folder: ``zip://shop::a.zip``, ``red.png`` -> ``zip://shop/red.png::a.zip``."""
+    """Return the address of a file in a folder.
+
+    On web servers, special characters of the name are escaped; what comes after a ``?`` is the server's.
+
+    Examples:
+        >>> join("zip://shop::a.zip", "red.png"), join("https://host/shop", "100% red.png")
+        ('zip://shop/red.png::a.zip', 'https://host/shop/100%25%20red.png')
+    """
     path, separator, archives = folder.partition("::")
+    if path.startswith(WEB):
+        name, question, query = name.partition("?")
+        name = quote(name) + question + query
     return f"{path}{'' if path.endswith('/') else '/'}{name}{separator}{archives}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.core.table import Table
-from multimodal.data.tables.cells import CELL_FIELDS, FILE_FIELDS, decode_or_none, raw_value
+from multimodal.data.tables.cells import (
+    CELL_FIELDS,
+    FILE_FIELDS,
+    decode_or_none,
+    encode_json_cell,
+    is_missing,
+    raw_value,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -75,23 +81,48 @@ class ArrowTable(Table):
         if pa.types.is_struct(column.type) and {field.name for field in column.type} == set(CELL_FIELDS):
             field = column.type.get_field_index("json")  # files are not keys, groups or splits
             texts = [text for chunk in column.chunks for text in chunk.flatten()[field].to_pylist()]
-            return [None if text is None else decode_or_none(text) for text in texts]
-        cells = (self._decoded(name, cell) for cell in column.to_pylist())
-        return [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
+            cells = (None if text is None else decode_or_none(text) for text in texts)
+        else:
+            cells = (self._decoded(name, cell) for cell in column.to_pylist())
+        return [None if is_missing(cell) else cell for cell in cells]
 
     def present(self, name: str) -> np.ndarray:
         import pyarrow as pa
 
         column = self._column(name)
-        if name in self._decoders:
+        if name in self._decoders or pa.types.is_string_view(column.type):  # Arrow does not compare views
             return super().present(name)
         if pa.types.is_floating(column.type):
             return ~np.isnan(column.to_numpy())  # missing values become NaN
-        if pa.types.is_struct(column.type) and {field.name for field in column.type} == FILE_FIELDS:
-            chunks = [np.any([chunk.field(part).is_valid() for part in FILE_FIELDS], axis=0) for chunk in column.chunks]
-            has_file = np.concatenate(chunks) if chunks else np.zeros(0, dtype=bool)
-            return has_file & column.is_valid().to_numpy(zero_copy_only=False)
-        return column.is_valid().to_numpy(zero_copy_only=False)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            return _is_not(column, "")
+        fields = {field.name for field in column.type} if pa.types.is_struct(column.type) else set()
+        present = column.is_valid().to_numpy(zero_copy_only=False)
+        if fields == set(CELL_FIELDS):  # of JSON, or a file
+            present &= ~_is(_field(column, "json"), encode_json_cell(""))
+        if fields == FILE_FIELDS:
+            present &= _is_not(_field(column, "path"), "") | _field(column, "bytes").is_valid().to_numpy()
+        return present
+
+
+def _field(column: Any, name: str) -> Any:
+    return _compute().struct_field(column, name)
+
+
+def _is(column: Any, text: str) -> np.ndarray:
+    """Return which texts of an Arrow column are a text."""
+    return _compute().fill_null(_compute().equal(column, text), False).to_numpy()
+
+
+def _is_not(column: Any, text: str) -> np.ndarray:
+    """Return which texts of an Arrow column are another text than this, and not missing."""
+    return _compute().fill_null(_compute().not_equal(column, text), False).to_numpy()
+
+
+def _compute() -> Any:
+    import pyarrow.compute  # its functions are made when it is imported
+
+    return pyarrow.compute
 
 
 def _decoders(features: Features) -> dict[str, Callable[[Any], Any]]:

@@ -39,13 +39,20 @@ def decode_json_cell(text: str) -> Any:
 def raw_value(cell: Any) -> Any:
     """Return a cell's value as processors expect it: the bytes or path of a file, None if missing, else the value.
 
+    NaN and the empty text are missing values, as they are in a CSV file.
+
     Raises:
         Unreadable: the value cannot be read.
     """
     cell = unpack_cell(cell)
     if isinstance(cell, Mapping) and cell.keys() == FILE_FIELDS:
-        return cell["path"] if cell["bytes"] is None else cell["bytes"]
-    return None if isinstance(cell, float) and math.isnan(cell) else cell
+        cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
+    return None if is_missing(cell) else cell
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for a missing one: None, NaN or the empty text."""
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
 def unpack_cell(cell: Any) -> Any:

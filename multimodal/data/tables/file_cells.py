@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import Unreadable
+from multimodal.core.files import ADDRESS, not_a_file
 from multimodal.data.tables.addresses import is_remote, join
 
 MAX_FILE_BYTES = 256 * 2**20  # of a remote file
@@ -20,7 +21,8 @@ def resolve_file_cell(value: Any, base: str | None) -> Any:
         base: the folder or URL of the table; None: paths are used as given.
 
     Raises:
-        Unreadable: the file does not exist, or the cell of a remote table points outside the table's folder.
+        Unreadable: the file does not exist, is a folder, or the cell of a remote table points outside the table's folder; or
+            the cell is an address, which is not fetched.
 
     Examples:
         >>> _ = Path("cup.png").write_bytes(b"...")
@@ -35,9 +37,12 @@ def resolve_file_cell(value: Any, base: str | None) -> Any:
     try:
         exists = path.is_file()
     except (OSError, ValueError) as error:  # the name is too long or has a null character
+        if ADDRESS.match(value):
+            raise not_a_file(value, "the file") from error
         raise Unreadable("missing file", f"{value[:100]!r} is not a file name ({error}).") from error
     if not exists:
-        raise Unreadable("missing file", f"the file {path} does not exist; paths are relative to the table's folder.")
+        hint = " Paths are relative to the table's folder."
+        raise not_a_file(value if ADDRESS.match(value) else path, "the file", hint)
     return path
 
 
@@ -50,6 +55,8 @@ def _read_remote(base: str, value: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
+    except IsADirectoryError as error:
+        raise Unreadable("folder", f"the file {url} is a folder; give a file.") from error
     except FileNotFoundError as error:
         raise Unreadable("missing file", f"the file {url} does not exist.") from error
     if len(data) > MAX_FILE_BYTES:

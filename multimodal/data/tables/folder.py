@@ -19,7 +19,7 @@ def folder_of_files(folder: str) -> ArrowTable:
 
     Files that differ only in their suffix, such as ``cups/red.png`` and ``cups/red.txt``, are one row with the columns
 
-    - ``key``: ``"cups/red"``; ``name``: ``"red"``; ``folder``: ``"cups"``, which often is the class;
+    - ``key``: ``"cups/red"``; ``name``: ``"red"``; ``folder``: ``"cups"``, which often is the class; missing at the top;
     - one column for each suffix (``key file`` for ``.key``, and so on): the path relative to the folder, or for ``.txt``
       the text itself; missing if the row has no such file.
 

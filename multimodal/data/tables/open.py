@@ -12,14 +12,16 @@ import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from glob import escape
+from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import unquote
 
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
-from multimodal.core.files import default_cache
+from multimodal.core.files import default_cache, interrupted_replacement
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
-from multimodal.data.tables.addresses import archive_of, is_remote, replace_path
+from multimodal.data.tables.addresses import BRACES, WEB, archive_of, expand_braces, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
 from multimodal.data.tables.folder import folder_of_files
 from multimodal.data.tables.reader_errors import translate_reader_errors
@@ -32,17 +34,18 @@ PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
 EMBEDDINGS_MARKER = "embeddings.json"  # in folders that ``multimodal embed`` wrote
 IN_MEMORY = "in memory"  # the name of a table without a name
 STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
-GLOB_CHARACTERS = "*?["  # of patterns
+GLOB_CHARACTERS = "[*?[]"  # of patterns
 
 
 def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Access = "mapped") -> Table:
     r"""Open a table by its name, or wrap an object in memory as a table.
 
     Args:
-        table: "glyphs"; the path, pattern or fsspec URL of a CSV, TSV, JSON Lines or Parquet file or of WebDataset tar
-            shards; a folder of such files, of a ``datasets`` data set saved to disk, that ``prepare_table`` or
-            ``embed_table`` wrote, or of any other files (see ``folder_of_files``); ``hf:OWNER/NAME`` for a data set of the
-            Hugging Face hub; or in Python a ``Table``, a ``datasets.Dataset``, a pandas ``DataFrame`` or a list of dicts.
+        table: "glyphs"; the path, pattern (``*.tar``, ``{000..010}.tar``) or fsspec URL of a CSV, TSV, JSON Lines or Parquet
+            file or of WebDataset tar shards; a folder of such files, of a ``datasets`` data set saved to disk, that
+            ``prepare_table`` or ``embed_table`` wrote, or of any other files (see ``folder_of_files``); ``hf:OWNER/NAME`` for
+            a data set of the Hugging Face hub; or in Python a ``Table``, a ``datasets.Dataset``, a pandas ``DataFrame`` or a
+            list of dicts.
         options: settings of the reader, named as in the ``datasets`` library (``delimiter``, ``encoding``, ...).
         access: "mapped": from a cache on disk, which is created when the table is first opened; "memory": in memory.
 
@@ -64,10 +67,13 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
         raise UsageError(f"access {access!r} is not one of {', '.join(get_args(Access))}.")
     if isinstance(table, Table):
         return table
+    if isinstance(table, os.PathLike):
+        table = os.fspath(table)
     if not isinstance(table, str):
         return _open_in_memory(table)
     if table in builtin.TABLES:
         return builtin.load(table)
+    table = _as_stored(table)
     import datasets
     import fsspec
     import pyarrow as pa
@@ -154,20 +160,19 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
             f"The table {table!r} does not consist of table files, so it cannot be streamed: leave out"
             f" access: streamed{_files_of_hub(table)}."
         )
+    table = _as_stored(table)
     with translate_reader_errors(table):
         system, path = fsspec.url_to_fs(table)
         if system.isdir(path):
             files, base = _shards_in(system, path), path
         else:
-            is_pattern = any(c in path for c in GLOB_CHARACTERS) and not system.isfile(path)
-            files = sorted(str(file) for file in system.glob(path)) if is_pattern else [path]
-            files = [file for file in files if system.isfile(file)]
-            base = posixpath.dirname(re.split("[*?[]", path)[0] if is_pattern else path)
+            files, base = _matching(table, system, path)
     if not files:
         raise UsageError(
             f"There is no table {table!r}: no file or folder of that name."
             f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
             f" hf:OWNER/NAME as the table.{_searched_path_hint(table)}"
+            f"{'' if is_remote(table) else interrupted_replacement(Path(table))}"
         )
     suffixes = {format_suffix(file) for file in files}
     if len(suffixes) > 1:
@@ -195,6 +200,44 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
     return Source(table, reader, settings, addresses, replace_path(table, base, system), metadata_columns)
 
 
+def _matching(table: str, system: Any, path: str) -> tuple[list[str], str]:
+    """Return the files that a path or pattern names, and the folder that cells are relative to.
+
+    Raises:
+        UsageError: there is no file for one of the names in braces.
+    """
+    if system.isfile(path):
+        return [path], posixpath.dirname(path)
+    files: list[str] = []
+    names = expand_braces(path)
+    for name in names:
+        is_pattern = re.search(GLOB_CHARACTERS, name) and not system.isfile(name)
+        found = sorted(str(file) for file in system.glob(name)) if is_pattern else [name]
+        found = [file for file in found if system.isfile(file)]
+        if len(names) > 1 and not found:
+            raise UsageError(
+                f"The table {table!r} names {name}, but there is no such file; all that it names must exist."
+            )
+        files += found
+    starts = [found.start() for found in (re.search(GLOB_CHARACTERS, path), BRACES.search(path)) if found]
+    return files, posixpath.dirname(path[: min(starts, default=None)])
+
+
+def _as_stored(table: str) -> str:
+    """Return an address as its file system has it, however people write spaces in it.
+
+    A web server has ``%20``; in the URL of a local file, it is a space, unless the file itself is named so.
+    """
+    import fsspec
+
+    if table.startswith(WEB):
+        return table.replace(" ", "%20")
+    if not table.startswith(("file://", "local://")) or "%" not in table:
+        return table
+    system, path = fsspec.url_to_fs(table)
+    return table if system.exists(path) else unquote(table)
+
+
 def _files_of_hub(table: str) -> str:
     return f", or name its files, as hf://datasets/{table[3:]}/**/*.parquet" if table.startswith("hf:") else ""
 
@@ -214,7 +257,7 @@ def consists_of_files(table: str) -> bool:
     if table in builtin.TABLES or table.startswith("hf:"):
         return False
     with translate_reader_errors(table):
-        system, path = fsspec.url_to_fs(table)
+        system, path = fsspec.url_to_fs(_as_stored(table))
         return not system.isdir(path) or (not _is_saved_dataset(system, path) and bool(_shards_in(system, path)))
 
 
@@ -250,14 +293,24 @@ def _string_columns(files: Sequence[str], settings: Mapping[str, Any]) -> dict[s
 def _open_in_memory(table: Any) -> ArrowTable:
     import datasets
     import pandas as pd
+    import pyarrow as pa
+
+    from multimodal.data.tables.other_types import dataset_of
 
     if isinstance(table, pd.DataFrame):
-        with translate_reader_errors("rows"):
-            table = datasets.Dataset.from_pandas(table, preserve_index=False)
+        columns = {str(name): cells.tolist() for name, cells in table.items() if cells.dtype == object}
+        with translate_reader_errors("rows", columns=columns):
+            table = dataset_of(pa.Table.from_pandas(table, preserve_index=False))
     elif isinstance(table, list) and all(isinstance(row, dict) for row in table):
-        with translate_reader_errors("rows"):
-            columns = dict.fromkeys(name for row in table for name in row)
-            table = datasets.Dataset.from_dict({name: [row.get(name) for row in table] for name in columns})
+        names = dict.fromkeys(name for row in table for name in row)
+        columns = {name: [row.get(name) for row in table] for name in names}
+        with translate_reader_errors("rows", columns=columns):
+            try:
+                table = datasets.Dataset.from_dict(columns)
+            except ValueError as error:
+                if "datasets dtype" not in str(error):
+                    raise
+                table = dataset_of(pa.table(columns))
     if not isinstance(table, datasets.Dataset):
         raise UsageError(
             f"{type(table).__name__} is not a table; give a name, a Table, a datasets.Dataset, a DataFrame or a list of dicts."

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyarrow import ArrowInvalid
 
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.files import default_cache
+from multimodal.core.system_errors import OF_WRITING, system_fault
 from multimodal.data.tables.source import Source, format_suffix
+from multimodal.data.tables.whole_numbers import ChangedNumber, find_changed_number
+
+# of libraries, for whole numbers that a column cannot hold
+NUMBER_ERRORS = ("exactly representable", "not in range: -9007199254740992", "too large to convert", "too big to")
 
 
 @contextmanager
-def translate_reader_errors(table: str, source: Source | None = None) -> Iterator[None]:
+def translate_reader_errors(
+    table: str, source: Source | None = None, columns: Mapping[str, Iterable[Any]] | None = None
+) -> Iterator[None]:
     """Turn any exception of a reader into a one-line error that names the table, and for JSON Lines the invalid line.
 
     Args:
         table: name of the table.
         source: the files that are read, if known; they are searched for the invalid line.
+        columns: the values of a table in memory, which are searched for numbers that it cannot hold.
 
     Raises:
         UsageError: an option of the reader is unknown.
-        MultimodalError: the table cannot be read.
+        MultimodalError: the table cannot be read, or the cache cannot be written.
     """
     import datasets
 
@@ -32,14 +46,33 @@ def translate_reader_errors(table: str, source: Source | None = None) -> Iterato
         yield
     except MultimodalError:
         raise
+    except (OverflowError, ArrowInvalid) as error:
+        cause = find_changed_number(columns or {}) or error
+        raise MultimodalError(_reader_error_message(table, cause, source)) from error
     except (TypeError, ValueError) as error:
         if "BuilderConfig" in str(error) or "unexpected keyword" in str(error):
             raise UsageError(f"options for the table {table!r}: {error}") from error
+        _raise_if_of_cache(table, error)
         raise MultimodalError(_reader_error_message(table, error, source)) from error
     except Exception as error:  # readers of many formats raise many types of exceptions
         if isinstance(cause := _root_cause(error), UsageError):
             raise cause from None
+        _raise_if_of_cache(table, error)
         raise MultimodalError(_reader_error_message(table, error, source)) from error
+
+
+def _raise_if_of_cache(table: str, error: Exception) -> None:
+    """Raise an error that names the cache if it could not be written: readers write nothing else."""
+    fault = system_fault(error)
+    if fault is None or fault.code == errno.ENOENT:
+        return
+    cache = default_cache().absolute()
+    in_cache = fault.file is not None and (cache.is_relative_to(fault.file) or Path(fault.file).is_relative_to(cache))
+    if in_cache or (fault.file is None and fault.code in OF_WRITING):
+        raise MultimodalError(
+            f"The cache folder {cache} cannot be written: {fault.advice}. It keeps a copy of the table {table!r}; set"
+            " MULTIMODAL_CACHE to another folder."
+        ) from error
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -71,14 +104,16 @@ def _reader_error_message(table: str, error: BaseException, source: Source | Non
     error = _root_cause(error)
     if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
         return f"The table {table!r} has no rows."
-    if isinstance(error, MultimodalError):
+    if isinstance(error, MultimodalError | ChangedNumber):
         return f"The table {table!r} cannot be read: {error}."
     if "Length of header or names" in str(error):
         return (
             f"The table {table!r} has rows with more fields than its header; name all columns, or quote the delimiter."
         )
     type_mismatch = isinstance(error, CastError) or "cast array of type" in str(error)
-    if isinstance(error, UnicodeDecodeError) or "Invalid UTF8" in str(error):
+    if any(text in str(error) for text in NUMBER_ERRORS):
+        hint = " Write whole numbers of more than 64 bits, or of more than 53 next to fractions, as text."
+    elif isinstance(error, UnicodeDecodeError) or "Invalid UTF8" in str(error):
         hint = " Set options.encoding."
     elif not type_mismatch:
         hint = _broken_line(source)

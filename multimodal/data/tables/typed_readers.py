@@ -6,14 +6,19 @@ The column types are inferred from the first rows of a table. The library casts 
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any, cast
 
 import pyarrow as pa
+import pyarrow.parquet as parquet
 from datasets import Features
 from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
+from datasets.utils.file_utils import xopen
 
 from multimodal.core.errors import MultimodalError
+from multimodal.data.tables.other_types import as_json_cells, features_of
+from multimodal.data.tables.whole_numbers import LISTS, Place, check_json, places_of_large_floats
 
 types = pa.types
 COMPATIBLE_TYPES = (  # values are preserved by casts within a line
@@ -22,7 +27,6 @@ COMPATIBLE_TYPES = (  # values are preserved by casts within a line
     (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary),
     (types.is_decimal,),
 )
-LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list)
 
 
 class JsonReader(Json):
@@ -36,6 +40,27 @@ class JsonReader(Json):
         [{'price': 2}]
     """
 
+    def _generate_tables(self, base_files: Any, files_iterables: Any, original_files: Any, **kwargs: Any) -> Any:
+        def check(shard: int, places: set[Place] | None) -> None:
+            for file in files_iterables[shard]:
+                with xopen(file, "rb") as stream:
+                    check_json(cast("IO[bytes]", stream), original_files[shard], places, config.encoding, config.field)
+
+        config: Any = self.config
+        checked: dict[int, set[Place]] = {}
+        try:
+            for key, table in super()._generate_tables(base_files, files_iterables, original_files, **kwargs):
+                of_shard = checked.setdefault(key.original_shard_id, set())
+                if places := places_of_large_floats(table) - of_shard:
+                    check(key.original_shard_id, places)
+                    of_shard |= places
+                yield key, table
+        except ValueError as error:
+            if "Value is too" in str(error):  # big or small, for the library's reader of mixed types
+                for shard in range(len(files_iterables)):
+                    check(shard, None)
+            raise
+
     def _cast_table(self, pa_table: pa.Table, json_field_paths: Any = ()) -> pa.Table:
         pa_table.validate(full=True)  # otherwise invalid UTF-8 would only be found when it is used
         if self.config.features is None:  # pyright: ignore[reportAttributeAccessIssue]
@@ -46,6 +71,8 @@ class JsonReader(Json):
 class ParquetReader(Parquet):
     """Reader of Parquet files that rejects files whose column types differ from those of the first file.
 
+    Columns of types that the library does not have are JSON values, see ``other_types``.
+
     Examples:
         >>> pa.parquet.write_table(pa.table({"price": [2]}), "shop.parquet")
         >>> reader = ParquetReader(cache_dir="cache", data_files=["shop.parquet"])
@@ -53,7 +80,17 @@ class ParquetReader(Parquet):
         [{'price': 2}]
     """
 
+    def _split_generators(self, dl_manager: Any) -> Any:
+        if self.info.features is None:
+            dl_manager.download_config.extract_on_the_fly = True
+            for file in next(iter(dl_manager.download(self.config.data_files).values())):  # pyright: ignore
+                with suppress(pa.ArrowInvalid), xopen(file, "rb") as stream:  # damaged: the library reports it
+                    self.info.features = features_of(parquet.read_schema(stream))
+                    break
+        return super()._split_generators(dl_manager)
+
     def _cast_table(self, pa_table: pa.Table) -> pa.Table:
+        pa_table = as_json_cells(pa_table, self.info.features)
         if self.config.features is None:  # pyright: ignore[reportAttributeAccessIssue]
             check_types(pa_table.schema, self.info.features)
         return super()._cast_table(pa_table)

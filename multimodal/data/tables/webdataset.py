@@ -17,8 +17,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
-from typing import IO, Any, Self
+from tarfile import BLOCKSIZE, EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
+from typing import IO, Any, Self, cast
 from urllib.parse import unquote
 
 from multimodal.core.errors import UsageError
@@ -29,6 +29,8 @@ KEY, ADDRESS = "__key__", "__url__"
 SAMPLED_MEMBERS = 2_000  # a column that is in none of these members is not found
 MAX_JSON_BYTES = 64 * 2**20  # larger JSON files are not read
 MAX_COLUMNS = 1_000
+MAX_KEYS_CHECKED = 1_000_000  # of a tar, for samples whose files are not next to each other
+CHUNK_BYTES = 2**20
 JSON_SUFFIXES = ("json", "jsn")
 TEXT_SUFFIXES = ("txt", "text", "transcript", "caption")
 INTEGER_SUFFIXES = ("cls", "cls2", "class", "count", "index", "inx", "id")
@@ -84,19 +86,36 @@ def tar_columns(files: Sequence[str]) -> TarColumns:
     return TarColumns((*names, KEY, ADDRESS), (*(name for name in names if readable[name]), KEY))
 
 
-def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[Member]]]:
+def group_members(members: Iterable[Member], file: str | None = None) -> Iterator[tuple[str, list[Member]]]:
     """Group files in the order of the tar into samples, each with its key and members.
 
     Args:
         members: name and content of each file.
+        file: name of the tar whose order is checked; None: it is not checked, as the members are of several.
+
+    Raises:
+        UsageError: the files of a sample are not next to each other: a key comes again, with other suffixes.
 
     Examples:
         >>> list(group_members([("shop/1.png", b"..."), ("shop/1.txt", b"a cup"), ("shop/2.txt", b"a jug")]))
         [('shop/1', [('png', b'...'), ('txt', b'a cup')]), ('shop/2', [('txt', b'a jug')])]
     """
     split = ((*_key_and_suffix(name), content) for name, content in members)
-    for key, sample in groupby((part for part in split if part[0]), key=lambda part: part[0]):
-        yield key, [(suffix, content) for _, suffix, content in sample]
+    suffixes_of: dict[str, tuple[str, ...]] = {}
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # most samples have the same suffixes
+    for key, parts in groupby((part for part in split if part[0]), key=lambda part: part[0]):
+        sample = [(suffix, content) for _, suffix, content in parts]
+        suffixes = tuple(suffix for suffix, _ in sample)
+        before = suffixes_of.get(key)
+        if file is not None and before is not None and not set(before) & set(suffixes):
+            raise UsageError(
+                f"{file}: the files of the sample {key!r} are not next to each other ({', '.join(before)}, and later"
+                f" {', '.join(suffixes)}). Sort it: `mkdir x && tar -xf {posixpath.basename(file)} -C x && tar --sort=name -cf"
+                f" sorted.tar -C x .`"
+            )
+        if before is None and len(suffixes_of) < MAX_KEYS_CHECKED:
+            suffixes_of[key] = shared.setdefault(suffixes, suffixes)
+        yield key, sample
 
 
 def cells_of(key: str, members: Sequence[Member], columns: Sequence[str]) -> dict[str, Any]:
@@ -201,7 +220,7 @@ def read_members(
         wanted: whether to read the content of a member; otherwise its content is None.
 
     Raises:
-        UsageError: the stream is not a tar, or it is truncated.
+        UsageError: the stream is not a tar, it is truncated, or its end mark is missing or in its middle.
     """
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive:
@@ -210,8 +229,25 @@ def read_members(
                     content = archive.extractfile(member) if wanted(member) else None
                     yield member.name, content.read() if content else None
                 archive.members = []  # type: ignore[attr-defined]  (otherwise it keeps all headers)
+            _check_end(file, archive)
     except (tarfile.TarError, EOFError) as error:
         raise UsageError(f"{file} is not a tar, or it is truncated ({error}); copy it again.") from error
+
+
+def _check_end(file: str, archive: tarfile.TarFile) -> None:
+    """Check that a tar ends where its reader stopped, at the first block of zeros: two of them, and only zeros after them."""
+    stream = cast("IO[bytes]", archive.fileobj)  # after that block
+    zeros = 0
+    while chunk := stream.read(CHUNK_BYTES):
+        if chunk.count(0) != len(chunk):
+            place = stream.tell() - len(chunk) + len(chunk) - len(chunk.lstrip(b"\0"))
+            raise UsageError(
+                f"{file} has an end mark, a block of zeros, before its end: more data begin at byte {place:,} (unpacked)."
+                " Either a part was overwritten by zeros, copy it again; or several tars were joined, make one tar of them."
+            )
+        zeros += len(chunk)
+    if zeros < BLOCKSIZE:
+        raise UsageError(f"{file} is not a tar, or it is truncated (its end mark is incomplete); copy it again.")
 
 
 class _Header(tarfile.TarInfo):

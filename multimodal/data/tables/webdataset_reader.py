@@ -51,5 +51,6 @@ class TarReader(WebDataset):
         columns = list(self.info.features or {})
         for tar, (file, address) in enumerate(zip(files, addresses, strict=True)):
             with xopen(file, "rb", block_size=0) as stream:  # sequentially
-                for number, (key, members) in enumerate(group_members(read_members(address, stream))):  # pyright: ignore
+                samples = group_members(read_members(address, stream), address)  # pyright: ignore
+                for number, (key, members) in enumerate(samples):
                     yield Key(tar, number), cells_of(key, members, columns) | {ADDRESS: address}

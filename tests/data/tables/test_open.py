@@ -191,7 +191,7 @@ def test_a_folder_of_files_has_a_row_for_each_stem(tmp_path: Path) -> None:
     table = open_table(str(folder))
     assert cells(table) == [
         {"key": "cups/red", "name": "red", "folder": "cups", "png": "cups/red.png", "txt": "röd", "wav": None},
-        {"key": "lone", "name": "lone", "folder": "", "png": None, "txt": None, "wav": "lone.wav"},
+        {"key": "lone", "name": "lone", "folder": None, "png": None, "txt": None, "wav": "lone.wav"},
         {"key": "mugs/red", "name": "red", "folder": "mugs", "png": "mugs/red.png", "txt": None, "wav": None},
     ]
     assert table.base == str(folder)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import posixpath
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,94 @@ def test_invalid_tars_and_damaged_headers_are_reported(tmp_path: Path) -> None:
             open_table(str(path))
 
 
+BLOCK = 512
+
+
+def place_of(tar: bytes, member: int) -> int:
+    """The byte at which the header of a member of one block begins."""
+    return tar.index(b"ustar") // BLOCK * BLOCK + 2 * BLOCK * member
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("access", ["memory", "streamed"])
+def test_a_header_of_zeros_does_not_end_a_tar(tmp_path: Path, packed: bool, access: Any) -> None:
+    path = shard(tmp_path / "a.tar", {f"{n:03}.txt": f"text {n}".encode() for n in range(300)})
+    intact = path.read_bytes()
+    path = tmp_path / "a.tar.gz" if packed else path
+    for member in (1, 150, 298, 299):
+        place = place_of(intact, member)
+        damaged = intact[:place] + bytes(BLOCK) + intact[place + BLOCK :]
+        path.write_bytes(gzip.compress(damaged) if packed else damaged)
+        message = rf"{path.name} has an end mark, .* more data begin at byte {place + BLOCK:,} "
+        with pytest.raises(UsageError, match=message):
+            _ = streamed(str(path), "txt") if access == "streamed" else open_table(str(path), access=access)
+
+
+def test_every_damaged_block_of_a_tar_is_reported_or_changes_one_value(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", {f"{n}.txt": b"t" * 500 for n in range(4)})
+    intact = path.read_bytes()
+    reported = 0
+    for block in range(8):
+        path.write_bytes(intact[: block * BLOCK] + bytes(BLOCK) + intact[(block + 1) * BLOCK :])
+        try:
+            found = cells(open_table(str(path), access="memory"), "txt")[0]
+        except UsageError:
+            reported += 1
+        else:
+            assert sorted(map(len, found)) == [500] * 4  # its contents are zeros now; a tar has no digest of them
+            assert found.count("t" * 500) == 3
+    assert reported == 4  # each header
+
+
+def test_joined_tars_and_incomplete_end_marks_are_reported(tmp_path: Path) -> None:
+    content = shard(tmp_path / "a.tar", {f"{n}.txt": b"t" for n in range(3)}).read_bytes()
+    end = 3 * 2 * BLOCK
+    (tmp_path / "joined.tar").write_bytes(content * 2)
+    with pytest.raises(UsageError, match=r"joined\.tar has an end mark.* or several tars were joined"):
+        open_table(str(tmp_path / "joined.tar"))
+    (tmp_path / "cut.tar").write_bytes(content[: end + BLOCK])
+    with pytest.raises(UsageError, match=r"cut\.tar is not a tar, or it is truncated \(its end mark is incomplete\)"):
+        open_table(str(tmp_path / "cut.tar"))
+    for zeros in (2 * BLOCK, 3 * BLOCK, 10 * BLOCK + 7):
+        (tmp_path / f"{zeros}.tar").write_bytes(content[:end] + bytes(zeros))
+        assert cells(open_table(str(tmp_path / f"{zeros}.tar")), "__key__") == [["0", "1", "2"]]
+
+
+@pytest.mark.parametrize("access", ["memory", "streamed"])
+def test_a_sample_whose_files_are_not_next_to_each_other_is_refused(tmp_path: Path, access: Any) -> None:
+    pictures, texts = ([(f"{n:03}.{suffix}", suffix.encode()) for n in range(9)] for suffix in ("png", "txt"))
+    path = str(shard(tmp_path / "u.tar", [*pictures, *texts]))
+    message = (
+        r"u\.tar: the files of the sample '000' are not next to each other \(png, and later txt\)\. Sort it: `mkdir"
+    )
+    with pytest.raises(UsageError, match=message):
+        _ = streamed(path, "txt") if access == "streamed" else open_table(path, access=access)
+
+
+def test_the_command_that_an_unsorted_tar_is_answered_with_sorts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shard(
+        tmp_path / "u.tar", [("b.png", b"1"), ("a-1.png", b"2"), ("a.png", b"3"), *[(f"{k}.txt", b"t") for k in "ab"]]
+    )
+    with pytest.raises(UsageError) as refusal:
+        open_table("u.tar")
+    (command,) = re.findall("`(.*)`", str(refusal.value))
+    subprocess.run(command, shell=True, check=True)
+    table = open_table("sorted.tar")
+    assert cells(table, "__key__", "png", "txt") == [["./a-1", "./a", "./b"], [b"2", b"3", b"1"], [None, "t", "t"]]
+
+
+def test_a_key_that_comes_again_with_the_same_files_is_another_row(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", [("a.txt", b"1"), ("b.txt", b"2"), ("a.txt", b"3")])
+    assert cells(open_table(str(path)), "txt") == [["1", "2", "3"]]
+    # and one in two files of a table is two rows: nobody looks for it there
+    shard(tmp_path / "b-0.tar", {"a.png": b"p"})
+    shard(tmp_path / "b-1.tar", {"a.txt": b"t"})
+    assert cells(open_table(f"{tmp_path}/b-*.tar"), "txt") == [[None, "t"]]
+
+
 def test_compressed_tars_are_read_and_truncation_is_reported(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {f"{n}.txt": np.random.default_rng(n).bytes(900).hex().encode() for n in range(9)})
     packed = gzip.compress(path.read_bytes())
@@ -156,7 +247,12 @@ MEMBERS = st.lists(
         | JSON.map(lambda value: json.dumps({"n": value, "__key__": value, "\udc00": 1}).encode()),
     ),
     max_size=8,
-)
+).map(lambda members: sorted(members, key=lambda member: _key(member[0])))
+
+
+def _key(name: str) -> list[str]:
+    folder, file = posixpath.split(name)
+    return [folder, file.partition(".")[0]]
 
 
 @given(MEMBERS)

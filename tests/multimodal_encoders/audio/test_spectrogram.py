@@ -22,7 +22,8 @@ from scipy.signal.windows import hann
 from torch import Tensor
 
 from multimodal.core import registry
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.embedder import Embedder
+from multimodal.core.errors import MultimodalError, Unreadable, UsageError
 
 RATE = 8000
 RNG = np.random.default_rng(0)
@@ -248,8 +249,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert missing.reason == "missing file"
     assert f"the recording {tmp_path / 'none.wav'} does not exist" in str(missing)
     folder = refusal(str(tmp_path))
-    assert folder.reason == "no audio file"
-    assert f"{tmp_path} is not a recording that can be read" in str(folder)
+    assert folder.reason == "folder"
+    assert f"the recording {tmp_path} is a folder; give a file" in str(folder)
+    assert refusal("https://host/a.wav").reason == "address"
 
 
 @pytest.mark.parametrize("library", ["soundfile", "soxr"])
@@ -421,3 +423,28 @@ def test_linear_features_are_the_bands_mean_and_spread() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         encoder_of(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("sound", "is_one"),
+    [
+        (NOISE, True), (np.stack([NOISE, NOISE], axis=1), True), (torch.from_numpy(NOISE), True), ((NOISE, RATE), True),
+        ([NOISE.tolist(), RATE], True), ((torch.from_numpy(NOISE), 8000.0), True), ([NOISE, NOISE], False), ([NOISE], False),
+        (np.stack([NOISE, NOISE])[..., None], False), (np.array(["a.wav", "b.wav"]), False), (["a.wav", "b.wav"], False),
+        ([(NOISE, RATE), (NOISE, RATE)], False),
+    ],
+)  # fmt: skip
+def test_samples_and_a_pair_with_their_rate_are_one_value(sound: Any, is_one: bool) -> None:
+    assert processor().is_one_value(sound) == is_one
+
+
+def test_one_array_of_samples_has_one_vector() -> None:
+    torch.manual_seed(0)
+    embedder = Embedder({"audio": SpectrogramCNN(rate=RATE)}, dim=4)
+    expected = embedder.encode(audio=[NOISE])[0]
+    both = np.stack([NOISE, NOISE], axis=1)
+    for sound in (NOISE, torch.from_numpy(NOISE), (NOISE, RATE), (torch.from_numpy(NOISE), RATE), both):
+        np.testing.assert_allclose(embedder.encode(audio=sound), expected, atol=1e-5)
+    assert embedder.encode(audio=np.stack([both, both])).shape == (2, 4)
+    with pytest.raises(MultimodalError, match=r"list\(samples\) if they are several recordings"):
+        embedder.encode(audio=both.T)

@@ -15,6 +15,8 @@ from multimodal_encoders.graph.gnn import GNN, GraphProcessor
 
 from multimodal.core.errors import Unreadable
 
+HEADER = '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">'
+
 
 def graph(nodes: int, edges: int, directed: bool, seed: int = 0) -> Any:
     """A graph with two numbers a node and one an edge, the nodes named by letters in an order of their own."""
@@ -54,22 +56,80 @@ def test_what_networkx_writes_is_read(tmp_path: Path, nodes: int, edges: int, di
         assert item["edge_index"].shape[1] == np.count_nonzero(networkx.to_numpy_array(made, weight="none: 1"))
 
 
-def test_lists_of_features_go_before_single_numbers(tmp_path: Path) -> None:
+def test_lists_of_numbers_are_several_features(tmp_path: Path) -> None:
     made = networkx.DiGraph()
-    made.add_node(0, x="[1, 2.5]", weight=7.0)
-    made.add_node(1, x="[3, 4]", weight=8.0)
-    made.add_edge(0, 1, edge_attr="[5]", length=9.0)
+    made.add_node(0, x="[1, 2.5]", weight=7.0, label="[no list")
+    made.add_node(1, x="[3, 4]", weight=8.0, label="[]x")
+    made.add_edge(0, 1, edge_attr="[5]", length=9.0, kinds='["bond"]')
     networkx.write_graphml(made, tmp_path / "graph.graphml")
     linked = {
         "directed": True,
-        "nodes": [{"id": 0, "x": [1, 2.5]}, {"id": 1, "x": [3, 4]}],
-        "links": [{"source": 0, "target": 1, "edge_attr": 5}],
+        "nodes": [{"id": 0, "x": [1, 2.5], "weight": 7}, {"id": 1, "x": np.array([3, 4.0]), "weight": np.int64(8)}],
+        "links": [{"source": 0, "target": 1, "edge_attr": [5], "length": 9.0, "kinds": ["bond"]}],
     }
     for form in (tmp_path / "graph.graphml", linked):
-        item = GraphProcessor(2, 1)(form)
-        assert item["x"].tolist() == [[1, 2.5], [3, 4]]
-        assert item["edge_attr"].tolist() == [[5]]
+        item = GraphProcessor(3, 2)(form)
+        assert item["x"].tolist() == [[7, 1, 2.5], [8, 3, 4]]
+        assert item["edge_attr"].tolist() == [[5, 9]]
         assert item["edge_index"].tolist() == [[0], [1]]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.sets(st.sampled_from(["x", "y", "z", "edge_attr", "edge_index", "pos", "a"]), min_size=1),
+    seed=st.integers(0, 999),
+)
+def test_no_name_of_an_attribute_is_special(tmp_path: Path, names: set[str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = networkx.Graph()
+    made.add_nodes_from((n, {name: float(rng.normal()) for name in names}) for n in range(3))
+    made.add_edge(0, 1, **{name: float(rng.normal()) for name in names})
+    networkx.write_graphml(made, tmp_path / "graph.graphml")
+    for form in (tmp_path / "graph.graphml", networkx.node_link_data(made, edges="links")):
+        item = GraphProcessor(len(names), len(names))(form)
+        np.testing.assert_allclose(
+            item["x"], [[d[n] for n in sorted(names)] for _, d in made.nodes(data=True)], rtol=1e-6
+        )
+        np.testing.assert_allclose(item["edge_attr"], [[made[0][1][n] for n in sorted(names)]] * 2, rtol=1e-6)
+
+
+def graphml(keys: str, nodes: str, edges: str = "", header: str = HEADER) -> bytes:
+    return f'{header}{keys}<graph edgedefault="directed">{nodes}{edges}</graph></graphml>'.encode()
+
+
+@pytest.mark.parametrize("kind", ["node", "all", None])
+@pytest.mark.parametrize("header", [HEADER, "<graphml>"])
+def test_nodes_without_a_value_have_the_default(kind: str | None, header: str) -> None:
+    said = "" if kind is None else f'for="{kind}"'
+    key = f'<key id="k" {said} attr.name="weight" attr.type="double"><default>1.5</default></key>'
+    item = GraphProcessor(1, 0)(graphml(key, '<node id="a"/><node id="b"><data key="k">2</data></node>', header=header))
+    assert item["x"].tolist() == [[1.5], [2]]
+
+
+@pytest.mark.parametrize(
+    ("type_", "default", "value"),
+    [("int", "3", 3), ("boolean", "true", 1), ("boolean", "false", 0), ("float", "-1e3", -1000), ("string", "[2]", 2)],
+)
+def test_edges_without_a_value_have_the_default_of_their_type(type_: str, default: str, value: float) -> None:
+    keys = (
+        '<key id="w" for="node" attr.name="w" attr.type="int"><default>1</default></key>'
+        f'<key id="k" for="edge" attr.name="w" attr.type="{type_}"><default>{default}</default></key>'
+    )
+    edges = '<edge source="a" target="b"/><edge source="b" target="a"/>'
+    item = GraphProcessor(1, 1)(graphml(keys, '<node id="a"/><node id="b"/>', edges))
+    assert (item["x"].tolist(), item["edge_attr"].tolist()) == ([[1], [1]], [[value], [value]])
+
+
+def test_a_default_that_is_not_a_number_is_refused() -> None:
+    key = '<key id="k" for="node" attr.name="w" attr.type="int"><default>many</default></key>'
+    with pytest.raises(Unreadable, match="is not GraphML that can be read"):
+        GraphProcessor(1, 0)(graphml(key, '<node id="a"/>'))
+
+
+def test_the_error_about_a_width_names_the_attributes() -> None:
+    linked = {"nodes": [{"id": 0, "x": 1, "y": 2}], "links": [], "names": 3}
+    with pytest.raises(Unreadable, match=r"x has shape \(1, 2\) \(from 'x', 'y'\), not \(nodes >= 1, 1\)"):
+        GraphProcessor(1, 0)(linked)
 
 
 def test_several_edges_between_two_nodes_and_loops_are_kept() -> None:
@@ -107,9 +167,11 @@ NODES = [{"id": "a", "w": 1}, {"id": "b", "w": 2}]
         ({"nodes": NODES, "links": [{"source": "a"}]}, "edge 0 has no 'target'"),
         ({"nodes": NODES, "links": [{"source": "a", "target": "c", "l": 1}]}, "edge 0 names 'c', which is not a node"),
         ({"nodes": [NODES[0], {"id": "b"}], "links": []}, "node 1 has no number for 'w', as others have"),
-        ({"nodes": [{"id": "a", "x": "1, 2"}], "links": []}, "node 0 are not a list: '1, 2'"),
-        ({"nodes": [{"id": "a", "x": {"y": 1}}], "links": []}, "node 0 has no number for 'x'"),
-        ({"nodes": [{"id": "a", "x": ["red"]}], "links": []}, "x is not an array of numbers"),
+        ({"nodes": [NODES[0], {"id": "b", "w": "2"}], "links": []}, "node 1 has no number for 'w'"),
+        ({"nodes": [NODES[0], {"id": "b", "w": {"y": 1}}], "links": []}, "node 1 has no number for 'w'"),
+        ({"nodes": [NODES[0], {"id": "b", "w": ["red"]}], "links": []}, "node 1 has no number for 'w'"),
+        ({"nodes": [NODES[0], {"id": "b", "w": [1, 2]}], "links": []}, "node 1 has 2 numbers for 'w', node 0 has 1"),
+        ({"nodes": [{"id": "a", "x": ["red"]}], "links": []}, "x has shape (1, 0), not (nodes >= 1, 1)"),
         ({"nodes": [{"id": "a", "x": [float("nan")]}], "links": []}, "x holds NaN"),
         ({"nodes": [{"id": "a"}], "links": []}, "x has shape (1, 0), not (nodes >= 1, 1)"),
         ({"nodes": [], "links": []}, "x has shape (0,)"),
@@ -157,7 +219,8 @@ def test_faults_have_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "text.json").write_text("nothing")
     assert reason(tmp_path / "text.json") == "not JSON"
     assert reason(tmp_path / "none.json") == "missing file"
-    assert reason(tmp_path) == "unreadable file"
+    assert reason(tmp_path) == "folder"
+    assert reason(Path("https://host/graph.json")) == "address"
     assert reason(tmp_path / "null\0.json") == "unreadable file"
     assert reason(b"") == reason(b"\xff\xfe") == reason(b"[" * 100_000) == "not JSON"
     assert reason(b" <html/>") == reason("\ufeff".encode() + BOMB.encode()) == "not GraphML"

@@ -111,7 +111,7 @@ def test_a_text_of_unknown_words_has_finite_features() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"), [(3, "not a text"), (None, "not a text"), ("", "empty text"), (" \n", "empty text")]
+    ("value", "reason"), [(3, "wrong type"), (None, "wrong type"), ("", "empty text"), (" \n", "empty text")]
 )
 def test_what_is_not_a_text_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(Unreadable) as refusal:

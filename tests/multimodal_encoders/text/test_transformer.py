@@ -149,7 +149,7 @@ def test_an_empty_text_is_refused(processor: SubwordProcessor, value: str) -> No
 
 @pytest.mark.parametrize("value", [None, 3, b"fox", ["fox"]])
 def test_what_is_not_a_string_is_refused(processor: SubwordProcessor, value: object) -> None:
-    with pytest.raises(Unreadable, match=f"{type(value).__name__} is not a text; give a string") as refusal:
+    with pytest.raises(Unreadable, match=f"{type(value).__name__} is not a text; ") as refusal:
         processor(value)
     assert refusal.value.reason == "wrong type"
 

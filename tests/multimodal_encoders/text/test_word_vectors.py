@@ -123,7 +123,7 @@ def test_words_are_looked_up_unchanged_or_in_lower_case(text: str, words: list[s
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"), [(3, "not a text"), (None, "not a text"), (" ", "empty text"), ("\ud800 a", "invalid Unicode")]
+    ("value", "reason"), [(3, "wrong type"), (None, "wrong type"), (" ", "empty text"), ("\ud800 a", "invalid Unicode")]
 )
 def test_what_is_not_a_text_is_refused(value: Any, reason: str, path: Path) -> None:
     with pytest.raises(Unreadable) as refusal:

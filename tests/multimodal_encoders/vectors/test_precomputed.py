@@ -374,3 +374,22 @@ def test_the_linear_baseline_has_the_same_vectors() -> None:
     processor: Any = Precomputed(3).processor
     made = processor.linear_features().fit_transform(list(VECTORS))
     np.testing.assert_allclose(made, np.stack([processor(vector) for vector in VECTORS]))
+
+
+@pytest.mark.parametrize(
+    "vector", [VECTORS[0], VECTORS[0].tolist(), tuple(VECTORS[0].tolist()), torch.from_numpy(VECTORS[0])]
+)
+def test_the_numbers_of_one_vector_are_one_value(vector: Any, tmp_path: Path) -> None:
+    for encoder in (Precomputed(width=3), Precomputed(file=str(as_npy(tmp_path)))):
+        embedder = Embedder({"vector": encoder}, dim=3, heads={"vector": "none"})
+        np.testing.assert_allclose(embedder.encode(vector=vector), embedder.encode(vector=[VECTORS[0]])[0], atol=1e-6)
+        assert embedder.encode(vector=VECTORS).shape == embedder.encode(vector=list(VECTORS)).shape == (5, 3)
+
+
+def test_whole_numbers_are_keys_where_there_is_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", VECTORS)  # with the keys 0, 1, ...
+    embedder = Embedder({"vector": Precomputed(file=str(tmp_path / "v.npy"))}, dim=3, heads={"vector": "none"})
+    for keys in ([0, 2, 4], np.array([0, 2, 4]).tolist(), ("0", "2", "4")):
+        assert embedder.encode(vector=keys).shape == (3, 3)
+    without = Embedder({"vector": Precomputed(width=3)}, dim=3, heads={"vector": "none"})
+    assert without.encode(vector=[1, 2, 3]).shape == without.encode(vector=np.array([1, 2, 3])).shape == (3,)

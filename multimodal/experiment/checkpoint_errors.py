@@ -1,0 +1,44 @@
+"""Errors of damaged checkpoints in one line, without torch's advice to load them as pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+
+from multimodal.core.errors import MultimodalError, shown
+from multimodal.core.run_folder import BEST, LAST
+from multimodal.core.system_errors import system_fault
+
+READING = "load_checkpoint"  # the function in which Lightning reads the file
+
+
+@contextmanager
+def explain_checkpoint_errors(path: str | Path | None) -> Iterator[None]:
+    """Turn whatever reading a checkpoint raises in the block into an error that names the file and what to do.
+
+    Args:
+        path: the checkpoint; None: none is read.
+
+    Raises:
+        MultimodalError: the file is damaged, or cannot be read.
+    """
+    try:
+        yield
+    except MultimodalError:
+        raise
+    except Exception as error:  # damaged bytes make torch and pickle raise anything
+        if path is None or all(frame.f_code.co_name != READING for frame, _ in walk_tb(error.__traceback__)):
+            raise
+        if (fault := system_fault(error)) is not None:
+            raise MultimodalError(f"The checkpoint {path} cannot be read: {fault.advice}.") from error
+        other = Path(path).with_name(BEST if Path(path).name == LAST else LAST)
+        hint = f"Use {other}, another checkpoint of the run" if other.is_file() else "Train again in a new run folder"
+        raise MultimodalError(
+            f"The checkpoint {path} is damaged or not a checkpoint ({shown(_first_sentence(error))}). {hint}."
+        ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0].removesuffix(".")
