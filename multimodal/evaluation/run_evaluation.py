@@ -12,7 +12,6 @@ import numpy as np
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
-from multimodal.core.extras import require
 from multimodal.core.files import check_folder
 from multimodal.core.hardware import fast_device
 from multimodal.core.progress import progress
@@ -74,14 +73,12 @@ def evaluate(
 
     Raises:
         MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
-        UsageError: there is no such split or baseline, scikit-learn, which the extra ``baseline`` installs, is missing, an
-            embedder is given without data, settings are given for a ``DataModule`` or ``Samples``, or ``out`` is a file.
+        UsageError: there is no such split, baseline or column, an embedder is given without data, settings are given for a
+            ``DataModule`` or ``Samples``, or ``out`` is a file.
     """
     check_names("evaluate", settings, [*SETTINGS, "pool", "baseline", "space", "label", "templates", "out"])
-    if baseline is not None:
-        if baseline not in BASELINES:
-            raise UsageError(f"There is no baseline {baseline!r}.{suggest(baseline, list(BASELINES))}")
-        require("baseline", "The linear baseline", "sklearn")
+    if baseline is not None and baseline not in BASELINES:
+        raise UsageError(f"There is no baseline {baseline!r}.{suggest(baseline, list(BASELINES))}")
     if out is not None:
         check_folder(out)
     folder = None if isinstance(run, Embedder) else Path(run)
