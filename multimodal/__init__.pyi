@@ -5,6 +5,7 @@ from .core.encoder import Encoder, Inputs, Processor
 from .core.errors import MultimodalError, Unreadable, UsageError
 from .core.lora import LoRA
 from .core.registry import create, register
+from .core.verify import CheckedFile, verify_files
 from .data.datamodule import DataModule
 from .data.samples import Samples
 from .data.tables.open import open_table
@@ -27,6 +28,7 @@ from .training.text_pretraining import TextPretrainingModule
 __version__: str
 __all__ = [
     "Batch",
+    "CheckedFile",
     "DataModule",
     "Embedder",
     "EmbedderModule",
@@ -60,4 +62,5 @@ __all__ = [
     "register",
     "search_index",
     "seed_everything",
+    "verify_files",
 ]

@@ -30,6 +30,7 @@ COMMANDS = {
     "index": ("multimodal.cli.index", "build a search index from embeddings"),
     "export": ("multimodal.cli.export", "write the encoders for ONNX, torch.export, open_clip, sentence-transformers"),
     "search": ("multimodal.cli.search", "search an index with a text, a picture, ..."),
+    "verify": ("multimodal.cli.verify", "find damaged files of a run, a model, an index, ..."),
 }
 
 

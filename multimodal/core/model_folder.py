@@ -1,13 +1,14 @@
 """A model on disk, as dicts and tensors: settings and fitted processors in JSON, weights in safetensors, no pickle.
 
 ``embedder.json`` holds for each modality the encoder's name, settings and processor state, its head and its adapters, the
-width of the space and the fingerprint; ``model.safetensors`` holds the weights. A model folder is written under another
-name and then renamed. ``Embedder`` builds the model from it.
+width of the space, the fingerprint and digests of itself and of the weights; ``model.safetensors`` holds the weights. A model
+folder is written under another name and then renamed. ``Embedder`` builds the model from it.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import version
@@ -16,9 +17,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from multimodal.core.digests import FILES, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement, umask
 from multimodal.core.lora import LoRA
@@ -28,6 +30,8 @@ MODEL_JSON = "embedder.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
 MAX_SETTINGS_BYTES = 256 * 2**20
+EXPORT_AGAIN = "Copy or export the model again."
+EDITED = f'{EXPORT_AGAIN} If you edited it, remove its "digest".'
 
 
 def fingerprint(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -98,7 +102,8 @@ def write_model(
     copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in weights.items()}
     with atomic_folder(folder, marker=MODEL_JSON) as new:
         save_tensors(copies, new / WEIGHTS)
-        (new / MODEL_JSON).write_text(json.dumps(description | added, indent=1, ensure_ascii=False), encoding="utf-8")
+        description = with_digest(description | added | {FILES: describe_files(new, [WEIGHTS])})
+        (new / MODEL_JSON).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -116,6 +121,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
         format_found = description["format"]
         if format_found == FORMAT:
+            check_document(description, path, EDITED)
             _check_description(description)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MultimodalError(f"{path} is damaged ({error!r}); export the model again.") from error
@@ -129,6 +135,7 @@ def _check_description(description: dict[str, Any]) -> None:
         encoder = description["encoders"][entry["shares"]] if "shares" in entry else entry
         _ = dict(encoder["settings"]), dict(encoder["processor"]), str(encoder["name"]), str(encoder["class"])
         _ = str(entry.get("head")), "lora" in entry and LoRA(**entry["lora"])
+    _ = dict(description.get(FILES, {}))
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint is invalid")
 
@@ -148,13 +155,15 @@ def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, 
         MultimodalError: the file is missing, damaged, or does not fit.
     """
     path = model_folder(folder) / WEIGHTS
+    description = read_description(folder)
+    check_file(path, description.get(FILES, {}).get(WEIGHTS), EXPORT_AGAIN)
     try:
         with safe_open(path, framework="pt") as file:
             available = set(file.keys())
             weights = {name: file.get_tensor(stored) for name, stored in names.items() if stored in available}
     except (OSError, SafetensorError) as error:
         raise MultimodalError(
-            f"The weights {path} are missing or damaged ({error}); export the model again."
+            f"The weights {path} are missing or damaged ({' '.join(str(error).split())}); export the model again."
         ) from error
     wrong = [n for n, t in expected.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:
@@ -162,4 +171,20 @@ def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, 
             f"{path} does not fit its {MODEL_JSON}: {len(wrong)} weights are missing or of another shape, the first is"
             f" {wrong[0]}. Copy both files from the same model."
         )
+    if FILES not in description:
+        _compare_fingerprint(path, description)
     return weights
+
+
+def _compare_fingerprint(path: Path, description: Mapping[str, Any]) -> None:
+    """Warn if a model of an earlier version, which has no digests, is not what its fingerprint was computed of.
+
+    A part of a model that was saved again has the fingerprint of the whole model, so this is not an error.
+    """
+    described = {name: description[name] for name in ("format", "dim", "encoders")}
+    if fingerprint(described, load_file(path)) != description["fingerprint"]:
+        warnings.warn(
+            f"{path.parent} does not have the fingerprint of its contents: it is a part of a model, saved by an earlier"
+            " version, or it was changed or damaged. Saving it again ends this warning.",
+            stacklevel=2,
+        )

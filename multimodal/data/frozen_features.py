@@ -2,7 +2,8 @@
 
 The name of a cache folder is a hash of everything that the features depend on: the encoder (its settings, processor,
 weights and source code), the table and how it is read, the column, the rows and the precision. The folder contains
-``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows. A part is written atomically, so
+``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of what is
+before. A part that is damaged is computed again. A part is written atomically, so
 that a killed process loses only its current part, and several processes can share the folder.
 """
 
@@ -23,10 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multimodal.core.digests import append_digest, ends_with_digest
 from multimodal.core.embedder import FEATURES
 from multimodal.core.encoder import Encoder, Inputs
 from multimodal.core.encoder_description import encoder_fingerprint
 from multimodal.core.errors import Unreadable
+from multimodal.core.npy import map_npy
 from multimodal.core.rejects import Rejects
 from multimodal.data.loaders import ordered_loader
 from multimodal.data.samples import Samples
@@ -60,7 +63,7 @@ class Features:
 
     @cached_property
     def _mapped(self) -> list[np.ndarray]:
-        return [np.load(part, mmap_mode="r", allow_pickle=False) for part in self.parts]
+        return [map_npy(part) for part in self.parts]
 
     def __getstate__(self) -> dict[str, Any]:  # a process that unpickles it maps the files itself
         return {"folder": self.folder, "rows": self.rows}
@@ -148,7 +151,7 @@ def load_or_compute_features(
         for part_number, part in enumerate(features.parts):
             in_part = slice(part_number * PART_ROWS, (part_number + 1) * PART_ROWS)
             part_rows = rows[in_part]
-            if part_number % world_size == rank and not _is_complete(part):
+            if part_number % world_size == rank and not _is_complete(part, (len(part_rows), encoder.width)):
                 loader = ordered_loader(
                     column_samples, part_rows, {modality: encoder.processor}, batch_size, rejects, options
                 )
@@ -186,15 +189,23 @@ def _compute(
     return values
 
 
-def _is_complete(part: Path) -> bool:
-    """Return whether a part exists without unreadable rows; these are read again, as they may be readable by now."""
-    return part.exists() and not np.isnan(np.load(part, mmap_mode="r", allow_pickle=False)[:, 0]).any()
+def _is_complete(part: Path, shape: tuple[int, int]) -> bool:
+    """Return whether a part exists, undamaged and without unreadable rows, which may be readable by now."""
+    try:
+        features = map_npy(part)
+        without_digest = part.stat().st_size == features.offset + features.nbytes  # of an earlier version
+        if features.shape != shape or features.dtype != np.float32 or not (without_digest or ends_with_digest(part)):
+            return False
+    except (OSError, ValueError):
+        return False
+    return not np.isnan(features[:, 0]).any()
 
 
 def _write(part: Path, features: np.ndarray) -> None:
     new = part.with_name(f"{part.stem}.{os.getpid()}.new")
     with new.open("wb") as file:
         np.save(file, features, allow_pickle=False)
+    append_digest(new)
     os.replace(new, part)
 
 

@@ -13,6 +13,7 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import share_cores
 from multimodal.core.run_folder import CHECKPOINTS, LAST
 from multimodal.data.datamodule import DataModule
+from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.quiet import quiet_libraries
 from multimodal.experiment.run_lock import run_lock
 from multimodal.experiment.trainer import check_trainer_settings, make_trainer
@@ -53,6 +54,8 @@ def fit(
     with run_lock(run):
         if (run / CHECKPOINTS).exists() and not resume:
             raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
+        if last.exists():
+            check_readable(last)
         share_cores(getattr(data, "workers", 0))
         with quiet_libraries():
             report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None

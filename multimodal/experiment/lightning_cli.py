@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from yaml import MarkedYAMLError, YAMLError
 
+from multimodal.core.digests import record_sum
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
@@ -26,6 +27,7 @@ from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment import class_paths
+from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.named_classes import check_named_classes
 from multimodal.experiment.parser_errors import SettingError, error_chain, explain, explain_setting_error
 from multimodal.experiment.quiet import QuietTrainer, quiet_libraries
@@ -219,6 +221,8 @@ class TrainCLI(LightningCLI):
             )
         if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise MultimodalError(f"The checkpoint {config.ckpt_path} does not exist.")
+        if config.ckpt_path is not None:
+            check_readable(Path(config.ckpt_path))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         if self._get(self.config_init, "trainer")["logger"] in (None, True):
@@ -242,6 +246,7 @@ class TrainCLI(LightningCLI):
             tensors[f"{modality}.rows"] = embeddings.rows[modality]
         keys = {"keys": json.dumps(list(embeddings.keys))}  # row -> key, in the file's metadata
         save_tensors(tensors, self.run_folder / PREDICTIONS, metadata=keys)
+        record_sum(self.run_folder, PREDICTIONS)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
         named = config["callbacks"] or []

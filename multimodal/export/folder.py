@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from multimodal.core.arguments import check_types
+from multimodal.core.digests import FILES, describe_files, with_digest
 from multimodal.core.embedder import Embedder
 from multimodal.core.encoder import Encoder
 from multimodal.core.encoder_description import describe_encoder
@@ -126,8 +127,11 @@ def export(
             "fingerprint": embedder.fingerprint,
             "multimodal": version("multimodal"),
             "modalities": entries,
+            FILES: describe_files(new, sorted(str(p.relative_to(new)) for p in new.rglob("*") if p.is_file())),
         }
-        (new / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        (new / DESCRIPTION).write_text(
+            json.dumps(with_digest(description), indent=1, ensure_ascii=False), encoding="utf-8"
+        )
     return Exported(
         {m: entry["file"] for m, entry in entries.items()}, {m: e["max_difference"] for m, e in entries.items()}
     )

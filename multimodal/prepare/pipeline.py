@@ -11,6 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
+from multimodal.core.digests import FILES, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.extras import require
 from multimodal.core.files import atomic_folder
@@ -77,6 +78,7 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             "columns": {c.name: {"kind": c.kind, "modality": c.modality} for c in reading.columns},
             "settings": settings.to_json(),
         }
+        document = with_digest(document | {FILES: describe_files(new, sorted(path.name for path in new.iterdir()))})
         (new / PREPARED_MARKER).write_text(
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )

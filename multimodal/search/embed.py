@@ -3,8 +3,8 @@
 A folder of embeddings contains ``embeddings.json`` (the manifest) and ``part-00000.parquet``, ... with the columns ``key``,
 ``group``, ``metadata`` (JSON) and one column of vectors for each modality, null where the row has no such value. A row
 with alternative columns for a modality is stored once for each alternative. Rows that cannot be read are left out and listed
-in ``rejects.jsonl``. A part is written atomically; a second run writes the missing parts. One process at a time writes a
-folder.
+in ``rejects.jsonl``. A part is written atomically, and its digest is added to ``multimodal.sha256``; a second run writes the
+parts that are missing or damaged. One process at a time writes a folder.
 """
 
 from __future__ import annotations
@@ -21,13 +21,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from multimodal.core.digests import read_sums, record_sum, with_digest
 from multimodal.core.errors import MultimodalError, check_names
 from multimodal.core.files import check_folder
 from multimodal.core.folder_lock import LOCK_FILE, write_lock
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.system_errors import writing
-from multimodal.search.embedding_folder import MANIFEST, PART_ROWS, Manifest, read_manifest
+from multimodal.search.embedding_folder import (
+    MANIFEST,
+    PART_ROWS,
+    Manifest,
+    is_finished,
+    read_manifest,
+)
 
 BATCH_SIZE = 256  # rows embedded at a time; affects the speed, not the results
 
@@ -131,9 +138,11 @@ def _embed_samples(
         unfinished.unlink()
     rejects = Rejects(max_rejects, len(samples), out / "rejects.jsonl", samples.key_of)
     samples_by_row_number = samples.keyed_by_number()  # the key of an embedding is then its row number
+    digests = read_sums(out)
     for number, part in enumerate(manifest.parts):
         rows_of_part = rows[number * part_rows : (number + 1) * part_rows]
-        if not (out / part).exists():
+        finished = is_finished(out, number, manifest, digests)
+        if not finished:
             processors = {m: embedder.processors[m] for m in modalities}
             rejects.forget(rows_of_part.tolist())  # from an earlier run
             loader = ordered_loader(samples_by_row_number, rows_of_part, processors, batch_size, rejects)
@@ -142,6 +151,8 @@ def _embed_samples(
             os.replace(out / f"{part}.new", out / part)
         elif advance is not None:
             advance(len(rows_of_part))
+        if not finished or part not in digests:
+            record_sum(out, part, digests)
     return rejects
 
 
@@ -201,5 +212,5 @@ def _write_or_check_manifest(manifest: Manifest, out: Path) -> None:
         new = out / f"{MANIFEST}.new"  # which a killed process may have left
         if any(path.name not in (LOCK_FILE, new.name) for path in out.iterdir()):
             raise MultimodalError(f"{out} is not empty and holds no embeddings; choose another folder.")
-        new.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+        new.write_text(json.dumps(with_digest(asdict(manifest)), indent=1), encoding="utf-8")
         os.replace(new, out / MANIFEST)

@@ -1,39 +1,44 @@
 """Index: searchable embeddings with their keys, groups and metadata.
 
-The folder of an index contains ``index.json`` (format, count, fingerprint of the model, settings of the table),
-``vectors.npy`` (``(n, dim)`` float32, memory-mapped) and ``items.parquet`` (``key``, ``group``, ``modality`` and
+The folder of an index contains ``index.json`` (format, count, fingerprint of the model, settings of the table, digests of the
+files), ``vectors.npy`` (``(n, dim)`` float32, memory-mapped) and ``items.parquet`` (``key``, ``group``, ``modality`` and
 ``metadata`` of each vector). Search with vectors does not need torch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from multimodal.core.arguments import check_types
+from multimodal.core.digests import FILES, check_file
 from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
-from multimodal.core.files import atomic_folder, check_folder, interrupted_replacement
+from multimodal.core.files import check_folder
 from multimodal.core.html_table import html_table
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import Engine
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.hits import Hit, HitLists, Hits
+from multimodal.search.index_folder import (
+    ITEM_SCHEMA,
+    VECTORS,
+    pieces_of,
+    read_index_folder,
+    write_index_folder,
+)
+from multimodal.search.unit_vectors import describe_vector, not_unit
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
     from multimodal.search.pictures import Pictures
 
-DESCRIPTION = "index.json"
-VECTORS = "vectors.npy"
-ITEMS = "items.parquet"
-FORMAT = 1
 VALUE_EXAMPLE = "For a value: search(text='a red cup')."
+CHECKED_AT_OPEN = 64 << 20  # bytes of vectors that are checked when an index is opened; more are at their first use
 CANDIDATES = 4  # vectors examined for each hit, because several may be in one group
 
 
@@ -66,7 +71,9 @@ class Index:
         data: Mapping[str, Any] | None = None,
         embedder: Embedder | None = None,
     ) -> None:
-        self.vectors, self.items, self.fingerprint = vectors, items, fingerprint
+        self._vectors, self.items, self.fingerprint = vectors, items, fingerprint
+        self._checked = False
+        self._file: tuple[Path, Any] | None = None  # that the vectors are mapped from, and its entry in the manifest
         self.data, self.embedder = data, embedder
         self.engine: Engine = ExactEngine(vectors)
         modality = items["modality"].combine_chunks().dictionary_encode()
@@ -87,12 +94,32 @@ class Index:
         return [(m, f"{np.count_nonzero(self._modality == n):,}") for n, m in enumerate(self.modalities)]
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self._vectors)
 
     @property
     def dim(self) -> int:
         """Width of the vectors."""
-        return self.vectors.shape[1]
+        return self._vectors.shape[1]
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """The vectors, ``(n, dim)`` float32 of unit length; they are compared with their digest at the first use.
+
+        Raises:
+            MultimodalError: the file is damaged, or a vector is not finite or not of unit length.
+        """
+        if not self._checked:
+            where = "The index"
+            if self._file is not None:
+                check_file(*self._file, "Build the index again.")
+                where = str(self._file[0])
+            if len(wrong := not_unit(self._vectors)):
+                raise MultimodalError(
+                    f"{where} has {len(wrong):,} vectors that are not of unit length, the first in row {wrong[0]}"
+                    f" ({describe_vector(self._vectors[wrong[0]])}); build it again."
+                )
+            self._checked = True
+        return self._vectors
 
     @overload
     def search(self, vectors: np.ndarray, k: int = 10, target: str | None = None) -> HitLists: ...
@@ -118,6 +145,7 @@ class Index:
         Raises:
             UsageError: k is below 1, the vectors have another width or are not finite numbers, the modality is unknown, or
                 the index does not know its model.
+            MultimodalError: the index is damaged.
         """
         check_types("search", Index.search, {"k": k, "target": target})
         if vectors is not None or len(query) > 1:
@@ -154,6 +182,7 @@ class Index:
         among = None
         if target is not None:
             among = np.flatnonzero(self._modality == self.modalities.index(target))
+        _ = self.vectors  # that are not checked yet
         searched = len(self) if among is None else len(among)
         wanted = CANDIDATES * k
         hits = HitLists()
@@ -221,7 +250,7 @@ class Index:
 
     def _like(self, vectors: np.ndarray, items: pa.Table) -> Index:
         other = Index(vectors, items, self.fingerprint, self.data, self.embedder)
-        other._pictures = self._pictures
+        other._pictures, other._checked = self._pictures, True
         return other
 
     @classmethod
@@ -246,8 +275,13 @@ class Index:
         check_names("Index.from_table", settings, SETTINGS)
         data = load_run_data(None, table, settings)
         part, modalities = embed_in_memory(embedder, data.samples, data.samples.rows(split), data.max_rejects)
-        vectors, items = _flattened([part], modalities, embedder.dim)
-        index = cls(vectors, items, embedder.fingerprint, data.samples.settings, embedder)
+        count = sum(len(part) - part[modality].null_count for modality in modalities)
+        vectors, items, row = np.empty((count, embedder.dim), np.float32), [], 0
+        for piece, described in pieces_of(part, modalities, embedder.dim):
+            vectors[row : row + len(piece)] = piece
+            items.append(described)
+            row += len(piece)
+        index = cls(vectors, pa.concat_tables(items), embedder.fingerprint, data.samples.settings, embedder)
         if MODALITY in data.samples.modalities:
             index._pictures = Pictures(data.samples)
         return index
@@ -263,8 +297,9 @@ class Index:
         check_folder(out)
         embeddings, out = Path(embeddings), Path(out)
         manifest = read_manifest(embeddings)
-        vectors, items = _flattened(read_parts(embeddings), manifest.modalities, manifest.dim)
-        cls(vectors, items, manifest.fingerprint, manifest.data).save(out)
+        pieces = (p for part in read_parts(embeddings) for p in pieces_of(part, manifest.modalities, manifest.dim))
+        description = {"fingerprint": manifest.fingerprint, "data": manifest.data}
+        write_index_folder(out, pieces, manifest.dim, description)
         return cls.open(out)
 
     def save(self, folder: str | Path) -> None:
@@ -273,15 +308,14 @@ class Index:
         Raises:
             MultimodalError: the folder contains something else.
         """
-        description = {"format": FORMAT, "fingerprint": self.fingerprint, "count": len(self), "data": self.data}
-        with atomic_folder(Path(folder), marker=DESCRIPTION) as new:
-            np.save(new / VECTORS, self.vectors)
-            pq.write_table(self.items, new / ITEMS)
-            (new / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        description = {"fingerprint": self.fingerprint, "data": self.data}
+        write_index_folder(Path(folder), [(self.vectors, self.items.select(ITEM_SCHEMA.names))], self.dim, description)
 
     @classmethod
     def open(cls, folder: str | Path, model: str | Path | Embedder | None = None) -> Index:
         """Open the index in a folder; the vectors are memory-mapped.
+
+        Files are compared with their digests: vectors of more than 64 MiB when they are first used, the others here.
 
         Args:
             folder: folder of the index.
@@ -292,26 +326,12 @@ class Index:
             MultimodalError: there is no index, it is damaged, or its vectors come from another model.
         """
         folder = Path(folder)
-        if not (folder / DESCRIPTION).is_file():
-            raise MultimodalError(
-                f"{folder} is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
-                f"{interrupted_replacement(folder)}"
-            )
-        try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-            items = pq.read_table(folder / ITEMS)
-            if description["format"] != FORMAT:
-                raise MultimodalError(
-                    f"{folder} has index format {description['format']}; this version reads {FORMAT}."
-                )
-            if not len(vectors) == len(items) == description["count"]:
-                raise ValueError("its files differ in length")
-            if vectors.ndim != 2 or vectors.dtype != np.float32 or items.schema.names != _ITEMS.names:
-                raise ValueError("its files are not those that `multimodal index` writes")
-            index = cls(vectors, items, description["fingerprint"], description.get("data"))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise MultimodalError(f"The index {folder} is damaged ({error}); build it again.") from error
+        opened = read_index_folder(folder)
+        description = opened.description
+        index = cls(opened.vectors, opened.items, description["fingerprint"], description.get("data"))
+        index._file = folder / VECTORS, description.get(FILES, {}).get(VECTORS)
+        if opened.vectors.nbytes <= CHECKED_AT_OPEN:
+            _ = index.vectors
         if model is not None:
             from multimodal.core.embedder import Embedder
 
@@ -326,30 +346,3 @@ class Index:
                 f"The index was made with another model ({self.fingerprint[:12]}) than the given one"
                 f" ({fingerprint[:12]}); embed and index again with this model."
             )
-
-
-_ITEMS = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata", "modality")])
-
-
-def _flattened(parts: Iterable[pa.Table], modalities: Sequence[str], dim: int) -> tuple[np.ndarray, pa.Table]:
-    """Return the vectors of all parts, ``(n, dim)``, and the n rows of ``items`` that describe them.
-
-    Raises:
-        MultimodalError: a vector is not finite.
-    """
-    vectors, items = [np.zeros((0, dim), np.float32)], [_ITEMS.empty_table()]
-    for part in parts:
-        for modality in modalities:
-            present = part.filter(part[modality].is_valid())
-            flat = present[modality].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            found = flat.astype(np.float32).reshape(-1, dim)
-            if not (finite := np.isfinite(found).all(axis=1)).all():
-                key = present["key"][int(np.argmin(finite))].as_py()
-                raise MultimodalError(
-                    f"{np.sum(~finite):,} of {len(found):,} {modality} vectors are not finite, the first of the row {key!r}:"
-                    " the model returns NaN or infinity for them, so they cannot be indexed."
-                )
-            vectors.append(found)
-            named = present.select(["key", "group", "metadata"])
-            items.append(named.append_column("modality", pa.array([modality] * len(named), pa.string())))
-    return np.concatenate(vectors), pa.concat_tables(items)

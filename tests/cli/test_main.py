@@ -32,6 +32,7 @@ OPTIONS = {  # command -> what its help has to name
     "embed": ["RUN", "TABLE", "--split", "--out", "--json"],
     "export": ["RUN", "--to", "onnx", "--modality", "--out", "--json"],
     "index": ["EMBEDDINGS", "--out", "--json"],
+    "verify": ["PATH", "--json"],
     "search": ["RUN", "INDEX", "--text", "--image", "--graph", "--MODALITY", "-k", "--target", "--json"],
 }
 
@@ -146,6 +147,7 @@ def places(run: Path, index: Path, embeddings: Path, tmp_path_factory: pytest.Te
     vectors.write_bytes(vectors.read_bytes()[:-100])
     shutil.copytree(index, tmp / "others")
     description = json.loads((index / "index.json").read_text())
+    del description["digest"]
     (tmp / "others" / "index.json").write_text(json.dumps(description | {"fingerprint": "0" * 64}))
     (tmp / "broken.yaml").write_text("data: [")
     shutil.copytree(embeddings, tmp / "part")
@@ -173,6 +175,8 @@ FAILURES = [
     ("embed {tmp}/nowhere --out {tmp}/out", 1, "nowhere does not exist"),
     ("embed {run} --split test --out {tmp}/out", 2, "no split 'test'"),
     ("embed {run} glyph --out {tmp}/out", 2, "no table 'glyph'"),
+    ("verify {tmp}/nowhere", 1, "nowhere does not exist"),
+    ("verify {tmp}/thesis", 1, "thesis holds nothing that has digests"),
     ("index {tmp}/nowhere --out {tmp}/out", 1, "nowhere holds no embeddings"),
     ("index {tmp}/part --out {tmp}/out", 1, "part-00000.parquet is missing"),
     ("index {embeddings} --out {tmp}/thesis", 1, "thesis is not empty and holds no index.json"),

@@ -64,6 +64,7 @@ class Tied(Scalar):
 def edit(folder: Path, change: Change) -> None:
     description = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     change(description)
+    description.pop("digest", None)  # as one must who edits it
     (folder / SETTINGS).write_text(json.dumps(description), encoding="utf-8")
 
 
@@ -342,6 +343,8 @@ def test_an_encoder_that_is_not_installed_is_named(copied: Path) -> None:
 
 def test_missing_weights_are_reported(copied: Path) -> None:
     (copied / WEIGHTS).unlink()
+    assert load_error(copied).startswith(f"{copied / WEIGHTS} is missing.")
+    edit(copied, lambda description: description.pop("files"))  # as in a model of an earlier version
     assert f"The weights {copied / WEIGHTS} are missing or damaged" in load_error(copied)
 
 
@@ -349,10 +352,45 @@ def test_a_weights_file_cut_anywhere_is_reported(copied: Path) -> None:
     content = (copied / WEIGHTS).read_bytes()
     for length in (0, 4, 8, 9, 100, *range(1000, len(content), len(content) // 20), len(content) - 1):
         (copied / WEIGHTS).write_bytes(content[:length])
+        assert load_error(copied).startswith(f"{copied / WEIGHTS} is damaged: it has {length:,} bytes instead of")
+    edit(copied, lambda description: description.pop("files"))
+    for length in (0, 4, 8, 9, 100, *range(1000, len(content), len(content) // 20), len(content) - 1):
+        (copied / WEIGHTS).write_bytes(content[:length])
         assert f"The weights {copied / WEIGHTS} are missing or damaged" in load_error(copied)
 
 
+def test_a_flipped_bit_of_a_model_is_reported(copied: Path) -> None:
+    for name in (WEIGHTS, SETTINGS):
+        content = bytearray((copied / name).read_bytes())
+        at = content.index(b'"dim": ') + 7 if name == SETTINGS else len(content) // 2
+        content[at] ^= 1
+        (copied / name).write_bytes(content)
+        assert load_error(copied).startswith(
+            f"{copied / name} is damaged: its contents are not those that were written."
+        )
+        content[at] ^= 1
+        (copied / name).write_bytes(content)
+    assert Embedder.from_pretrained(copied).modalities
+
+
+def test_a_model_of_an_earlier_version_is_compared_with_its_fingerprint(copied: Path, tmp_path: Path) -> None:
+    edit(copied, lambda description: description.pop("files"))
+    assert Embedder.from_pretrained(copied).fingerprint
+    content = bytearray((copied / WEIGHTS).read_bytes())
+    content[-1] ^= 64
+    (copied / WEIGHTS).write_bytes(content)
+    with pytest.warns(UserWarning, match="does not have the fingerprint of its contents"):
+        Embedder.from_pretrained(copied)
+
+
+def test_a_part_of_a_model_is_saved_with_digests_of_its_own(copied: Path, tmp_path: Path) -> None:
+    part = Embedder.from_pretrained(copied, modalities=["text"])
+    part.save_pretrained(tmp_path / "part")
+    assert Embedder.from_pretrained(tmp_path / "part").fingerprint == part.fingerprint
+
+
 def test_weights_of_another_shape_and_missing_weights_are_named(copied: Path) -> None:
+    edit(copied, lambda description: description.pop("files"))
     weights = load_file(copied / WEIGHTS)
     save_file(weights | {"heads.text.bias": np.zeros(7, dtype=np.float32)}, copied / WEIGHTS)
     assert (

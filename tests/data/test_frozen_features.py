@@ -113,6 +113,42 @@ def test_features_are_computed_once_and_missing_parts_are_computed_again(tmp_pat
     torch.testing.assert_close(processor.item_of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "a bit", "zeros", "another width", "garbage"])
+def test_a_damaged_part_is_computed_again(tmp_path: Path, small_parts: None, damage: str) -> None:
+    encoder, rows = Counting(), ROWS[ROWS != 13]
+    make(encoder, tmp_path, rows=rows)
+    first = encoder.seen
+    (folder,) = tmp_path.iterdir()
+    part = folder / "part-00001.npy"
+    content = part.read_bytes()
+    if damage == "another width":
+        np.save(part, np.zeros((4, 3), np.float32))
+    else:
+        damaged = {
+            "empty": b"",
+            "cut": content[:140],
+            "a bit": content[:130] + bytes([content[130] ^ 1]) + content[131:],
+            "zeros": content[:128] + bytes(8) + content[136:],
+            "garbage": b"garbage!" * 20,
+        }
+        part.write_bytes(damaged[damage])
+    processor = make(encoder, tmp_path, rows=rows)
+    assert encoder.seen == first + 4
+    assert part.read_bytes() == content
+    torch.testing.assert_close(processor.item_of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
+
+
+def test_a_part_of_an_earlier_version_has_no_digest(tmp_path: Path, small_parts: None) -> None:
+    encoder, rows = Counting(), ROWS[ROWS != 13]
+    make(encoder, tmp_path, rows=rows)
+    first = encoder.seen
+    (folder,) = tmp_path.iterdir()
+    part = folder / "part-00001.npy"
+    np.save(part, np.load(part))
+    make(encoder, tmp_path, rows=rows)
+    assert encoder.seen == first
+
+
 def test_a_part_with_an_unreadable_row_is_computed_again(
     tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

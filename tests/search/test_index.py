@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -84,8 +86,8 @@ def index(tmp_path: Path) -> Path:
 def searches(draw: st.DrawFn) -> tuple[np.ndarray, list[int], list[str], np.ndarray]:
     """Draw vectors, groups, modalities and queries, with numbers whose cosines are exact and often equal."""
     n, q = draw(st.integers(1, 40)), draw(st.integers(0, 3))
-    numbers = st.sampled_from([-0.5, -0.25, 0.0, 0.125, 0.25, 0.5])  # no product of two vectors exceeds 1
-    vectors = draw(st.lists(st.lists(numbers, min_size=DIM, max_size=DIM), min_size=n, max_size=n))
+    numbers = st.sampled_from([[1, 0, 0], [-1, 0, 0], [0.6, 0.8, 0], [0.6, -0.8, 0], [1 / 3, -2 / 3, 2 / 3]])
+    vectors = draw(st.lists(numbers.flatmap(st.permutations), min_size=n, max_size=n))
     axes = draw(st.lists(st.sampled_from([*range(DIM)]), min_size=q, max_size=q))
     lengths = draw(st.lists(st.sampled_from([-2.0, -1.0, 0.25, 0.5, 1.0]), min_size=q, max_size=q))
     groups = draw(st.lists(st.integers(0, draw(st.integers(0, 30))), min_size=n, max_size=n))
@@ -260,6 +262,68 @@ def test_vectors_that_are_not_finite_are_not_indexed(index: Path, tmp_path: Path
     assert len(Index.open(index)) == 5  # the old one
 
 
+@pytest.mark.parametrize(("length", "shown"), [(0, "0"), (1.01, "1.01"), (1e30, "1e+30")])
+def test_vectors_that_are_not_of_unit_length_are_not_indexed(
+    index: Path, tmp_path: Path, length: float, shown: str
+) -> None:
+    cells: dict[str, list[list[float] | None]] = {"image": [*UNIT], "text": [None, UNIT[0], [0, length, 0]]}
+    message = rf"1 of 1 text vectors are not of unit length, the first of the row 'k2' \(length {re.escape(shown)}\)"
+    with pytest.raises(MultimodalError, match=message):
+        Index.build(embeddings(tmp_path / "more", cells), index)
+    with pytest.raises(MultimodalError, match=rf"The index has 1 vectors .* row 1 \(length {re.escape(shown)}\)"):
+        index_of(np.array([UNIT[0], [0, length, 0]]), [0, 1]).search(np.eye(DIM))
+    assert len(Index.open(index)) == 5  # the old one
+
+
+@pytest.mark.parametrize("at_open", [True, False])
+def test_damaged_vectors_are_refused_before_they_are_used(
+    index: Path, at_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vectors of a large index are compared with their digest at the first use, those of a small one when it is opened."""
+    monkeypatch.setattr("multimodal.search.index.CHECKED_AT_OPEN", (1 << 20) if at_open else 0)
+    content = bytearray((index / "vectors.npy").read_bytes())
+    content[-4] ^= 1  # a change of the last digit of a number, that no other check would find
+    (index / "vectors.npy").write_bytes(content)
+    uses: list[Callable[[Index], Any]] = [
+        lambda opened: opened.search(np.eye(DIM)),
+        lambda opened: opened.vectors,
+        lambda opened: opened.filter(modality="image"),
+        lambda opened: opened.save(index),
+    ]
+    for use in uses:
+        if at_open:
+            with pytest.raises(MultimodalError, match=r"vectors\.npy is damaged: its contents are not"):
+                Index.open(index)
+        else:
+            opened = Index.open(index)
+            with pytest.raises(MultimodalError, match=r"vectors\.npy is damaged: its contents are not"):
+                use(opened)
+
+
+@pytest.mark.parametrize("number", [np.nan, 0, 3, 1e30])
+def test_vectors_without_a_digest_are_refused_if_they_are_not_of_unit_length(index: Path, number: float) -> None:
+    description = json.loads((index / "index.json").read_text())
+    del description["files"], description["digest"]  # as in an index of an earlier version
+    (index / "index.json").write_text(json.dumps(description))
+    assert len(Index.open(index).vectors) == 5
+    vectors = np.load(index / "vectors.npy")
+    vectors[2] *= number
+    np.save(index / "vectors.npy", vectors)
+    with pytest.raises(MultimodalError, match=r"vectors\.npy has 1 vectors that are not of unit length.* row 2 "):
+        Index.open(index)
+
+
+def test_the_folder_is_what_numpy_and_arrow_write(index: Path) -> None:
+    opened = Index.open(index)
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(opened.vectors))
+    assert (index / "vectors.npy").read_bytes() == buffer.getvalue()
+    for name, entry in json.loads((index / "index.json").read_text())["files"].items():
+        assert entry["sha256"] == hashlib.sha256((index / name).read_bytes()).hexdigest()
+    opened.save(index)
+    assert Index.open(index).items.equals(opened.items)
+
+
 def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("dear")
     with pytest.raises(UsageError, match="thesis is a file"):
@@ -380,6 +444,7 @@ def test_another_format_is_reported(index: Path) -> None:
 def test_a_vector_count_other_than_described_is_rejected(index: Path) -> None:
     description = json.loads((index / "index.json").read_text())
     assert description["count"] == 5
+    del description["digest"]
     (index / "index.json").write_text(json.dumps(description | {"count": 4}))
     with damaged(index):
         Index.open(index)

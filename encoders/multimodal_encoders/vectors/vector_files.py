@@ -14,6 +14,7 @@ a folder of Parquet       the same, as ``multimodal embed`` writes it; rows with
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -26,8 +27,10 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
+from multimodal.core.digests import check_recorded, is_whole_copy, write_copy_digests
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import atomic_folder, default_cache
+from multimodal.core.npy import map_npy
 
 pc: Any = pyarrow.compute  # its functions are made as it is imported
 
@@ -66,10 +69,13 @@ class VectorFile:
             raise UsageError(
                 f"precomputed: {path} ends in none of {', '.join(READERS)}; write the vectors in one of these formats."
             )
+        if suffix != ".parquet":
+            check_recorded([path], "Make it again.")
         try:
             shape, self._vector_of, keys = READERS[suffix](path, column)
         except (OSError, ValueError, TypeError, EOFError, SafetensorError, pa.ArrowException) as error:
-            raise MultimodalError(f"The file of vectors {path} cannot be read ({error}).") from error
+            message = " ".join(str(error).split())
+            raise MultimodalError(f"The file of vectors {path} cannot be read ({message}).") from error
         if len(shape) != 2:
             raise MultimodalError(f"{path} holds an array of shape {tuple(shape)}, not (vectors, width).")
         count, self.width = shape
@@ -119,7 +125,7 @@ class _RowNumbers:
 def _open_npy(path: Path, column: str | None) -> tuple[Sequence[int], VectorOf, pa.Array | None]:
     if column is not None:
         raise UsageError(f"precomputed: {path} holds one array, so there is no column {column!r}; leave it out.")
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    vectors = map_npy(path)
     if vectors.dtype.kind not in "fiu":
         raise TypeError(f"it holds {vectors.dtype}, not numbers")
     return vectors.shape, vectors.__getitem__, _keys_from_json(path)
@@ -160,12 +166,14 @@ def _open_parquet(path: Path, column: str | None) -> tuple[Sequence[int], Vector
     copy = default_cache() / "vectors" / digest
     copy.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{copy}.lock"):  # of several processes one makes it
-        if not copy.exists():
+        if not is_whole_copy(copy):
+            shutil.rmtree(copy, ignore_errors=True)
             with atomic_folder(copy, marker=COPIED_VECTORS) as new:
                 _copy(path, parts, chosen, new)
+                write_copy_digests(new)
     with pa.memory_map(str(copy / COPIED_KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all().column(KEY)
-    vectors = np.load(copy / COPIED_VECTORS, mmap_mode="r", allow_pickle=False)
+    vectors = map_npy(copy / COPIED_VECTORS)
     joined = keys.chunk(0) if keys.num_chunks == 1 else keys.combine_chunks()
     return (len(keys), vectors.shape[1]), vectors.__getitem__, joined
 
@@ -177,6 +185,7 @@ def _file_state(part: Path) -> list[Any]:
 
 def _copy(path: Path, parts: Sequence[Path], column: str, folder: Path) -> None:
     """Write the vectors that there are and their keys."""
+    check_recorded(parts, "Embed the table again.")
     rows = sum(pq.read_metadata(part).num_rows for part in parts)
     vectors: Any = None
     keys, done = [], 0

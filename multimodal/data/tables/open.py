@@ -11,6 +11,7 @@ import posixpath
 import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +24,7 @@ from multimodal.core.progress import progress
 from multimodal.core.table import Table
 from multimodal.data.tables.addresses import BRACES, WEB, archive_of, expand_braces, is_remote, replace_path
 from multimodal.data.tables.arrow import ArrowTable, class_name, class_names, without_decoding
+from multimodal.data.tables.cache import copy_to_cache
 from multimodal.data.tables.folder import folder_of_files
 from multimodal.data.tables.reader_errors import translate_reader_errors
 from multimodal.data.tables.source import READERS, Source, format_suffix
@@ -90,11 +92,11 @@ def open_table(table: Any, options: Mapping[str, Any] | None = None, access: Acc
                 return folder_of_files(table)
     source = locate(table, options)
     with translate_reader_errors(table, source):
-        builder = _builder(source, source.files)
         # files in an archive have no date of their own that would show that a cached copy is outdated
         download_config = datasets.DownloadConfig(force_download=any("::" in file for file in source.files))
         with progress(f"Opening {table}"):
-            builder.download_and_prepare(download_config=download_config)
+            make_reader = partial(_builder, source, source.files)
+            builder = copy_to_cache(make_reader, Path(_cache()), source.files, download_config)
         pa.default_memory_pool().release_unused()  # memory that the copy to the cache used
         data = builder.as_dataset(split="train", in_memory=access == "memory")
         return ArrowTable(table, data, source.base, source.metadata_columns)

@@ -7,6 +7,7 @@ import numpy as np
 from multimodal.search.engines.engine import Found
 
 SCORES = 1 << 25  # scores in memory at a time: 128 MiB
+GATHERED_ROWS = 1 << 14  # stored vectors that are copied at a time when only some are searched
 
 
 class ExactEngine:
@@ -36,14 +37,25 @@ class ExactEngine:
         Returns:
             For each query, ``(m,)`` int64 rows and float32 scores, the best first; equal scores are ordered by row.
         """
-        stored = self.vectors if among is None else self.vectors[among]
-        at_once = max(1, SCORES // max(1, len(stored)))
+        stored = len(self.vectors) if among is None else len(among)
+        at_once = max(1, SCORES // max(1, stored))
         found = []
         for start in range(0, len(queries), at_once):
-            for scores in (queries[start : start + at_once] @ stored.T).clip(-1, 1):
+            for scores in self._scores(queries[start : start + at_once], among):
                 best = _best(scores, count)
                 found.append((best if among is None else among[best], scores[best]))
         return found
+
+    def _scores(self, queries: np.ndarray, among: np.ndarray | None) -> np.ndarray:
+        """Return the cosines ``(q, m)`` of queries and stored vectors; those ``among`` them are copied a block at a time."""
+        if among is None:
+            scores = queries @ self.vectors.T
+        else:
+            scores = np.empty((len(queries), len(among)), np.float32)
+            for start in range(0, len(among), GATHERED_ROWS):
+                block = slice(start, start + GATHERED_ROWS)
+                scores[:, block] = queries @ self.vectors[among[block]].T
+        return np.clip(scores, -1, 1, out=scores)
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
