@@ -141,7 +141,7 @@ def _fail(program: str, error: BaseException) -> int:
     else:  # a defect of ours, or of a library
         message = f"{type(error).__name__}: {error} (--debug shows where)"
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-    return 2 if isinstance(error, UsageError) else 1
+    return getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import lightning.pytorch as pl
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from torch.utils.data import DataLoader
@@ -28,6 +28,15 @@ from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
 from multimodal.data.frozen_features import load_or_compute_features
 from multimodal.data.loaders import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.data.pair_checks import (
+    check_batches,
+    check_training_pairs,
+    check_validation_pairs,
+    pair_coverage_table,
+    pairs_without_rows,
+    warn_of_first_rows,
+)
+from multimodal.data.position import repeated_batches, resumed_position
 from multimodal.data.samplers import BALANCE_BELOW, BatchSampler, EpochSampler, PairSampler, coverage, rows_with_pairs
 from multimodal.data.samples import Samples
 from multimodal.data.schema import Schema
@@ -36,6 +45,7 @@ from multimodal.data.tables.open import Access, locate
 from multimodal.data.targets import class_names, summarise, unknown_names
 from multimodal.data.trained_model import TrainedModel
 
+CHECKED_ROWS = 100  # of a stream, in which a pair of modalities is looked for
 MAX_NAMES_SHOWN = 3
 
 
@@ -147,7 +157,8 @@ class DataModule(Recorded, pl.LightningDataModule):
             raise UsageError(f"workers must be 0 (the training process reads) or more, got {workers}.")
         self._table = (table, self.schema, options or {}, access)
         self._samples: Samples | None = None
-        self._stream_loader: StreamLoader | None = None
+        self._train_loader: ResumableLoader | StreamLoader | None = None
+        self._position: dict[str, int] | None = None  # where a resumed training continues
         if self.source is None:
             self._samples = Samples(*self._table)
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
@@ -205,14 +216,10 @@ class DataModule(Recorded, pl.LightningDataModule):
             self.trainer.ckpt_path is None and self.trainer.is_global_zero
         ):  # a new run: discard the rejects of an old one
             self._rejects_file.unlink(missing_ok=True)
-        if self.source is None and len(self._processors) > 1:
+        if self.source is None and len(self._processors) > 1 and self.trainer.limit_val_batches:
             rows = self.samples.rows(self.validation_split)
-            present = [m for m in self._processors if self.samples.present(m)[rows].any()]
-            if len(present) < 2:
-                raise UsageError(
-                    f"The split {self.validation_split!r} has no pair of modalities to validate with, only"
-                    f" {present or 'no modality'}: set validation to another split."
-                )
+            missing, pairs = pairs_without_rows(self._present(rows), groups=self.samples.group_numbers[rows])
+            check_validation_pairs(self.validation_split, missing if self.trainer.is_global_zero else [], pairs)
         embedder = self._module.embedder
         for modality in embedder.encoders:
             if not embedder.encoder(modality).processor.state():
@@ -268,69 +275,130 @@ class DataModule(Recorded, pl.LightningDataModule):
     def _processors(self) -> Mapping[str, Processor]:
         return self._module.embedder.processors
 
+    def resume_at(self, position: Mapping[str, Any]) -> bool:
+        """Continue at a position that a loader of training batches saved.
+
+        Args:
+            position: the loader's ``state_dict``.
+
+        Returns:
+            Whether the place in the epoch holds; see ``resumed_position``.
+        """
+        assert self.trainer is not None
+        order, end = self._training_order()
+        self._position, holds = resumed_position(position, order, end, self.trainer.is_global_zero)
+        if self._train_loader is not None:  # made before the checkpoint was read
+            self._train_loader.load_state_dict(self._position)
+        return holds
+
+    def _training_order(self) -> tuple[dict[str, int], int | None]:
+        """Return what the order of the training rows depends on, and the batches of an epoch if they are known."""
+        if self.source is not None:
+            return self._training_stream().order, None
+        sampler = self._sampler(self.samples.rows(self.train_split))[0]
+        return sampler.order, repeated_batches(self._overfit_batches, len(sampler)) or len(sampler)
+
+    @property
+    def _distributed_position(self) -> dict[str, int]:
+        assert self.trainer is not None
+        return {"seed": self._module.seed, "rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _training_stream(self) -> StreamedBatches:
+        return StreamedBatches(
+            self._stream(self.train_split),
+            self._processors,
+            self.batch_size,
+            max(self.buffer, 1),
+            **self._distributed_position,
+            micro_batch=self.micro_batch,
+        )
+
+    @property
+    def _overfit_batches(self) -> int | float:
+        return self.trainer.overfit_batches  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+
     def train_dataloader(self) -> ResumableLoader | StreamLoader:
         trainer = self.trainer
         assert trainer is not None
-        distributed_position = {
-            "seed": self._module.seed,
-            "rank": trainer.global_rank,
-            "world_size": trainer.world_size,
-        }
+        compared = self._module.compared_pairs if len(self._processors) > 1 else set()
+        endless = trainer.limit_train_batches != 1.0
         if self.source is not None:
-            stream = self._stream(self.train_split)
-            stream.check()
-            batches = StreamedBatches(
-                stream,
-                self._processors,
-                self.batch_size,
-                max(self.buffer, 1),
-                **distributed_position,
-                micro_batch=self.micro_batch,
+            if self._overfit_batches:
+                raise UsageError("overfit_batches is not available with access: streamed; use access: mapped.")
+            batches = self._training_stream()
+            batches.stream.check()
+            if compared:
+                check_batches(self.train_split, self.batch_size, None)
+                if trainer.is_global_zero:
+                    first = self._present_in_stream(batches.stream)
+                    warn_of_first_rows(batches.stream.source.name, self.train_split, first, compared)
+            self._train_loader = StreamLoader(batches, self._rejects(None), endless, **self._worker_options())
+        else:
+            rows = self.samples.rows(self.train_split)
+            sampler, by_rows, balanced = self._sampler(rows)
+            if compared:
+                groups = self.samples.group_numbers[rows]
+                check_batches(self.train_split, self.batch_size, len(np.unique(groups)))
+                missing, pairs = pairs_without_rows(self._present(rows), compared, groups if by_rows else None)
+                if missing and (len(missing) == pairs or (trainer.is_global_zero and not balanced)):
+                    check_training_pairs(self.train_split, missing, pairs, by_rows)
+            if not len(sampler):
+                raise MultimodalError(
+                    f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch with batch_size"
+                    f" {self.batch_size}: further rows of a group, and rows without a pair of modalities, do not count."
+                    " Lower batch_size."
+                )
+            check_equal_over_ranks("rows and batches to train on", (len(rows), len(sampler)))
+            if balanced is not None and trainer.is_global_zero:
+                Console(stderr=True).print(balanced)
+            self._train_loader = ResumableLoader(
+                ProcessedSamples(self.samples, self._with_frozen_features(rows), self.keep_items),
+                sampler,
+                self._rejects(len(self.samples)),
+                self.micro_batch,
+                endless,
+                repeated_batches(self._overfit_batches, len(sampler)),
+                **self._worker_options(),
             )
-            self._stream_loader = StreamLoader(batches, self._rejects(None), **self._worker_options())
-            return self._stream_loader
-        rows = self.samples.rows(self.train_split)
-        sampler = self._sampler(rows, **distributed_position)
-        if not len(sampler):
-            raise MultimodalError(
-                f"The split {self.train_split!r} has {len(rows)} rows, too few for a batch with batch_size"
-                f" {self.batch_size}: further rows of a group, and rows without a pair of modalities, do not count. Lower"
-                " batch_size."
-            )
-        check_equal_over_ranks("rows and batches to train on", (len(rows), len(sampler)))
-        rejects = self._rejects(len(self.samples))
-        return ResumableLoader(
-            ProcessedSamples(self.samples, self._with_frozen_features(rows), self.keep_items),
-            sampler,
-            rejects,
-            self.micro_batch,
-            **self._worker_options(),
-        )
+        if self._position is not None:
+            self._train_loader.load_state_dict(self._position)
+        return self._train_loader
+
+    def _present(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return modality -> which of the rows have it."""
+        return {modality: self.samples.present(modality)[rows] for modality in self._processors}
+
+    def _present_in_stream(self, stream: Stream) -> dict[str, np.ndarray]:
+        """Return modality -> which of the first rows have it."""
+        rows = list(islice(stream.rows(), CHECKED_ROWS))
+        columns = self.schema.columns
+        return {
+            m: np.array([any(row.cell(c) is not None for c in columns[m]) for row in rows], bool)
+            for m in self._processors
+        }
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        if self._stream_loader is not None and self.trainer is not None and self.trainer.training:
-            self._stream_loader.mark_used()
+        if isinstance(self._train_loader, StreamLoader) and self.trainer is not None and self.trainer.training:
+            self._train_loader.mark_used()
         return batch
 
-    def _sampler(self, rows: np.ndarray, **distributed_position: int) -> BatchSampler:
+    def _sampler(self, rows: np.ndarray) -> tuple[BatchSampler, bool, RichTable | None]:
+        """Return the sampler of training rows, whether a batch may hold several rows of a group, and a table if balanced."""
         groups = self.samples.group_numbers[rows]
-        has = {modality: self.samples.present(modality)[rows] for modality in self._processors}
-        rows_with_pair = rows_with_pairs(has, self._module.trained_pairs)
+        rows_with_pair = rows_with_pairs(self._present(rows), self._module.trained_pairs)
         coverage_by_pair = coverage(groups, rows_with_pair)
         if self.balance_pairs is None:
             fractions = coverage_by_pair.values()
             balance = bool(fractions) and min(fractions) < BALANCE_BELOW and max(fractions) > 0
         else:
             balance = self.balance_pairs
-        if self.epoch == "rows" or len(np.unique(groups)) < self.batch_size:  # one row per group cannot fill a batch
+        by_rows = self.epoch == "rows" or len(np.unique(groups)) < self.batch_size  # groups cannot fill a batch
+        if by_rows:
             groups = np.arange(len(rows))
         if not balance:
-            return EpochSampler(rows, groups, self.batch_size, **distributed_position)
-        sampler = PairSampler(rows, groups, rows_with_pair, self.batch_size, **distributed_position)
-        assert self.trainer is not None
-        if self.trainer.is_global_zero:
-            Console(stderr=True).print(_pair_coverage_table(coverage_by_pair, len(sampler.groups_by_pair)))
-        return sampler
+            return EpochSampler(rows, groups, self.batch_size, **self._distributed_position), by_rows, None
+        sampler = PairSampler(rows, groups, rows_with_pair, self.batch_size, **self._distributed_position)
+        return sampler, by_rows, pair_coverage_table(coverage_by_pair, len(sampler.groups_by_pair))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.split_loader(self.validation_split)
@@ -392,13 +460,3 @@ class DataModule(Recorded, pl.LightningDataModule):
         assert self.trainer is not None
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "pin_memory": on_gpu}
-
-
-def _pair_coverage_table(coverage_by_pair: Mapping[str, float], pairs: int) -> RichTable:
-    table = RichTable(
-        "pair", "groups that have it", "share of a batch",
-        title="Pairs of modalities, balanced in each batch", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
-    for pair, fraction in coverage_by_pair.items():
-        table.add_row(pair, f"{fraction:.1%}", f"{1 / pairs:.1%}" if fraction else "0 (no group has it)")
-    return table

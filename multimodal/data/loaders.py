@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from lightning.fabric.utilities.seed import pl_worker_init_function
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, get_worker_info
 
 from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.encoder import Processor
+from multimodal.core.errors import MultimodalError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.samplers import BatchSampler, Draw
 from multimodal.data.samples import Samples
@@ -92,13 +96,32 @@ class CheckedLoader(DataLoader[Batch]):
     """
 
     def __init__(self, data: Dataset[Any], rejects: Rejects, **options: Any) -> None:
-        super().__init__(data, **options)
+        super().__init__(data, worker_init_fn=prepare_worker, **options)
         self.rejects = rejects
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         for batch in super().__iter__():
             self.rejects.add(batch.rejects, seen=len(batch) + len(batch.rejects))
             yield batch
+
+
+def prepare_worker(number: int) -> None:
+    """Let a worker outlive the first signal that ends training; Lightning seeds it as well, where it is asked to.
+
+    Schedulers signal all processes of a job. The training process finishes its step, for which it may need the worker.
+
+    Args:
+        number: the worker's number.
+    """
+    if int(os.environ.get("PL_SEED_WORKERS", "0")):
+        pl_worker_init_function(number)
+
+    def ignore_once(received: int, frame: Any) -> None:
+        signal.signal(received, signal.SIG_DFL)
+
+    for each in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, each):
+            signal.signal(getattr(signal, each), ignore_once)
 
 
 class ResumableLoader(CheckedLoader):
@@ -112,6 +135,9 @@ class ResumableLoader(CheckedLoader):
         sampler: the batches of rows in each epoch.
         rejects: records the rejects of the batches.
         micro_batch: rows in a micro-batch; None: batches are not divided.
+        endless: continue with the next epoch instead of ending, for a reader that takes a limited number of batches at a
+            time (``limit_train_batches``).
+        repeated: read only the first batches of the first epoch, this many, in every epoch (``overfit_batches``).
         **options: arguments of ``DataLoader``.
 
     Examples:
@@ -121,7 +147,7 @@ class ResumableLoader(CheckedLoader):
         >>> loader = ResumableLoader(data, sampler, Rejects(0.01, rows=2))
         >>> batches = iter(loader)
         >>> _ = next(batches)
-        >>> loader.state_dict()
+        >>> loader.position
         {'epoch': 0, 'batch': 1}
     """
 
@@ -131,25 +157,40 @@ class ResumableLoader(CheckedLoader):
         sampler: BatchSampler,
         rejects: Rejects,
         micro_batch: int | None = None,
+        endless: bool = False,
+        repeated: int | None = None,
         **options: Any,
     ) -> None:
         collate = Collate(dataset.processors, micro_batch)
         super().__init__(dataset, rejects, batch_sampler=sampler, collate_fn=collate, **options)
         self.train_sampler = sampler
-        self._position = {"epoch": 0, "batch": 0}
+        self.endless, self.repeated = endless, repeated
+        self.position = {"epoch": 0, "batch": 0}
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self.train_sampler.epoch, self.train_sampler.start = self._position["epoch"], self._position["batch"]
-        for number, batch in enumerate(super().__iter__(), start=self.train_sampler.start + 1):
-            is_last = number == len(self)
-            self._position = {"epoch": self.train_sampler.epoch + is_last, "batch": 0 if is_last else number}
+        yield from self._rest_of_epoch()
+        while self.endless:
+            yield from self._rest_of_epoch()
+
+    def _rest_of_epoch(self) -> Iterator[Batch]:
+        epoch, start = self.position["epoch"], self.position["batch"]
+        end = len(self) if self.repeated is None else self.repeated
+        if start >= end:
+            raise MultimodalError(f"The loader's position, batch {start:,}, is not in an epoch of {end:,} batches.")
+        self.train_sampler.epoch, self.train_sampler.start = epoch if self.repeated is None else 0, start
+        batches = super().__iter__()
+        for number, batch in enumerate(batches, start=start + 1):
+            is_last = number == end
+            self.position = {"epoch": epoch + is_last, "batch": 0 if is_last else number}
             yield batch
+            if is_last:
+                return
 
-    def state_dict(self) -> dict[str, int]:
-        return dict(self._position)
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.position, "order": self.train_sampler.order}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._position = dict(state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.position = {"epoch": state["epoch"], "batch": state["batch"]}
 
 
 def ordered_loader(
@@ -189,7 +230,21 @@ def loader_in_order(
         rejects: records the rejects of the batches.
         options: arguments of ``DataLoader``.
     """
-    draws = [Draw(row) for row in rows.tolist()]
+    draws = _DrawsInOrder([Draw(row) for row in rows.tolist()])
     return CheckedLoader(
         data, rejects, batch_size=batch_size, sampler=draws, collate_fn=Collate(data.processors), **(options or {})
     )
+
+
+class _DrawsInOrder(SequentialSampler):
+    """Draws in a fixed order, of a type by which Lightning sees that they are not shuffled (``overfit_batches``)."""
+
+    def __init__(self, draws: Sequence[Draw]) -> None:
+        super().__init__(draws)
+        self.draws = draws
+
+    def __iter__(self) -> Iterator[Draw]:  # type: ignore[override]
+        return iter(self.draws)
+
+    def __len__(self) -> int:
+        return len(self.draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class BatchSampler(Sampler[list[Draw]]):
         self.epoch = 0
         self.start = 0
 
+    @property
+    def order(self) -> dict[str, int]:
+        """What the order of the rows depends on besides the epoch; a place in an epoch holds only for an equal order."""
+        return {"batch_size": self.batch_size, "seed": self.seed}
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -88,6 +94,10 @@ class EpochSampler(BatchSampler):
     ) -> None:
         super().__init__(batch_size, seed, rank, world_size)
         self.groups = _RowsByGroup(rows, groups)
+
+    @property
+    def order(self) -> dict[str, int]:
+        return super().order | {"rows": self.groups.row_count, "rows_checksum": self.groups.checksum()}
 
     def __len__(self) -> int:
         return len(self.groups) // self.batch_size
@@ -135,6 +145,14 @@ class PairSampler(BatchSampler):
         has_pair = np.any(list(rows_with_pair.values()), axis=0) if rows_with_pair else np.zeros(len(rows), bool)
         self._group_count = len(np.unique(groups[has_pair]))
 
+    @property
+    def order(self) -> dict[str, int]:
+        rows, checksum = 0, 0
+        for pair, groups in self.groups_by_pair.items():
+            rows += groups.row_count
+            checksum = groups.checksum(zlib.crc32(pair.encode(), checksum))
+        return super().order | {"rows": rows, "rows_checksum": checksum}
+
     def __len__(self) -> int:
         return self._group_count // self.batch_size if self.groups_by_pair else 0
 
@@ -159,6 +177,14 @@ class _RowsByGroup:
 
     def __len__(self) -> int:
         return len(self._counts)
+
+    @property
+    def row_count(self) -> int:
+        return len(self._rows)
+
+    def checksum(self, start: int = 0) -> int:
+        """Return a CRC-32 of the rows and of their division into groups."""
+        return zlib.crc32(self._counts.astype("<i8").tobytes(), zlib.crc32(self._rows.astype("<i8").tobytes(), start))
 
     def one_per_group(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a random row of each group, ``(groups,)``."""

@@ -10,8 +10,9 @@ a stopped run resumes at its batch. To achieve this, every worker reads all rows
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -200,6 +201,19 @@ class StreamedBatches(IterableDataset[Any]):
         # shared with persistent workers
         self._position = torch.zeros(2, dtype=torch.int64).share_memory_()
 
+    @property
+    def order(self) -> dict[str, int]:
+        """What the order of the rows depends on besides the epoch; a place in an epoch holds only for an equal order."""
+        source = self.stream.source
+        names = "\n".join([*self.stream.splits, *(file.removeprefix(f"{source.base}/") for file in source.files)])
+        return {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "buffer": self.buffer,
+            "files": len(source.files),
+            "files_checksum": zlib.crc32(names.encode("utf-8", "surrogatepass")),
+        }
+
     def start_at(self, epoch: int, batch: int) -> None:
         """Set the epoch and the batch at which the next iteration starts."""
         self._position[0], self._position[1] = epoch, batch
@@ -250,6 +264,8 @@ class StreamLoader(CheckedLoader):
     Args:
         batches: the batches.
         rejects: records the rejects of the batches.
+        endless: continue with the next epoch instead of ending, for a reader that takes a limited number of batches at a
+            time (``limit_train_batches``).
         **options: arguments of ``DataLoader``.
 
     Examples:
@@ -261,42 +277,50 @@ class StreamLoader(CheckedLoader):
         >>> batches = iter(loader)
         >>> _ = next(batches), next(batches)
         >>> loader.mark_used()
-        >>> loader.state_dict()
+        >>> loader.position
         {'epoch': 0, 'batch': 1}
     """
 
-    def __init__(self, batches: StreamedBatches, rejects: Rejects, **options: Any) -> None:
+    def __init__(self, batches: StreamedBatches, rejects: Rejects, endless: bool = False, **options: Any) -> None:
         super().__init__(batches, rejects, batch_size=None, **options)
-        self.batches = batches
-        self._position = {"epoch": 0, "batch": 0}
+        self.batches, self.endless = batches, endless
+        self.position = {"epoch": 0, "batch": 0}
         self._prefetched_positions: deque[dict[str, int]] = deque()  # after each batch that is not used yet
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        epoch, start = self._position["epoch"], self._position["batch"]
-        self.batches.start_at(epoch, start)
         self._prefetched_positions.clear()
+        epoch, start = self.position["epoch"], self.position["batch"]
+        last = yield from self._rest_of_epoch(epoch, start)
+        while self.endless or last == start > 0:  # with files that have lost rows, the position may be behind the end
+            epoch, start = epoch + 1, 0
+            last = yield from self._rest_of_epoch(epoch, start)
+
+    def _rest_of_epoch(self, epoch: int, start: int) -> Generator[Batch, None, int]:
+        """Yield the batches of an epoch from ``start`` on, and return the number after the last one."""
+        self.batches.start_at(epoch, start)
         number = start
         for number, batch in enumerate(until_any_rank_ends(super().__iter__()), start=start + 1):
             self._prefetched_positions.append({"epoch": epoch, "batch": number})
             yield batch
-        end = {"epoch": epoch + 1, "batch": 0}
         if not number:
             stream = self.batches.stream
             raise UsageError(
                 f"{stream.source.name} has too few rows for a batch in the split"
                 f" {' or '.join(map(repr, stream.splits))}."
             )
+        end = {"epoch": epoch + 1, "batch": 0}
         if self._prefetched_positions:
             self._prefetched_positions[-1] = end
         else:
-            self._position = end
+            self.position = end
+        return number
 
     def mark_used(self) -> None:
         """Mark the earliest prefetched batch as used: the saved position is after it."""
-        self._position = self._prefetched_positions.popleft()
+        self.position = self._prefetched_positions.popleft()
 
-    def state_dict(self) -> dict[str, int]:
-        return dict(self._position)
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.position, "order": self.batches.order}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._position = dict(state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.position = {"epoch": state["epoch"], "batch": state["batch"]}

@@ -27,3 +27,8 @@ class TrainedModel(Protocol):
     def trained_pairs(self) -> set[frozenset[str]] | None:
         """The pairs of modalities that the objective compares; None: all."""
         ...
+
+    @property
+    def compared_pairs(self) -> set[frozenset[str]] | None:
+        """The pairs of modalities that the objective compares; empty: it compares none; None: it is not known."""
+        ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from statistics import fmean
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ from rich.console import Console
 from multimodal.core.batch import Batch
 from multimodal.core.embeddings import Embeddings
 from multimodal.evaluation.render import retrieval_table
-from multimodal.evaluation.retrieval import retrieval
+from multimodal.evaluation.retrieval import MEASURES, retrieval
 
 MONITORED_METRIC = "val/recall@1"
+LOGGED = [name for name in MEASURES if name not in ("queries", "pool")]
 
 
 class RetrievalMonitor(Callback):
@@ -36,6 +38,16 @@ class RetrievalMonitor(Callback):
 
     def __init__(self) -> None:
         self._parts: list[Embeddings] = []
+
+    def metrics(self, pl_module: pl.LightningModule) -> set[str]:
+        """Return the metrics that a validation of all pairs of modalities logs.
+
+        Args:
+            pl_module: a module with an ``embedder``.
+        """
+        embedder: Any = pl_module.embedder
+        pairs = permutations(embedder.modalities, 2)
+        return {self.monitor} | {f"val/{a}->{b}/{name}" for a, b in pairs for name in LOGGED}
 
     def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._parts = []
@@ -65,12 +77,12 @@ class RetrievalMonitor(Callback):
     def _report(self, trainer: pl.Trainer, log: Callable[[str, float], None], stage: str, title: str) -> None:
         results = retrieval(Embeddings.cat(self._parts))
         self._parts = []
-        if trainer.sanity_checking or not results:
+        if not results:
             return
         for pair, r in results.items():
             for name, value in r.to_json().items():
-                if name not in ("queries", "pool"):
+                if name in LOGGED:
                     log(f"{stage}/{pair}/{name}", value)
         log(f"{stage}/recall@1", fmean(r.recall_at_1 for r in results.values()))
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.sanity_checking:
             Console(stderr=True).print(retrieval_table(results, title))

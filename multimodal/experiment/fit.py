@@ -11,7 +11,7 @@ from multimodal.core.arguments import check_types, describe_value
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import share_cores
-from multimodal.core.run_folder import CHECKPOINTS, LAST
+from multimodal.core.run_folder import CHECKPOINTS
 from multimodal.data.datamodule import DataModule
 from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.quiet import quiet_libraries
@@ -19,6 +19,7 @@ from multimodal.experiment.run_lock import run_lock
 from multimodal.experiment.trainer import check_trainer_settings, make_trainer
 from multimodal.experiment.unused_settings import warn_of_unused_settings
 from multimodal.training.callbacks.text_loss import TextLossMonitor
+from multimodal.training.checkpoint_io import checkpoint_to_resume
 from multimodal.training.text_pretraining import TextPretrainingModule
 from multimodal.training.training_module import TrainingModule
 
@@ -50,18 +51,18 @@ def fit(
     check_types("fit", fit, {"run": run, "resume": resume})
     check_trainer_settings("fit", trainer, {"model", "data", "run", "resume"})
     run = Path(run)
-    last = run / CHECKPOINTS / LAST
     with run_lock(run):
         if (run / CHECKPOINTS).exists() and not resume:
             raise MultimodalError(f"{run} holds a run already. Resume it with resume=True, or name another folder.")
-        if last.exists():
-            check_readable(last)
+        last = checkpoint_to_resume(run)
+        if last is not None:
+            check_readable(Path(last))
         share_cores(getattr(data, "workers", 0))
         with quiet_libraries():
             report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None
             chosen = make_trainer(run, report=report, **trainer)
             warn_of_unused_settings(model, data)
-            chosen.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+            chosen.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
     return Embedder.from_pretrained(run)
 
 

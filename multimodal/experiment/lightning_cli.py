@@ -23,7 +23,7 @@ from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import check_folder
 from multimodal.core.hardware import share_cores
 from multimodal.core.model_folder import save_tensors
-from multimodal.core.run_folder import CHECKPOINTS, LAST, PREDICTIONS
+from multimodal.core.run_folder import CHECKPOINTS, PREDICTIONS
 from multimodal.data.datamodule import DataModule
 from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment import class_paths
@@ -42,6 +42,7 @@ from multimodal.experiment.unused_settings import warn_of_unused_settings
 from multimodal.experiment.write_config import write_config
 from multimodal.training.callbacks.defaults import default_callbacks
 from multimodal.training.callbacks.text_loss import TextLossMonitor
+from multimodal.training.checkpoint_io import checkpoint_to_resume
 from multimodal.training.module import EmbedderModule
 from multimodal.training.text_pretraining import TextPretrainingModule
 from multimodal.training.training_module import TrainingModule
@@ -212,8 +213,7 @@ class TrainCLI(LightningCLI):
             if config.ckpt_path in ("best", "last"):
                 config.ckpt_path = str(checkpoints / f"{config.ckpt_path}.ckpt")
         elif config.ckpt_path == "last":
-            last = checkpoints / LAST
-            config.ckpt_path = str(last) if last.exists() else None
+            config.ckpt_path = checkpoint_to_resume(self.run_folder)
         elif config.ckpt_path is None and checkpoints.exists():
             raise MultimodalError(
                 f"{self.run_folder} holds a run already. Resume it with --ckpt_path last,"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
 
 from multimodal.core.errors import UsageError
@@ -18,6 +20,7 @@ from multimodal.core.library_warnings import IMPORT_WARNINGS
 from multimodal.core.system_errors import writing
 from multimodal.experiment.checkpoint_errors import explain_checkpoint_errors
 from multimodal.experiment.run_lock import run_lock
+from multimodal.training.checkpoint_io import DurableCheckpointIO
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric")  # tips and advertisements come as INFO
 MESSAGES = (
@@ -51,29 +54,40 @@ def quiet_libraries() -> Iterator[None]:
 
 
 class QuietTrainer(pl.Trainer):
-    """Lightning's Trainer, without the messages of libraries that are not meant for its user.
+    """Lightning's Trainer with checkpoints that survive a crash, and without messages that are not meant for its user.
 
     Examples:
         >>> QuietTrainer(accelerator="cpu", logger=False, enable_checkpointing=False).max_epochs is None
         True
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's own
+            self.strategy.checkpoint_io = DurableCheckpointIO()
+
     def fit(self, *args: Any, **kwargs: Any) -> None:
         """Train, see Lightning's ``Trainer.fit``.
 
         Raises:
-            UsageError: nothing says when the training ends; Lightning would train for a thousand epochs.
+            UsageError: nothing says when the training ends (Lightning would train for a thousand epochs), or the trainer's
+                settings do not fit the data.
             MultimodalError: another process trains in the run folder, it cannot be written, or the checkpoint is damaged.
         """
         limited = any(isinstance(callback, Timer) for callback in self.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
         if self.max_steps == -1 and self.max_epochs is None and not limited:
-            raise UsageError(
-                "Set how long to train: the trainer's max_steps or max_epochs; max_time can end it sooner."
-            )
+            raise UsageError("Set how long to train: the trainer's max_steps, max_epochs or max_time.")
         run = Path(self.default_root_dir)
         lock = run_lock(run) if self.is_global_zero else nullcontext()
         with lock, writing(run), explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries():
-            super().fit(*args, **kwargs)
+            try:
+                super().fit(*args, **kwargs)
+            except MisconfigurationException as error:
+                raise UsageError(str(error)) from error
+            except ValueError as error:
+                if "`val_check_interval`" not in str(error):
+                    raise
+                raise UsageError(str(error)) from error  # longer than an epoch
 
     def validate(self, *args: Any, **kwargs: Any) -> Any:
         """Run the validation split, see ``Trainer.validate``."""

@@ -22,12 +22,13 @@ from multimodal.core.predictors import Predictor
 from multimodal.objectives import InfoNCE, Objective
 from multimodal.objectives.heads import target_objectives, trained_predictors
 from multimodal.training.activation_checkpointing import recompute_activations
+from multimodal.training.duration import fraction_done
 from multimodal.training.freezing import Freeze, Freezing
 from multimodal.training.fsdp import clip_gradients, is_sharded, shard, zero_through_weights
 from multimodal.training.gather import average_gradients, gather_embeddings, pad_to_most_parts
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.schedule import Schedule
-from multimodal.training.training_module import OptimizerCallable, TrainingModule, step_seed, total_steps
+from multimodal.training.training_module import OptimizerCallable, TrainingModule, step_seed
 from multimodal.training.warm_start import load_initial_encoders
 
 
@@ -136,10 +137,13 @@ class EmbedderModule(TrainingModule):
         return [*self._freezing.trained, *(p for p in self.objective.parameters() if p.requires_grad)]
 
     @property
+    def compared_pairs(self) -> set[frozenset[str]] | None:
+        return self.objective.compared_pairs(self.embedder.modalities)
+
+    @property
     def trained_pairs(self) -> set[frozenset[str]] | None:
         """The pairs of modalities that the objective compares; None if it compares all, or it is not known which."""
-        modalities = self.embedder.modalities
-        pairs = self.objective.compared_pairs(modalities)
+        modalities, pairs = self.embedder.modalities, self.compared_pairs
         return None if not pairs or len(pairs) == math.comb(len(modalities), 2) else pairs
 
     @property
@@ -152,7 +156,7 @@ class EmbedderModule(TrainingModule):
         if self._ddp is not None:  # it waits for only one backward pass, of the parameters that it recorded
             self._ddp.require_backward_grad_sync = not (isinstance(batch, MicroBatches) or self._trained_set_changed)
         super().on_train_batch_start(batch, batch_idx)
-        self.objective.set_progress(self.global_step / total_steps(self.trainer))
+        self.objective.set_progress(fraction_done(self.trainer))
 
     def training_step(self, batch: Batch | MicroBatches, batch_idx: int) -> Tensor:
         zero: Tensor | float = 0.0

@@ -17,9 +17,12 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.predictors import Predictor
 from multimodal.core.recording import Recorded
+from multimodal.training.duration import scheduled_steps
+from multimodal.training.finite import last_saved, not_finite, not_finite_error
 from multimodal.training.fsdp import gradient_norm
 from multimodal.training.parameter_groups import apply_rate_factors, parameter_groups
-from multimodal.training.schedule import Schedule, WarmupCosine
+from multimodal.training.resume import resume_data
+from multimodal.training.schedule import Constant, Schedule, WarmupCosine
 
 MAX_KEYS_SHOWN = 10
 
@@ -105,6 +108,11 @@ class TrainingModule(Recorded, pl.LightningModule):
         return {}
 
     @property
+    def compared_pairs(self) -> set[frozenset[str]] | None:
+        """The pairs of modalities that the objective compares; empty: it compares none; None: it is not known."""
+        return None
+
+    @property
     def trained(self) -> list[nn.Parameter]:
         """The parameters that are trained at some step."""
         return [p for p in self.parameters() if p.requires_grad]
@@ -131,7 +139,8 @@ class TrainingModule(Recorded, pl.LightningModule):
             MultimodalError: the loss is not finite; the step is not taken.
         """
         if self._loss is not None:
-            self._loss.check(self.global_step)
+            if not self._loss.is_finite():
+                raise self._loss.error(self.trainer)
             self._loss = None
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -143,14 +152,32 @@ class TrainingModule(Recorded, pl.LightningModule):
             parameter_groups(self, self.embedder, self.trained, self.rates, self.layer_decay)
         )
         apply_rate_factors(optimizer)
-        total = total_steps(self.trainer)
-        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
+        scheduler = LambdaLR(optimizer, lambda step: self._rate_factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _rate_factor(self, step: int) -> float:
+        if isinstance(self.schedule, Constant):  # it needs no length
+            return self.schedule.factor(step, step + 1)
+        return self.schedule.factor(step, scheduled_steps(self.trainer))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what processors have been fitted on.
+
+        Raises:
+            MultimodalError: weights are not finite; nothing is written.
+        """
+        parameters = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        for weights in (
+            checkpoint["state_dict"],
+            checkpoint.get("current_model_state", {}),
+        ):  # the latter: of an average
+            if wrong := not_finite(weights, parameters):
+                raise not_finite_error(self.trainer, wrong)
         checkpoint["processors"] = {m: processor.state() for m, processor in self.embedder.processors.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None:  # otherwise only the weights are loaded
+            resume_data(self._trainer, checkpoint)
         try:
             for modality, state in checkpoint["processors"].items():
                 self.embedder.encoder(modality).processor.load_state(state)
@@ -199,31 +226,19 @@ class _PendingLoss:
         if self._arrived is not None:
             self._arrived.record()
 
-    def check(self, step: int) -> None:
-        """Raise a ``MultimodalError`` if it is not finite."""
+    def is_finite(self) -> bool:
+        """Return whether it is finite; a GPU is waited for."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        if not self._value.isfinite():
-            keys = ", ".join(self._batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(self._batch) > MAX_KEYS_SHOWN else "")
-            raise MultimodalError(
-                f"The loss of step {step} is {self._value.item()}; the batch's samples are {keys}."
-                " The last checkpoint precedes it. Lower the learning rate, or inspect these samples."
-            )
+        return bool(self._value.isfinite())
 
-
-def total_steps(trainer: pl.Trainer) -> int:
-    """Return the number of steps of the training, for schedules.
-
-    Raises:
-        UsageError: it is not known.
-    """
-    steps = trainer.estimated_stepping_batches
-    if not 0 < steps < float("inf"):
-        raise UsageError(
-            "The schedule needs the number of training steps: set max_steps, or max_epochs if the table is not"
-            " streamed."
+    def error(self, trainer: pl.Trainer) -> MultimodalError:
+        """Return the error of a loss that is not finite."""
+        keys = ", ".join(self._batch.keys[:MAX_KEYS_SHOWN]) + (", ..." if len(self._batch) > MAX_KEYS_SHOWN else "")
+        return MultimodalError(
+            f"The loss of step {trainer.global_step} is {self._value.item()}; the batch's samples are {keys}."
+            f"{last_saved(trainer)} Lower the learning rate, or inspect these samples."
         )
-    return int(steps)
 
 
 def log_interval(trainer: pl.Trainer) -> int:

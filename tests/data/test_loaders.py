@@ -204,7 +204,7 @@ def test_a_loader_resumed_with_workers_continues_as_one_without() -> None:
 def test_a_loaded_position_is_saved_again() -> None:
     loader = training_loader(range(20), 2)
     loader.load_state_dict({"epoch": 3, "batch": 4})
-    assert loader.state_dict() == {"epoch": 3, "batch": 4}
+    assert loader.position == {"epoch": 3, "batch": 4}
 
 
 def test_an_abandoned_iteration_is_continued_to_the_end_of_its_epoch() -> None:

@@ -149,14 +149,14 @@ def test_a_prefetched_batch_does_not_count(tmp_path: Path) -> None:
     batches = iter(loader)
     next(batches)
     next(batches)
-    assert loader.state_dict() == {"epoch": 0, "batch": 0}
+    assert loader.position == {"epoch": 0, "batch": 0}
     loader.mark_used()
-    assert loader.state_dict() == {"epoch": 0, "batch": 1}
+    assert loader.position == {"epoch": 0, "batch": 1}
     next(batches)
     assert next(batches, None) is None
     loader.mark_used()
     loader.mark_used()
-    assert loader.state_dict() == {"epoch": 1, "batch": 0}
+    assert loader.position == {"epoch": 1, "batch": 0}
 
 
 def test_only_the_rows_of_the_splits_are_read(tmp_path: Path) -> None:

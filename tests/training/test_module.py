@@ -22,8 +22,9 @@ from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.objectives import Classification, InfoNCE, Loss, Objective
 from multimodal.training.callbacks.progress import Progress
 from multimodal.training.callbacks.throughput import Throughput
+from multimodal.training.duration import scheduled_steps
 from multimodal.training.module import EmbedderModule
-from multimodal.training.training_module import step_seed, total_steps
+from multimodal.training.training_module import step_seed
 
 
 class VectorProcessor(Processor):
@@ -187,9 +188,9 @@ def test_training_lowers_the_loss() -> None:
 
 @pytest.mark.parametrize("steps", [-1, 0, float("inf")])
 def test_a_training_of_unknown_length_is_rejected(steps: float) -> None:
-    trainer: Any = SimpleNamespace(estimated_stepping_batches=steps)
+    trainer: Any = SimpleNamespace(max_steps=-1, max_epochs=3, callbacks=[], estimated_stepping_batches=steps)
     with pytest.raises(UsageError, match=r"set max_steps"):
-        total_steps(trainer)
+        scheduled_steps(trainer)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from multimodal.core.lora import LoRA
 from multimodal.training.callbacks.throughput import Throughput
 
 STEPS, EPOCH, VALIDATE_EVERY = 10, 4, 5  # as in the small configuration
+STOPPED = 128 + signal.SIGINT
 
 
 def fit(config: Path, run: Path, *more: str) -> int:
@@ -77,7 +78,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_resumed_run_equals_an_uninterrupted_
     capsys.readouterr()
     with monkeypatch.context() as patch:
         stop_at(step, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
-        assert fit(small_config, tmp_path / "cut") == 1
+        assert fit(small_config, tmp_path / "cut") == STOPPED
     assert "--ckpt_path last" in capsys.readouterr().err
     assert state(tmp_path / "cut")["global_step"] == step
     assert fit(small_config, tmp_path / "cut", "--ckpt_path", "last") == 0
@@ -143,7 +144,7 @@ def test_a_stopped_stream_resumes_at_its_sample(
     assert fit(streamed_config, tmp_path / "whole", "--data.workers", "1") == 0
     with monkeypatch.context() as patch:
         stop_at(step, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
-        assert fit(streamed_config, tmp_path / "cut") == 1
+        assert fit(streamed_config, tmp_path / "cut") == STOPPED
     assert state(tmp_path / "cut")["global_step"] == step
     assert fit(streamed_config, tmp_path / "cut", "--ckpt_path", "last") == 0
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
@@ -211,7 +212,7 @@ def test_a_fine_tuning_run_resumes_from_its_configuration(
     assert fit(small_config, tmp_path / "whole") == 0
     with monkeypatch.context() as patch:
         stop_at(6, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
-        assert fit(small_config, tmp_path / "cut") == 1
+        assert fit(small_config, tmp_path / "cut") == STOPPED
     assert fit(small_config, tmp_path / "cut", "--ckpt_path", "last") == 0
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
     assert curve(tmp_path / "whole") == curve(tmp_path / "cut")

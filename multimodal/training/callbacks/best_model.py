@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from multimodal.core.run_folder import RUN_MODEL
+from multimodal.training.finite import not_finite_error, weights_not_finite
 from multimodal.training.fsdp import is_sharded, unsharded_copy
 from multimodal.training.training_module import TrainingModule
 
@@ -31,15 +34,16 @@ class SaveBestModel(Callback):
     def __init__(self, folder: Path, monitor: str, mode: Mode = "max") -> None:
         self.folder, self.monitor, self.mode = folder, monitor, mode
         self.best: float | None = None
+        self.saved_step: int | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or value is None:
+        if trainer.sanity_checking or value is None or math.isnan(value):
             return
         if self.best is not None and (float(value) >= self.best if self.mode == "min" else float(value) <= self.best):
             return
-        self.best = float(value)
         self.save(trainer, pl_module)
+        self.best, self.saved_step = float(value), trainer.global_step
 
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the model folder with the current weights; all processes call it.
@@ -47,9 +51,14 @@ class SaveBestModel(Callback):
         Args:
             trainer: the trainer.
             pl_module: its ``TrainingModule``.
+
+        Raises:
+            MultimodalError: weights are not finite; the previous model is kept.
         """
         assert isinstance(pl_module, TrainingModule)
         embedder = unsharded_copy(pl_module.embedder) if is_sharded(pl_module.embedder) else pl_module.embedder
+        if wrong := weights_not_finite(embedder):
+            raise not_finite_error(trainer, wrong)
         if trainer.is_global_zero:
             embedder.predictors = pl_module.predictors()
             embedder.save_pretrained(self.folder / RUN_MODEL)
@@ -62,7 +71,7 @@ class SaveBestModel(Callback):
 
 
 class SaveLastModel(Callback):
-    """Writes the last weights at the end of training if no validation measured a model (``limit_val_batches=0``).
+    """Writes the last weights at the end of training if no validation measured a model.
 
     It comes after callbacks that replace the weights at the end, such as an average.
 
@@ -81,3 +90,8 @@ class SaveLastModel(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.best.best is None:
             self.best.save(trainer, pl_module)
+            if trainer.limit_val_batches and trainer.is_global_zero:
+                print(
+                    f"Note: no validation measured {self.best.monitor}, so the model has the last weights.",
+                    file=sys.stderr,
+                )

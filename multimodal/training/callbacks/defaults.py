@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
-from multimodal.core.run_folder import CHECKPOINTS, LAST
+from multimodal.core.run_folder import CHECKPOINTS
 from multimodal.training.callbacks.best_model import Mode, SaveBestModel, SaveLastModel
+from multimodal.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from multimodal.training.callbacks.free_memory import FreeMemory
-from multimodal.training.callbacks.interrupt import StopOnInterrupt
+from multimodal.training.callbacks.interrupt import StopOnSignal
 from multimodal.training.callbacks.last_validation import ValidateLastStep
+from multimodal.training.callbacks.monitors import CheckMonitors
+from multimodal.training.callbacks.nothing_left import NothingLeft
 from multimodal.training.callbacks.progress import Progress
 from multimodal.training.callbacks.summary import ModelTable
 from multimodal.training.callbacks.throughput import Throughput
@@ -28,7 +31,7 @@ class ValidationReport(Protocol):
 def default_callbacks(
     run: Path, report: ValidationReport, own: Sequence[Callback] = (), progress_bar: bool = True
 ) -> list[Callback]:
-    """Return the callbacks of a run: model table, validation report, logs, best model, checkpoints, Ctrl-C.
+    """Return the callbacks of a run: model table, validation report, logs, best model, checkpoints, signals.
 
     Args:
         run: the run's folder.
@@ -39,9 +42,11 @@ def default_callbacks(
     """
     assert isinstance(report, Callback)
     monitor, mode = report.monitor, report.mode
-    checkpoints, best = run / CHECKPOINTS, SaveBestModel(run, monitor, mode)
+    best = SaveBestModel(run, monitor, mode)
+    last = LastCheckpoint(run / CHECKPOINTS)
     return [
         ModelTable(),
+        ValidateLastStep(last),
         report,
         Throughput(),
         FreeMemory(),
@@ -49,9 +54,10 @@ def default_callbacks(
         best,
         *own,
         SaveLastModel(best),
-        ValidateLastStep(),
+        CheckMonitors(report),
         *([Progress()] if progress_bar else []),
-        StopOnInterrupt(checkpoints / LAST),
-        ModelCheckpoint(checkpoints, "best", monitor, mode=mode, enable_version_counter=False),
-        ModelCheckpoint(checkpoints, "last", enable_version_counter=False),  # after each validation
+        NothingLeft(),
+        StopOnSignal(last),
+        BestCheckpoint(run / CHECKPOINTS, best),
+        last,
     ]

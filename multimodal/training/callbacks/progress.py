@@ -8,12 +8,13 @@ import time
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from multimodal.core.progress import INTERVAL, duration, in_terminal
+from multimodal.training.duration import planned_steps, time_limit
 
 SHOWN = {"train/loss": "loss {:.4f}", "train/samples_per_second": "{:,.0f} samples/s"}
 READ_EVERY = 0.5  # seconds: to read a metric is to wait for the GPU
@@ -76,10 +77,10 @@ class Progress(ProgressBar):
 
     def _training(self, trainer: pl.Trainer) -> tuple[float | None, str]:
         """Return which fraction is done, and the state as text."""
-        step, steps = trainer.global_step, trainer.estimated_stepping_batches
+        step, steps = trainer.global_step, planned_steps(trainer) or math.inf
         elapsed, done = time.monotonic() - self._start, step - self._first_step
         left = elapsed / done * (steps - step) if done else math.inf
-        timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)  # type: ignore[attr-defined]
+        timer = time_limit(trainer)
         if timer is not None and (remaining := timer.time_remaining()) is not None:
             left = min(left, max(remaining, 0.0))
         counted = f"step {step:,}/{steps:,}" if math.isfinite(steps) else f"step {step:,}"

@@ -40,7 +40,7 @@ class TextLossMonitor(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         losses, self._losses = [loss for loss in self._losses if loss.count], []
         count = sum(loss.count for loss in losses)
-        if trainer.sanity_checking or not count:
+        if not count:
             return
 
         def mean(of: Callable[[TextLoss], Tensor]) -> float:
@@ -50,6 +50,6 @@ class TextLossMonitor(Callback):
         found |= {name: mean(lambda loss, name=name: loss.parts[name]) for name in losses[0].parts}
         for name, value in found.items():
             pl_module.log(f"val/{name}", value, sync_dist=True)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.sanity_checking:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
             Console(stderr=True).print(f"Validation at step {trainer.global_step}: {shown} ({count:,} predictions)")
