@@ -49,6 +49,7 @@ class Report:
     Examples:
         >>> import torch
         >>> from multimodal.core.embeddings import Embeddings
+        >>> from multimodal.evaluation.retrieval import retrieval
         >>> rows = torch.arange(2)
         >>> vectors = {"text": torch.eye(2), "image": torch.eye(2)[[0, 0]]}  # both images are at the first text
         >>> found = retrieval(Embeddings(vectors, {"text": rows, "image": rows}, groups=rows))

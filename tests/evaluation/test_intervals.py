@@ -70,6 +70,6 @@ def test_the_p_value_is_that_of_all_exchanges() -> None:
     assert found.mean == pytest.approx((b - a).mean())
 
 
-def test_a_measure_that_one_model_lacks_is_left_out() -> None:
+def test_a_measure_of_one_model_only_is_left_out() -> None:
     one = {"mrr": np.ones(5), "map": np.ones(5)}
     assert set(compare_paired(one, {"mrr": np.zeros(5)}, np.arange(5))) == {"mrr"}

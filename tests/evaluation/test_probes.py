@@ -64,7 +64,7 @@ def test_regularisation_is_chosen_on_held_out_rows(monkeypatch: pytest.MonkeyPat
     assert linear_probe(train, train_labels, test, test_labels).accuracy > min(accuracies.values())
 
 
-def test_a_class_with_one_vector_is_fitted_all_the_same() -> None:
+def test_a_class_with_one_vector_is_fitted() -> None:
     train, labels = classes(30, 0.1, 0)
     found = linear_probe(train, ["alone", *labels[1:]], train, labels)
     assert found.classes == 4
