@@ -11,7 +11,8 @@ from .data.datamodule import DataModule
 from .data.samples import Samples
 from .data.tables.open import open_table
 from .evaluation.classify import Classified, classify_table
-from .evaluation.report import Report, evaluate
+from .evaluation.report import Report
+from .evaluation.run_evaluation import evaluate
 from .experiment.fit import fit
 from .experiment.load import Experiment, load_config
 from .experiment.seed import seed_everything

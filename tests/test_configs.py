@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from multimodal.cli.main import main
 from multimodal.datasets import TABLES
 from multimodal.datasets.glyphs import Glyphs, draw
-from multimodal.evaluation.report import evaluate
+from multimodal.evaluation.run_evaluation import evaluate
 from multimodal.media.image import png_file
 
 SHARED = Path(os.environ.get("MULTIMODAL_SHARED_DATA", Path(__file__).parents[1].parent / "shared" / "data"))

@@ -22,14 +22,31 @@ def run(command: str, arguments: list[str]) -> None:
         choices=("linear",),
         help="also fit and measure a linear baseline, where modalities have features for it",
     )
-    p.add_argument("--out", type=folder, help="also write evaluation.json and retrieval.png to this folder")
+    p.add_argument(
+        "--space",
+        action="store_true",
+        help="also measure how the space is used: effective rank, hubs, the modality gap, search in all modalities at once",
+    )
+    p.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="also measure how well the classes of a column are known: clusters, classifiers, zero-shot",
+    )
+    p.add_argument(
+        "--template",
+        metavar="TEXT",
+        action="append",
+        help='a text that describes a class for zero-shot classification, like "a photo of a {}"; may be repeated',
+    )
+    p.add_argument("--out", type=folder, help="also write metrics.json, metrics.md and retrieval.png to this folder")
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
 
     from rich.console import Console
 
-    from multimodal.evaluation.report import evaluate
+    from multimodal.evaluation.run_evaluation import evaluate
+    from multimodal.evaluation.zero_shot import TEMPLATES
 
     report = evaluate(
         options.run,
@@ -37,6 +54,9 @@ def run(command: str, arguments: list[str]) -> None:
         split=options.split,
         pool=options.pool,
         baseline=options.baseline,
+        space=options.space,
+        label=options.label,
+        templates=options.template or TEMPLATES,
         out=options.out,
         **given,
     )

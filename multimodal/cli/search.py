@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 
 from multimodal.cli.options import parser
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
@@ -59,7 +60,9 @@ def _check_modalities(run: str, names: list[str]) -> None:
     from multimodal.core.errors import suggest
     from multimodal.core.model_folder import read_description
 
-    known = list(read_description(Path(run))["encoders"])
+    known: list[str] = names  # where the model cannot be read, as the error about the number of queries comes first
+    with suppress(MultimodalError):
+        known = list(read_description(Path(run))["encoders"])
     for name in names:
         if name not in known:
             raise UsageError(

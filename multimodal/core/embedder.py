@@ -30,10 +30,10 @@ from multimodal.core.lora import LoRA, add_lora
 from multimodal.core.model_bounds import bounded_building, stored_sizes
 from multimodal.core.model_folder import (
     FORMAT,
+    check_weights,
     fingerprint,
     read_description,
     read_weights,
-    weights_file,
     write_model,
 )
 from multimodal.core.predictors import (
@@ -400,12 +400,13 @@ class Embedder(nn.Module):
                 raise UsageError(
                     f"The model in {folder} has no modality {modality!r}.{suggest(modality, list(described))}"
                 )
-        with bounded_building(stored_sizes(weights_file(folder)), f"The model in {folder}"):
+        file = check_weights(folder, description)
+        with bounded_building(stored_sizes(file), f"The model in {folder}"):
             embedder, owners = cls._build(description, modalities or list(described), folder)
         weights = embedder.state_dict()
         of_heads = expected_predictor_weights(description)
         names = {name: _name_in_file(name, owners) for name in weights} | {name: name for name in of_heads}
-        read = read_weights(folder, names, {**weights, **of_heads})
+        read = read_weights(file, description, names, {**weights, **of_heads})
         embedder.predictors = build_predictors(description, {name: read.pop(name) for name in of_heads})
         weights.update(read)  # torch keeps the versions of modules in the same mapping
         embedder.load_state_dict(weights)

@@ -136,22 +136,37 @@ def _check_description(description: dict[str, Any]) -> None:
         _ = dict(encoder["settings"]), dict(encoder["processor"]), "lora" in entry and LoRA(**entry["lora"])
         if not all(isinstance(name, str) for name in (encoder["name"], encoder["class"], entry.get("head", ""))):
             raise TypeError("a name is not a text")
-    _ = dict(description.get(FILES, {}))
+    if not isinstance(description.get(FILES, {}), dict):
+        raise TypeError(f"{FILES} is not a mapping")
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint is invalid")
     check_predictors(description)
 
 
-def weights_file(folder: Path) -> Path:
-    """Return the weights file of a model folder or run folder."""
-    return model_folder(folder) / WEIGHTS
-
-
-def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read weights of a model folder.
+def check_weights(folder: Path, description: Mapping[str, Any]) -> Path:
+    """Compare the weights file of a model folder or run folder with its digest, and return it.
 
     Args:
         folder: a model folder or run folder.
+        description: the contents of its ``embedder.json``; without digests, as in models of earlier versions, nothing is
+            compared.
+
+    Raises:
+        MultimodalError: the file is missing or damaged.
+    """
+    path = model_folder(folder) / WEIGHTS
+    check_file(path, description.get(FILES, {}).get(WEIGHTS), EXPORT_AGAIN)
+    return path
+
+
+def read_weights(
+    path: Path, description: Mapping[str, Any], names: Mapping[str, str], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Read the weights of a model.
+
+    Args:
+        path: their file.
+        description: the contents of ``embedder.json``.
         names: name of a weight in the model that is being built -> its name in the file.
         expected: name of a weight in the model -> a tensor of the shape that it must have.
 
@@ -161,9 +176,6 @@ def read_weights(folder: Path, names: Mapping[str, str], expected: Mapping[str, 
     Raises:
         MultimodalError: the file is missing, damaged, or does not fit.
     """
-    path = weights_file(folder)
-    description = read_description(folder)
-    check_file(path, description.get(FILES, {}).get(WEIGHTS), EXPORT_AGAIN)
     try:
         with safe_open(path, framework="pt") as file:
             available = set(file.keys())

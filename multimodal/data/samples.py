@@ -212,6 +212,23 @@ class Samples:
                     described[column] = value
         return described
 
+    def texts(self, column: str, rows: Iterable[int]) -> list[str | None]:
+        """Return the cells of any column of the table as text; a missing one is None.
+
+        Args:
+            column: the column.
+            rows: row numbers.
+
+        Raises:
+            UsageError: the table has no such column.
+        """
+        if column not in self._table.columns:
+            raise UsageError(
+                f"The table {self.name!r} has no column {column!r}.{suggest(column, list(self._table.columns))}"
+            )
+        cells = (self._table.value(row, column) for row in rows)
+        return [None if cell is None else str(cell) for cell in cells]
+
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
         """Split -> its rows, ascending int64."""

@@ -20,7 +20,6 @@ from multimodal.core.batch import stable_hash
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.core.extras import require
 from multimodal.evaluation.retrieval import Retrieval, ranks, retrieval
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # the best on held-out training rows is used
@@ -214,10 +213,8 @@ def linear_retrieval(
         ``"text->image"`` -> the measures of that direction, with the names of ``retrieval``.
 
     Raises:
-        UsageError: scikit-learn, which the extra ``baseline`` installs, is missing.
         MultimodalError: a value cannot be read.
     """
-    require("baseline", "The linear baseline", "sklearn")
     modalities_with_features = [
         m for m in train.values if m in queries.values and processors[m].linear_features() is not None
     ]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from multimodal.core.html_table import html_table
+from multimodal.evaluation.grid import Grid
+from multimodal.evaluation.intervals import Interval
 from multimodal.evaluation.retrieval import Retrieval
 
 WIDTH = 120  # characters in a line of a table as text
@@ -34,13 +34,7 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str, highest: Mappi
         title: title of the table.
         highest: direction -> highest recall@1.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    columns, rows = _columns_and_rows(results, highest)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return Grid(title, *_columns_and_rows(results, highest)).table()
 
 
 def retrieval_html(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> str:
@@ -51,7 +45,28 @@ def retrieval_html(results: Mapping[str, Retrieval], title: str, highest: Mappin
         title: title of the table.
         highest: direction -> highest recall@1.
     """
-    return html_table(*_columns_and_rows(results, highest), title)
+    return Grid(title, *_columns_and_rows(results, highest)).html()
+
+
+def retrieval_markdown(
+    results: Mapping[str, Retrieval], title: str, intervals: Mapping[str, Mapping[str, Interval]] = {}
+) -> str:
+    """Return the measures as Markdown, recalls and MRR with their intervals.
+
+    Args:
+        results: direction -> its measures.
+        title: title of the table.
+        intervals: direction -> name of a measure -> its interval.
+    """
+    rows = []
+    for pair, r in results.items():
+        cells = _cells(pair, r)
+        for column, name in enumerate(("recall@1", "recall@5", "recall@10", "mrr"), start=1):
+            if (interval := intervals.get(pair, {}).get(name)) is not None:
+                low, high = (f"{v:.3f}" if name == "mrr" else f"{100 * v:.1f}" for v in (interval.low, interval.high))
+                cells[column] += f" ({low} to {high})"
+        rows.append([*cells, f"{r.map:.3f}", f"{r.ndcg_at_10:.3f}", f"{r.precision_at_10:.3f}"])
+    return Grid(title, [*COLUMNS, "mAP", "NDCG@10", "P@10"], rows).markdown()
 
 
 def _columns_and_rows(

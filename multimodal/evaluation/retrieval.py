@@ -1,13 +1,11 @@
-"""Cross-modal retrieval: search one modality with queries of another and report the rank of the first right answer.
+"""Cross-modal retrieval: search one modality with queries of another and measure where the right answers rank.
 
-Protocol: a candidate is right if it is in the query's group. The rank of a query is the best rank of any right candidate;
-queries without a right candidate do not count. Ties count against the model: a wrong candidate that scores as high as the
-best right one ranks before it. Scores within ``TIE_TOLERANCE`` are ties, because the products of two equal vectors may
-differ by rounding.
+The protocol, and how ties count, is that of ``multimodal.evaluation.ranking``. Queries without a right answer do not count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import permutations
 
@@ -15,24 +13,32 @@ import torch
 from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
+from multimodal.evaluation.ranking import TIE_TOLERANCE, Ignored, Ranking, rankings
 
-TIE_TOLERANCE = 1e-6  # difference of two cosines
+CUTOFFS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Retrieval measures of one direction, such as text to image.
+    """Retrieval measures of one direction, such as text to image: means over the queries that have a right answer.
+
+    Where each query has one right answer, map equals mrr and precision@k is recall@k / k.
 
     Attributes:
         recall_at_1, recall_at_5, recall_at_10: fraction of the queries with a right answer among the first k (Hits@k).
-        mrr: mean of 1 / rank, in [0, 1].
+        mrr: mean of 1 / rank of the first right answer, in [0, 1].
         median_rank, mean_rank: of the first right answer; ranks count from 1.
         queries: number of queries that have a right answer.
         pool: number of candidates.
+        precision_at_5, precision_at_10: mean fraction of right answers among the first k.
+        map: mean average precision: the mean, over a query's right answers, of the precision up to each.
+        ndcg_at_10: normalized discounted cumulative gain of the first 10.
 
     Examples:
-        >>> summarize_ranks(torch.tensor([1, 2]), pool=10).to_json()["mrr"]  # (1/1 + 1/2) / 2
-        0.75
+        >>> vectors, groups = torch.eye(2), torch.tensor([0, 1])
+        >>> measures = Retrieval.of(measure_queries(vectors, vectors.flip(0), groups, groups), pool=2)
+        >>> measures.recall_at_1, measures.to_json()["recall@5"], measures.mrr  # each is found second
+        (0.0, 1.0, 0.5)
     """
 
     recall_at_1: float
@@ -43,6 +49,18 @@ class Retrieval:
     mean_rank: float
     queries: int
     pool: int
+    precision_at_5: float
+    precision_at_10: float
+    map: float
+    ndcg_at_10: float
+
+    @classmethod
+    def of(cls, by_query: QueryMeasures, pool: int) -> Retrieval:
+        """Average the measures of queries, at least one, over a pool of the given number of candidates."""
+        means = {name.replace("@", "_at_"): values.mean().item() for name, values in by_query.values.items()}
+        # torch.median takes the lower of two middle values; the median is their mean
+        median_rank, mean_rank = by_query.ranks.quantile(0.5).item(), by_query.ranks.mean().item()
+        return cls(**means, median_rank=median_rank, mean_rank=mean_rank, queries=len(by_query.queries), pool=pool)
 
     def to_json(self) -> dict[str, float]:
         """Return the measures by name, recalls as ``recall@1``."""
@@ -52,30 +70,62 @@ class Retrieval:
 MEASURES = tuple(measure.name.replace("_at_", "@") for measure in fields(Retrieval))  # in reports
 
 
-def ranks(
-    queries: Tensor, candidates: Tensor, query_groups: Tensor, candidate_groups: Tensor, chunk: int = 1024
-) -> Tensor:
-    """Return the rank of the first right answer of each query that has one.
+@dataclass(frozen=True)
+class QueryMeasures:
+    """The measures of each query of one direction, from which means, intervals and comparisons are made.
 
-    A NaN score ranks a right answer last and a wrong one first.
+    Attributes:
+        queries: ``(q,)`` int64, the numbers of the queries that have a right answer, ascending.
+        ranks: ``(q,)`` float64, the rank of the first right answer, from 1.
+        values: "recall@1" and so on -> ``(q,)`` float64, measures of which the mean is reported.
+
+    Examples:
+        >>> groups = torch.tensor([0, 1])
+        >>> by_query = measure_queries(torch.eye(2), torch.eye(2), groups, groups)
+        >>> by_query.ranks.tolist(), by_query.values["recall@1"].tolist()
+        ([1.0, 1.0], [1.0, 1.0])
+    """
+
+    queries: Tensor
+    ranks: Tensor
+    values: dict[str, Tensor]
+
+
+def measure_queries(
+    queries: Tensor,
+    candidates: Tensor,
+    query_groups: Tensor,
+    candidate_groups: Tensor,
+    ignored: Ignored | None = None,
+) -> QueryMeasures:
+    """Measure each query that has a right answer.
+
+    Args:
+        queries, candidates: ``(q, dim)`` and ``(c, dim)`` unit vectors.
+        query_groups, candidate_groups: ``(q,)`` and ``(c,)`` int64; a candidate of the query's group is right.
+        ignored: the candidates that do not count for a query, as of ``rankings``.
+    """
+    numbers = [torch.zeros(0, dtype=torch.int64, device=queries.device)]
+    blocks = [{name: torch.zeros(0, dtype=torch.float64, device=queries.device) for name in ("rank", *_MEANS)}]
+    for ranking in rankings(queries, candidates, query_groups, candidate_groups, ignored):
+        numbers.append(ranking.queries)
+        blocks.append({"rank": ranking.ranks[:, 0].double()} | {name: f(ranking) for name, f in _MEANS.items()})
+    order = torch.cat(numbers).argsort()
+    values = {name: torch.cat([block[name] for block in blocks])[order] for name in blocks[0]}
+    return QueryMeasures(torch.cat(numbers)[order], values.pop("rank"), values)
+
+
+def ranks(queries: Tensor, candidates: Tensor, query_groups: Tensor, candidate_groups: Tensor) -> Tensor:
+    """Return the rank of the first right answer of each query that has one.
 
     Args:
         queries, candidates: ``(q, dim)`` and ``(c, dim)`` unit vectors.
         query_groups, candidate_groups: ``(q,)`` and ``(c,)`` int64.
-        chunk: queries scored at a time; memory is ``chunk * c`` scores.
 
     Returns:
         ``(q',)`` int64 ranks from 1, in the order of the queries; queries without a right answer are left out.
     """
-    result = [torch.zeros(0, dtype=torch.int64, device=queries.device)]
-    for start in range(0, len(queries) if len(candidates) else 0, chunk):
-        is_correct = query_groups[start : start + chunk, None] == candidate_groups[None, :]
-        scores = (queries[start : start + chunk].float() @ candidates.float().T).nan_to_num(nan=torch.inf)
-        correct = scores.masked_fill(~is_correct, -torch.inf).masked_fill(scores == torch.inf, -torch.inf)
-        best_correct = correct.amax(dim=1, keepdim=True)
-        better_wrong = ((scores >= best_correct - TIE_TOLERANCE) & ~is_correct).sum(dim=1)
-        result.append(1 + better_wrong[is_correct.any(dim=1)])
-    return torch.cat(result)
+    return measure_queries(queries, candidates, query_groups, candidate_groups).ranks.long()
 
 
 def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict[str, Retrieval]:
@@ -89,14 +139,82 @@ def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict
         ``"text->image"`` -> the measures of that direction. Pairs in which no query has a right answer are left out.
     """
     candidates = queries if candidates is None else candidates
-    table = {}
-    for a, b in permutations(queries.modalities, 2):
-        if b in candidates.vectors:
-            pool = candidates.vectors[b]
-            r = ranks(queries.vectors[a], pool, queries.groups_of(a), candidates.groups_of(b))
-            if len(r):
-                table[f"{a}->{b}"] = summarize_ranks(r, pool=len(pool))
-    return table
+    return {
+        pair: Retrieval.of(by_query, pool=len(candidates.vectors[pair.partition("->")[2]]))
+        for pair, by_query in retrieval_by_query(queries, candidates).items()
+    }
+
+
+def retrieval_by_query(queries: Embeddings, candidates: Embeddings | None = None) -> dict[str, QueryMeasures]:
+    """Measure each query for every ordered pair of modalities.
+
+    Args:
+        queries: embeddings to search for.
+        candidates: embeddings to search in; None: the queries.
+
+    Returns:
+        ``"text->image"`` -> the measures of that direction's queries, which are numbered as the vectors of the modality.
+        Pairs in which no query has a right answer are left out.
+    """
+    candidates = queries if candidates is None else candidates
+    found = {
+        f"{a}->{b}": measure_queries(
+            queries.vectors[a], candidates.vectors[b], queries.groups_of(a), candidates.groups_of(b)
+        )
+        for a, b in permutations(queries.modalities, 2)
+        if b in candidates.vectors
+    }
+    return {pair: by_query for pair, by_query in found.items() if len(by_query.queries)}
+
+
+def ndcg(ranking: Ranking, gains: Tensor, k: int = 10) -> Tensor:
+    r"""Return the normalized discounted cumulative gain of the first k candidates of each query, ``(b,)`` float64.
+
+    .. math:: \frac{\sum_i g_i / \log_2(1 + r_i)}{\sum_i g_{(i)} / \log_2(1 + i)}
+
+    over the right answers i of gain g and rank r, up to rank k; below the line they are in the best order. Of equal right
+    answers, those of lower gain rank before those of higher gain.
+
+    Args:
+        ranking: the right answers.
+        gains: ``(b, p)``, the gain of each right answer, 0 or more, at least one of a query more than 0.
+        k: the last rank that counts.
+
+    Source: Järvelin and Kekäläinen 2002, with linear gains.
+    """
+    gains = gains.double().masked_fill(~ranking.is_answer, -1.0)
+    # stable: by gain, then by score
+    order = gains.argsort(dim=1, stable=True)
+    grid = (ranking.scores.double() / TIE_TOLERANCE).round().masked_fill(~ranking.is_answer, -torch.inf)
+    order = order.gather(1, grid.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    found = _discounted(gains.gather(1, order).clamp(min=0), ranking.ranks, k)
+    places = torch.arange(1, gains.shape[1] + 1, device=gains.device)
+    return found / _discounted(gains.sort(dim=1, descending=True).values.clamp(min=0), places, k)
+
+
+def _discounted(gains: Tensor, ranks: Tensor, k: int) -> Tensor:
+    return (gains / torch.log2(1.0 + ranks) * (ranks <= k)).sum(dim=1)
+
+
+def _average_precision(ranking: Ranking) -> Tensor:
+    places = torch.arange(1, ranking.ranks.shape[1] + 1, device=ranking.ranks.device)
+    return ((places / ranking.ranks.double()) * ranking.is_answer).sum(dim=1) / ranking.counts
+
+
+def _recall(k: int) -> Callable[[Ranking], Tensor]:
+    return lambda ranking: (ranking.ranks[:, 0] <= k).double()
+
+
+def _precision(k: int) -> Callable[[Ranking], Tensor]:
+    return lambda ranking: (ranking.is_answer & (ranking.ranks <= k)).sum(dim=1) / k
+
+
+_MEANS: Mapping[str, Callable[[Ranking], Tensor]] = (
+    {f"recall@{k}": _recall(k) for k in CUTOFFS}
+    | {"mrr": lambda ranking: 1 / ranking.ranks[:, 0].double()}
+    | {f"precision@{k}": _precision(k) for k in CUTOFFS[1:]}
+    | {"map": _average_precision, "ndcg@10": lambda ranking: ndcg(ranking, ranking.is_answer)}
+)
 
 
 def warn_repeated_vectors(candidates: Embeddings) -> list[str]:
@@ -114,18 +232,3 @@ def warn_repeated_vectors(candidates: Embeddings) -> list[str]:
                 " wrong one that is often there costs many ranks."
             )
     return lines
-
-
-def summarize_ranks(ranks: Tensor, pool: int) -> Retrieval:
-    """Return the measures of ranks ``(q,)`` int64 from 1, q at least 1, in a pool of the given number of candidates."""
-    exact = ranks.double()
-    recall = [(ranks <= k).double().mean().item() for k in (1, 5, 10)]
-    # torch.median takes the lower of two middle values; the median is their mean
-    return Retrieval(
-        *recall,
-        mrr=(1 / exact).mean().item(),
-        median_rank=exact.quantile(0.5).item(),
-        mean_rank=exact.mean().item(),
-        queries=len(ranks),
-        pool=pool,
-    )

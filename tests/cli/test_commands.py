@@ -178,7 +178,7 @@ def test_evaluate_measures_every_direction(called: Called, run: Path, validation
 def test_evaluate_takes_the_test_split_and_writes_what_it_prints(called: Called, run: Path, tmp_path: Path) -> None:
     printed = json.loads(called("evaluate", run, "--json", "--out", tmp_path / "deep" / "out"))
     assert printed["split"] == "unseen_characters"
-    assert json.loads((tmp_path / "deep" / "out" / "evaluation.json").read_text()) == printed
+    assert json.loads((tmp_path / "deep" / "out" / "metrics.json").read_text()) == printed
     with Image.open(tmp_path / "deep" / "out" / "retrieval.png") as chart:
         assert chart.width > chart.height > 0
         assert len(chart.convert("RGB").getcolors(2**24) or ()) > 10  # not an empty page

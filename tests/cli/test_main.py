@@ -198,7 +198,7 @@ FAILURES = [
     ("search {run} {index} --image {tmp}/nowhere.png", 1, "nowhere.png does not exist"),
     ("search {run} {index} --image {tmp}/empty", 1, "empty"),
     ("search {run} {index} --graph {tmp}/thesis/chapter.txt", 1, "chapter.txt is not JSON"),
-    ("search {run} {index} --graph {tmp}/nowhere.json", 1, "nowhere.json cannot be read"),
+    ("search {run} {index} --graph {tmp}/nowhere.json", 1, "nowhere.json does not exist"),
     ("search --sound a.wav {run} {index}", 2, "no modality 'sound'"),  # it may stand anywhere
     ("embed {run} --split validation --out {tmp}/thesis", 1, "thesis is not empty and holds no embeddings"),
     ("evaluate {run} --split validation --out {tmp}/thesis/chapter.txt", 2, "chapter.txt is a file, not a folder"),

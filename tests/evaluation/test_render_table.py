@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from io import StringIO
 
+from made_up_measures import measures
 from rich.console import Console
 
 from multimodal.evaluation.render import retrieval_table
-from multimodal.evaluation.retrieval import Retrieval
 
 RESULTS = {
-    "text->image": Retrieval(0.1234, 0.5, 1.0, 0.34567, 7.5, 12.25, 1234, 56789),
-    "image->text": Retrieval(0.0, 0.001, 0.9999, 1.0, 1.0, 1.0, 3, 4),
+    "text->image": measures(0.1234, 0.5, 1.0, mrr=0.34567, median_rank=7.5, mean_rank=12.25, queries=1234, pool=56789),
+    "image->text": measures(0.0, 0.001, 0.9999, mrr=1.0, median_rank=1.0, mean_rank=1.0, queries=3, pool=4),
 }
 
 

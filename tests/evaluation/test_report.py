@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from made_up_measures import measures
 from PIL import Image
 
 from multimodal.cli.main import main
@@ -24,8 +25,8 @@ from multimodal.core.registry import create
 from multimodal.data.samples import Samples
 from multimodal.evaluation.linear_baseline import fit_linear
 from multimodal.evaluation.render import render_text
-from multimodal.evaluation.report import Report, evaluate
-from multimodal.evaluation.retrieval import Retrieval
+from multimodal.evaluation.report import Report
+from multimodal.evaluation.run_evaluation import evaluate
 
 MODALITIES = ("title", "caption")
 COLUMNS = {"title": "name", "caption": "words"}
@@ -85,11 +86,17 @@ def measure(queries: Vectors, candidates: Vectors) -> dict[str, dict[str, Any]]:
     result = {}
     for a, b in (MODALITIES, MODALITIES[::-1]):
         pool, groups = candidates[b]
-        ranks = []
+        ranks, precisions, averages, gains = [], [], [], []
         for query, group in zip(*queries[a], strict=True):
             scores, right = pool @ query, np.array([other == group for other in groups])
             if right.any():
-                ranks.append(1 + int((scores[~right] >= scores[right].max() - 1e-6).sum()))
+                # a wrong answer within a millionth ranks before a right one
+                found = np.sort(right[np.argsort(-(scores - 1e-6 * right), kind="stable")].nonzero()[0]) + 1
+                ranks.append(found[0])
+                precisions.append([(found <= k).mean() * len(found) / k for k in (5, 10)])
+                averages.append((np.arange(1, len(found) + 1) / found).mean())
+                ideal = (1 / np.log2(1 + np.arange(1, min(len(found), 10) + 1))).sum()
+                gains.append((1 / np.log2(1 + found[found <= 10])).sum() / ideal)
         r = np.array(ranks)
         result[f"{a}->{b}"] = {
             **{f"recall@{k}": (r <= k).mean() for k in (1, 5, 10)},
@@ -98,6 +105,9 @@ def measure(queries: Vectors, candidates: Vectors) -> dict[str, dict[str, Any]]:
             "mean_rank": r.mean(),
             "queries": len(r),
             "pool": len(pool),
+            **dict(zip(("precision@5", "precision@10"), np.mean(precisions, axis=0), strict=True)),
+            "map": np.mean(averages),
+            "ndcg@10": np.mean(gains),
         }
     return result
 
@@ -198,7 +208,7 @@ def test_the_command_line_prints_the_numbers_of_python(
     printed = json.loads(capsys.readouterr().out)
     assert printed == report.to_json()
     for folder in ("python", "command"):
-        assert json.loads((tmp_path / folder / "evaluation.json").read_text()) == printed
+        assert json.loads((tmp_path / folder / "metrics.json").read_text()) == printed
         with Image.open(tmp_path / folder / "retrieval.png") as chart:
             assert chart.width > chart.height > 0
 
@@ -239,7 +249,7 @@ def test_too_many_rows_that_cannot_be_read_raise(faulty: dict[str, Any], tmp_pat
         MultimodalError, match=r"2 of 84 rows cannot be read.* max_rejects 0\.024 would allow those found"
     ):
         evaluate(**strict, out=tmp_path / "out")
-    assert not (tmp_path / "out" / "evaluation.json").exists()
+    assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_a_pool_of_equal_vectors_is_noted(run: Path) -> None:
@@ -297,7 +307,7 @@ def test_without_the_rows_of_the_training_the_baseline_is_left_out(run: Path, tm
     for folder, reason in ((tmp_path / "moved", "gone.csv"), (tmp_path / "moved" / "model", "has no config.yaml")):
         report = evaluate(folder, str(table), baseline="linear", columns=COLUMNS)
         assert report.baselines == {}
-        assert "baseline is left out" in report.notes[0]
+        assert "What is fitted is left out" in report.notes[0]
         assert reason in report.notes[0]
 
 
@@ -305,7 +315,7 @@ def test_a_baseline_is_never_fitted_on_the_rows_that_it_is_measured_on(run: Path
     assert evaluate(run, split="train", baseline="linear").baselines == {}
     report = evaluate(run, split=["train", "test"], baseline="linear")
     assert report.baselines == {}
-    assert report.notes[0] == "The baseline is left out: all rows that the model was trained on are evaluated."
+    assert report.notes[0] == "What is fitted is left out: all rows that the model was trained on are evaluated."
 
 
 def test_a_pool_without_right_answers_is_noted(run: Path) -> None:
@@ -370,12 +380,49 @@ REPORT = Report(
     pool="all",
     seed=None,
     pairs={
-        "a->b": Retrieval(0.25, 0.5, 0.75, mrr=0.4, median_rank=4.5, mean_rank=8.25, queries=4, pool=30),
-        "b->a": Retrieval(0.5, 0.5, 1.0, mrr=0.6, median_rank=3.0, mean_rank=4.0, queries=2, pool=20),
+        "a->b": measures(0.25, 0.5, 0.75, mrr=0.4, median_rank=4.5, mean_rank=8.25, queries=4, pool=30),
+        "b->a": measures(0.5, 0.5, 1.0, mrr=0.6, median_rank=3.0, mean_rank=4.0, queries=2, pool=20),
     },
-    baselines={"linear": {"a->b": Retrieval(0.0, 0.0, 0.5, 0.1, 9.0, 9.5, queries=4, pool=30)}, "other": {}},
+    baselines={
+        "linear": {"a->b": measures(0.0, 0.0, 0.5, mrr=0.1, median_rank=9.0, mean_rank=9.5, queries=4, pool=30)},
+        "other": {},
+    },
     notes=("a note",),
 )
+
+
+def test_the_shape_of_the_space_is_measured_if_asked_for(run: Path, tmp_path: Path) -> None:
+    assert evaluate(run).space is None
+    report = evaluate(run, space=True, out=tmp_path / "out")
+    assert report.space is not None
+    assert set(report.space.mixed_centred) == set(MODALITIES)  # by means of the training rows
+    saved = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert saved["space"]["pairs"]["title-caption"]["gap"] == report.space.pairs["title-caption"].gap
+    text = (tmp_path / "out" / "metrics.md").read_text()
+    assert "Search in all modalities at once" in text
+    assert "Search in all modalities at once" in str(report)
+    none_left = evaluate(run, split="train", space=True)
+    assert none_left.space is not None
+    assert not none_left.space.mixed_centred
+    assert any("What is fitted is left out" in note for note in none_left.notes)
+
+
+def test_classes_of_a_column_are_measured_if_named(run: Path) -> None:
+    report = evaluate(run, label="set")
+    assert report.classes is not None
+    assert set(report.classes.knn) == set(MODALITIES)
+    assert report.classes.label in str(report)
+    with pytest.raises(UsageError, match=r"no column 'sett'.*Did you mean 'set'"):
+        evaluate(run, label="sett")
+
+
+def test_intervals_contain_their_means(run: Path) -> None:
+    report = evaluate(run)
+    for pair, r in report.pairs.items():
+        for name in ("recall@1", "mrr", "map", "ndcg@10"):
+            interval = report.intervals[pair][name]
+            assert interval.low <= r.to_json()[name] <= interval.high
+            assert interval.mean == pytest.approx(r.to_json()[name])
 
 
 def test_a_report_is_a_table_for_pandas_and_notebooks() -> None:
@@ -387,7 +434,7 @@ def test_a_report_is_a_table_for_pandas_and_notebooks() -> None:
     ]
     measures = list(REPORT.pairs["a->b"].to_json())
     assert list(frame.columns) == ["by", "pair", *measures]
-    assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30]
+    assert frame.loc[0, measures].tolist() == [0.25, 0.5, 0.75, 0.4, 4.5, 8.25, 4, 30, 0.1, 0.075, 0.4, 0.375]
 
 
 def test_a_report_without_pairs_has_the_columns_of_every_report() -> None:

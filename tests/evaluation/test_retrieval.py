@@ -10,10 +10,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor, nn
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.evaluation.retrieval import ranks, retrieval, summarize_ranks, warn_repeated_vectors
+from multimodal.evaluation.ranking import rankings
+from multimodal.evaluation.retrieval import (
+    QueryMeasures,
+    Retrieval,
+    measure_queries,
+    ndcg,
+    ranks,
+    retrieval,
+    warn_repeated_vectors,
+)
 
 Vectors = list[list[float]]
 
@@ -71,12 +81,6 @@ def test_a_nan_ranks_a_right_answer_last_and_a_wrong_one_first(
     assert ranks(*tensors(search)).tolist() == brute_force(*search)
 
 
-@given(searches((*GRID, math.nan)), st.integers(1, 8))
-@settings(deadline=None, max_examples=50)
-def test_the_size_of_a_chunk_changes_nothing(search: tuple[Vectors, Vectors, list[int], list[int]], chunk: int) -> None:
-    assert torch.equal(ranks(*tensors(search), chunk=chunk), ranks(*tensors(search)))
-
-
 @pytest.mark.parametrize(
     ("wrong", "rank"), [(0.8, 2), (0.8 - 5e-7, 2), (0.8 + 5e-7, 2), (0.8 - 4e-6, 1), (0.8 + 4e-6, 2)]
 )
@@ -110,21 +114,88 @@ def test_without_candidates_no_query_counts() -> None:
     assert (none.tolist(), none.dtype) == ([], torch.int64)
 
 
-@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=40))
+def plain_measures(scores: list[float], right: list[bool]) -> dict[str, float]:
+    """The measures of one query, with the right answers after all wrong ones of equal score."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], right[i]))
+    relevant = [right[i] for i in order]
+    found = [rank for rank, r in enumerate(relevant, 1) if r]
+    ideal = sum(1 / math.log2(1 + rank) for rank in range(1, min(len(found), 10) + 1))
+    return {
+        **{f"recall@{k}": float(any(relevant[:k])) for k in (1, 5, 10)},
+        **{f"precision@{k}": sum(relevant[:k]) / k for k in (5, 10)},
+        "mrr": 1 / found[0],
+        "map": sum(sum(relevant[:rank]) / rank for rank in found) / len(found),
+        "ndcg@10": sum(1 / math.log2(1 + rank) for rank in found if rank <= 10) / ideal,
+    }
+
+
+@given(searches(GRID))
+@settings(deadline=None, max_examples=150)
+def test_measures_of_queries_follow_their_definitions(search: tuple[Vectors, Vectors, list[int], list[int]]) -> None:
+    queries, candidates, query_groups, candidate_groups = search
+    by_query = measure_queries(*tensors(search))
+    answered = [i for i, g in enumerate(query_groups) if g in candidate_groups]
+    assert by_query.queries.tolist() == answered
+    for number, i in enumerate(answered):
+        scores = [sum(a * b for a, b in zip(queries[i], c, strict=True)) for c in candidates]
+        expected = plain_measures(scores, [g == query_groups[i] for g in candidate_groups])
+        assert {name: v[number].item() for name, v in by_query.values.items()} == pytest.approx(expected)
+
+
+def test_measures_equal_those_of_scikit_learn() -> None:
+    q, c = (nn.functional.normalize(torch.randn(n, 8), dim=1) for n in (40, 200))
+    query_groups, candidate_groups = torch.randint(0, 6, (40,)), torch.randint(0, 6, (200,))
+    by_query = measure_queries(q, c, query_groups, candidate_groups)
+    scores, right = (q @ c.T).numpy(), (query_groups[:, None] == candidate_groups).numpy()
+    expected = [average_precision_score(r, s) for r, s in zip(right, scores, strict=True)]
+    np.testing.assert_allclose(by_query.values["map"], expected)
+    expected = [ndcg_score(r[None], s[None], k=10) for r, s in zip(right, scores, strict=True)]
+    np.testing.assert_allclose(by_query.values["ndcg@10"], expected)
+
+
+def test_graded_gains_equal_those_of_scikit_learn() -> None:
+    q, c = (nn.functional.normalize(torch.randn(n, 8), dim=1) for n in (30, 90))
+    groups = torch.arange(30), torch.arange(90) % 30
+    grades = torch.randint(0, 4, (90,)) + 0.5
+    expected = [
+        ndcg_score((grades * (groups[1] == g)).numpy()[None], s[None], k=5)
+        for g, s in zip(range(30), (q @ c.T).numpy(), strict=True)
+    ]
+    found = torch.zeros(30, dtype=torch.float64)
+    for ranking in rankings(q, c, *groups):
+        found[ranking.queries] = ndcg(ranking, grades[ranking.candidates], k=5)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_of_equal_right_answers_the_better_one_ranks_last() -> None:
+    groups = torch.zeros(3, dtype=torch.int64)
+    (ranking,) = rankings(torch.tensor([[1.0]]), torch.ones(3, 1), groups[:1], groups)
+    grades = torch.tensor([3.0, 1.0, 2.0])
+    worst, best = (sum(g / math.log2(1 + rank) for rank, g in enumerate(order, 1)) for order in ([1, 2, 3], [3, 2, 1]))
+    assert ndcg(ranking, grades[ranking.candidates]).item() == pytest.approx(worst / best)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40))
 @settings(deadline=None, max_examples=60)
 def test_measures_equal_those_of_numpy(found: list[int]) -> None:
-    r, expected = summarize_ranks(torch.tensor(found), pool=10_000).to_json(), np.array(found)
+    """Candidates of descending score, of which the one at the wanted rank is right, for each query."""
+    candidates = torch.linspace(1, 0, 60).reshape(-1, 1)
+    pairs = [measure_queries(torch.ones(1, 1), candidates, torch.tensor([r]), torch.arange(1, 61)) for r in found]
+    values = {name: torch.cat([p.values[name] for p in pairs]) for name in pairs[0].values}
+    by_query = QueryMeasures(torch.arange(len(found)), torch.cat([p.ranks for p in pairs]), values)
+    r, expected = Retrieval.of(by_query, pool=60).to_json(), np.array(found)
     for k in (1, 5, 10):
         assert r[f"recall@{k}"] == pytest.approx(np.mean(expected <= k))
-    assert r["mrr"] == pytest.approx(np.mean(1 / expected))
+    assert r["mrr"] == r["map"] == pytest.approx(np.mean(1 / expected))
     assert r["median_rank"] == pytest.approx(np.median(expected))
     assert r["mean_rank"] == pytest.approx(np.mean(expected))
-    assert (r["queries"], r["pool"]) == (len(found), 10_000)
+    assert (r["queries"], r["pool"]) == (len(found), 60)
 
 
 def test_the_json_has_the_documented_keys() -> None:
     keys = ["recall@1", "recall@5", "recall@10", "mrr", "median_rank", "mean_rank", "queries", "pool"]
-    assert list(summarize_ranks(torch.tensor([1]), pool=1).to_json()) == keys
+    found = measure_queries(torch.eye(1), torch.eye(1), torch.tensor([0]), torch.tensor([0]))
+    assert list(Retrieval.of(found, pool=1).to_json()) == [*keys, "precision@5", "precision@10", "map", "ndcg@10"]
 
 
 def of_rows(vectors: dict[str, Tensor], rows: dict[str, list[int]], groups: list[int]) -> Embeddings:

@@ -223,6 +223,8 @@ def test_a_changed_model_folder_ends_in_an_error_or_a_model(planted: Path, tmp_p
     originals = models(tmp_path / "models")
     copied = planted / "model"
     descriptions = [json.loads((model / "embedder.json").read_text(encoding="utf-8")) for model in originals]
+    for description in descriptions:
+        del description["digest"]  # it would end every trial before its changes are looked at
 
     def trial(rng: random.Random) -> tuple[str, Callable[[], object]]:
         number = rng.randrange(len(originals))

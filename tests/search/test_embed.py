@@ -495,7 +495,7 @@ def test_files_that_a_killed_process_left_unfinished_are_removed(embedder: Embed
         (tmp_path / name).write_text("half")
     embed_samples(embedder, samples_of(), ROWS, tmp_path, part_rows=4)
     written = sorted(os.listdir(tmp_path))
-    assert written == [MANIFEST, *(f"part-0000{n}.parquet" for n in range(3))]
+    assert written == [MANIFEST, "multimodal.sha256", *(f"part-0000{n}.parquet" for n in range(3))]
     for name in ("part-00001.parquet", MANIFEST):
         (tmp_path / f"{name}.new").write_text("half")
     (tmp_path / "part-00001.parquet").unlink()

@@ -48,11 +48,14 @@ def cut_text(text: str, characters: int = MAX_TEXT_CHARACTERS, side: Literal["le
     """
     if len(text) <= characters or len(text := text.strip()) <= characters:
         return text
-    if side == "right":
-        words = text[: characters + 1].rsplit(maxsplit=1)
-        return words[0] if len(words) == 2 else text[:characters]
-    words = text[-characters - 1 :].split(maxsplit=1)
-    return words[1] if len(words) == 2 else text[-characters:]
+    kept = text[:characters] if side == "right" else text[-characters:]
+    at_cut = (
+        text[characters - 1 : characters + 1] if side == "right" else text[-characters - 1 : -characters + 1 or None]
+    )
+    if any(character.isspace() for character in at_cut):  # no word is cut
+        return kept.strip()
+    words = kept.rsplit(maxsplit=1) if side == "right" else kept.split(maxsplit=1)[::-1]
+    return words[0] if len(words) == 2 else kept
 
 
 def read_text(value: Any, characters: int = MAX_TEXT_CHARACTERS, side: Literal["left", "right"] = "right") -> str:

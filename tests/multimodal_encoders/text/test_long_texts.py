@@ -36,6 +36,11 @@ def test_a_text_is_cut_between_words_or_within_the_only_one(text: str, character
     if len(kept) > 1:
         assert kept == whole
     assert bool(kept) == bool(words)
+    if len(text := text.strip()) > characters and side == "right":  # as many words as fit
+        ends = [i for i in range(1, characters + 1) if text[i].isspace() and not text[i - 1].isspace()]
+        assert cut == text[: max(ends, default=characters)]
+    elif len(text) > characters:
+        assert cut == cut_text(text[::-1], characters)[::-1]
 
 
 def test_a_long_text_is_cut_at_the_characters_that_are_read() -> None:
