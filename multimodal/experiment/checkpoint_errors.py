@@ -33,11 +33,19 @@ def explain_checkpoint_errors(path: str | Path | None) -> Iterator[None]:
             raise
         if (fault := system_fault(error)) is not None:
             raise MultimodalError(f"The checkpoint {path} cannot be read: {fault.advice}.") from error
-        other = Path(path).with_name(BEST if Path(path).name == LAST else LAST)
-        hint = f"Use {other}, another checkpoint of the run" if other.is_file() else "Train again in a new run folder"
-        raise MultimodalError(
-            f"The checkpoint {path} is damaged or not a checkpoint ({shown(_first_sentence(error))}). {hint}."
-        ) from error
+        raise damaged_checkpoint(path, shown(_first_sentence(error))) from error
+
+
+def damaged_checkpoint(path: str | Path, reason: str) -> MultimodalError:
+    """Return the error of a damaged checkpoint, which names the run's other one.
+
+    Args:
+        path: the checkpoint.
+        reason: how it shows.
+    """
+    other = Path(path).with_name(BEST if Path(path).name == LAST else LAST)
+    hint = f"Use {other}, another checkpoint of the run" if other.is_file() else "Train again in a new run folder"
+    return MultimodalError(f"The checkpoint {path} is damaged or not a checkpoint ({reason}). {hint}.")
 
 
 def _first_sentence(error: Exception) -> str:

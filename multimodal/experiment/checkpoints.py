@@ -8,8 +8,7 @@ from pickle import UnpicklingError
 import torch
 
 from multimodal.core.digests import DamagedFile, check_checkpoint
-
-REMEDY = "Name the run's other checkpoint, or remove the file and start again."
+from multimodal.experiment.checkpoint_errors import damaged_checkpoint
 
 
 def check_readable(path: Path) -> None:
@@ -19,16 +18,18 @@ def check_readable(path: Path) -> None:
         path: the checkpoint; its weights are mapped, not read into memory.
 
     Raises:
-        DamagedFile: it is damaged.
+        MultimodalError: it is damaged.
 
     Examples:
         >>> torch.save({"step": 7}, "last.ckpt")
         >>> check_readable(Path("last.ckpt"))
     """
-    check_checkpoint(path, REMEDY)
     try:
+        check_checkpoint(path)
         torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except UnpicklingError:  # whole, but of classes that only its reader may allow
         return
+    except DamagedFile as error:
+        raise damaged_checkpoint(path, str(error).partition(" is damaged: ")[2].rstrip(".")) from error
     except Exception as error:  # torch's readers raise many types
-        raise DamagedFile(f"{path} is damaged: it cannot be read. {REMEDY}") from error
+        raise damaged_checkpoint(path, f"it cannot be read, {type(error).__name__}") from error

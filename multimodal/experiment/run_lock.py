@@ -6,6 +6,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities import rank_zero_only
 
 from multimodal.core.files import check_folder
@@ -33,4 +34,5 @@ def run_lock(run: str | Path) -> AbstractContextManager[bool]:
 def _is_first_process() -> bool:
     """Whether this is rank zero; on another node, Lightning learns its rank only when the trainer starts."""
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
-    return rank_zero_only.rank == 0 and node == "0"  # pyright: ignore[reportFunctionMemberAccess]
+    known = rank_zero_only.rank  # pyright: ignore[reportFunctionMemberAccess] (0 until the trainer starts)
+    return known == 0 and not _get_rank() and node == "0"

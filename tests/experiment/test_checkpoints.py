@@ -37,7 +37,8 @@ def test_the_commands_refuse_a_damaged_checkpoint(
     command = [str(path) if word == "PATH" else word for word in command]
     assert main([command[0], "--config", "trained/config.yaml", *command[1:]]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{path} is damaged: its contents are not those that were written. Name the run's other" in line
+    said = f"{path} is damaged or not a checkpoint (its contents are not those that were written). Use "
+    assert said in line
 
 
 def test_a_checkpoint_that_torch_cannot_read_is_reported(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_checkpoint_that_torch_cannot_read_is_reported(tmp_path: Path) -> None
             check_readable(path)
         except MultimodalError as error:
             message = str(error)
-            assert message.startswith(f"{path} is damaged: ")
+            assert message.startswith(f"The checkpoint {path} is damaged or not a checkpoint (")
             assert "\n" not in message
             refused += 1
         else:
