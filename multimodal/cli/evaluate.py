@@ -7,6 +7,7 @@ import sys
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
 from multimodal.cli.options import folder, parser
+from multimodal.core.errors import UsageError
 
 KEYS = ("key", "group", "max_rejects", "options")
 
@@ -42,6 +43,8 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
+    if options.template and options.label is None:
+        raise UsageError("--template describes the classes of a column: name it with --label.")
 
     from rich.console import Console
 

@@ -80,7 +80,7 @@ def model_folder(folder: Path) -> Path:
         raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
     if (folder / RUN_CONFIG).is_file():
         raise MultimodalError(
-            f"{folder} is a run without a model: training has not reached its first validation."
+            f"{folder} is a run without a model: one is saved at the first validation, and at the end of training."
             " Resume it with `multimodal fit --config ... --ckpt_path last`."
         )
     raise MultimodalError(f"{folder} contains no model: neither {MODEL_JSON} nor {RUN_MODEL}/{MODEL_JSON} exists.")

@@ -1,4 +1,4 @@
-"""How well a space knows classes: clusters, neighbours, a linear classifier, few examples, and zero-shot classification."""
+"""How well classes can be read from vectors: by clusters, neighbours, linear classifiers, few examples, and zero-shot."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ class Labelled:
     labels: Sequence[str | None]
 
     def of(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the vectors of a modality whose class is known, ``(n, dim)``, and their classes, ``(n,)``."""
+        """Return the finite vectors of a modality whose class is known, ``(n, dim)``, and their classes, ``(n,)``."""
         rows = self.embeddings.rows[modality].tolist()
-        known = [i for i, row in enumerate(rows) if self.labels[row] is not None]
-        vectors = self.embeddings.vectors[modality].float().numpy()[known]
-        return vectors, np.array([self.labels[rows[i]] for i in known], dtype=str)
+        vectors = self.embeddings.vectors[modality].float().cpu().numpy()
+        finite = np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
+        known = [i for i in finite if self.labels[rows[i]] is not None]
+        return vectors[known], np.array([self.labels[rows[i]] for i in known], dtype=str)
 
 
 @dataclass(frozen=True)
 class ClassMeasures:
-    """How well a space knows the classes of a column.
+    """How well the classes of a column can be read from vectors.
 
     Attributes:
         label: the column.
@@ -91,6 +92,12 @@ class ClassMeasures:
             add("clusters", modality, lambda v=vectors, y=labels: measure_clusters(v, y, seed))
             if train is not None and modality in train.embeddings.modalities:
                 fitted = train.of(modality)
+                names = set(labels.tolist())
+                if unseen := names - set(fitted[1].tolist()):
+                    notes.append(
+                        f"{modality}: {len(unseen):,} of {len(names):,} classes of {label} are not in the training rows, so"
+                        " that no classifier of these finds them."
+                    )
                 add("knn", modality, lambda f=fitted, v=vectors, y=labels: knn(*f, v, y))
                 add("linear", modality, lambda f=fitted, v=vectors, y=labels: linear_probe(*f, v, y, seed))
                 add("few_shot", modality, lambda f=fitted, v=vectors, y=labels: few_shot(*f, v, y, seed))
@@ -103,7 +110,7 @@ class ClassMeasures:
         rows = []
         for modality in dict.fromkeys([*self.knn, *self.linear, *self.zero_shot]):
             accuracies = [self.knn.get(modality), self.linear.get(modality), self.zero_shot.get(modality)]
-            known = next(a for a in (*accuracies[:2],) if a is not None) if any(accuracies[:2]) else None
+            known = self.knn.get(modality) or self.linear.get(modality)
             rows.append(
                 [
                     modality,

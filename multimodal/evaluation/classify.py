@@ -124,7 +124,7 @@ def classify_table(
 
     check_names("classify_table", settings, [*SETTINGS, "out", "target", "label", "split"])
     if isinstance(out, str | Path) and Path(out).suffix not in SUFFIXES:
-        raise UsageError(f"classify: {out} ends in neither {' nor '.join(SUFFIXES)}.")
+        raise UsageError(f"{out} ends in neither {' nor '.join(SUFFIXES)}.")
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     predictor = find_predictor(embedder.predictors, target)
     if label is not None:

@@ -52,8 +52,8 @@ def measure_clusters(vectors: np.ndarray, labels: Sequence[object] | np.ndarray,
     Raises:
         UsageError: there are fewer than two classes, or each vector is of a class of its own.
 
-    Source: Strehl and Ghosh 2002 (NMI), Hubert and Arabie 1985 (ARI), Rosenberg and Hirschberg 2007 (homogeneity and
-    completeness), Rousseeuw 1987 (silhouette).
+    Source: Rosenberg and Hirschberg 2007 (NMI with the arithmetic mean, homogeneity, completeness), Hubert and Arabie 1985
+    (ARI), Rousseeuw 1987 (silhouette).
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import (

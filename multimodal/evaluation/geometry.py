@@ -40,7 +40,10 @@ def uniformity(x: Tensor) -> float:
     Lower is more even. 0: all vectors are equal. Vectors drawn evenly from a sphere of many dimensions reach about -4.
 
     Args:
-        x: ``(n, dim)`` unit vectors, n at least 2.
+        x: ``(n, dim)`` unit vectors.
+
+    Returns:
+        The uniformity; NaN for fewer than two vectors.
 
     Source: Wang and Isola 2020, section 4.1, with t = 2.
 
@@ -48,6 +51,8 @@ def uniformity(x: Tensor) -> float:
         >>> round(uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])), 4)  # as far apart as two can be: log(exp(-2 * 4))
         -8.0
     """
+    if len(x) < 2:
+        return float("nan")
     x, total = x.float(), 0.0
     for rows in torch.arange(len(x)).split(max(1, BLOCK // len(x))):
         squared = (2 - 2 * (x[rows] @ x.T)).clamp(min=0)
@@ -102,17 +107,21 @@ def k_occurrences(queries: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
 
 
 def hubness(queries: Tensor, candidates: Tensor, k: int = 10) -> float:
-    """Return the skewness of the k-occurrences: 0 is even, above about 2 a few candidates (hubs) are near to most queries.
+    """Return the skewness of the k-occurrences: the higher, the more a few candidates (hubs) are near to most queries.
+
+    It also grows where there are fewer queries than candidates: compare values of equal numbers only.
 
     Args:
         queries, candidates: ``(q, dim)`` and ``(c, dim)`` unit vectors.
         k: number of neighbours.
 
     Returns:
-        The skewness; 0 if all candidates occur equally often.
+        The skewness; 0 if all candidates occur equally often, NaN if there are none.
 
     Source: Radovanović et al. 2010, equation 1.
     """
+    if not len(candidates):
+        return float("nan")
     counts = k_occurrences(queries, candidates, k).double()
     return 0.0 if bool((counts == counts[0]).all()) else float(skew(counts.numpy()))
 
@@ -143,7 +152,11 @@ def close_gap(embeddings: Embeddings, means: Mapping[str, Tensor]) -> Embeddings
 
     Args:
         embeddings: the embeddings.
-        means: modality -> ``(dim,)``, of embeddings other than the measured ones, such as those of the training split.
+        means: modality -> ``(dim,)``, of embeddings other than the measured ones, such as those of the training split. A
+            modality without a mean is left as it is.
     """
-    centred = {m: functional.normalize(v.float() - means[m], dim=1) for m, v in embeddings.vectors.items()}
+    centred = {
+        m: functional.normalize(v.float() - means[m].to(v.device), dim=1) if m in means else v
+        for m, v in embeddings.vectors.items()
+    }
     return replace(embeddings, vectors=centred)

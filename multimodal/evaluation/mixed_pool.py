@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.evaluation.ranking import BLOCK, Ignored
+from multimodal.evaluation.ranking import BLOCK, TIE_TOLERANCE, Ignored
 from multimodal.evaluation.retrieval import measure_queries
 
 
@@ -19,7 +19,7 @@ class MixedPool:
     Attributes:
         recall_at_1, recall_at_10: fraction of the queries with a right answer among the first k.
         mrr: mean of 1 / rank of the first right answer.
-        own_modality_first: fraction of the queries whose first hit is of their own modality.
+        own_modality_first: fraction of the queries whose first hit is of their own modality; a tie counts as such.
         queries: number of queries that have a right answer.
         pool: number of vectors of all modalities.
 
@@ -75,6 +75,7 @@ def _ignore_own(query_groups: Tensor, groups: Tensor, is_own: Tensor) -> Ignored
 def _fraction_with_own_first(queries: Tensor, pool: Tensor, is_own: Tensor, ignored: Ignored, rows: Tensor) -> float:
     own_first = 0
     for block in rows.split(max(1, BLOCK // len(pool))):
-        first = (queries[block] @ pool.T).masked_fill_(ignored(block), -torch.inf).argmax(dim=1)
-        own_first += int(is_own[first].sum())
+        scores = (queries[block] @ pool.T).masked_fill_(ignored(block), -torch.inf)
+        of_own, of_others = (scores[:, chosen].amax(dim=1) for chosen in (is_own, ~is_own))
+        own_first += int((~(of_own < of_others - TIE_TOLERANCE)).sum())
     return own_first / len(rows)

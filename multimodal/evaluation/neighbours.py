@@ -53,7 +53,7 @@ def analogy_accuracy(vectors: np.ndarray, questions: np.ndarray) -> float:
 
     Args:
         vectors: ``(n, dim)`` unit vectors of all words.
-        questions: ``(q, 4)`` int, the numbers of a, b, c and d; a, b and c are not answers.
+        questions: ``(q, 4)`` int, the numbers of a, b, c and d, q at least 1; a, b and c are not answers.
 
     Source: Mikolov et al. 2013 (the rule, known as 3CosAdd).
 
@@ -69,5 +69,5 @@ def analogy_accuracy(vectors: np.ndarray, questions: np.ndarray) -> float:
         part = slice(start, start + step)
         scores = (vectors[b[part]] - vectors[a[part]] + vectors[c[part]]) @ vectors.T
         scores[np.arange(len(scores))[:, None], questions[part, :3]] = -np.inf
-        right += int((scores.argmax(axis=1) == d[part]).sum())
+        right += int(((scores.argmax(axis=1) == d[part]) & np.isfinite(scores.max(axis=1))).sum())
     return right / len(questions)

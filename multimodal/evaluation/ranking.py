@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 TIE_TOLERANCE = 1e-6  # difference of two cosines
-BLOCK = 2**24  # scores in memory at a time: 64 MiB
+BLOCK = 2**24  # scores in memory at a time: 64 MiB, and more for queries with many right answers
 FEW = 100  # right answers of a query; with more, sorting the scores is faster than comparing them with each
 
 

@@ -49,7 +49,10 @@ def retrieval_html(results: Mapping[str, Retrieval], title: str, highest: Mappin
 
 
 def retrieval_markdown(
-    results: Mapping[str, Retrieval], title: str, intervals: Mapping[str, Mapping[str, Interval]] = {}
+    results: Mapping[str, Retrieval],
+    title: str,
+    intervals: Mapping[str, Mapping[str, Interval]] = {},
+    highest: Mapping[str, float] = {},
 ) -> str:
     """Return the measures as Markdown, recalls and MRR with their intervals.
 
@@ -57,16 +60,17 @@ def retrieval_markdown(
         results: direction -> its measures.
         title: title of the table.
         intervals: direction -> name of a measure -> its interval.
+        highest: direction -> highest recall@1.
     """
+    columns, rows_of_table = _columns_and_rows(results, highest)
     rows = []
-    for pair, r in results.items():
-        cells = _cells(pair, r)
+    for (pair, r), cells in zip(results.items(), rows_of_table, strict=True):
         for column, name in enumerate(("recall@1", "recall@5", "recall@10", "mrr"), start=1):
             if (interval := intervals.get(pair, {}).get(name)) is not None:
                 low, high = (f"{v:.3f}" if name == "mrr" else f"{100 * v:.1f}" for v in (interval.low, interval.high))
                 cells[column] += f" ({low} to {high})"
         rows.append([*cells, f"{r.map:.3f}", f"{r.ndcg_at_10:.3f}", f"{r.precision_at_10:.3f}"])
-    return Grid(title, [*COLUMNS, "mAP", "NDCG@10", "P@10"], rows).markdown()
+    return Grid(title, [*columns, "mAP", "NDCG@10", "P@10"], rows).markdown()
 
 
 def _columns_and_rows(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
+MAX_CLASSES_IN_JSON = 100  # of which all confusions are listed
+
 
 @dataclass(frozen=True, repr=False)
 class Report:
@@ -88,7 +90,7 @@ class Report:
         return [*retrievals, *(grid.table() for grid in self._grids())]
 
     def _grids(self) -> list[Grid]:
-        of_space = [] if self.space is None else self.space.grids(self.pairs)
+        of_space = [] if self.space is None else self.space.grids()
         return [*of_space, *([] if self.classes is None else self.classes.grids())]
 
     def _titled(self) -> Iterator[tuple[str, Mapping[str, Retrieval]]]:
@@ -113,6 +115,7 @@ class Report:
             "table_rows": self.table_rows,
             "pairs": {pair: r.to_json() for pair, r in self.pairs.items()},
             "highest_recall@1": dict(self.highest_recall_at_1),
+            "notes": list(self.notes),
             "intervals": {
                 pair: {name: [interval.low, interval.high] for name, interval in found.items()}
                 for pair, found in self.intervals.items()
@@ -151,7 +154,7 @@ class Report:
     def markdown(self) -> str:
         """Return all tables and notes as Markdown, the recalls with their intervals."""
         tables = [
-            retrieval_markdown(found, title, self.intervals if found is self.pairs else {})
+            retrieval_markdown(found, title, self.intervals if found is self.pairs else {}, self.highest_recall_at_1)
             for title, found in self._titled()
         ]
         notes = [f"- {note}" for note in self.notes]
@@ -167,7 +170,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _as_json(item) for name, item in value.items()}
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        return value.tolist() if len(value) <= MAX_CLASSES_IN_JSON else None
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

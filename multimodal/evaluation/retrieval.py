@@ -180,13 +180,14 @@ def ndcg(ranking: Ranking, gains: Tensor, k: int = 10) -> Tensor:
         gains: ``(b, p)``, the gain of each right answer, 0 or more, at least one of a query more than 0.
         k: the last rank that counts.
 
-    Source: Järvelin and Kekäläinen 2002, with linear gains.
+    Source: Järvelin and Kekäläinen 2002, with linear gains and the discount of Burges et al. 2005.
     """
     gains = gains.double().masked_fill(~ranking.is_answer, -1.0)
-    # stable: by gain, then by score
-    order = gains.argsort(dim=1, stable=True)
-    grid = (ranking.scores.double() / TIE_TOLERANCE).round().masked_fill(~ranking.is_answer, -torch.inf)
-    order = order.gather(1, grid.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    scores = ranking.scores.double()
+    lower = scores[:, :-1] - scores[:, 1:] > TIE_TOLERANCE
+    tie = torch.cat([torch.zeros_like(scores[:, :1]), lower.cumsum(dim=1)], dim=1)  # equal scores have one number
+    order = gains.masked_fill(~ranking.is_answer, torch.inf).argsort(dim=1, stable=True)
+    order = order.gather(1, tie.gather(1, order).argsort(dim=1, stable=True))
     found = _discounted(gains.gather(1, order).clamp(min=0), ranking.ranks, k)
     places = torch.arange(1, gains.shape[1] + 1, device=gains.device)
     return found / _discounted(gains.sort(dim=1, descending=True).values.clamp(min=0), places, k)

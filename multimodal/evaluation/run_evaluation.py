@@ -28,7 +28,7 @@ from multimodal.evaluation.look_alikes import DigestedSamples, highest_recalls
 from multimodal.evaluation.report import Report
 from multimodal.evaluation.retrieval import QueryMeasures, Retrieval, retrieval_by_query, warn_repeated_vectors
 from multimodal.evaluation.space import Space
-from multimodal.evaluation.zero_shot import TEMPLATES, class_vectors
+from multimodal.evaluation.zero_shot import TEMPLATES, check_templates, class_vectors
 
 BASELINES = ("linear",)
 PROMPTED = "text"  # the modality of the texts that describe classes
@@ -81,10 +81,14 @@ def evaluate(
         raise UsageError(f"There is no baseline {baseline!r}.{suggest(baseline, list(BASELINES))}")
     if out is not None:
         check_folder(out)
+    templates = [templates] if isinstance(templates, str) else templates
+    check_templates(templates)
     folder = None if isinstance(run, Embedder) else Path(run)
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     of_run = load_run_data(folder, data, settings)
     samples = of_run.samples
+    if label is not None:
+        samples.texts(label, [])  # is there such a column?
     split = split or of_run.test_split
     rows = samples.rows(split)
     modalities = [m for m in embedder.modalities if m in samples.modalities]
@@ -95,7 +99,7 @@ def evaluate(
         searched = None  # the queries are the pool
     notes: list[str] = []
     fits = baseline is not None or space or label is not None
-    training = _rows_of_the_training(folder, of_run, rows, notes) if fits else None
+    training = _training_rows(folder, of_run, rows, notes, required=baseline is not None) if fits else None
     embedded = rows if searched is None else np.concatenate([rows, searched])
     rejects_path = None if out is None else Path(out) / REJECTS
     if rejects_path is not None:
@@ -138,11 +142,11 @@ def evaluate(
         fitting = _embed_training_rows(embedder, training, ROWS_FOR_MEANS if label is None else ROWS_FOR_CLASSIFIERS)
     if space:
         with progress("Measuring the space"):
-            shape = Space.of(pool_vectors, None if fitting is None else modality_means(fitting.embeddings))
+            shape = Space.of(queries, None if fitting is None else modality_means(fitting.embeddings))
     if label is not None:
         with progress(f"Measuring the classes of {label}"):
             measured = Labelled(queries, samples.texts(label, map(int, queries.keys)))
-            classes = _measure_classes(embedder, label, measured, fitting, templates)
+            classes = _measure_classes(embedder, label, measured, fitting, templates, notes)
         notes += classes.notes
     report = Report(
         run="embedder" if folder is None else str(run),
@@ -165,21 +169,25 @@ def evaluate(
     return report
 
 
-def _rows_of_the_training(
-    run: Path | None, data: RunData, measured: np.ndarray, notes: list[str]
+def _training_rows(
+    run: Path | None, data: RunData, measured: np.ndarray, notes: list[str], required: bool
 ) -> tuple[Samples, np.ndarray] | None:
     """Return the rows to fit baselines and classifiers on, none of which is measured; None, with a note, if there are none."""
     try:
         samples, rows = load_training_rows(run, data)
     except MultimodalError as error:
-        if not data.is_another_table:
+        if required and not data.is_another_table:
             raise
-        notes.append(f"What is fitted is left out, as the rows that the model was trained on cannot be read: {error}")
+        notes.append(
+            f"Baseline, means and classifiers are left out, as the rows that the model was trained on cannot be read: {error}"
+        )
         return None
     if samples is data.samples:
         rows = np.setdiff1d(rows, measured)
     if not len(rows):
-        notes.append("What is fitted is left out: all rows that the model was trained on are evaluated.")
+        notes.append(
+            "Baseline, means and classifiers are left out: all rows that the model was trained on are evaluated."
+        )
         return None
     return samples, rows
 
@@ -204,13 +212,24 @@ def _embed_training_rows(embedder: Embedder, training: tuple[Samples, np.ndarray
 
 
 def _measure_classes(
-    embedder: Embedder, label: str, measured: Labelled, fitting: _Fitting | None, templates: Sequence[str]
+    embedder: Embedder,
+    label: str,
+    measured: Labelled,
+    fitting: _Fitting | None,
+    templates: Sequence[str],
+    notes: list[str],
 ) -> ClassMeasures:
     train = None
     if fitting is not None:
-        train = Labelled(fitting.embeddings, fitting.samples.texts(label, map(int, fitting.embeddings.keys)))
-    names = sorted({name for of in (measured, train) if of is not None for name in of.labels if name is not None})
+        try:
+            train = Labelled(fitting.embeddings, fitting.samples.texts(label, map(int, fitting.embeddings.keys)))
+        except UsageError as error:
+            notes.append(f"Classifiers are left out: {error}")
+    known = [labelled.labels for labelled in (measured, train) if labelled is not None]
+    names = sorted({name for labels in known for name in labels if name is not None})
     prompts = None
+    if PROMPTED not in embedder.modalities:
+        notes.append(f"Zero-shot classification is left out: the model has no modality {PROMPTED!r}.")
     if PROMPTED in embedder.modalities and len(names) > 1:
         prompts = PROMPTED, class_vectors(embedder, names, templates, PROMPTED), names
     return ClassMeasures.of(label, measured, train, prompts)
@@ -218,4 +237,4 @@ def _measure_classes(
 
 def _intervals(queries: Embeddings, pair: str, found: QueryMeasures) -> dict[str, Interval]:
     groups = queries.groups_of(pair.partition("->")[0])[found.queries]
-    return bootstrap({name: values.numpy() for name, values in found.values.items()}, groups.numpy())
+    return bootstrap({name: values.cpu().numpy() for name, values in found.values.items()}, groups.cpu().numpy())

@@ -69,7 +69,8 @@ class Space:
         pairs: "image-text" -> their shape.
         mixed: modality of the queries -> retrieval where all modalities compete.
         mixed_centred: the same after each modality's mean was subtracted; empty: no means were given.
-        centred: "text->image" -> retrieval between two modalities after that; empty: no means were given.
+        uncentred: "text->image" -> retrieval between two modalities, before that.
+        centred: the same after it; empty: no means were given.
 
     Examples:
         >>> rows = torch.arange(2)
@@ -83,6 +84,7 @@ class Space:
     pairs: Mapping[str, PairShape]
     mixed: Mapping[str, MixedPool]
     mixed_centred: Mapping[str, MixedPool] = field(default_factory=dict)
+    uncentred: Mapping[str, Retrieval] = field(default_factory=dict)
     centred: Mapping[str, Retrieval] = field(default_factory=dict)
 
     @classmethod
@@ -90,10 +92,11 @@ class Space:
         """Measure a space.
 
         Args:
-            embeddings: the vectors to measure, at least two of each modality.
+            embeddings: the vectors to measure; those that are not finite are left out.
             means: modality -> mean vector ``(dim,)`` of other rows, such as the training split's, by which the modality gap
-                is closed. None: it is not closed.
+                is closed; a modality without a mean is left as it is. None: it is not closed.
         """
+        embeddings = embeddings.keep({m: v.isfinite().all(dim=1) for m, v in embeddings.vectors.items()})
         own_means = modality_means(embeddings)
         drawn = {m: _sample(v) for m, v in embeddings.vectors.items()}
         modalities = {
@@ -106,20 +109,18 @@ class Space:
                 len(x),
                 alignment(x, y) if len(x) else float("nan"),
                 modality_gap(own_means, a, b),
-                hubness(drawn[a], embeddings.vectors[b]),
-                hubness(drawn[b], embeddings.vectors[a]),
+                hubness(drawn[a], drawn[b]),
+                hubness(drawn[b], drawn[a]),
             )
         if means is None:
             return cls(modalities, pairs, mixed_pool(embeddings))
         closed = close_gap(embeddings, means)
-        return cls(modalities, pairs, mixed_pool(embeddings), mixed_pool(closed), retrieval(closed))
+        return cls(
+            modalities, pairs, mixed_pool(embeddings), mixed_pool(closed), retrieval(embeddings), retrieval(closed)
+        )
 
-    def grids(self, pairs: Mapping[str, Retrieval]) -> list[Grid]:
-        """Return the tables of a report.
-
-        Args:
-            pairs: "text->image" -> retrieval before the gap was closed, to stand next to that after it.
-        """
+    def grids(self) -> list[Grid]:
+        """Return the tables of a report."""
         shapes = [
             [m, f"{s.vectors:,}", number(s.uniformity, 2), number(s.effective_rank, 1)]
             for m, s in self.modalities.items()
@@ -136,9 +137,12 @@ class Space:
         if self.mixed_centred:
             grids.append(_mixed_grid("The same, each modality's mean subtracted", self.mixed_centred))
             rows = [
-                [p.replace("->", " -> "), *(f"{100 * r.recall_at_1:.1f}" for r in (pairs[p], after)), number(after.mrr)]
+                [
+                    p.replace("->", " -> "),
+                    *(f"{100 * r.recall_at_1:.1f}" for r in (self.uncentred[p], after)),
+                    number(after.mrr),
+                ]
                 for p, after in self.centred.items()
-                if p in pairs
             ]
             columns = ["query -> found", "R@1 before", "R@1 after", "MRR after"]
             grids.append(Grid("Two modalities, each one's mean subtracted", columns, rows))
@@ -157,7 +161,7 @@ def _mixed_grid(title: str, found: Mapping[str, MixedPool]) -> Grid:
         ]
         for m, r in found.items()
     ]
-    return Grid(title, ["queries of", "R@1", "R@10", "MRR", "own kind first %", "queries", "pool"], rows)
+    return Grid(title, ["queries of", "R@1", "R@10", "MRR", "own modality first %", "queries", "pool"], rows)
 
 
 def _sample(vectors: Tensor) -> Tensor:
@@ -169,8 +173,9 @@ def _sample(vectors: Tensor) -> Tensor:
 
 def _partners(embeddings: Embeddings, a: str, b: str) -> tuple[Tensor, Tensor]:
     """Return the vectors of the rows that have both modalities, row by row."""
-    at = torch.full((len(embeddings.groups),), -1)
-    at[embeddings.rows[a]] = torch.arange(len(embeddings.rows[a]))
+    device = embeddings.groups.device
+    at = torch.full((len(embeddings.groups),), -1, device=device)
+    at[embeddings.rows[a]] = torch.arange(len(embeddings.rows[a]), device=device)
     of_b = embeddings.rows[b]
     has_both = at[of_b] >= 0
     return embeddings.vectors[a][at[of_b[has_both]]], embeddings.vectors[b][has_both]

@@ -11,6 +11,16 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.errors import UsageError
 
 TEMPLATES = ("{}",)  # the class's name alone
+BLOCK = 2**22  # scores in memory at a time
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise a ``UsageError`` if there is no template, or one has no ``{}`` or other fields."""
+    if not templates:
+        raise UsageError("Zero-shot classification needs a template, like 'a photo of a {}'.")
+    for template in templates:
+        if template.replace("{}", "").count("{") or template.count("{}") != 1:
+            raise UsageError(f"The template {template!r} must contain {{}} once, for the class's name.")
 
 
 def class_vectors(
@@ -39,11 +49,9 @@ def class_vectors(
         >>> class_vectors(embedder, ["cup", "hat"], ["a {}", "a blue {}"]).shape
         (2, 8)
     """
-    if len(classes) < 2 or not templates:
-        raise UsageError(f"Zero-shot classification needs two classes and a template, got {len(classes)} classes.")
-    for template in templates:
-        if template.replace("{}", "").count("{") or template.count("{}") != 1:
-            raise UsageError(f"The template {template!r} must contain {{}} once, for the class's name.")
+    if len(classes) < 2:
+        raise UsageError(f"Zero-shot classification needs two classes, got {len(classes)}.")
+    check_templates(templates)
     prompts = [template.replace("{}", name) for name in classes for template in templates]
     vectors = embedder.encode(batch_size=None, precision="float32", **{modality: prompts}).reshape(
         len(classes), len(templates), -1
@@ -99,11 +107,10 @@ def zero_shot(
     if not len(vectors):
         raise UsageError("Zero-shot classification needs at least one value.")
     expected = np.array([number[str(label)] for label in labels])
-    scores = (vectors @ vectors_of_classes.T).astype(np.float64)
-    own = scores[np.arange(len(scores)), expected].copy()
-    scores[np.arange(len(scores)), expected] = -np.inf
-    ranks = 1 + (scores >= own[:, None] - 1e-6).sum(axis=1)
-    predicted = np.where(ranks == 1, expected, scores.argmax(axis=1))
+    ranks, predicted = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.int64)
+    for start in range(0, len(vectors), step := max(1, BLOCK // len(classes))):
+        part = slice(start, start + step)
+        ranks[part], predicted[part] = _rank_classes(vectors[part] @ vectors_of_classes.T, expected[part])
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (expected, predicted), 1)
     present = np.unique(expected)
@@ -115,3 +122,13 @@ def zero_shot(
         classes=tuple(classes),
         values=len(expected),
     )
+
+
+def _rank_classes(scores: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rank of the right class, and the class that is found, of scores ``(n, c)``, which are changed."""
+    row = np.arange(len(scores))
+    own = scores[row, expected].copy()
+    scores[row, expected] = -np.inf
+    ranks = 1 + (scores >= own[:, None] - 1e-6).sum(axis=1)
+    ranks[~np.isfinite(own)] = np.iinfo(np.int64).max  # a vector that is not finite has no class
+    return ranks, np.where(ranks == 1, expected, scores.argmax(axis=1))

@@ -54,6 +54,12 @@ def test_closing_the_gap_lets_other_modalities_come_first() -> None:
     assert mixed_pool(closed)["text"].recall_at_1 > 0.9
 
 
+def test_in_a_collapsed_space_each_modality_finds_its_own_first() -> None:
+    rows = {m: torch.arange(3) for m in ("text", "image")}
+    found = mixed_pool(Embeddings({m: torch.ones(3, 1) for m in rows}, rows, groups=torch.arange(3)))
+    assert [found[m].own_modality_first for m in rows] == [1.0, 1.0]
+
+
 def test_queries_without_a_partner_in_another_modality_are_left_out() -> None:
     rows = {"text": torch.tensor([0]), "image": torch.tensor([1])}
     assert mixed_pool(Embeddings({m: torch.ones(1, 1) for m in rows}, rows, groups=torch.arange(2))) == {}

@@ -36,6 +36,10 @@ def test_equal_grades_have_no_correlation() -> None:
     assert all(math.isnan(value) for value in graded_pairs(x, y, [2, 2, 2, 2]).values())
 
 
+def test_vectors_that_are_not_finite_answer_no_analogy() -> None:
+    assert analogy_accuracy(np.full((4, 2), np.nan), np.array([[1, 2, 3, 0]])) == 0
+
+
 def test_analogies_leave_out_the_words_of_the_question() -> None:
     vectors = unit(30, 6, 0)
     questions = np.random.default_rng(1).integers(0, 30, (50, 4))

@@ -307,7 +307,7 @@ def test_without_the_rows_of_the_training_the_baseline_is_left_out(run: Path, tm
     for folder, reason in ((tmp_path / "moved", "gone.csv"), (tmp_path / "moved" / "model", "has no config.yaml")):
         report = evaluate(folder, str(table), baseline="linear", columns=COLUMNS)
         assert report.baselines == {}
-        assert "What is fitted is left out" in report.notes[0]
+        assert "Baseline, means and classifiers are left out" in report.notes[0]
         assert reason in report.notes[0]
 
 
@@ -315,7 +315,10 @@ def test_a_baseline_is_never_fitted_on_the_rows_that_it_is_measured_on(run: Path
     assert evaluate(run, split="train", baseline="linear").baselines == {}
     report = evaluate(run, split=["train", "test"], baseline="linear")
     assert report.baselines == {}
-    assert report.notes[0] == "What is fitted is left out: all rows that the model was trained on are evaluated."
+    assert (
+        report.notes[0]
+        == "Baseline, means and classifiers are left out: all rows that the model was trained on are evaluated."
+    )
 
 
 def test_a_pool_without_right_answers_is_noted(run: Path) -> None:
@@ -351,6 +354,18 @@ def test_a_missing_training_split_of_the_baseline_is_found_before_the_embedding(
     samples = Samples.of(shop()[60:], COLUMNS, split="part")
     with pytest.raises(UsageError, match=r"no split 'train'"):
         evaluate(Embedder.from_pretrained(run), samples, baseline="linear")
+
+
+def test_without_a_training_split_classes_are_measured_as_far_as_possible(run: Path) -> None:
+    report = evaluate(Embedder.from_pretrained(run), shop()[60:], columns=COLUMNS, label="set", space=True)
+    assert report.classes is not None
+    assert set(report.classes.clusters) == set(MODALITIES)
+    assert not report.classes.knn
+    assert report.space is not None
+    assert not report.space.centred
+    assert any("Baseline, means and classifiers are left out" in note for note in report.notes)
+    with pytest.raises(UsageError, match=r"must contain \{\} once"):
+        evaluate(run, label="set", templates="a photo")
 
 
 def test_a_misspelled_argument_and_a_split_for_the_data_are_reported(run: Path, tmp_path: Path) -> None:
@@ -404,7 +419,7 @@ def test_the_shape_of_the_space_is_measured_if_asked_for(run: Path, tmp_path: Pa
     none_left = evaluate(run, split="train", space=True)
     assert none_left.space is not None
     assert not none_left.space.mixed_centred
-    assert any("What is fitted is left out" in note for note in none_left.notes)
+    assert any("Baseline, means and classifiers are left out" in note for note in none_left.notes)
 
 
 def test_classes_of_a_column_are_measured_if_named(run: Path) -> None:

@@ -32,6 +32,9 @@ def test_each_modality_and_pair_has_its_measures() -> None:
     assert pair.alignment == pytest.approx(geometry.alignment(text[[3, 1]], image[[0, 1]]))
     assert pair.gap == pytest.approx((text.mean(0) - image.mean(0)).norm().item(), rel=1e-5)
     assert pair.hubness == geometry.hubness(text, image)
+    assert math.isnan(
+        Space.of(made({"text": torch.tensor([0]), "image": torch.tensor([0])}, 1)).modalities["text"].uniformity
+    )
     assert pair.hubness_back == geometry.hubness(image, text)
     assert found.mixed == mixed_pool(e)
     assert found.mixed_centred == found.centred == {}
@@ -44,8 +47,9 @@ def test_the_gap_is_closed_by_means_of_other_rows() -> None:
     closed = geometry.close_gap(measured, geometry.modality_means(other))
     assert found.mixed_centred == mixed_pool(closed)
     assert found.centred == retrieval(closed)
+    assert found.uncentred == retrieval(measured)
     assert found.mixed_centred != mixed_pool(geometry.close_gap(measured, geometry.modality_means(measured)))
-    titles = [grid.title for grid in found.grids(retrieval(measured))]
+    titles = [grid.title for grid in found.grids()]
     assert titles[-1] == "Two modalities, each one's mean subtracted"
     assert len(titles) == 5
 
@@ -53,7 +57,7 @@ def test_the_gap_is_closed_by_means_of_other_rows() -> None:
 def test_modalities_without_a_common_row_have_no_alignment() -> None:
     found = Space.of(made({"text": torch.tensor([0, 1]), "image": torch.tensor([2, 3])}, 4))
     assert math.isnan(found.pairs["text-image"].alignment)
-    assert found.grids({})[1].rows[0][:3] == ["text-image", "0", "-"]
+    assert found.grids()[1].rows[0][:3] == ["text-image", "0", "-"]
 
 
 def test_large_modalities_are_measured_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:

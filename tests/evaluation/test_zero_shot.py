@@ -45,6 +45,19 @@ def test_equal_classes_count_against_the_model() -> None:
     assert found.confusion.tolist() == [[0, 1], [1, 0]]
 
 
+def test_a_vector_that_is_not_finite_has_no_class() -> None:
+    found = zero_shot(np.array([[np.nan, 0.0], [1.0, 0.0]]), ["a", "a"], np.eye(2), ["a", "b"])
+    assert (found.accuracy, found.accuracy_at_5) == (0.5, 0.5)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = [f"class {i % 7}" for i in range(50)]
+    whole = zero_shot(unit(50, 6), labels, unit(7, 6, seed=1), sorted(set(labels)))
+    monkeypatch.setattr("multimodal.evaluation.zero_shot.BLOCK", 20)
+    blocked = zero_shot(unit(50, 6), labels, unit(7, 6, seed=1), sorted(set(labels)))
+    np.testing.assert_array_equal(blocked.confusion, whole.confusion)
+
+
 def test_the_vector_of_a_class_is_the_mean_over_its_prompts(embedder: Embedder) -> None:
     found = class_vectors(embedder, ["cup", "hat"], ["a red {}", "a {}"])
     for vector, name in zip(found, ["cup", "hat"], strict=True):
