@@ -28,6 +28,7 @@ COPY_DIGESTS = "digests.json"  # of copies in the cache
 PREPARED = "prepare.json"
 BLOCK_BYTES = 16 << 20  # of a file that is checked by block
 BLOCKS_CHECKED = 64  # of a file that has more; 1 GiB, or 0.6 seconds
+OTHER_CONTENTS = "its contents are not those that were written"
 
 
 class DamagedFile(MultimodalError):
@@ -108,13 +109,17 @@ def check_file(path: Path, entry: Any, remedy: str = "", whole: bool = False) ->
         elif not (
             _blocks_match(path, entry, whole) if "block_bytes" in entry else digest_of_file(path) == entry["sha256"]
         ):
-            reason = "its contents are not those that were written"
+            reason = OTHER_CONTENTS
     except FileNotFoundError as error:
-        raise DamagedFile(" ".join(f"{path} is missing. {remedy}".split())) from error
+        raise _damage(path, "is missing", remedy) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"its entry in the manifest is malformed ({error!r})"
     if reason is not None:
-        raise DamagedFile(" ".join(f"{path} is damaged: {reason}. {remedy}".split()))
+        raise _damage(path, f"is damaged: {reason}", remedy)
+
+
+def _damage(path: Path, what: str, remedy: str) -> DamagedFile:
+    return DamagedFile(" ".join(f"{path} {what}. {remedy}".split()))
 
 
 def _blocks_match(path: Path, entry: Mapping[str, Any], whole: bool) -> bool:
@@ -162,9 +167,7 @@ def check_document(document: Any, path: Path, remedy: str = "") -> None:
         return
     others = {name: value for name, value in document.items() if name != DIGEST}
     if document[DIGEST] != _document_digest(others):
-        raise DamagedFile(
-            f"{path} is damaged: its contents are not those that were written.{f' {remedy}' if remedy else ''}"
-        )
+        raise _damage(path, f"is damaged: {OTHER_CONTENTS}", remedy)
 
 
 def _document_digest(document: Mapping[str, Any]) -> str:
@@ -292,8 +295,8 @@ def check_checkpoint(path: Path, remedy: str = "") -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        reason = None if damaged is None else "its contents are not those that were written"
+        reason = None if damaged is None else OTHER_CONTENTS
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         reason = f"it cannot be read ({error})"
     if reason is not None:
-        raise DamagedFile(" ".join(f"{path} is damaged: {reason}. {remedy}".split()))
+        raise _damage(path, f"is damaged: {reason}", remedy)

@@ -21,13 +21,13 @@ from typing import Any
 from weakref import finalize
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.model_folder import open_weights
 
 # What a model may hold at a time while it is built: also intermediate results, and a decoder that is dropped afterwards.
 FREE_BYTES, BYTES_PER_STORED_NUMBER = 2**28, 16
@@ -57,13 +57,8 @@ def stored_sizes(path: Path) -> StoredSizes:
     Raises:
         MultimodalError: the file is missing or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise MultimodalError(
-            f"The weights {path} are missing or damaged ({error}); export the model again."
-        ) from error
+    with open_weights(path) as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     return StoredSizes(len(shapes), sum(map(math.prod, shapes)))
 
 

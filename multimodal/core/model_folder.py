@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -159,6 +160,22 @@ def check_weights(folder: Path, description: Mapping[str, Any]) -> Path:
     return path
 
 
+@contextmanager
+def open_weights(path: Path) -> Iterator[Any]:
+    """Open a weights file for reading.
+
+    Raises:
+        MultimodalError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise MultimodalError(
+            f"The weights {path} are missing or damaged ({' '.join(str(error).split())}); export the model again."
+        ) from error
+
+
 def read_weights(
     path: Path, description: Mapping[str, Any], names: Mapping[str, str], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -176,14 +193,9 @@ def read_weights(
     Raises:
         MultimodalError: the file is missing, damaged, or does not fit.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            available = set(file.keys())
-            weights = {name: file.get_tensor(stored) for name, stored in names.items() if stored in available}
-    except (OSError, SafetensorError) as error:
-        raise MultimodalError(
-            f"The weights {path} are missing or damaged ({' '.join(str(error).split())}); export the model again."
-        ) from error
+    with open_weights(path) as file:
+        available = set(file.keys())
+        weights = {name: file.get_tensor(stored) for name, stored in names.items() if stored in available}
     wrong = [n for n, t in expected.items() if n not in weights or weights[n].shape != t.shape]
     if wrong:
         raise MultimodalError(

@@ -138,10 +138,19 @@ def retrieval(queries: Embeddings, candidates: Embeddings | None = None) -> dict
     Returns:
         ``"text->image"`` -> the measures of that direction. Pairs in which no query has a right answer are left out.
     """
-    candidates = queries if candidates is None else candidates
+    return average_queries(retrieval_by_query(queries, candidates), queries if candidates is None else candidates)
+
+
+def average_queries(by_query: Mapping[str, QueryMeasures], candidates: Embeddings) -> dict[str, Retrieval]:
+    """Return the measures of each direction from those of its queries.
+
+    Args:
+        by_query: "text->image" -> the measures of its queries.
+        candidates: the embeddings that were searched.
+    """
     return {
-        pair: Retrieval.of(by_query, pool=len(candidates.vectors[pair.partition("->")[2]]))
-        for pair, by_query in retrieval_by_query(queries, candidates).items()
+        pair: Retrieval.of(found, pool=len(candidates.vectors[pair.partition("->")[2]]))
+        for pair, found in by_query.items()
     }
 
 

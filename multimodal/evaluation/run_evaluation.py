@@ -26,7 +26,13 @@ from multimodal.evaluation.intervals import Interval, bootstrap
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
 from multimodal.evaluation.look_alikes import DigestedSamples, highest_recalls
 from multimodal.evaluation.report import Report
-from multimodal.evaluation.retrieval import QueryMeasures, Retrieval, retrieval_by_query, warn_repeated_vectors
+from multimodal.evaluation.retrieval import (
+    QueryMeasures,
+    Retrieval,
+    average_queries,
+    retrieval_by_query,
+    warn_repeated_vectors,
+)
 from multimodal.evaluation.space import Space
 from multimodal.evaluation.zero_shot import TEMPLATES, check_templates, class_vectors
 
@@ -130,10 +136,7 @@ def evaluate(
     if len(rejects):
         notes.append(rejects.summary())
     by_query = retrieval_by_query(queries, pool_vectors)
-    pairs = {
-        pair: Retrieval.of(found, pool=len(pool_vectors.vectors[pair.partition("->")[2]]))
-        for pair, found in by_query.items()
-    }
+    pairs = average_queries(by_query, pool_vectors)
     highest = highest_recalls(queries, data_of_queries.digests, pool_vectors, data_of_pool.digests)
     if not pairs:
         notes.append("No query has a right answer in the pool: search a pool that contains the groups of the queries.")

@@ -8,8 +8,8 @@ from pathlib import Path
 from traceback import walk_tb
 
 from multimodal.core.errors import MultimodalError, shown
-from multimodal.core.run_folder import BEST, LAST
 from multimodal.core.system_errors import system_fault
+from multimodal.training.checkpoint_io import other_checkpoint
 
 READING = "load_checkpoint"  # the function in which Lightning reads the file
 
@@ -43,8 +43,8 @@ def damaged_checkpoint(path: str | Path, reason: str) -> MultimodalError:
         path: the checkpoint.
         reason: how it shows.
     """
-    other = Path(path).with_name(BEST if Path(path).name == LAST else LAST)
-    hint = f"Use {other}, another checkpoint of the run" if other.is_file() else "Train again in a new run folder"
+    other = other_checkpoint(Path(path))
+    hint = "Train again in a new run folder" if other is None else f"Use {other}, another checkpoint of the run"
     return MultimodalError(f"The checkpoint {path} is damaged or not a checkpoint ({reason}). {hint}.")
 
 

@@ -64,18 +64,15 @@ def checkpoint_to_resume(run: Path) -> str | None:
     last = run / CHECKPOINTS / LAST
     if last.is_file():
         return str(last)
-    if other := other_checkpoint(last):
-        raise MultimodalError(f"{last} is missing.{other}")
+    if (other := other_checkpoint(last)) is not None:
+        raise MultimodalError(f"{last} is missing. Resume from {other} instead: --ckpt_path {other}.")
     return None
 
 
-def other_checkpoint(path: Path) -> str:
-    """Return a sentence for an error that names the run's other checkpoint; empty if there is none."""
-    for name in (LAST, BEST):
-        other = path.with_name(name)
-        if name != path.name and other.is_file():
-            return f" Resume from {other} instead: --ckpt_path {other}."
-    return ""
+def other_checkpoint(path: Path) -> Path | None:
+    """Return the run's other checkpoint, for an error about this one; None: there is none."""
+    other = path.with_name(BEST if path.name == LAST else LAST)
+    return other if other.is_file() else None
 
 
 def _protocols(path: Any) -> tuple[str, ...]:
