@@ -23,6 +23,14 @@ class Labelled:
     Args:
         embeddings: the vectors.
         labels: the class of each row; None: unknown, the row does not count.
+
+    Examples:
+        >>> import torch
+        >>> rows = torch.arange(2)
+        >>> measured = Labelled(Embeddings({"text": torch.eye(2)}, {"text": rows}, groups=rows), ["cup", None])
+        >>> vectors, classes = measured.of("text")
+        >>> vectors.tolist(), classes.tolist()
+        ([[1.0, 0.0]], ['cup'])
     """
 
     embeddings: Embeddings
@@ -48,6 +56,14 @@ class ClassMeasures:
         few_shot: modality -> accuracy of a linear classifier by the number of examples of each class.
         zero_shot: modality -> zero-shot classification by prompts.
         notes: what could not be measured, and why.
+
+    Examples:
+        >>> import torch
+        >>> rows = torch.arange(4)
+        >>> vectors = {"text": torch.eye(2)[[0, 0, 1, 1]]}
+        >>> measured = Labelled(Embeddings(vectors, {"text": rows}, groups=rows), ["cup", "cup", "hat", "hat"])
+        >>> ClassMeasures.of("kind", measured).clusters["text"].nmi
+        1.0
     """
 
     label: str

@@ -99,33 +99,32 @@ def test_heads_are_saved_with_the_model_and_leave_its_fingerprint(tmp_path: Path
     assert Embedder.from_pretrained(tmp_path / "again").predictors.keys() == embedder.predictors.keys()
 
 
+def save_with_changed_entry(folder: Path, **change: Any) -> Embedder:
+    """Save a model with a head, change the head's entry in ``embedder.json``, and return the model."""
+    embedder = model()
+    embedder.predictors = {"kind": predictor()}
+    embedder.save_pretrained(folder)
+    path = folder / "embedder.json"
+    description = json.loads(path.read_text())
+    del description["digest"]  # of what was written
+    description["predictors"]["kind"] |= change
+    path.write_text(json.dumps(description))
+    return embedder
+
+
 @pytest.mark.parametrize(
     "change",
     [{"dim": 9}, {"dim": 0}, {"dim": "8"}, {"kind": "best"}, {"names": []}, {"names": [1, 2, 3]}, {"target": None}],
     ids=str,
 )
 def test_a_malformed_entry_is_damage(change: dict[str, Any], tmp_path: Path) -> None:
-    embedder = model()
-    embedder.predictors = {"kind": predictor()}
-    embedder.save_pretrained(tmp_path / "model")
-    path = tmp_path / "model" / "embedder.json"
-    description = json.loads(path.read_text())
-    del description["digest"]  # of what was written
-    description["predictors"]["kind"] |= change
-    path.write_text(json.dumps(description))
+    save_with_changed_entry(tmp_path / "model", **change)
     with pytest.raises(MultimodalError, match="is damaged"):
         Embedder.from_pretrained(tmp_path / "model")
 
 
 def test_weights_of_another_shape_or_not_finite_are_refused(tmp_path: Path) -> None:
-    embedder = model()
-    embedder.predictors = {"kind": predictor()}
-    embedder.save_pretrained(tmp_path / "model")
-    path = tmp_path / "model" / "embedder.json"
-    description = json.loads(path.read_text())
-    del description["digest"]  # of what was written
-    description["predictors"]["kind"]["names"] += ["pan"]
-    path.write_text(json.dumps(description))
+    embedder = save_with_changed_entry(tmp_path / "model", names=[*predictor().names, "pan"])
     with pytest.raises(MultimodalError, match=r"first is predictors\.kind\.weight"):
         Embedder.from_pretrained(tmp_path / "model")
     embedder.predictors["kind"].weight[0, 0] = np.nan
