@@ -288,7 +288,8 @@ class Embedder(nn.Module):
         Args:
             *unnamed: nothing; values are given by the name of their modality.
             target: the target to predict. None: the only one that there is.
-            batch_size, precision, **values: see ``encode``.
+            batch_size, precision: see ``encode``.
+            **values: see ``encode``.
 
         Returns:
             The labels and their probabilities, or numbers in the units of the training data.
