@@ -95,9 +95,9 @@ def check_types(
         Traceback (most recent call last):
         multimodal.core.errors.UsageError: scale: factor must be a number, not '2'.
     """
-    hints, defaults = _hints(function)
+    hints, defaults, exact = _hints(function)
     for name, value in given.items():
-        if name not in hints or value is defaults.get(name, hints):
+        if name not in hints or type(value) in exact[name] or value is defaults.get(name, hints):
             continue
         if (fault := _find_fault(name, value, hints[name])) is not None:
             wanted = f"must be {_described(fault.annotation)}, not {describe_value(fault.value)}"
@@ -105,13 +105,14 @@ def check_types(
 
 
 @cache
-def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the types and the defaults of the arguments of a function."""
+def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Return the types and the defaults of the arguments of a function, and the classes whose instances need no other check."""
     try:
         hints = get_type_hints(function)
     except NameError:  # a type that is imported for type checkers only
-        return {}, {}
-    return hints, {name: p.default for name, p in inspect.signature(function).parameters.items()}
+        return {}, {}, {}
+    exact = {name: get_args(hint) if get_origin(hint) in UNIONS else (hint,) for name, hint in hints.items()}
+    return hints, {name: p.default for name, p in inspect.signature(function).parameters.items()}, exact
 
 
 def _example(name: str, examples: Mapping[str, str] | None) -> str:

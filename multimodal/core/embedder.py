@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
+from itertools import chain, combinations
 from numbers import Integral
 from pathlib import Path
 from threading import RLock
@@ -20,10 +20,12 @@ from torch.nn import functional
 from multimodal.core import checkpoint_cache
 from multimodal.core.arguments import check_types
 from multimodal.core.batch import Batch
+from multimodal.core.calibration import Calibration
+from multimodal.core.centring import Centring
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.encoder import Encoder, Processor
 from multimodal.core.encoder_description import build_encoder, describe_encoder
-from multimodal.core.encoding import as_values, encode_values
+from multimodal.core.encoding import ReadItems, as_values, encode_values
 from multimodal.core.errors import UsageError, check_names, suggest
 from multimodal.core.html_table import html_table
 from multimodal.core.lora import LoRA, add_lora
@@ -49,8 +51,24 @@ from multimodal.core.predictors import (
 Head = Literal["linear", "mlp", "none"]
 Precision = Literal["float32", "bfloat16"]
 GPU_BATCH_SIZE, CPU_BATCH_SIZE = 256, 32
+MOST_ADDED = 6  # modalities that are looked at for whether they were added to another model
 # arguments of encode and of search, next to which a modality's value is given by its name
-RESERVED_NAMES = ("batch_size", "k", "precision", "self", "target", "vectors")
+RESERVED_NAMES = (
+    *(
+        "batch_size",
+        "exact",
+        "hybrid",
+        "k",
+        "like",
+        "min_precision",
+        "modality",
+        "precision",
+        "self",
+        "target",
+        "unlike",
+    ),
+    *("vectors", "weights", "where"),
+)
 _MODES = RLock()  # held while an embedder's modules change to evaluation mode and back
 FEATURES = "features"  # the name of an input that holds cached features
 
@@ -70,6 +88,7 @@ class Embedder(nn.Module):
     Attributes:
         shared: modality -> the earlier modality whose encoder it uses as well.
         predictors: target -> the trained head that predicts it, for ``predict``; they are saved with the model.
+        calibration: what the scores mean, see ``multimodal.evaluation.calibrate``; it is saved with the model. None: unknown.
 
     Raises:
         UsageError: ``dim`` is below 1, a modality named like an argument of ``encode`` or ``search``, an unknown modality or
@@ -124,6 +143,8 @@ class Embedder(nn.Module):
         for modality, adaptation in self.lora.items():
             add_lora(self.encoder(modality), adaptation, modality)
         self.predictors: dict[str, Predictor] = {}
+        self.calibration: Calibration | None = None
+        self.centring = nn.ModuleDict()
         self._adopted_fingerprint: tuple[str, str] | None = None
         self._evaluations = 0  # blocks in evaluation mode that have not ended
         self._modes: dict[nn.Module, bool] = {}  # module -> whether it was training before them
@@ -218,7 +239,27 @@ class Embedder(nn.Module):
         projected = self.heads[modality](features)
         if projected.dtype in (torch.bfloat16, torch.float16):
             projected = projected.float()
-        return functional.normalize(projected, dim=-1)
+        vectors = functional.normalize(projected, dim=-1)
+        return self.centring[modality](vectors) if modality in self.centring else vectors
+
+    def close_gap(self, means: Mapping[str, Tensor]) -> None:
+        """Subtract from now on a mean from the vectors of each modality; the model is then another, of other vectors.
+
+        It closes the gap between modalities, which matters where all are searched at once (Liang et al. 2022);
+        ``evaluate(..., sections="space")`` measures what it gives. ``multimodal calibrate RUN --close_gap`` uses it.
+
+        Args:
+            means: modality -> ``(dim,)`` mean of its vectors, over training rows; zeros end the subtraction.
+
+        Raises:
+            UsageError: a modality is unknown, or its mean has another width.
+        """
+        for modality, mean in means.items():
+            self.encoder(modality)
+            if tuple(mean.shape) != (self.dim,):
+                raise UsageError(f"The mean of {modality} has shape {tuple(mean.shape)}, not ({self.dim},).")
+            self.centring[modality] = Centring(mean).to(self.device)
+        self.calibration = None  # it is of the earlier vectors
 
     @torch.inference_mode()
     def encode(
@@ -258,16 +299,41 @@ class Embedder(nn.Module):
             raise UsageError(f"encode() takes the values of one modality by its name, like {example}; got {got}.")
         ((modality, given),) = values.items()
         processor = self.encoder(modality).processor
-        if batch_size is None:
-            batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else GPU_BATCH_SIZE
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise UsageError(f"encode() takes a batch_size of at least 1, got {batch_size}.")
+        batch_size = self._batch_size(batch_size)
         if precision not in get_args(Precision):
             raise UsageError(f"encode() takes a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
         raw, single = as_values(given, processor)
         with self._evaluating(), _precision_context(self.device, precision):
             vectors = encode_values(processor, modality, raw, batch_size, partial(self._vectors, modality), self.dim)
         return vectors[0] if single else vectors
+
+    @torch.inference_mode()
+    def encode_items(
+        self,
+        modality: str,
+        items: Sequence[Any],
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+    ) -> np.ndarray:
+        """Encode items of a modality, which its processor returned, to vectors ``(n, dim)`` float32 of unit length.
+
+        Args:
+            modality: the modality.
+            items: n items; nothing is augmented.
+            batch_size: see ``encode``.
+            precision: see ``encode``.
+        """
+        processor = ReadItems(self.encoder(modality).processor)
+        size = self._batch_size(batch_size)
+        with self._evaluating(), _precision_context(self.device, precision):
+            return encode_values(processor, modality, items, size, partial(self._vectors, modality), self.dim)
+
+    def _batch_size(self, given: int | None) -> int:
+        if given is None:
+            return CPU_BATCH_SIZE if self.device.type == "cpu" else GPU_BATCH_SIZE
+        if not isinstance(given, Integral) or given < 1:
+            raise UsageError(f"encode() takes a batch_size of at least 1, got {given}.")
+        return given
 
     def _vectors(self, modality: str, items: Sequence[Any]) -> Tensor:
         encoder, device = self.encoder(modality), self.device
@@ -288,7 +354,8 @@ class Embedder(nn.Module):
         Args:
             *unnamed: nothing; values are given by the name of their modality.
             target: the target to predict. None: the only one that there is.
-            batch_size, precision: see ``encode``.
+            batch_size: see ``encode``.
+            precision: see ``encode``.
             **values: see ``encode``.
 
         Returns:
@@ -350,6 +417,30 @@ class Embedder(nn.Module):
         unchanged, adopted = self._adopted_fingerprint or ("", "")
         return adopted if computed == unchanged else computed
 
+    def has_vectors_of(self, fingerprint_of_index: str, modalities: Sequence[str]) -> bool:
+        """Return whether some vectors of a model are this model's too: it has all of that model, bit for bit, and perhaps more.
+
+        A model to which a modality was added, while the others were frozen, has the vectors of the model before.
+
+        Args:
+            fingerprint_of_index: fingerprint of the model that computed the vectors.
+            modalities: the modalities of the vectors.
+        """
+        if self.fingerprint == fingerprint_of_index:
+            return True
+        others = [m for m in self.modalities if m not in modalities]
+        if not set(modalities) <= set(self.modalities) or len(others) > MOST_ADDED:
+            return False
+        parts = (p for count in range(len(others)) for p in combinations(others, count))  # without all of them
+        return any(self._fingerprint_of({*modalities, *part}) == fingerprint_of_index for part in parts)
+
+    def _fingerprint_of(self, modalities: Collection[str]) -> str:
+        """Return the fingerprint of the model that has only some of the modalities."""
+        described = self.describe()
+        described["encoders"] = {m: entry for m, entry in described["encoders"].items() if m in modalities}
+        prefixes = tuple(f"{part}.{m}." for part in ("encoders", "heads", "centring") for m in modalities)
+        return fingerprint(described, {n: w for n, w in self.state_dict().items() if n.startswith(prefixes)})
+
     def adopt_fingerprint(self, adopted: str) -> None:
         """Use the fingerprint of the saved model that this is, or is a part of, as long as nothing changes."""
         self._adopted_fingerprint = (fingerprint(self.describe(), self.state_dict()), adopted)
@@ -365,6 +456,8 @@ class Embedder(nn.Module):
                 entry["head"] = self.head_kinds[modality]
             if modality in self.lora:
                 entry["lora"] = asdict(self.lora[modality])
+            if modality in self.centring:
+                entry["centred"] = True
         return {"format": FORMAT, "dim": self.dim, "encoders": encoders}
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -373,6 +466,8 @@ class Embedder(nn.Module):
         An existing model is replaced. A folder that holds anything else raises a ``MultimodalError``.
         """
         description = self.describe() | describe_predictors(self.predictors)
+        if self.calibration is not None:
+            description["calibration"] = self.calibration.to_json()
         weights = self.state_dict() | predictor_weights(self.predictors)
         write_model(Path(folder), description, weights, self.fingerprint)
 
@@ -409,6 +504,8 @@ class Embedder(nn.Module):
         names = {name: _name_in_file(name, owners) for name in weights} | {name: name for name in of_heads}
         read = read_weights(file, description, names, {**weights, **of_heads})
         embedder.predictors = build_predictors(description, {name: read.pop(name) for name in of_heads})
+        if "calibration" in description:
+            embedder.calibration = Calibration.from_json(description["calibration"])
         weights.update(read)  # torch keeps the versions of modules in the same mapping
         embedder.load_state_dict(weights)
         embedder.adopt_fingerprint(
@@ -437,7 +534,9 @@ class Embedder(nn.Module):
             if "lora" in described[owner]:
                 lora[modality] = LoRA(**described[owner]["lora"])
         owners = {modality: owner for owner, modality in built.items()}
-        return cls(encoders, int(description["dim"]), heads, lora), owners
+        embedder = cls(encoders, int(description["dim"]), heads, lora)
+        embedder.close_gap({m: torch.zeros(embedder.dim) for m in modalities if described[m].get("centred")})
+        return embedder, owners
 
 
 def _make_head(modality: str, kind: Head, width: int, dim: int) -> nn.Module:

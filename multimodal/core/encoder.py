@@ -8,17 +8,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from multimodal.core.batch_norm import use_running_stats_for_single_values
+from multimodal.core.parts import Parts
 from multimodal.core.recording import record_arguments
 from multimodal.core.strided_convolutions import avoid_damaging_convolutions
 
 Inputs = dict[str, Tensor]
+Corruption = Callable[[Any, np.random.Generator], Any]  # a raw value -> a corrupted one
 
 
 class Processor(ABC):
@@ -83,9 +85,57 @@ class Processor(ABC):
         """Return raw values to test an exported encoder with: at least two, of different sizes (above 1) if sizes vary."""
         return []
 
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Describe how a raw value becomes inputs, as JSON values for the example of an export to ONNX; None: it has none.
+
+        ``kind`` is what ``multimodal/export/example`` does with a value ("picture", "subwords", "tokens", "terms", "words"
+        or "numbers"); the rest are its settings. The inputs of a batch of one value must be those of ``collate``.
+        """
+        return None
+
     def linear_features(self) -> Any | None:
         """Return a scikit-learn transformer, raw values -> ``(n, f)`` features, for the linear baseline; or None."""
         return None
+
+    def parts(self, value: Any) -> Parts | None:
+        """Take a raw value apart, so that ``explain`` can say which part made it match; None: it cannot be taken apart.
+
+        ``multimodal.media.parts`` does so for texts, pictures, sounds and graphs.
+
+        Args:
+            value: a raw value, as ``__call__`` reads it.
+
+        Raises:
+            Unreadable: the value cannot be read.
+
+        Examples:
+            >>> from multimodal import create
+            >>> processor = create("image", "small_cnn", size=16).processor
+            >>> parts = processor.parts(np.zeros((16, 16), np.uint8))
+            >>> len(parts), parts.names[0]
+            (64, 'row 1, column 1')
+        """
+        return None
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        """Return named corruptions of raw values, under which ``Robustness`` measures the retrieval; by default none.
+
+        Each takes a raw value and a random generator, does not change the value, and returns another value that
+        ``__call__`` reads. ``multimodal.media.corruptions`` has some for texts, pictures, sounds and graphs.
+        """
+        return {}
+
+    def drawing(self, value: Any) -> str | None:
+        """Return a raw value as an SVG drawing, for reports. By default None: texts, pictures and sounds are shown as such.
+
+        Args:
+            value: a raw value that this processor reads.
+        """
+        return None
+
+    def neighbour_features(self) -> Any | None:
+        """Return a transformer for finding like values by the cosines of its features; or None, see ``linear_features``."""
+        return self.linear_features()
 
     def state(self) -> dict[str, Any]:
         """Return what ``fit`` learned, as JSON values; it is saved with the model and in checkpoints."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.core.encoder import Processor
+from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import MultimodalError, UsageError
 
 BATCHES_PER_WINDOW = 64  # batches of work that may wait
@@ -91,6 +91,31 @@ def encode_values(
         done += len(items)
     vectors[places] = encoded.float().cpu().numpy()
     return vectors
+
+
+class ReadItems(Processor):
+    """Passes items of another processor through, as if they were raw values.
+
+    Args:
+        processor: the processor that returned them.
+
+    Examples:
+        >>> from multimodal import create
+        >>> ReadItems(create("image", "small_cnn").processor)("an item")
+        'an item'
+    """
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+
+    def __call__(self, value: Any) -> Any:
+        return value
+
+    def cost(self, item: Any) -> float:
+        return self._processor.cost(item)
+
+    def collate(self, items: Sequence[Any]) -> Inputs:
+        return self._processor.collate(items)
 
 
 def windows_of_items(

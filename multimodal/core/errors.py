@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_CHARACTERS = 200  # of a value in a message
+LONG_WORD = re.compile(r"\S{1001,}")
 
 
 class MultimodalError(Exception):
@@ -13,7 +15,17 @@ class MultimodalError(Exception):
 
     The message names the file, row, column, modality or key at fault and what would be right. The command line prints
     it as one line and ends with exit code 1.
+
+    Args:
+        message: what is wrong; words of more than 1,000 characters, which are values of the input, are cut.
+
+    Examples:
+        >>> len(str(MultimodalError(f"There is no encoder {'x' * 100_000}.")))
+        220
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(LONG_WORD.sub(lambda word: word[0][: MAX_CHARACTERS - 1] + "…", str(message)))
 
 
 class UsageError(MultimodalError):

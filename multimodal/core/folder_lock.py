@@ -32,7 +32,25 @@ LOCK_FILE = ".multimodal.lock"
 NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # by the file system
 MAX_HOLDER_BYTES = 4096
 
-_HELD: dict[Path, tuple[int, int]] = {}  # lock file -> the thread that holds it, and its file descriptor
+
+class FolderLocked(MultimodalError):
+    """Another process or thread is writing a folder.
+
+    Args:
+        folder: the folder.
+        holder: the process, as the message names it.
+
+    Examples:
+        >>> print(FolderLocked(Path("run"), "'multimodal fit' (process 7)"))
+        run is being written by 'multimodal fit' (process 7). Wait until that ends, or name another folder.
+    """
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(f"{folder} is being written by {holder}. Wait until that ends, or name another folder.")
+        self.holder = holder
+
+
+_HELD: dict[int, tuple[Path, int]] = {}  # file descriptor -> the lock file, and the thread that holds it
 
 
 @contextmanager
@@ -89,23 +107,25 @@ def hold_lock(file: Path, folder: Path) -> Iterator[bool]:
         MultimodalError: another process or thread holds the lock.
     """
     thread = threading.get_ident()
-    if file in _HELD and _HELD[file][0] == thread:
+    if any(held == (file, thread) and _is_at(descriptor, file) for descriptor, held in list(_HELD.items())):
         yield True
         return
     descriptor = _lock(file, folder)
     if descriptor is None:
         yield False
         return
-    _HELD[file] = thread, descriptor
+    _HELD[descriptor] = file, thread
     try:
         yield True
     finally:
         # A process forked meanwhile (a data worker) has closed its copy. The file goes before the lock does: whoever has
-        # opened it in between sees in `_lock` that it is no longer the one at this path.
-        if _HELD.get(file) == (thread, descriptor):
-            del _HELD[file]
+        # opened it in between sees in `_lock` that it is no longer the one at this path. If the folder was moved meanwhile,
+        # the path has the file of another folder, which is not ours to remove.
+        if _HELD.get(descriptor) == (file, thread):
+            del _HELD[descriptor]
             with suppress(OSError):
-                file.unlink()
+                if _is_at(descriptor, file):
+                    file.unlink()
             os.close(descriptor)
 
 
@@ -129,9 +149,7 @@ def _lock(file: Path, folder: Path) -> int | None:
         except BlockingIOError as error:
             holder = _describe_holder(descriptor)
             os.close(descriptor)
-            raise MultimodalError(
-                f"{folder} is being written by {holder}. Wait until that ends, or name another folder."
-            ) from error
+            raise FolderLocked(folder, holder) from error
         except OSError as error:
             os.close(descriptor)
             if error.errno not in NOT_SUPPORTED:
@@ -170,7 +188,7 @@ def _describe_holder(descriptor: int) -> str:
 
 def _forget_in_child() -> None:
     """Close a forked process's copies: a data worker that outlives its killed parent would hold the lock."""
-    for _, descriptor in _HELD.values():
+    for descriptor in _HELD:
         with suppress(OSError):
             os.close(descriptor)
     _HELD.clear()

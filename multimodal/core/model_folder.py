@@ -1,9 +1,9 @@
 """A model on disk, as dicts and tensors: settings and fitted processors in JSON, weights in safetensors, no pickle.
 
 ``embedder.json`` holds for each modality the encoder's name, settings and processor state, its head and its adapters, the
-width of the space, the heads that predict targets, the fingerprint and digests of itself and of the weights;
-``model.safetensors`` holds the weights. The fingerprint is that of the vectors: it does not depend on the heads. A model
-folder is written under another name and then renamed. ``Embedder`` builds the model from it.
+width of the space, the heads that predict targets, the calibration of scores, the fingerprint and digests of itself and of
+the weights; ``model.safetensors`` holds the weights. The fingerprint is that of the vectors: it does not depend on the heads
+and the calibration. A model folder is written under another name and then renamed. ``Embedder`` builds the model from it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from multimodal.core.calibration import Calibration
 from multimodal.core.digests import FILES, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement, umask
@@ -142,6 +143,7 @@ def _check_description(description: dict[str, Any]) -> None:
     if int(description["dim"]) < 1 or not isinstance(description["fingerprint"], str):
         raise ValueError("dim or fingerprint is invalid")
     check_predictors(description)
+    Calibration.from_json(description.get("calibration", {}))
 
 
 def check_weights(folder: Path, description: Mapping[str, Any]) -> Path:

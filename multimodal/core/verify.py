@@ -26,6 +26,7 @@ CHECKPOINT, EMBEDDINGS = ".ckpt", "embeddings.json"
 DOCUMENTS = {  # manifest -> files that it belongs to, also in folders of earlier versions, which have no digests
     "embedder.json": ("model.safetensors",),
     "index.json": ("vectors.npy", "items.parquet"),
+    "layout.json": (),  # of an index's engine, whose own files change with every row and have no digests
     PREPARED: (),
     "export.json": (),
     EMBEDDINGS: (),
@@ -124,6 +125,8 @@ def _check_manifest(path: Path, belonging: tuple[str, ...]) -> Iterator[CheckedF
         yield CheckedFile(path, f"{path} is damaged: it cannot be read ({error}).")
         return
     yield CheckedFile(path, has_digest=DIGEST in document)
+    if "engine" in document:  # an index without vectors of its own
+        belonging = ()
     for name in sorted({*entries, *belonging}):
         yield _check_entry(path.parent, name, entries.get(name))
 

@@ -110,3 +110,16 @@ def test_encoding_in_bfloat16_returns_float32() -> None:
     assert 0 < np.abs(exact - fast).max() < 0.02
     with pytest.raises(UsageError, match="a precision of float32 or bfloat16, got 'half'"):
         model.encode(precision="half", number=[3])  # pyright: ignore[reportArgumentType]
+
+
+def test_items_are_encoded_as_their_values_are_in_batches_of_similar_cost() -> None:
+    whole, encoder = embedder()
+    values = [9, 1, 30, 2, 8, 1]
+    expected = whole.encode(number=values, batch_size=4)
+    shapes, encoder.shapes = encoder.shapes, []
+    items = whole.processors["number"].process(values)
+    assert np.array_equal(whole.encode_items("number", items, batch_size=4), expected)
+    assert encoder.shapes == shapes
+    assert whole.encode_items("number", []).shape == (0, 3)
+    with pytest.raises(UsageError, match="batch_size of at least 1, got 0"):
+        whole.encode_items("number", items, batch_size=0)

@@ -24,11 +24,13 @@ HOLDER = """
 import os, sys, time
 from multimodal.core.folder_lock import write_lock
 with write_lock(sys.argv[1]):
-    if len(sys.argv) > 2 and os.fork() == 0:
-        time.sleep(60)  # a worker that outlives it
-        os._exit(0)
-    print("held", flush=True)
+    forks = len(sys.argv) > 2
+    child = forks and os.fork() == 0  # a worker that outlives it, and reports when its copies are closed
+    if child or not forks:
+        print("held", flush=True)
     time.sleep(60)
+    if child:
+        os._exit(0)
 """
 
 
@@ -180,3 +182,31 @@ def test_the_lock_of_a_replaced_folder_is_next_to_it(tmp_path: Path) -> None:
     with hold_lock(file, tmp_path / "index"):
         assert os.listdir(tmp_path) == [file.name]
     assert os.listdir(tmp_path) == []
+
+
+def test_the_lock_of_a_folder_that_is_moved_leaves_the_one_that_takes_its_place_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "folder", tmp_path / "other"
+    first.mkdir()
+    second.mkdir()
+    file = first / LOCK_FILE
+    with hold_lock(file, first):
+        first.rename(tmp_path / "moved")
+        second.rename(first)
+        with hold_lock(file, first) as held:  # by the same thread: another file at the same path
+            assert held
+            assert file.exists()
+    assert not file.exists()
+    with hold_lock(tmp_path / "moved" / LOCK_FILE, tmp_path / "moved") as held:
+        assert held
+
+
+def test_a_lock_that_ends_first_does_not_remove_the_file_of_the_folder_that_took_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    outer = hold_lock(folder / LOCK_FILE, folder)
+    outer.__enter__()
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    with hold_lock(folder / LOCK_FILE, folder):
+        outer.__exit__(None, None, None)
+        assert (folder / LOCK_FILE).exists()

@@ -22,6 +22,8 @@ from multimodal.core.verify import verify_files
 from multimodal.data.tables import open as tables
 from multimodal.export import folder as export_folder
 from multimodal.search import index_folder
+from multimodal.search.engines import layout
+from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.index import Index
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "v0_1"
@@ -42,7 +44,9 @@ def run(tmp_path: Path) -> Path:
     embedder = Embedder({"text": create("text", "bag", width=4, vocab_size=16)}, dim=2)
     embedder.save_pretrained(folder / "model")
     rows = {"key": ["a"], "group": ["a"], "metadata": ["{}"], "modality": ["text"]}
-    Index(np.eye(1, 2, dtype=np.float32), pa.table(rows), embedder.fingerprint).save(folder / "index")
+    Index(ExactEngine(np.eye(1, 2, dtype=np.float32), pa.table(rows)), embedder.fingerprint).save(
+        folder / "index", engine="exact"
+    )
     (folder / "checkpoints").mkdir()
     torch.save({"weights": torch.arange(100.0)}, folder / "checkpoints" / "last.ckpt")
     (folder / "predictions.safetensors").write_bytes(b"vectors")
@@ -53,7 +57,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_the_names_are_those_that_are_written() -> None:
     names = {model_folder.MODEL_JSON, index_folder.DESCRIPTION, tables.PREPARED_MARKER, export_folder.DESCRIPTION}
-    assert names | {tables.EMBEDDINGS_MARKER, "digests.json"} == set(verify.DOCUMENTS)
+    assert names | {tables.EMBEDDINGS_MARKER, "digests.json", layout.LAYOUT} == set(verify.DOCUMENTS)
     assert verify.DOCUMENTS[model_folder.MODEL_JSON] == (model_folder.WEIGHTS,)
     assert verify.DOCUMENTS[index_folder.DESCRIPTION] == (index_folder.VECTORS, index_folder.ITEMS)
     assert tables.PREPARED_MARKER == PREPARED
@@ -122,3 +126,15 @@ def test_the_command_imports_neither_torch_nor_numpy(run: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_index_of_an_engine_has_digests_of_its_settings_alone(tmp_path: Path) -> None:
+    rows = {"key": ["a"], "group": ["a"], "modality": ["text"], "metadata": ["{}"]}
+    index = Index(ExactEngine(np.eye(1, 4, dtype=np.float32), pa.table(rows)), "f" * 64)
+    index.save(tmp_path / "index", dim=2, reduction="pca")
+    files = verify_files(tmp_path / "index")
+    names = ["index.json", "engine/layout.json", "engine/projection.npy"]
+    assert [file.path for file in files] == [tmp_path / "index" / name for name in names]
+    assert all(file.damage is None and file.has_digest for file in files)
+    (tmp_path / "index" / "engine" / "projection.npy").write_bytes(b"")
+    assert [file.damage is None for file in verify_files(tmp_path / "index")] == [True, True, False]
