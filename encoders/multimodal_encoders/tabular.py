@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError, shown, suggest
+from multimodal.core.parts import Parts, nothing_left
 from multimodal.core.registry import register
 
 MISSING, UNKNOWN = 0, 1  # a categorical column's first two rows of the table of embeddings
@@ -26,6 +27,7 @@ MAX_DEVIATIONS = 10.0  # standard deviations; numbers beyond are taken as so far
 MISSING_WORDS = frozenset({"na", "n/a", "#na", "#n/a", "<na>", "nan", "-nan", "null", "none", "-", "--", "?"})
 NUMERIC_FRACTION = 0.95  # a column is numeric if this fraction of its values are numbers
 SPELLING_SIMILARITY = 0.85  # similarity of a misspelled name
+MISSING_SHARE, NOISE = 0.25, 0.3  # of corrupted rows: probability of a missing cell, standard deviations of noise
 MAX_DECIMAL_BITS = 10_000  # bits of a whole number that Python writes in decimal
 
 
@@ -157,6 +159,41 @@ class TabularProcessor(Processor):
     def _row_of(self, column: str, cell: Any) -> int:
         start, rows = self._rows[column]
         return start + MISSING if _is_missing(cell) else rows.get(_name(cell), start + UNKNOWN)
+
+    def parts(self, value: Any) -> Parts:
+        """Return the columns that have a value; without one, its value is missing."""
+        row = dict(_columns(value))
+        self(row)  # can it be read?
+        columns = [c for c in (*self._numbers, *self._values) if not _is_missing(row.get(c))]
+
+        def without(number: int) -> dict[str, Tensor]:
+            if len(columns) == 1:
+                raise nothing_left(f"the column {columns[number]!r}")
+            return self(row | {columns[number]: None})
+
+        return Parts([f"{c} = {shown(row[c])}" for c in columns], without, ["column"] * len(columns))
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return {"missing cells": self._with_missing_cells, "noise in the numbers": self._with_noise}
+
+    def _with_missing_cells(self, value: Any, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a row in which each cell is missing with probability 0.25; one is kept."""
+        row = dict(_columns(value))
+        known = [c for c in (*self._numbers, *self._values) if not _is_missing_number(row.get(c))]
+        kept = rng.random(len(known)) >= MISSING_SHARE
+        if known and not kept.any():
+            kept[rng.integers(len(known))] = True
+        return row | {column: None for column, keep in zip(known, kept, strict=True) if not keep}
+
+    def _with_noise(self, value: Any, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a row whose numbers differ by normal noise, of 0.3 standard deviations of the training split."""
+        row = dict(_columns(value))
+        for column, learned in self._numbers.items():
+            if not _is_missing_number(row.get(column)):
+                read = np.array(_floats(column, row[column], len(learned.means)))
+                noisy = (read + NOISE * np.array(learned.scales) * rng.normal(size=len(read))).tolist()
+                row[column] = noisy if _is_list(row[column]) else noisy[0]
+        return row
 
     def augment(self, item: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
         if not self.cell_drop:

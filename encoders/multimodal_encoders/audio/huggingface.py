@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
 from multimodal.media.audio import import_audio_library, is_recording, read_recording, resample
+from multimodal.media.corruptions.sound import sound_corruptions
+from multimodal.media.parts.spans import span_parts
 from multimodal_encoders.audio.spectrogram import SpectrogramProcessor
 from multimodal_encoders.hub.huggingface import (
     ModelSource,
@@ -77,6 +80,20 @@ class HuggingFaceAudioProcessor(Processor):
         values = np.asarray(made[self._extractor.model_input_names[0]][0], dtype=np.float32)
         heard = int(made["attention_mask"][0].sum()) if "attention_mask" in made else len(values)
         return torch.from_numpy(values), heard
+
+    def parts(self, value: Any) -> Parts:
+        """Return the spans of the sound; one is removed by silencing it."""
+        wave, rate = read_recording(value, self.rate, self.max_seconds)
+
+        def without(begin: float, end: float) -> tuple[Tensor, int]:
+            silenced = wave.copy()
+            silenced[round(begin * rate) : round(end * rate)] = 0
+            return self((silenced, rate))
+
+        return span_parts(len(wave) / rate, without, np.abs(wave))
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return sound_corruptions(self.rate, self.max_seconds)
 
     def _most(self) -> int:
         return math.ceil(self.max_seconds * self.rate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
 from multimodal.media.audio import SAMPLE_RATE_RANGE, import_audio_library, is_recording, read_recording, resample
+from multimodal.media.corruptions.sound import sound_corruptions
+from multimodal.media.parts.spans import span_parts
 
 DYNAMIC_RANGE_DB = 60.0  # in dB; what is softer than the loudest moment by more is as soft as that
 DB_PER_UNIT = 20.0  # in dB; what a difference of 1 in an item stands for
@@ -113,11 +116,15 @@ class SpectrogramProcessor(Processor):
 
     def __call__(self, value: Any) -> Tensor:
         """``(frames, mels)`` float32."""
+        return self._read(value)[0]
+
+    def _read(self, value: Any) -> tuple[Tensor, int]:
+        """Return the item, and how many silent frames before it were cut."""
         wave, rate = read_recording(value, self.rate, self.max_seconds)
         wave = wave - wave.mean()
         return self._log_mel(torch.from_numpy(resample(wave / np.abs(wave).max(), rate, self.rate)))
 
-    def _log_mel(self, wave: Tensor) -> Tensor:
+    def _log_mel(self, wave: Tensor) -> tuple[Tensor, int]:
         spectrum = torch.stft(
             wave,
             self.fft_size,
@@ -130,8 +137,24 @@ class SpectrogramProcessor(Processor):
         decibels = 10 * (spectrum.abs().square().T @ self.filters).clamp(min=1e-10).log10()
         decibels -= decibels.max()
         sounding = (decibels.amax(dim=1) >= -TRIM_DB).nonzero()
-        decibels = decibels[int(sounding[0]) : int(sounding[-1]) + 1]
-        return (decibels.clamp(min=-DYNAMIC_RANGE_DB) + DYNAMIC_RANGE_DB) / DB_PER_UNIT
+        first = int(sounding[0])
+        decibels = decibels[first : int(sounding[-1]) + 1]
+        return (decibels.clamp(min=-DYNAMIC_RANGE_DB) + DYNAMIC_RANGE_DB) / DB_PER_UNIT, first
+
+    def parts(self, value: Any) -> Parts:
+        """Return the spans of the sound without the silence around it; one is removed by silencing its frames."""
+        item, first = self._read(value)
+        per_second = self.rate / self.hop
+
+        def without(begin: float, end: float) -> Tensor:
+            silenced = item.clone()
+            silenced[round(begin * per_second) : round(end * per_second)] = 0
+            return silenced
+
+        return span_parts(len(item) / per_second, without, item.amax(dim=1).numpy(), first / per_second)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return sound_corruptions(self.rate, self.max_seconds)
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         frames = max(round(len(item) * math.exp(rng.uniform(-self.stretch, self.stretch))), 1)
@@ -158,6 +181,10 @@ class SpectrogramProcessor(Processor):
             level * rng.chisquare(NOISE_DEGREES_OF_FREEDOM, item.shape) / NOISE_DEGREES_OF_FREEDOM
         ).to(item.dtype)
         return (10 ** (item * (DB_PER_UNIT / 10)) + power).log10() * (10 / DB_PER_UNIT)
+
+    def cost(self, item: Tensor) -> float:
+        """In seconds."""
+        return max(len(item), 1) * self.hop / self.rate
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``spectrogram``: ``(n, longest, mels)`` float32, 0 after the end; ``frames``: ``(n,)`` int64."""

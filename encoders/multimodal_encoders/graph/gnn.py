@@ -10,12 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Inputs, Processor
-from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.encoder import Corruption, Inputs, Processor
+from multimodal.core.errors import Unreadable, UsageError, shown
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
+from multimodal.media.corruptions.graph import GRAPH_CORRUPTIONS, Corrupt
+from multimodal.media.outline import graph_svg, is_outline
+from multimodal.media.parts.graph import GraphParts, strokes_of
 from multimodal_encoders.graph.graph_files import from_node_link, is_xml, read_graph
 from multimodal_encoders.graph.message_passing import Conv, GraphNetwork, Pooling
 from multimodal_encoders.graph.structure import StructureProcessor
+
+TYPICAL_NODES = 32  # of an ordinary graph
 
 
 class GraphProcessor(Processor):
@@ -48,10 +54,17 @@ class GraphProcessor(Processor):
         self.node_features, self.edge_features = node_features, edge_features
 
     def __call__(self, value: Any) -> dict[str, Tensor]:
+        return self._item(self._read(value))
+
+    def _read(self, value: Any) -> Any:
+        """Return a graph as a mapping, or as the object that it is, which has ``x`` and ``edge_index``."""
         if isinstance(value, str | Path | bytes):
             value = read_graph(Path(value) if isinstance(value, str) and not is_xml(value) else value)
         if isinstance(value, Mapping) and "nodes" in value and "x" not in value:
             value = from_node_link(value, with_edges=self.edge_features > 0)
+        return value
+
+    def _item(self, value: Any) -> dict[str, Tensor]:
         x = _read_tensor(value, "x", torch.float32)
         edge_index = _read_tensor(value, "edge_index", torch.int64)
         if x.ndim != 2 or x.shape[1] != self.node_features or not len(x):
@@ -75,6 +88,37 @@ class GraphProcessor(Processor):
             item["edge_attr"] = edge_attr.reshape(wanted)
         return item
 
+    def parts(self, value: Any) -> Parts:
+        """Return the nodes (one is removed with its edges), the edges, and of an outline the strokes.
+
+        A graph is drawn if its nodes have places: those of an outline, ``pos`` of a PyG ``Data``, or the attributes ``x`` and
+        ``y`` of the node-link form.
+        """
+        graph = self._read(value)
+        item = self._item(graph)
+        x, ends = item["x"].numpy(), item["edge_index"].numpy()
+        outline = is_outline(x)
+
+        def without(nodes: np.ndarray, edges: np.ndarray) -> dict[str, Tensor]:
+            number = torch.from_numpy(np.cumsum(nodes) - 1)
+            kept = {"x": item["x"][nodes], "edge_index": number[item["edge_index"][:, edges]]}
+            return kept | ({"edge_attr": item["edge_attr"][edges]} if self.edge_features else {})
+
+        strokes = strokes_of(ends, len(x)) if outline else None
+        points = x[:, :2] if outline else _places(graph, x)
+        ids = graph.get("ids") if isinstance(graph, Mapping) else None
+        names = [shown(name) for name in ids] if isinstance(ids, list) and len(ids) == len(x) else None
+        return GraphParts(ends, len(x), without, node_names=names, strokes=strokes, points=points).parts()
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        def of(corrupt: Corrupt) -> Corruption:
+            return lambda value, rng: self._corrupted(value, corrupt, rng)
+
+        return {name: of(corrupt) for name, corrupt in GRAPH_CORRUPTIONS.items()}
+
+    def _corrupted(self, value: Any, corrupt: Corrupt, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return corrupt({name: tensor.numpy() for name, tensor in self(value).items()}, rng)
+
     def examples(self) -> list[Any]:
         rng = np.random.default_rng(0)
         return [
@@ -85,6 +129,24 @@ class GraphProcessor(Processor):
             }
             for nodes in (4, 7)
         ]
+
+    def drawing(self, value: Any) -> str | None:
+        """Return the drawing of a graph whose nodes have places: an outline, or one with ``pos``, the first two coordinates."""
+        item = self(value)
+        ends = item["edge_index"].numpy()
+        if (places := getattr(value, "pos", None)) is not None:
+            points = np.asarray(places, dtype=np.float64)[:, :2]
+            return graph_svg(points, ends) if points.shape == (len(item["x"]), 2) else None
+        points = item["x"][:, :2].double().numpy()
+        steps = item["edge_attr"].double().numpy() if "edge_attr" in item else np.zeros((0, 0))
+        if steps.shape[1] < 2 or not len(steps) or points.shape[1] < 2:
+            return None
+        are_places = np.allclose(points[ends[1]] - points[ends[0]], steps[:, :2], atol=1e-4)  # else other features
+        return graph_svg(points, ends) if are_places else None
+
+    def cost(self, item: dict[str, Tensor]) -> float:
+        """In ordinary graphs, by the number of nodes."""
+        return max(len(item["x"]), 1) / TYPICAL_NODES
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> Inputs:
         """``x`` ``(nodes, node_features)``, ``edge_index`` ``(2, edges)``, ``sizes`` ``(n,)``, perhaps ``edge_attr``."""
@@ -104,6 +166,21 @@ class GraphProcessor(Processor):
 def malformed_graph(message: str) -> Unreadable:
     """Make the error for a graph that cannot be read."""
     return Unreadable("malformed graph", message)
+
+
+def _places(graph: Any, x: np.ndarray) -> np.ndarray | None:
+    """Return where the nodes of a graph are ``(nodes, 2)``, y upwards; None: nowhere."""
+    names = graph.get("names") if isinstance(graph, Mapping) else None
+    columns = names.get("x") if isinstance(names, Mapping) else None
+    if (
+        isinstance(columns, list) and "x" in columns and "y" in columns and len(columns) == x.shape[1]
+    ):  # each attribute is one number
+        return x[:, [columns.index("x"), columns.index("y")]]
+    given = graph.get("pos") if isinstance(graph, Mapping) else getattr(graph, "pos", None)
+    if given is None:
+        return None
+    places = _read_tensor(graph, "pos", torch.float32).numpy()
+    return places[:, :2] if places.ndim == 2 and len(places) == len(x) and places.shape[1] >= 2 else None
 
 
 def _origin(graph: Any, name: str) -> str:

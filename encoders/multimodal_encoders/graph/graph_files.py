@@ -86,7 +86,7 @@ def _of_graphml(content: bytes, what: str) -> dict[str, Any]:
         _reject_doctype(content, what)
         graph = networkx.read_graphml(io.BytesIO(content))
         defaults = _graphml_defaults(content)
-    except (expat.ExpatError, SyntaxError, networkx.NetworkXException, ValueError, KeyError, TypeError) as error:
+    except (expat.ExpatError, SyntaxError, networkx.NetworkXException, ValueError, LookupError, TypeError) as error:
         raise Unreadable("not GraphML", f"{what} is not GraphML that can be read ({error}).") from error
     nodes, edges = graph.nodes(data=True), graph.edges(data=True)
     return {
@@ -144,8 +144,8 @@ def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]
         with_edges: whether the edges' features are wanted.
 
     Returns:
-        ``x``, ``edge_index`` and ``edge_attr``; and ``names``, the attributes that the numbers of ``x`` and ``edge_attr``
-        come from.
+        ``x``, ``edge_index`` and ``edge_attr``; ``names``, the attributes that the numbers of ``x`` and ``edge_attr`` come
+        from; and ``ids``, the nodes' names as texts.
 
     Raises:
         Unreadable: it is malformed; the message says where.
@@ -176,6 +176,7 @@ def from_node_link(graph: Mapping[str, Any], with_edges: bool) -> dict[str, Any]
         "edge_index": [[a for a, _ in ends], [b for _, b in ends]],
         "edge_attr": features,
         "names": {"x": node_names, "edge_attr": edge_names},
+        "ids": [str(name) for name in numbers],
     }
 
 

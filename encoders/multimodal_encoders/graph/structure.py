@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.encoder import Corruption, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.parts import Parts
 
 MAX_GRAPHS_FOR_DEGREES = 100_000  # of the training split, from which degrees are counted
 MAX_DENSE_NODES = 300  # in larger graphs a walk visits few of the nodes
@@ -72,11 +74,21 @@ class StructureProcessor(Processor):
             raise UsageError(
                 "the degrees of nodes have not been counted; call fit_processors, train, or load a trained model."
             )
-        item = self.graphs(value)
+        return self._with_walks(self.graphs(value))
+
+    def _with_walks(self, item: Any) -> tuple[Any, Tensor | None]:
         if not self.walks:
             return item, None
         inputs = self.graphs.collate([item])
         return item, random_walks(inputs["edge_index"].numpy(), int(inputs["sizes"][0]), self.walks)
+
+    def parts(self, value: Any) -> Parts | None:
+        """Return the parts of the graph; without a part, the structure is that of the rest."""
+        parts = self.graphs.parts(value)
+        return parts and replace(parts, without=lambda number: self._with_walks(parts.without(number)))
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return self.graphs.corruptions()
 
     def augment(self, item: tuple[Any, Tensor | None], rng: np.random.Generator) -> tuple[Any, Tensor | None]:
         graph, walks = item
@@ -87,6 +99,12 @@ class StructureProcessor(Processor):
 
     def linear_features(self) -> Any:
         return self.graphs.linear_features()
+
+    def drawing(self, value: Any) -> str | None:
+        return self.graphs.drawing(value)
+
+    def cost(self, item: tuple[Any, Tensor | None]) -> float:
+        return self.graphs.cost(item[0])
 
     def collate(self, items: Sequence[tuple[Any, Tensor | None]]) -> Inputs:
         """Collate the graphs, perhaps with ``walks`` ``(nodes, walks)`` and ``places``.

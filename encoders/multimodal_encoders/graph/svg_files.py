@@ -52,7 +52,7 @@ def is_svg(content: bytes) -> bool:
             parser.Parse(content[start : start + 4096])
             if names:
                 break
-    except expat.ExpatError:
+    except (expat.ExpatError, LookupError):  # the latter for an encoding that does not exist
         pass
     return bool(names) and _local(names[0]) == "svg"
 
@@ -86,7 +86,7 @@ def read_svg(content: bytes, what: str = "the drawing") -> dict[str, np.ndarray]
         contours = drawing.draw()
         box = _union([drawing.frame, *(_curve_bounds(part) for contour in contours for part in contour.segments)])
         points, flags = _flatten(contours, box)
-    except (expat.ExpatError, SyntaxError, ValueError, ArithmeticError) as error:
+    except (expat.ExpatError, LookupError, SyntaxError, ValueError, ArithmeticError) as error:
         raise Unreadable("not SVG", f"{what} is not SVG that can be read ({error}).") from error
     if not len(points):
         raise Unreadable("empty drawing", f"{what} draws no line; texts, pictures and style sheets are not read.")

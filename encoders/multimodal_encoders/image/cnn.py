@@ -57,7 +57,7 @@ class CNN(Encoder):
         known = models.list_models(module=models, include="*resne[tx]*")
         if arch not in known:
             raise UsageError(f"CNN: arch {arch!r} is not one of torchvision's residual networks: {', '.join(known)}.")
-        self.processor = ImageProcessor(size, channels, jitter, background, augment or ())
+        self.processor = ImageProcessor(size, channels, jitter, background, augment or (), encoder="CNN")
         self.net = cast("ResNet", models.get_model(arch, weights=None))
         self.width = self.net.fc.in_features
         stem_width = self.net.conv1.out_channels

@@ -9,13 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageColor, ImageFilter
 from torch import Tensor
 
-from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.encoder import Corruption, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.parts import Parts
+from multimodal.media.corruptions.picture import picture_corruptions
 from multimodal.media.image import check_background, is_picture, read_picture
+from multimodal.media.parts.patches import patch_parts
 from multimodal_encoders.image.augment import Augmentations
+from multimodal_encoders.image.descriptor import EDGE, describe
 
 MAX_EDGE = 2048  # of an encoder's pictures, in pixels
 THUMBNAIL_EDGE = 16  # edge of the pictures of the linear baseline
@@ -36,6 +40,7 @@ class ImageProcessor(Processor):
         stroke: for training, lines become up to this many pixels wider or narrower on each side; 0 for none.
         augment: for training, transforms of ``torchvision.transforms.v2`` as ``{name: {setting: value}}``, applied one
             after another to the ``(channels, size, size)`` uint8 picture, whose shape and type they must keep.
+        encoder: whose settings these are, for errors.
 
     Examples:
         >>> processor = ImageProcessor(size=8, channels=1)
@@ -53,12 +58,13 @@ class ImageProcessor(Processor):
         background: str = "white",
         augment: Sequence[Mapping[str, Mapping[str, Any]]] = (),
         stroke: float = 0.0,
+        encoder: str = "ImageProcessor",
     ) -> None:
-        check_edge("CNN", size)
+        check_edge(encoder, size)
         self.size, self.jitter, self.background, self.stroke = size, jitter, background, stroke
         self.channels: Literal[1, 3] = channels
-        check_background("CNN", background)
-        self.variants = Augmentations("CNN", augment, (size, size, channels))
+        check_background(encoder, background)
+        self.variants = Augmentations(encoder, augment, (size, size, channels))
 
     def is_one_value(self, given: Any) -> bool:
         return is_picture(given)
@@ -77,6 +83,13 @@ class ImageProcessor(Processor):
             square.paste(picture, ((self.size - fitted[0]) // 2, (self.size - fitted[1]) // 2))
             picture = square
         return torch.from_numpy(np.array(picture).reshape(self.size, self.size, self.channels))
+
+    def parts(self, value: Any) -> Parts:
+        """Return the patches of the picture that the encoder sees."""
+        return patch_parts(self(value).numpy(), torch.from_numpy)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return picture_corruptions(self.background)
 
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         if self.jitter or self.stroke:
@@ -104,6 +117,18 @@ class ImageProcessor(Processor):
             fillcolor=self.background,
         )  # fmt: skip
 
+    def preprocessing(self) -> dict[str, Any]:
+        return {
+            "kind": "picture",
+            "mode": "L" if self.channels == 1 else "RGB",
+            "background": list(ImageColor.getrgb(self.background)),
+            "jpeg_edge": self.size,
+            "steps": [
+                {"step": "resize_longer", "edge": self.size, "filter": "bilinear"},
+                {"step": "pad", "width": self.size, "height": self.size},
+            ],
+        }
+
     def examples(self) -> list[Any]:
         rng = np.random.default_rng(0)
         return [rng.integers(0, 256, (24, 32), dtype=np.uint8), rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)]
@@ -111,6 +136,10 @@ class ImageProcessor(Processor):
     def linear_features(self) -> Any:
         """The pixels of a thumbnail in [0, 1], ``(n, channels * 16 * 16)``."""
         return thumbnails(self.channels, self.background)
+
+    def neighbour_features(self) -> Any:
+        """A thumbnail, edges and colours, see ``describe``."""
+        return descriptions(self.background)
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``pixels``: ``(n, channels, size, size)`` uint8, channels last in memory."""
@@ -151,6 +180,24 @@ def thumbnails(channels: Literal[1, 3], background: str) -> Any:
     from sklearn.preprocessing import FunctionTransformer
 
     return FunctionTransformer(_Thumbnails(channels, background))
+
+
+def descriptions(background: str) -> Any:
+    """The transformer of scikit-learn by whose features like pictures are found."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    return FunctionTransformer(_Descriptions(background))
+
+
+@dataclass(frozen=True)
+class _Descriptions:
+    """Raw values -> ``(n, f)`` float32, see ``describe``."""
+
+    background: str
+
+    def __call__(self, values: Sequence[Any]) -> np.ndarray:
+        read = ImageProcessor(EDGE, 3, background=self.background)
+        return describe(np.stack([read(value).numpy() for value in values]).astype(np.float32) / 255)
 
 
 @dataclass(frozen=True)

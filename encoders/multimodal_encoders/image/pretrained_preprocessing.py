@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.encoder import Corruption, Inputs, Processor
+from multimodal.core.parts import Parts
+from multimodal.media.corruptions.picture import picture_corruptions
 from multimodal.media.image import check_background, is_picture, read_picture
+from multimodal.media.parts.patches import patch_parts
 from multimodal_encoders.image.augment import Augmentations
-from multimodal_encoders.image.image_processor import check_edge, thumbnails
+from multimodal_encoders.image.fit_steps import describe_steps
+from multimodal_encoders.image.image_processor import check_edge, descriptions, thumbnails
 
 MAX_ASPECT_RATIO = 100  # edges of a picture differ by at most this factor; of a longer one the middle is taken
 
@@ -67,8 +71,27 @@ class PretrainedImageProcessor(Processor):
         picture = read_picture(value, "RGB", None, self.background)
         return torch.from_numpy(np.array(self._fit(_limit_aspect_ratio(picture))))
 
+    def parts(self, value: Any) -> Parts:
+        """Return the patches of the picture that the encoder sees."""
+        return patch_parts(self(value).numpy(), torch.from_numpy)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return picture_corruptions(self.background)
+
     def augment(self, item: Tensor, rng: np.random.Generator) -> Tensor:
         return self._variants(item, rng)
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        steps = describe_steps(self._fit)
+        if steps is None:
+            return None
+        return {
+            "kind": "picture",
+            "mode": "RGB",
+            "background": list(ImageColor.getrgb(self.background)),
+            "jpeg_edge": None,
+            "steps": [{"step": "limit_aspect_ratio", "ratio": MAX_ASPECT_RATIO}, *steps],
+        }
 
     def examples(self) -> list[Any]:
         rng = np.random.default_rng(0)
@@ -77,6 +100,10 @@ class PretrainedImageProcessor(Processor):
     def linear_features(self) -> Any:
         """The pixels of a thumbnail in [0, 1], ``(n, 3 * 16 * 16)``."""
         return thumbnails(3, self.background)
+
+    def neighbour_features(self) -> Any:
+        """A thumbnail, edges and colours, see ``describe``."""
+        return descriptions(self.background)
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``pixels``: ``(n, 3, height, width)`` uint8, channels last in memory."""

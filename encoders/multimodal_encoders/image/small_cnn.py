@@ -59,7 +59,7 @@ class SmallCNN(Encoder):
             raise UsageError(f"SmallCNN: widths and depth must be at least 1, got {widths} and {depth}.")
         if not (0 <= stroke < math.inf and 0 <= jitter < math.inf):
             raise UsageError(f"SmallCNN: stroke and jitter must be at least 0, got {stroke} and {jitter}.")
-        self.processor = ImageProcessor(size, channels, jitter, background, augment or (), stroke)
+        self.processor = ImageProcessor(size, channels, jitter, background, augment or (), stroke, "SmallCNN")
         layers: list[nn.Module] = []
         previous = int(channels)
         for width in widths:

@@ -20,6 +20,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.hub.weights import download_error, read_weights
+from multimodal_encoders.image.fit_steps import all_or_none, crop_step, resize_step
 from multimodal_encoders.image.image_processor import check_edge
 from multimodal_encoders.image.pretrained_preprocessing import Normalize, PretrainedImageProcessor
 
@@ -194,6 +195,10 @@ class _Preprocess:
             antialias=self.antialias,
         )
         return functional.center_crop(resized, self.crop_size)  # pyright: ignore[reportReturnType]
+
+    def steps(self) -> list[dict[str, Any]] | None:
+        """Describe it for programs without torchvision."""
+        return all_or_none([resize_step(self.resize_size, self.interpolation), crop_step(self.crop_size)])
 
 
 def _preprocessing(described: Any, image_size: int | None, given: Mapping[str, Any]) -> dict[str, Any]:

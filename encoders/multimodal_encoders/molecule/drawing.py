@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
 from multimodal_encoders.image.cnn import CNN
-from multimodal_encoders.molecule.smiles import morgan_counts, parse, require_rdkit
+from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
+from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, parse, require_rdkit
 
 
 class DrawingProcessor(Processor):
@@ -35,6 +37,13 @@ class DrawingProcessor(Processor):
     def __call__(self, value: Any) -> Any:
         return self.pictures(draw(value, self.size))
 
+    def parts(self, value: Any) -> Parts | None:
+        """Return the parts of the drawing."""
+        return self.pictures.parts(draw(value, self.size))
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return MOLECULE_CORRUPTIONS
+
     def augment(self, item: Any, rng: np.random.Generator) -> Any:
         return self.pictures.augment(item, rng)
 
@@ -47,6 +56,9 @@ class DrawingProcessor(Processor):
     def linear_features(self) -> Any:
         """Morgan counts (radius 2, 2,048 places), as their log1p."""
         return morgan_counts()
+
+    def drawing(self, value: Any) -> str:
+        return draw_svg(value)
 
 
 def draw(smiles: Any, size: int) -> Image.Image:

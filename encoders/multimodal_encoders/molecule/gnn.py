@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.encoder import Corruption, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
+from multimodal.media.parts.graph import GraphParts
 from multimodal_encoders.graph.message_passing import EdgeConv, GraphNetwork, Pooling, graph_of_node
 from multimodal_encoders.graph.structure import StructureProcessor
-from multimodal_encoders.molecule.smiles import morgan_counts, morgan_generator, parse, require_rdkit
+from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
+from multimodal_encoders.molecule.environments import Environments
+from multimodal_encoders.molecule.highlight import atom_names, highlight
+from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, morgan_generator, parse, require_rdkit
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -47,6 +52,7 @@ COLUMNS = list(ATOM_COLUMNS)
 RING, AROMATIC, STEREO = (COLUMNS.index(name) for name in ("ring", "aromatic", "stereo"))
 SUMMED_COLUMNS = ("hydrogens", "charge")
 NEUTRAL = 4  # the category of charge 0
+TYPICAL_ATOMS = 32  # of an ordinary molecule, without hydrogens
 TOTALS = 4  # atoms, hydrogens, positive charge, negative charge
 
 
@@ -145,6 +151,10 @@ class MoleculeProcessor(Processor):
     def __getstate__(self) -> dict[str, Any]:  # RDKit's generators cannot be pickled
         return {"bits": self.bits, "radius": self.radius, "_columns_of": {}}
 
+    def cost(self, item: Molecule) -> float:
+        """In ordinary molecules, by the number of atoms."""
+        return max(len(item.atoms), 1) / TYPICAL_ATOMS
+
     def collate(self, items: Sequence[Molecule]) -> Inputs:
         """The disjoint union of n molecules.
 
@@ -164,12 +174,35 @@ class MoleculeProcessor(Processor):
             inputs["counts"] = torch.from_numpy(np.stack([item.counts for item in items]))
         return inputs
 
+    def parts(self, value: Any) -> Parts:
+        """Return the atoms, each with its bonds, and the bonds, drawn by RDKit.
+
+        What is removed is hidden from the encoder, with the fragments that contain it; the other atoms keep their hydrogens and
+        other columns.
+        """
+        molecule, item = parse(value), self(value)
+        environments = Environments.of(molecule, self._generator if self.bits else None, self.bits)
+
+        def without(atoms: np.ndarray, bonds: np.ndarray) -> Molecule:
+            counts = environments.counts(~environments.with_any(~atoms, item.ends[:, ~bonds]))
+            number = np.cumsum(atoms) - 1
+            return Molecule(item.atoms[atoms], item.bonds[bonds], number[item.ends[:, bonds]], counts)
+
+        graph = GraphParts(item.ends, len(item.atoms), without, "atom", "bond", atom_names(molecule))
+        return replace(graph, draw=partial(highlight, molecule, graph.pairs)).parts()
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return MOLECULE_CORRUPTIONS
+
     def examples(self) -> list[Any]:
         return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
 
     def linear_features(self) -> Any:
         """Morgan counts (radius 2, 2,048 places), as their log1p."""
         return morgan_counts()
+
+    def drawing(self, value: Any) -> str:
+        return draw_svg(value)
 
 
 def _columns(atom: Any) -> bytes:

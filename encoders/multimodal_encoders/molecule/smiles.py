@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 MAX_ATOMS = 1000
 MAX_SMILES_LENGTH = 10_000
+# of RDKit's drawings: what is the default of SVG, and names that nothing uses
+DEFAULTS = re.compile(
+    r"<\?xml[^>]*\?>\s*|<!--.*?-->\s*| class='[^']*'|fill-rule:evenodd;|stroke-width:2\.0px;"
+    r"|stroke-line(?:cap:butt|join:miter);|stroke-miterlimit:10;|;?stroke-opacity:1;?|\s*(?:xmlns:\w+|xml:space|baseProfile)='[^']*'"
+)
 
 
 def parse(smiles: Any) -> Mol:
@@ -44,6 +50,32 @@ def parse(smiles: Any) -> Mol:
     if atoms > MAX_ATOMS:
         raise Unreadable("molecule too large", f"a molecule of {atoms:,} atoms; at most {MAX_ATOMS:,} are read.")
     return molecule
+
+
+def draw_svg(smiles: Any, size: int = 160) -> str:
+    """Draw the structural formula of a SMILES string as SVG.
+
+    Args:
+        smiles: the string.
+        size: width and height in pixels.
+
+    Raises:
+        Unreadable: as ``parse``.
+
+    Examples:
+        >>> "<svg" in draw_svg("CCO")
+        True
+    """
+    from rdkit import rdBase
+    from rdkit.Chem.Draw.rdMolDraw2D import MolDraw2DSVG
+
+    molecule = parse(smiles)
+    canvas = MolDraw2DSVG(size, size)
+    with rdBase.BlockLogs():
+        canvas.DrawMolecule(molecule)
+        canvas.FinishDrawing()
+    drawing = DEFAULTS.sub("", canvas.GetDrawingText())  # a third of the size
+    return drawing.replace("<svg ", "<svg stroke-width='2' ", 1)
 
 
 def morgan_generator(bits: int, radius: int) -> Any:

@@ -13,13 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
+from multimodal.media.corruptions.text import TEXT_CORRUPTIONS
+from multimodal.media.parts.words import word_parts
 from multimodal_encoders.hub.weights import download_error
 from multimodal_encoders.image.pretrained_preprocessing import Fit, Normalize, PretrainedImageProcessor
 from multimodal_encoders.open_clip.models import HF_CONFIG, Model, require_transformers, resolve_model
-from multimodal_encoders.text.pretrained_tokenizer import has_vocabulary
+from multimodal_encoders.text.pretrained_tokenizer import TYPICAL_TOKENS, has_vocabulary
 from multimodal_encoders.text.raw_text import characters_read, read_text, word_counts
 
 LIBRARY = "open_clip"
@@ -307,6 +310,16 @@ class ClipTokens(Processor):
         if not len(at):
             return tokens
         return tokens[: int(at[0 if self.cut == "eos" else -1]) + 1]
+
+    def parts(self, value: Any) -> Parts:
+        return word_parts(read_text(value, self._characters), self)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return TEXT_CORRUPTIONS
+
+    def cost(self, item: Tensor) -> float:
+        """In ordinary texts, by the number of tokens."""
+        return len(item) / TYPICAL_TOKENS
 
     def collate(self, items: Sequence[Tensor]) -> Inputs:
         """``tokens``: ``(n, length of the longest)`` int64, the number of the padding after the end."""

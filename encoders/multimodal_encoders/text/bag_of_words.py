@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
 from typing import Any
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import cut_text, read_text, word_counts
+from multimodal.media.corruptions.text import TEXT_CORRUPTIONS
+from multimodal.media.parts.words import word_parts
+from multimodal_encoders.text.raw_text import MAX_TEXT_CHARACTERS, cut_text, read_text, word_counts
 
 WORD = re.compile(r"\w\w+")
 INPUT_SCALE = 4.0  # of a text's weights: Adam's steps are of one size, so that it sets how fast the table changes
@@ -103,9 +106,26 @@ class BagProcessor(Processor):
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
         return [self._numbers_of(chunk) for chunk in chunks]
 
+    def parts(self, value: Any) -> Parts:
+        return word_parts(read_text(value), self)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return TEXT_CORRUPTIONS
+
     def augment(self, item: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
         keep = rng.random(len(item)) >= self.word_drop
         return list(compress(item, keep)) or [item[rng.integers(len(item))]]
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        return {
+            "kind": "terms",
+            "terms": self._terms,
+            "idf": self._idf.tolist(),
+            "shortest": self.shortest,
+            "longest": self.longest,
+            "characters": MAX_TEXT_CHARACTERS,
+            "chunk_characters": MAX_CHUNK_CHARACTERS,
+        }
 
     def examples(self) -> list[Any]:
         return ["a black heart", "a rightwards arrow with a tail, and one that has none"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from multimodal.core.encoder import Inputs, Processor
+from multimodal.core.encoder import Corruption, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.parts import Parts
+from multimodal.media.corruptions.text import TEXT_CORRUPTIONS
+from multimodal.media.parts.words import word_parts
 from multimodal_encoders.text.raw_text import characters_read, read_text, word_counts
 
 TYPICAL_TOKENS = 32  # tokens of an ordinary text
@@ -81,9 +85,19 @@ class TokenProcessor(Processor):
             raise UsageError(
                 "the text encoder has no tokenizer; name weights, or a model as config, or load a trained model."
             )
-        characters, side = characters_read(self.max_length), self._state["cut"]
-        texts = [self.prompt + read_text(value, characters, side) for value in values]
+        texts = [self.prompt + self._read(value) for value in values]
         return [self._item(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]
+
+    def _read(self, value: Any) -> str:
+        return read_text(value, characters_read(self.max_length), self._state["cut"])
+
+    def parts(self, value: Any) -> Parts:
+        if self._tokenizer is None:
+            self.process([value])  # raises the error
+        return word_parts(self._read(value), self)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return TEXT_CORRUPTIONS
 
     def _item(self, encoding: Any) -> np.ndarray:
         if not encoding.ids:
@@ -112,6 +126,25 @@ class TokenProcessor(Processor):
         if len(made) == 2:
             named["token_type_ids"] = made[1]
         return {name: torch.from_numpy(array) for name, array in named.items()}
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        if self._tokenizer is None or self._state["types"]:
+            return None
+        letter = self._tokenizer.encode("a")  # what surrounds it surrounds every text
+        own = [place for place, special in enumerate(letter.special_tokens_mask) if not special]
+        if not own:
+            return None
+        return {
+            "kind": "tokens",
+            "tokenizer": json.loads(self._state["tokenizer"]),
+            "prompt": self.prompt,
+            "characters": characters_read(self.max_length),
+            "max_length": self.max_length,
+            "cut": self._state["cut"],
+            "verbatim": self._state["verbatim"],
+            "before": letter.ids[: own[0]],
+            "after": letter.ids[own[-1] + 1 :],
+        }
 
     def examples(self) -> list[Any]:
         return ["a black heart", "a rightwards arrow with a tail, and one that has none"]

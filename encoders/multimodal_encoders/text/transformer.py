@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, islice
 from typing import Any
 
@@ -12,9 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
+from multimodal.media.corruptions.text import TEXT_CORRUPTIONS
+from multimodal.media.parts.words import word_parts
+from multimodal_encoders.text.pretrained_tokenizer import TYPICAL_TOKENS
 from multimodal_encoders.text.raw_text import MAX_TEXT_CHARACTERS, characters_read, cut_text, read_text, word_counts
 
 PAD, UNKNOWN = 0, 1
@@ -108,6 +112,12 @@ class SubwordProcessor(Processor):
             words.setdefault(word, []).append(token)
         return list(words.values()) or [[UNKNOWN]]  # nothing is left of a text of marks that NFKC takes away
 
+    def parts(self, value: Any) -> Parts:
+        return word_parts(read_text(value, self._characters), self)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return TEXT_CORRUPTIONS
+
     def augment(self, item: list[list[int]], rng: np.random.Generator) -> list[list[int]]:
         keep = rng.random(len(item)) >= self.word_drop
         words = list(compress(item, keep)) or [item[rng.integers(len(item))]]
@@ -122,11 +132,27 @@ class SubwordProcessor(Processor):
         else:
             yield token
 
+    def cost(self, item: list[list[int]]) -> float:
+        """In ordinary texts, by the number of sub-words."""
+        tokens = sum(map(len, item))
+        return min(tokens, self.max_length or tokens) / TYPICAL_TOKENS
+
     def collate(self, items: Sequence[list[list[int]]]) -> Inputs:
         """``tokens``: ``(n, length of the longest)`` int64, 0 after the end."""
         texts = [list(islice(chain.from_iterable(item), self.max_length)) for item in items]
         length = max(map(len, texts))
         return {"tokens": torch.tensor([text + [PAD] * (length - len(text)) for text in texts])}
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        if self._tokenizer is None:
+            return None
+        return {
+            "kind": "subwords",
+            "tokenizer": json.loads(self._tokenizer.to_str()),
+            "characters": self._characters,
+            "max_length": self.max_length,
+            "unknown": UNKNOWN,
+        }
 
     def examples(self) -> list[Any]:
         return ["a black heart", "a rightwards arrow with a tail, and one that has none"]

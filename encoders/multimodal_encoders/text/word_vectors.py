@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice
@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
-from multimodal_encoders.text.raw_text import read_text, word_counts
+from multimodal.media.corruptions.text import TEXT_CORRUPTIONS
+from multimodal.media.parts.words import word_parts
+from multimodal_encoders.text.raw_text import MAX_TEXT_CHARACTERS, read_text, word_counts
 from multimodal_encoders.text.transformer import SubwordProcessor
 from multimodal_encoders.text.word_vector_files import FIRST_TOKEN, WordTable, read_word_table
 
@@ -113,6 +116,12 @@ class WordVectorProcessor(Processor):
             weights *= self.smoothing / (self.smoothing + counts / self._counts.sum())
         return rows, weights.astype(np.float32)
 
+    def parts(self, value: Any) -> Parts:
+        return word_parts(read_text(value), self)
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return TEXT_CORRUPTIONS
+
     def _rows(self, value: Any) -> np.ndarray:
         if self._subwords is not None:
             tokens = np.array(list(chain.from_iterable(self._subwords(value))), dtype=np.int64)
@@ -125,6 +134,19 @@ class WordVectorProcessor(Processor):
     def _split(self, value: Any) -> Iterator[str]:
         pieces = self._splitter.pre_tokenize_str(unicodedata.normalize("NFC", read_text(value)))
         return (word for word, _ in pieces)
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        if not self._words or not self._ready:
+            return None
+        factors = None
+        if self.smoothing is not None and self._counts is not None:
+            factors = (self.smoothing / (self.smoothing + self._counts / self._counts.sum())).tolist()
+        return {
+            "kind": "words",
+            "words": list(self._words),
+            "factors": factors,
+            "characters": MAX_TEXT_CHARACTERS,
+        }
 
     def examples(self) -> list[Any]:
         return ["a black heart", "a rightwards arrow with a tail, and one that has none"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.core.encoder import Encoder, Inputs, Processor
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.files import not_a_file
+from multimodal.core.parts import Parts
 from multimodal.core.registry import register
 from multimodal_encoders.vectors.vector_files import VectorFile
 
+MISSING_SHARE, NOISE = 0.25, 0.3  # of corrupted vectors
 Scale = Literal["length", "standard", "none"]
 
 
@@ -131,6 +133,37 @@ class VectorProcessor(Processor):
         except (TypeError, ValueError) as error:
             raise Unreadable("not a vector", f"the value is not a list of numbers ({error}).") from error
         return _check_vector(given, self.width)
+
+    def parts(self, value: Any) -> Parts:
+        """Return the components; one is removed by setting it to 0, which is the mean with the scale "standard"."""
+        item = self(value)
+
+        def without(number: int) -> np.ndarray:
+            changed = item.copy()
+            changed[number] = 0
+            return changed
+
+        return Parts([f"component {number}" for number in range(1, len(item) + 1)], without, ["component"] * len(item))
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return {"noise": self._with_noise, "missing components": self._with_missing}
+
+    def _with_noise(self, value: Any, rng: np.random.Generator) -> np.ndarray:
+        """Return the vector with normal noise, of 0.3 of the root mean square of its components."""
+        vector = self._read(value)
+        size = NOISE * float(np.sqrt(np.mean(np.square(vector, dtype=np.float64))))
+        return (vector + size * rng.normal(size=vector.shape)).astype(np.float32)
+
+    def _with_missing(self, value: Any, rng: np.random.Generator) -> np.ndarray:
+        """Return the vector with a quarter of its components, one at least left, set to 0."""
+        vector = self._read(value).copy()
+        vector[rng.permutation(len(vector))[: int(MISSING_SHARE * len(vector))]] = 0
+        return vector
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        if self.scale == "standard" and not self.state():
+            return None
+        return {"kind": "numbers", "width": self.width, "scale": self.scale, **self.state()}
 
     def examples(self) -> list[Any]:
         return list(np.random.default_rng(0).normal(size=(2, self.width)))

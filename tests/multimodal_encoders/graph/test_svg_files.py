@@ -322,6 +322,14 @@ def test_a_file_named_so_is_svg_or_refused(tmp_path: Path) -> None:
         GraphProcessor(4, 3)(tmp_path / "b.svg")
 
 
+def test_an_encoding_that_does_not_exist_is_refused() -> None:
+    icon = b'<?xml version="1.0" encoding="U0TF-8"?><svg viewBox="0 0 1 1"><path d="M0 0h1v1"/></svg>'
+    with pytest.raises(Unreadable, match=r"not SVG that can be read \(unknown encoding"):
+        read_svg(icon)
+    with pytest.raises(Unreadable):
+        GraphProcessor(4, 3)(icon)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     icon=st.sampled_from([ENVELOPE, BELL, DIAGRAM]),
