@@ -71,6 +71,8 @@ class DataModule(Recorded, pl.LightningDataModule):
             match it.
         options: settings of the table's reader, named as in the datasets library (delimiter, encoding, ...).
         access: "mapped" from disk, in "memory", or "streamed": training reads the files sequentially.
+        approved: a table of suspected faults that `multimodal faults` wrote, with yes in the column approve of those that are
+            right: rows of one item become one group, in one split; mismatched rows are left out. Not available for streams.
         buffer: rows of a stream that are shuffled together.
         epoch: what an epoch contains: "groups", one random row of each, so that all groups count the same and those of a
             batch differ; or "rows", all of them, so that a batch may hold several rows of a group. Streams contain all rows.
@@ -100,6 +102,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         "columns": "{'image': 'picture', 'text': 'title'}",
         "group": "'product'",
         "split": "{'train': 0.9, 'validation': 0.05, 'test': 0.05}",
+        "approved": "'faults.csv'",
         "targets": "{'price': 'price'}",
         "negatives": "{'text': 'wrong_title'}",
         "options": "{'delimiter': ';'}",
@@ -117,6 +120,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         negatives: dict[str, str | list[str]] | None = None,
         options: dict[str, Any] | None = None,
         access: Access = "mapped",
+        approved: str | None = None,
         buffer: int = 10_000,
         epoch: Literal["groups", "rows"] = "groups",
         balance_pairs: bool | None = None,
@@ -149,6 +153,11 @@ class DataModule(Recorded, pl.LightningDataModule):
                 "balance_pairs is not available with access: streamed, as the rows of each pair are not known in"
                 " advance. Leave it out, or read the table with access: mapped."
             )
+        if self.source is not None and approved is not None:
+            raise UsageError(
+                "approved is not available with access: streamed, as rows are not known in advance. Read the table with"
+                " access: mapped."
+            )
         if batch_size < 1 or eval_batch_size < 1:
             raise UsageError(
                 f"batch_size and eval_batch_size must be at least 1, got {batch_size} and {eval_batch_size}."
@@ -160,7 +169,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         self._train_loader: ResumableLoader | StreamLoader | None = None
         self._position: dict[str, int] | None = None  # where a resumed training continues
         if self.source is None:
-            self._samples = Samples(*self._table)
+            self._samples = Samples(*self._table, approved=approved)
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
         self.epoch = epoch
         self.train_split, self.validation_split, self.test_split = train, validation, test
@@ -216,6 +225,8 @@ class DataModule(Recorded, pl.LightningDataModule):
             self.trainer.ckpt_path is None and self.trainer.is_global_zero
         ):  # a new run: discard the rejects of an old one
             self._rejects_file.unlink(missing_ok=True)
+        if self.source is None and self.samples.approved is not None and self.trainer.is_global_zero:
+            print(self.samples.approved, file=sys.stderr)
         if self.source is None and len(self._processors) > 1 and self.trainer.limit_val_batches:
             rows = self.samples.rows(self.validation_split)
             missing, pairs = pairs_without_rows(self._present(rows), groups=self.samples.group_numbers[rows])

@@ -19,7 +19,15 @@ from multimodal.data.tables.open import IN_MEMORY, open_table
 
 USUAL_SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "all")
 ALL_ROWS = {"all": 1.0}  # split -> share, of a table without splits
-SETTINGS = ("options", "access", "train", "test", "max_rejects", *inspect.signature(Schema.from_settings).parameters)
+SETTINGS = (
+    "options",
+    "access",
+    "approved",
+    "train",
+    "test",
+    "max_rejects",
+    *inspect.signature(Schema.from_settings).parameters,
+)
 COLUMNS_EXAMPLE = "like columns={'image': 'picture', 'text': 'title'}"
 
 
@@ -34,6 +42,7 @@ class RunData:
         max_rejects: fraction of the rows, in [0, 1], that may be unreadable.
         seed: seed of the run; None: unknown.
         is_another_table: whether these are not the rows that the run was trained on.
+        validation_split: the split, or splits, that the run was validated on.
     """
 
     samples: Samples
@@ -42,6 +51,7 @@ class RunData:
     max_rejects: float
     seed: int | None
     is_another_table: bool = False
+    validation_split: str | list[str] = "validation"
 
 
 class SplitData(Protocol):
@@ -119,6 +129,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         settings.get("max_rejects", 0.01),
         config.get("seed_everything"),
         data is not None and _is_another_table(of_run, _name(settings["table"]), run is not None),
+        settings.get("validation", "validation"),
     )
 
 
@@ -189,12 +200,14 @@ def _settings_for_table(of_run: Mapping[str, Any], table: Any, overrides: Mappin
         return {**of_run, "table": table, **overrides}
     reader = {} if "options" in overrides else {"options": None}  # they apply to the run's file
     opened = open_table(table, overrides.get("options"))
-    settings = {**of_run, **reader, "table": table if isinstance(table, str) else opened, **overrides}
+    settings = {**of_run, **reader, "approved": None, "table": table if isinstance(table, str) else opened, **overrides}
     for key in ("key", "group", "split"):
         if key not in overrides and isinstance(column := settings.get(key), str) and column not in opened.columns:
             settings[key] = None
     if "targets" not in overrides:  # they are trained on; elsewhere they are used where they are
         settings["targets"] = {n: c for n, c in (settings.get("targets") or {}).items() if c in opened.columns}
+    if "negatives" not in overrides:  # so are these
+        settings["negatives"] = None
     if "split" not in overrides and not isinstance(settings.get("split"), str):
         settings["split"] = ALL_ROWS
         settings["test"] = overrides.get("test", "all")

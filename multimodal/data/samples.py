@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from multimodal.core.errors import Unreadable, UsageError, suggest
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
+from multimodal.data.approved import Approved, joined_labels
 from multimodal.data.schema import Row, Schema
 from multimodal.data.splits import DEFAULT_SHARES, assign_split_numbers
 from multimodal.data.tables.file_cells import resolve_file_cell
@@ -36,9 +38,11 @@ class Samples:
         access: where the rows are stored; see ``open_table``. "streamed" applies to training only.
         class_names: target -> the names of its classes, in order; other names are not known. A target that is not in it has
             the names in all rows.
+        approved: a table of suspected faults, see ``multimodal.data.approved``: rows that are approved to be one item are one
+            group, in one split; mismatched ones are left out of all splits. None: no faults are known.
 
     Raises:
-        UsageError: the table has no rows, or the schema names a column that it does not have.
+        UsageError: the table has no rows, or not an approved key, or not a column that the schema names.
 
     Examples:
         >>> rows = [{"title": "a red cup", "product": "cup"}, {"title": "a cup", "product": "cup"}]
@@ -52,6 +56,7 @@ class Samples:
     options: Mapping[str, Any] = field(default_factory=dict)
     access: Access = "mapped"
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    approved: str | os.PathLike[str] | Approved | None = None
     _table: Table = field(init=False, repr=False, compare=False)
 
     @classmethod
@@ -62,6 +67,7 @@ class Samples:
         *,
         options: Mapping[str, Any] | None = None,
         access: Access = "mapped",
+        approved: str | os.PathLike[str] | None = None,
         **schema: Any,
     ) -> Samples:
         """Create samples from the settings of a configuration.
@@ -71,9 +77,10 @@ class Samples:
             columns: modality -> its column, or several columns.
             options: see ``Samples``.
             access: see ``Samples``.
+            approved: see ``Samples``.
             **schema: the other settings of ``Schema.from_settings``.
         """
-        return cls(table, Schema.from_settings(columns, **schema), options or {}, access)
+        return cls(table, Schema.from_settings(columns, **schema), options or {}, access, approved=approved)
 
     def __post_init__(self) -> None:
         if isinstance(self.table, os.PathLike):
@@ -84,6 +91,20 @@ class Samples:
         table = with_joined_columns(table, [column for columns in self.schema.columns.values() for column in columns])
         object.__setattr__(self, "_table", table)
         self.schema.check(table.name, table.columns)
+        if self.approved is not None and not isinstance(self.approved, Approved):
+            self._join_approved(Path(self.approved))
+
+    def _join_approved(self, path: Path) -> None:
+        approved = Approved.read(path, (self.key_of(row) for row in range(len(self))))
+        object.__setattr__(self, "approved", approved)
+        same = [[self.group_of(row) for row in rows] for rows in approved.same]
+        labels = list(dict.fromkeys(label for several in same for label in several))
+        share_of = dict.fromkeys(labels, 1.0)
+        if not isinstance(split := self.schema.split, str):
+            shares = list(split.values())
+            numbers = assign_split_numbers(labels, split, self.schema.split_seed)
+            share_of = {label: shares[number] for label, number in zip(labels, numbers.tolist(), strict=True)}
+        object.__setattr__(self, "schema", replace(self.schema, joined=joined_labels(same, share_of)))
 
     def __repr__(self) -> str:
         split = self.schema.split
@@ -136,6 +157,10 @@ class Samples:
         """
         return self.schema.items(self._row(row), processors, seed, cache, self.classes)
 
+    def cell(self, row: int, column: str) -> Any:
+        """Return the raw value of a cell; None: missing."""
+        return self._table.value(row, column)
+
     def _row(self, row: int) -> Row:
         return Row(row, str(row), partial(self._table.value, row), self.base)
 
@@ -161,6 +186,7 @@ class Samples:
             "split": split if isinstance(split, str) else None if split == DEFAULT_SHARES else dict(split),
             "split_seed": self.schema.split_seed,
             "options": dict(self.options),
+            **({"approved": self.approved.path} if isinstance(self.approved, Approved) else {}),
         }  # targets and negatives are used in training only
 
     @property
@@ -202,15 +228,55 @@ class Samples:
         """Return the row's group, ``"=GROUP"``; a row without a group has its own, ``"#ROW"``."""
         return self.schema.group_of(self._row(row))
 
-    def metadata(self, row: int) -> dict[str, Any]:
-        """Return the cells that describe the row to users, by column."""
+    @cached_property
+    def rows_by_key(self) -> dict[str, int]:
+        """Key -> the first row that has it."""
+        return {self.key_of(row): row for row in reversed(range(len(self)))}
+
+    def values_of(self, key: str, processors: Mapping[str, Processor]) -> dict[str, Any]:
+        """Return the raw values of the row with a key, such as a hit's, by modality, as ``explain`` and ``encode`` take them.
+
+        Args:
+            key: the key; of a table without keys, the row's number.
+            processors: modality -> its processor; where it reads files, names of files are resolved.
+
+        Raises:
+            UsageError: no row has the key.
+            Unreadable: a cell names a file that does not exist.
+
+        Examples:
+            >>> samples = Samples.of([{"title": "a red cup", "sku": "s-1"}], {"text": "title"}, key="sku")
+            >>> samples.values_of("s-1", {})
+            {'text': 'a red cup'}
+        """
+        row = self.rows_by_key.get(key)
+        if row is None:
+            raise UsageError(f"No row of the table {self.name!r} has the key {key!r}.")
+        reads_files = {m for m, processor in processors.items() if processor.reads_files}
+        values = self[row].values
+        return {m: resolve_file_cell(v, self.base) if m in reads_files else v for m, v in values.items()}
+
+    def metadata(self, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the cells that describe the row to users, by column; files and lists are left out.
+
+        Args:
+            row: row number.
+            columns: the columns; None: those that the table names.
+        """
         described = {}
-        for column in self._table.metadata_columns:
+        for column in self._table.metadata_columns if columns is None else columns:
             with suppress(Unreadable):
                 value = self._table.value(row, column)
                 if value is None or isinstance(value, str | bool | int | float):  # other values are files
                     described[column] = value
         return described
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """Raise a ``UsageError`` that names the known columns if the table does not have all of these."""
+        for column in columns:
+            if column not in self._table.columns:
+                known = suggest(column, list(self._table.columns))
+                raise UsageError(f"The table {self.name!r} has no column {column!r}.{known}")
 
     def texts(self, column: str, rows: Iterable[int]) -> list[str | None]:
         """Return the cells of any column of the table as text; a missing one is None.
@@ -222,10 +288,7 @@ class Samples:
         Raises:
             UsageError: the table has no such column.
         """
-        if column not in self._table.columns:
-            raise UsageError(
-                f"The table {self.name!r} has no column {column!r}.{suggest(column, list(self._table.columns))}"
-            )
+        self.check_columns([column])
         cells = (self._table.value(row, column) for row in rows)
         return [None if cell is None else str(cell) for cell in cells]
 
@@ -235,29 +298,47 @@ class Samples:
         split = self.schema.split
         if isinstance(split, str):
             names, numbers = _number_distinct(split, self._table.column(split))
+            sizes = np.bincount(numbers)
+            for same in map(list, self._approved.same):  # in the smallest of their splits: those measured stay so
+                numbers[same] = min(numbers[same].tolist(), key=lambda number: (sizes[number], number))
         else:
             names = list(split)
             split_of_group = assign_split_numbers(self._groups, split, self.schema.split_seed)
-            numbers = split_of_group[self.group_numbers] if self.schema.group else split_of_group
+            numbers = split_of_group[self.group_numbers]
+        numbers[self._left_out] = -1
         return {name: rows for n, name in enumerate(names) if len(rows := np.flatnonzero(numbers == n))}
+
+    @property
+    def _approved(self) -> Approved:
+        return self.approved if isinstance(self.approved, Approved) else Approved("")
+
+    @property
+    def _left_out(self) -> list[int]:
+        return sorted(self._approved.left_out)
 
     @property
     def _groups(self) -> Iterable[str]:
         """The names of the groups, in the order of their numbers."""
-        if self.schema.group is None:
+        if self._each_its_own:
             return (f"#{row}" for row in range(len(self)))
         return self._numbered_groups[0]
+
+    @property
+    def _each_its_own(self) -> bool:
+        """Whether every row has its own group."""
+        return self.schema.group is None and not self.schema.joined
 
     @cached_property
     def group_numbers(self) -> np.ndarray:
         """``(rows,)`` int64: number of each row's group."""
-        return np.arange(len(self)) if self.schema.group is None else self._numbered_groups[1]
+        return np.arange(len(self)) if self._each_its_own else self._numbered_groups[1]
 
     @cached_property
     def _numbered_groups(self) -> tuple[list[str], np.ndarray]:
-        assert self.schema.group is not None
-        cells = enumerate(self._table.column(self.schema.group))
-        return _number_distinct(self.schema.group, (f"#{n}" if cell is None else f"={cell}" for n, cell in cells))
+        column, joined = self.schema.group, self.schema.joined
+        cells = enumerate([None] * len(self) if column is None else self._table.column(column))
+        labels = (f"#{n}" if cell is None else f"={cell}" for n, cell in cells)
+        return _number_distinct(column or "key", (joined.get(label, label) for label in labels))
 
     def present(self, modality: str) -> np.ndarray:
         """Return which rows have the modality, ``(rows,)`` bool."""
@@ -267,13 +348,14 @@ class Samples:
         return mask
 
     def rows(self, split: str | Sequence[str]) -> np.ndarray:
-        """Return the row numbers of a split, of several splits, or of ``all``, ascending int64.
+        """Return the row numbers of a split, of several splits, or of ``all``, ascending int64, without those left out.
 
         Raises:
             UsageError: there is no such split.
         """
         if split == "all":
-            return np.arange(len(self))
+            rows = np.arange(len(self))
+            return np.delete(rows, self._left_out) if self._left_out else rows
         names = [split] if isinstance(split, str) else list(split)
         for name in names:
             if name not in self.splits:

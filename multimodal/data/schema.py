@@ -69,6 +69,7 @@ class Schema:
         targets: name of a supervised target -> its column: a number, a list of numbers, a class name, or a list of labels'
             names (see ``targets.class_names``).
         negatives: modality -> the columns with hard negatives: values that are similar to the row's but do not match it.
+        joined: group -> the group that its rows are in instead, as ``group_of`` names them.
 
     Raises:
         UsageError: there are no columns, or the shares do not add up to 1.
@@ -86,6 +87,7 @@ class Schema:
     split_seed: int
     targets: Mapping[str, str] = field(default_factory=dict)
     negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    joined: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns_text(self) -> str:
@@ -151,7 +153,8 @@ class Schema:
     def group_of(self, row: Row) -> str:
         """Return the row's group, ``"=GROUP"``; a row without a group has its own, ``"#NAME"``."""
         group = None if self.group is None else _cell_or_none(row.cell, self.group)
-        return f"#{row.name}" if group is None else f"={group}"
+        label = f"#{row.name}" if group is None else f"={group}"
+        return self.joined.get(label, label)
 
     def split_of(self, row: Row) -> str:
         """Return the row's split: the value of its column, or the split that its group is assigned to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from multimodal.core.batch import Sample
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError
+from multimodal.core.registry import create
 from multimodal.core.rejects import Reject
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
@@ -116,6 +118,19 @@ def test_the_settings_are_json_values_that_create_the_same_samples() -> None:
 def test_the_metadata_are_the_cells_that_the_table_names(shop: Samples) -> None:
     assert shop.metadata(2) == {"title": None, "product": None}
     assert shop.metadata(0) == {"title": "cup", "product": 7}
+
+
+def test_the_values_of_a_key_name_files_as_processors_read_them(tmp_path: Path) -> None:
+    (tmp_path / "c.png").write_bytes(b"...")
+    (tmp_path / "shop.csv").write_text("sku,picture,title\ns-0,no.png,cup\ns-1,c.png,\n")
+    samples = Samples.of(tmp_path / "shop.csv", {"image": "picture", "text": "title"}, key="sku")
+    processors = {"image": create("image", "small_cnn").processor, "text": create("text", "bag").processor}
+    assert samples.values_of("s-1", processors) == {"image": tmp_path / "c.png"}
+    assert samples.values_of("s-0", {}) == {"image": "no.png", "text": "cup"}
+    with pytest.raises(Unreadable, match=r"no.png does not exist"):
+        samples.values_of("s-0", processors)
+    with pytest.raises(UsageError, match=r"No row of the table .* has the key 's-2'"):
+        samples.values_of("s-2", processors)
 
 
 def test_values_skips_the_missing_ones(shop: Samples) -> None:

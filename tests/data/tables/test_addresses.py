@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.table import Table
-from multimodal.data.tables.addresses import expand_braces, join
+from multimodal.data.tables.addresses import MAX_EXPANDED, expand_braces, join
 from multimodal.data.tables.file_cells import resolve_file_cell
 from multimodal.data.tables.open import locate, open_table, stream_rows
 
@@ -101,7 +101,9 @@ PARTS = st.one_of(
 @settings(deadline=None, max_examples=100)
 def test_braces_are_expanded_as_a_shell_does(pattern: str) -> None:
     shell = subprocess.run(["bash", "-c", f"printf '%s\\n' x{pattern}"], capture_output=True, text=True, check=True)
-    assert expand_braces(f"x{pattern}") == shell.stdout.splitlines()
+    names = shell.stdout.splitlines()
+    if len(names) <= MAX_EXPANDED:
+        assert expand_braces(f"x{pattern}") == names
 
 
 def test_a_pattern_of_too_many_files_is_refused() -> None:
