@@ -127,3 +127,16 @@ class ContentValues(DistinctValues):
             near.setdefault(a, []).append(b)
             near.setdefault(b, []).append(a)
         return {number: sorted(others) for number, others in near.items()}
+
+    def copies_of(self, others: ContentValues) -> np.ndarray:
+        """Return which values are equal or near to one of other values, ``(values,)`` bool.
+
+        Args:
+            others: values of a column of the same kind.
+        """
+        copies = np.array([digest in others._numbers for digest in self._numbers], dtype=bool)
+        if self._texts is not None and others._texts is not None and len(self) and len(others):
+            copies |= self._texts.near_any(others._texts)
+        if self._pictures is not None and others._pictures is not None and len(self) and len(others):
+            copies |= self._pictures.near_any(others._pictures)
+        return copies

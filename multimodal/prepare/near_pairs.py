@@ -47,6 +47,36 @@ def near_pairs(bands: Sequence[np.ndarray], verify: Verify, window: int) -> np.n
     return pairs.reshape(-1, 2)
 
 
+def near_any(bands: Sequence[np.ndarray], others: Sequence[np.ndarray], verify: Verify, window: int) -> np.ndarray:
+    """Find the values that are near one of another set of values.
+
+    Args:
+        bands: for each band, the keys ``(n,)`` uint64 of the values.
+        others: for each band, the keys ``(m,)`` uint64 of the other values.
+        verify: function of numbers of values ``(p,)`` and of other values ``(p,)`` that returns which are near, ``(p,)`` bool.
+        window: maximum number of other values with the same key with which a value is compared in a band.
+
+    Returns:
+        ``(n,)`` bool.
+
+    Examples:
+        >>> keys, others = np.array([5, 6, 7], dtype=np.uint64), np.array([7, 5], dtype=np.uint64)
+        >>> near_any([keys], [others], lambda a, b: np.ones(len(a), dtype=bool), window=10).tolist()
+        [True, False, True]
+    """
+    near = np.zeros(len(bands[0]), dtype=bool)
+    for keys, other_keys in zip(bands, others, strict=True):
+        order = np.argsort(other_keys, kind="stable")
+        ordered = other_keys[order]
+        first, end = (np.searchsorted(ordered, keys, side=side) for side in ("left", "right"))
+        for step in range(min(window, int((end - first).max(initial=0)))):
+            open_values = np.flatnonzero(~near & (first + step < end))
+            for start in range(0, len(open_values), PAIRS_PER_CHUNK):
+                part = open_values[start : start + PAIRS_PER_CHUNK]
+                near[part] = verify(part, order[first[part] + step])
+    return near
+
+
 def _pairs_with_equal_keys(keys: np.ndarray, window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the pairs with equal keys at a distance of 1, 2, ..., window in sorted order; the smaller number first."""
     order = np.argsort(keys, kind="stable")

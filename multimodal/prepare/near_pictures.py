@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from multimodal.media.image import conversion_errors, on_white, open_with_frames, strips
-from multimodal.prepare.near_pairs import near_pairs
+from multimodal.prepare.near_pairs import near_any, near_pairs
 
 PICTURE_WINDOW = 2000  # larger than for texts, because bits are compared faster
 PAIRS_PER_COLOUR_CHUNK = 256  # pairs whose colours are compared at a time, so that they fit the processor's cache
@@ -62,6 +63,13 @@ def _hash_pixels(picture: Image.Image) -> blake2b:
     return digest
 
 
+class _Arrays(NamedTuple):
+    """What is compared of n pictures: perceptual hashes ``(n,)`` and colours ``(n, 768)``."""
+
+    hashes: np.ndarray
+    colours: np.ndarray
+
+
 class NearPictures:
     """Search for near pairs among pictures, which are numbered in order; keeps 64 bits and 768 colour values of each.
 
@@ -92,25 +100,37 @@ class NearPictures:
 
     def pairs(self) -> np.ndarray:
         """Return the near pairs, ``(m, 2)`` int64, sorted."""
+        arrays = self._arrays()
+        return near_pairs(self._bands(arrays), lambda a, b: self._are_near(arrays, a, arrays, b), PICTURE_WINDOW)
+
+    def near_any(self, others: NearPictures) -> np.ndarray:
+        """Return which pictures are near one of other pictures, ``(n,)`` bool."""
+        mine, theirs = self._arrays(), others._arrays()
+        return near_any(
+            self._bands(mine), self._bands(theirs), lambda a, b: self._are_near(mine, a, theirs, b), PICTURE_WINDOW
+        )
+
+    def _arrays(self) -> _Arrays:
         hashes = np.array(self._hashes, dtype=np.uint64)
         colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(len(hashes), 3 * COLOUR_GRID**2)
+        return _Arrays(hashes, colours)
+
+    def _bands(self, arrays: _Arrays) -> list[np.ndarray]:
+        if self.bits == 0:
+            return [arrays.hashes]
         edges = np.linspace(0, 64, self.bits + 2).round().astype(int)
-        bands = [
-            (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        return [
+            (arrays.hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
             for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
         ]
-        if self.bits == 0:
-            bands = [hashes]
 
-        def verify(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            near = np.bitwise_count(hashes[a] ^ hashes[b]) <= self.bits
-            i, j = a[near], b[near]
-            distances = np.zeros(len(i))
-            for start in range(0, len(i), PAIRS_PER_COLOUR_CHUNK):
-                part = slice(start, start + PAIRS_PER_COLOUR_CHUNK)
-                one, other = colours[i[part]], colours[j[part]]
-                distances[part] = (np.maximum(one, other) - np.minimum(one, other)).mean(axis=1)
-            near[near] = distances <= COLOUR_DISTANCE
-            return near
-
-        return near_pairs(bands, verify, PICTURE_WINDOW)
+    def _are_near(self, mine: _Arrays, a: np.ndarray, theirs: _Arrays, b: np.ndarray) -> np.ndarray:
+        near = np.bitwise_count(mine.hashes[a] ^ theirs.hashes[b]) <= self.bits
+        i, j = a[near], b[near]
+        distances = np.zeros(len(i))
+        for start in range(0, len(i), PAIRS_PER_COLOUR_CHUNK):
+            part = slice(start, start + PAIRS_PER_COLOUR_CHUNK)
+            one, other = mine.colours[i[part]], theirs.colours[j[part]]
+            distances[part] = (np.maximum(one, other) - np.minimum(one, other)).mean(axis=1)
+        near[near] = distances <= COLOUR_DISTANCE
+        return near

@@ -7,11 +7,11 @@ import unicodedata
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from multimodal.prepare.near_pairs import near_pairs
+from multimodal.prepare.near_pairs import near_any, near_pairs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -58,6 +58,15 @@ def shingles(text: str) -> np.ndarray:
         hashes = (hashes + codes[position : position + count]) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)
     return np.unique((hashes >> np.uint64(33)).astype(np.uint32))
+
+
+class _Arrays(NamedTuple):
+    """What is compared of n texts: MinHash values, hashes of numbers and of short texts' words, sets of shingles."""
+
+    signatures: np.ndarray
+    numbers: np.ndarray
+    words: np.ndarray
+    sets: csr_array
 
 
 class NearTexts:
@@ -109,26 +118,45 @@ class NearTexts:
 
     def pairs(self) -> np.ndarray:
         """Return the near pairs, ``(m, 2)`` int64, sorted."""
-        signatures = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
-        numbers = np.array(self._numbers, dtype=np.uint64)
-        words = np.array(self._words, dtype=np.uint64)
-        sets = self._sets()
+        arrays = self._arrays()
+        return near_pairs(self._bands(arrays), lambda a, b: self._are_near(arrays, a, self, arrays, b), WINDOW)
+
+    def near_any(self, others: NearTexts) -> np.ndarray:
+        """Return which texts are near one of other texts, ``(n,)`` bool."""
+        mine, theirs = self._arrays(), others._arrays()
+        return near_any(
+            self._bands(mine),
+            others._bands(theirs),
+            lambda a, b: self._are_near(mine, a, others, theirs, b),
+            WINDOW,
+        )
+
+    def _arrays(self) -> _Arrays:
+        return _Arrays(
+            np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS),
+            np.array(self._numbers, dtype=np.uint64),
+            np.array(self._words, dtype=np.uint64),
+            self._sets(),
+        )
+
+    def _bands(self, arrays: _Arrays) -> list[np.ndarray]:
         rows = rows_per_band(self.threshold)
-        equal_keys = [numbers, words]  # equal for near texts; as part of the key, they separate other texts
-        bands = [
-            _hash_columns([*equal_keys, *signatures[:, start : start + rows].T])
+        equal_keys = [
+            arrays.numbers,
+            arrays.words,
+        ]  # equal for near texts; as part of the key, they separate other texts
+        return [
+            _hash_columns([*equal_keys, *arrays.signatures[:, start : start + rows].T])
             for start in range(0, PERMUTATIONS - rows + 1, rows)
         ]
 
-        def verify(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            # five standard deviations of the estimate below the threshold
-            slack = 5 * np.sqrt(self.threshold * (1 - self.threshold) / PERMUTATIONS) + 0.01
-            near = (signatures[a] == signatures[b]).mean(axis=1) >= self.threshold - slack
-            near &= (numbers[a] == numbers[b]) & (words[a] == words[b])
-            near[near] = self._similarities(sets, a[near], b[near]) >= self.threshold
-            return near
-
-        return near_pairs(bands, verify, WINDOW)
+    def _are_near(self, mine: _Arrays, a: np.ndarray, others: NearTexts, theirs: _Arrays, b: np.ndarray) -> np.ndarray:
+        # five standard deviations of the estimate below the threshold
+        slack = 5 * np.sqrt(self.threshold * (1 - self.threshold) / PERMUTATIONS) + 0.01
+        near = (mine.signatures[a] == theirs.signatures[b]).mean(axis=1) >= self.threshold - slack
+        near &= (mine.numbers[a] == theirs.numbers[b]) & (mine.words[a] == theirs.words[b])
+        near[near] = self._similarities(mine.sets, a[near], others, theirs.sets, b[near]) >= self.threshold
+        return near
 
     def _sets(self) -> csr_array:
         """Return the sketches as rows of a sparse matrix of ones, without copying them."""
@@ -138,30 +166,36 @@ class NearTexts:
         ends = np.array(self._ends, dtype=np.int64)
         return csr_array((np.ones(len(hashes), dtype=np.int8), hashes, ends), shape=(len(ends) - 1, 2**31 - 1))
 
-    def _similarities(self, sets: csr_array, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return the ``similarity`` of many pairs of texts, ``(m,)``."""
+    def _similarities(
+        self, sets: csr_array, a: np.ndarray, others: NearTexts, other_sets: csr_array, b: np.ndarray
+    ) -> np.ndarray:
+        """Return the ``similarity`` of many pairs of a text and another text, ``(m,)``."""
         similarities = np.zeros(len(a))
-        sizes = np.diff(np.array(self._ends, dtype=np.int64))
+        sizes, other_sizes = (np.diff(np.array(texts._ends, dtype=np.int64)) for texts in (self, others))
         for start in range(0, len(a), 4096):
             i, j = a[start : start + 4096], b[start : start + 4096]
-            intersections = np.asarray(sets[i].multiply(sets[j]).sum(axis=1)).reshape(-1)
-            similarities[start : start + 4096] = intersections / (sizes[i] + sizes[j] - intersections)
-        for position in np.flatnonzero(np.maximum(sizes[a], sizes[b]) >= SKETCH_SIZE):
-            similarities[position] = self.similarity(int(a[position]), int(b[position]))
+            intersections = np.asarray(sets[i].multiply(other_sets[j]).sum(axis=1)).reshape(-1)
+            similarities[start : start + 4096] = intersections / (sizes[i] + other_sizes[j] - intersections)
+        for position in np.flatnonzero(np.maximum(sizes[a], other_sizes[b]) >= SKETCH_SIZE):
+            similarities[position] = _similarity(self._sketch(int(a[position])), others._sketch(int(b[position])))
         return similarities
 
     def similarity(self, a: int, b: int) -> float:
         """Return the Jaccard similarity of two texts' shingles, estimated from the smallest 256 hashes if there are more."""
-        one, other = self._sketch(a), self._sketch(b)
-        both = np.intersect1d(one, other, assume_unique=True)
-        if max(len(one), len(other)) < SKETCH_SIZE:
-            return len(both) / (len(one) + len(other) - len(both))
-        union = np.union1d(one, other)[:SKETCH_SIZE]
-        return float(np.searchsorted(both, union[-1], side="right")) / len(union)
+        return _similarity(self._sketch(a), self._sketch(b))
 
     def _sketch(self, number: int) -> np.ndarray:
         start, end = self._ends[number], self._ends[number + 1]
         return np.frombuffer(self._sketches, dtype=np.uint32, count=end - start, offset=4 * start)
+
+
+def _similarity(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the Jaccard similarity of two sketches."""
+    both = np.intersect1d(one, other, assume_unique=True)
+    if max(len(one), len(other)) < SKETCH_SIZE:
+        return len(both) / (len(one) + len(other) - len(both))
+    union = np.union1d(one, other)[:SKETCH_SIZE]
+    return float(np.searchsorted(both, union[-1], side="right")) / len(union)
 
 
 def rows_per_band(threshold: float) -> int:
