@@ -7,6 +7,7 @@
 """
 
 from multimodal.core.embeddings import Embeddings
+from multimodal.objectives.backward_compatible import BackwardCompatible
 from multimodal.objectives.compose import Matryoshka, ModalityDropout, Ramp, Sum
 from multimodal.objectives.distillation import Distillation
 from multimodal.objectives.infonce import InfoNCE
@@ -20,6 +21,7 @@ from multimodal.objectives.text_pretraining import CBOW, MaskedTokens, SkipGram
 
 __all__ = [
     "CBOW",
+    "BackwardCompatible",
     "BarlowTwins",
     "Classification",
     "Distillation",

@@ -66,12 +66,12 @@ class Distillation(Objective):
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor | None:
-            teacher_vectors = [self._teacher_of(embeddings, modality) for modality in pair.names]
-            if any(vectors is None for vectors in teacher_vectors):
+            taught = [teacher_vectors(embeddings, modality, self.teacher.get(modality)) for modality in pair.names]
+            if any(vectors is None for vectors in taught):
                 return None
             (x, t_x), (y, t_y) = (
                 (block.vectors[~t.isnan().any(1)], t[~t.isnan().any(1)])
-                for block, t in zip((pair.a, pair.b), teacher_vectors, strict=True)
+                for block, t in zip((pair.a, pair.b), taught, strict=True)
                 if t is not None
             )
             if not len(x) or not len(y):
@@ -82,11 +82,21 @@ class Distillation(Objective):
 
         return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
 
-    def _teacher_of(self, embeddings: Embeddings, modality: str) -> Tensor | None:
-        name = self.teacher.get(modality)
-        if name is None or name not in embeddings.targets:
-            return None
-        return embeddings.targets_of(modality, name).detach().to(embeddings.vectors[modality].dtype)
+
+def teacher_vectors(embeddings: Embeddings, modality: str, target: str | None) -> Tensor | None:
+    """Return a frozen model's vectors of a modality's rows, ``(n_m, d_t)``, NaN where a row has none.
+
+    Args:
+        embeddings: the embeddings of the batch.
+        modality: the modality.
+        target: the target that holds the vectors. None: the modality has none.
+
+    Returns:
+        The vectors, constant, in the dtype of the batch. None: the batch has no such target.
+    """
+    if target is None or target not in embeddings.targets:
+        return None
+    return embeddings.targets_of(modality, target).detach().to(embeddings.vectors[modality].dtype)
 
 
 def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from multimodal.core.errors import UsageError
 from multimodal.core.layers import match_parameter_names
 
 Freeze = str | dict[int, str]
+VECTORS = "vectors"
+WHOLE = ("all", VECTORS)  # what freezes the whole encoder
 
 
 class Freezing:
@@ -18,8 +20,9 @@ class Freezing:
 
     Args:
         embedder: its encoders are frozen as at step 0.
-        freeze: modality -> "all", "none", or a regular expression of names of the encoder's parameters; or a mapping from the
-            step at which each begins, before which nothing is frozen.
+        freeze: modality -> "all" (of the encoder), "vectors" (the head too, so that the vectors stay the same bit for bit),
+            "none", or a regular expression of names of the encoder's parameters; or a mapping from the step at which each
+            begins, before which nothing is frozen.
 
     Attributes:
         always_frozen: the modalities whose encoder is completely frozen at every step, except encoders without weights.
@@ -52,7 +55,9 @@ class Freezing:
         self.always_frozen = frozenset(
             sharing
             for m, stages in self._stages.items()
-            if set(stages.values()) == {"all"} and 0 in stages and self._frozen[m, "all"]
+            if set(stages.values()) <= {*WHOLE}
+            and 0 in stages
+            and all(self._frozen[m, spec] for spec in stages.values())
             for sharing in embedder.modalities_sharing(m)
         )
         self._number = -1
@@ -78,11 +83,13 @@ class Freezing:
             frozen = self._frozen[modality, stages[max(started)]] if started else set()
             for name, parameter in self._embedder.encoder(modality).named_parameters():
                 parameter.requires_grad_(name not in frozen)
+            for parameter in self._embedder.heads[modality].parameters():
+                parameter.requires_grad_(not (started and stages[max(started)] == VECTORS))
         self._embedder.train(self._embedder.training)
         return True
 
     def _frozen_names(self, modality: str, spec: str) -> set[str]:
         names = [name for name, _ in self._embedder.encoder(modality).named_parameters()]
-        if spec in ("all", "none"):
-            return set(names) if spec == "all" else set()
+        if spec in (*WHOLE, "none"):
+            return set() if spec == "none" else set(names)
         return set(match_parameter_names(names, spec, f"freeze.{modality}"))

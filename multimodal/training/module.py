@@ -23,13 +23,13 @@ from multimodal.objectives import InfoNCE, Objective
 from multimodal.objectives.heads import target_objectives, trained_predictors
 from multimodal.training.activation_checkpointing import recompute_activations
 from multimodal.training.duration import fraction_done
-from multimodal.training.freezing import Freeze, Freezing
+from multimodal.training.freezing import VECTORS, Freeze, Freezing
 from multimodal.training.fsdp import clip_gradients, is_sharded, shard, zero_through_weights
 from multimodal.training.gather import average_gradients, gather_embeddings, pad_to_most_parts
 from multimodal.training.gradient_cache import GradientCache
 from multimodal.training.schedule import Schedule
 from multimodal.training.training_module import OptimizerCallable, TrainingModule, step_seed
-from multimodal.training.warm_start import load_initial_encoders
+from multimodal.training.warm_start import load_initial_encoders, load_initial_heads
 
 
 class EmbedderModule(TrainingModule):
@@ -42,8 +42,10 @@ class EmbedderModule(TrainingModule):
         begin_with: modality -> a run or exported model whose encoder and fitted processor it begins with.
         heads: modality -> "linear" (the default), "mlp", or "none", which uses the encoder's features unchanged.
         freeze: modality -> what is not trained of its encoder: "all", "none", or a regular expression of names of its parts;
-            or {step: one of these}, each from that step on. The features of an encoder that is frozen throughout are computed
-            once for the training rows and kept on disk (not for streams); the rows are not augmented for it.
+            or "vectors", the encoder and its head, which then is that of ``begin_with`` too, so that all vectors stay the
+            same bit for bit; or {step: one of these}, each from that step on. The features of an encoder that is frozen
+            throughout are computed once for the training rows and kept on disk (not for streams); the rows are not augmented
+            for it.
         lora: modality -> low-rank adapters, which are trained instead of the encoder's own weights.
         rates: modality -> factor of the learning rate of its encoder.
         layer_decay: modality -> factor from each layer's learning rate to that of the layer before it.
@@ -82,6 +84,7 @@ class EmbedderModule(TrainingModule):
     ) -> None:
         load_initial_encoders(encoders, begin_with or {})
         embedder = Embedder(encoders | _with_shared_encoders(encoders, shared or {}), dim, heads, lora)
+        load_initial_heads(embedder, {m: f for m, f in (begin_with or {}).items() if (freeze or {}).get(m) == VECTORS})
         super().__init__(embedder, optimizer, schedule, seed)
         self._freezing = Freezing(self.embedder, freeze or {})
         self.rates, self.layer_decay = rates or {}, layer_decay or {}

@@ -33,5 +33,27 @@ def load_initial_encoders(encoders: Mapping[str, Encoder], folders: Mapping[str,
         encoders[modality].processor.load_state(source_encoder.processor.state())
 
 
+def load_initial_heads(embedder: Embedder, folders: Mapping[str, str]) -> None:
+    """Load the projection heads of the same modality from other models, so that the vectors are theirs bit for bit.
+
+    Args:
+        embedder: its encoders have been loaded from these models; changed in place.
+        folders: modality -> the folder of a run or of an exported model.
+
+    Raises:
+        UsageError: the heads or the widths of the spaces differ.
+    """
+    for modality, folder in folders.items():
+        source = Embedder.from_pretrained(folder, modalities=[modality])
+        if (source.dim, source.head_kinds[modality]) != (embedder.dim, embedder.head_kinds[modality]):
+            raise UsageError(
+                f"freeze.{modality}: the vectors of {folder} are {source.dim} wide, of a {source.head_kinds[modality]!r} head;"
+                f" these would be {embedder.dim} wide, of a {embedder.head_kinds[modality]!r} head. Give both the same."
+            )
+        embedder.heads[modality].load_state_dict(source.heads[modality].state_dict())
+        if modality in source.centring:
+            embedder.centring[modality] = source.centring[modality]
+
+
 def _first_line(error: RuntimeError) -> str:
     return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))

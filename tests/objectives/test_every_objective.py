@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.objectives import (
+    BackwardCompatible,
     BarlowTwins,
     Classification,
     Distillation,
@@ -46,6 +47,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "MultiLabel": lambda: MultiLabel("labels", labels=2, dim=4),
     "Regression": lambda: Regression("labels", dim=4, outputs=2),
     "Distillation": lambda: Distillation(TAUGHT, temperature=0.5),
+    "BackwardCompatible": lambda: BackwardCompatible(TAUGHT, temperature=0.5),
     "Matryoshka": lambda: Matryoshka(InfoNCE(temperature=0.3), [2, 4]),
     "Sum": lambda: Sum({"clip": InfoNCE(temperature=0.3), "vicreg": VICReg()}, {"vicreg": 0.1}),
     "ModalityDropout": lambda: ModalityDropout(InfoNCE(temperature=0.3)).eval(),

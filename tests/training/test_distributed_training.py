@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from multimodal import Embedder
 from multimodal.cli.main import main
 from multimodal.data.samplers import EpochSampler
 from multimodal.data.stream import Stream
+from multimodal.training.module import EmbedderModule
 
 STEPS = 4
 
@@ -217,6 +219,32 @@ def test_an_error_on_one_process_ends_both(
     assert codes == [1, 1], texts
     for text, expected in zip(texts, message, strict=True):
         assert expected in text
+
+
+def a_signal_on_one(rank: int) -> None:
+    if rank == 1:
+        compute, counted = EmbedderModule.training_step, []
+
+        def step(self: EmbedderModule, *arguments: Any) -> Any:
+            counted.append(1)
+            if len(counted) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return compute(self, *arguments)
+
+        EmbedderModule.training_step = step  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(config: Path, tmp_path: Path) -> None:
+    options = ["--config", str(config), "--run", str(tmp_path / "run")]
+    codes, texts = fit_with_two_processes(tmp_path, *options, change=a_signal_on_one)
+    assert codes == [128 + signal.SIGTERM] * 2, texts
+    assert "Training was stopped at step 2, by SIGTERM" in texts[0]
+    assert state(tmp_path / "run")["global_step"] == 2
+    codes, texts = fit_with_two_processes(tmp_path, *options, "--ckpt_path", "last")
+    assert codes == [0, 0], texts
+    fit_with_one_process("--config", str(config), "--run", str(tmp_path / "one"))
+    expected = state(tmp_path / "one")["state_dict"]
+    torch.testing.assert_close(state(tmp_path / "run")["state_dict"], expected, rtol=1e-4, atol=1e-5)
 
 
 def a_shorter_stream_on_one(rank: int) -> None:

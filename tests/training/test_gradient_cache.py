@@ -120,7 +120,7 @@ def test_in_float32_they_agree_to_five_digits(
         patch.setattr(tiles, "TILE", tile)
         made = parts(samples(rows, torch.float32), size)
         found_loss, found = cached(embedder(torch.float32), OBJECTIVES[name](pairs), made)
-    assert found_loss.item() == pytest.approx(loss.item(), rel=1e-5, abs=1e-6)
+    assert found_loss.item() == pytest.approx(loss.item(), rel=1e-5, abs=2e-6)  # a score of 14 has steps of 1e-6
     expected = torch.cat([gradient[name].flatten() for name in found])
     error = torch.cat([g.flatten() for g in found.values()]).double() - expected
     assert error.norm() <= 1e-5 * expected.norm() + 1.4e-5  # scores of up to 14, known to 1e-6, scale it by 14

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,34 @@ def test_slurm_with_two_machines() -> None:
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     check_against_one_process()
+
+
+def test_the_signal_of_slurm_saves_and_queues_the_job_again() -> None:
+    """With a program in the place of ``scontrol``, as no SLURM is here."""
+    Path("bin").mkdir()
+    scontrol = Path("bin/scontrol")
+    scontrol.write_text('#!/bin/sh\necho "$@" > queued.txt\n')
+    scontrol.chmod(0o755)
+    (script,) = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    _, program, *words = shlex.split(script.replace("\\\n", " ").splitlines()[-1])
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    slurm = {"JOB_ID": "12345", "JOB_NAME": "things", "NTASKS": "1", "NNODES": "1", "NTASKS_PER_NODE": "1"}
+    slurm |= {"NODELIST": "localhost", "PROCID": "0", "NODEID": "0", "LOCALID": "0"}
+    environment = os.environ | ENVIRONMENT | {f"SLURM_{k}": v for k, v in slurm.items()} | {"MASTER_PORT": port}
+    environment["PATH"] = f"{Path('bin').absolute()}:{os.environ['PATH']}"
+    many = ["--trainer.max_steps", "100000", "--trainer.val_check_interval", "20", "--trainer.num_nodes", "1"]
+    command = [sys.executable, "-m", program, *words, "--trainer.devices", "1", *many, *ON_A_CPU, *COMPARABLE]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    last = Path("runs/things/checkpoints/last.ckpt")
+    deadline = time.monotonic() + 200
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGUSR1, error
+    assert "by SIGUSR1" in error
+    assert "The job 12345 is queued again" in error
+    assert Path("queued.txt").read_text() == "requeue 12345\n"
+    assert torch.load(last, weights_only=True)["global_step"] > 0

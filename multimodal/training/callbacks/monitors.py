@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from multimodal.core.errors import UsageError, suggest
+from multimodal.core.errors import UsageError, suggest, suggest_near
 
 LOGGED_BY_STEPS = ("lightning.", "multimodal.")  # packages whose callbacks log nothing at the end of an epoch
 
@@ -42,7 +42,7 @@ class CheckMonitors(Callback):
         for callback, monitor in _monitored(trainer):
             if monitor.startswith("val/") and monitor not in known:
                 raise UsageError(
-                    f"{callback} monitors {monitor!r}, which nothing logs.{suggest(monitor, sorted(known))}"
+                    f"{callback} monitors {monitor!r}, which nothing logs.{suggest_near(monitor, sorted(known))}"
                 )
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:

@@ -18,15 +18,18 @@ MONITORED_METRIC = "val/loss"
 class TextLossMonitor(Callback):
     """Logs and prints the mean validation loss of all predictions, and the means of its parts.
 
+    Args:
+        monitor: the metric by which the best model is chosen, the lowest value: ``val/loss`` or one of its parts.
+
     Examples:
-        >>> TextLossMonitor.monitor, TextLossMonitor.mode
+        >>> TextLossMonitor().monitor, TextLossMonitor.mode
         ('val/loss', 'min')
     """
 
-    monitor = MONITORED_METRIC
     mode: Literal["max", "min"] = "min"
 
-    def __init__(self) -> None:
+    def __init__(self, monitor: str = MONITORED_METRIC) -> None:
+        self.monitor = monitor
         self._losses: list[TextLoss] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

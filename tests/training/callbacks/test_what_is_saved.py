@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def fit(
     table: Any = None,
     lr: float = 0.5,
     data: dict[str, Any] | None = None,
+    monitor: str | None = None,
     **settings: Any,
 ) -> mm.Embedder:
     mm.seed_everything(3)
@@ -37,7 +39,7 @@ def fit(
     model = mm.EmbedderModule(encoders, dim=8, optimizer=partial(SGD, lr=lr), schedule=Constant(), seed=3)
     columns: dict[str, str | list[str]] = {"text": "name", "words": "words"}
     module = mm.DataModule(table or rows(), columns, split="split", **{"batch_size": 4, **(data or {})})
-    return mm.fit(model, module, run, callbacks=list(callbacks), **SETTINGS | settings)
+    return mm.fit(model, module, run, callbacks=list(callbacks), monitor=monitor, **SETTINGS | settings)
 
 
 def checkpoint(run: Path, name: str = "last") -> dict[str, Any]:
@@ -129,6 +131,26 @@ def test_a_monitor_that_nothing_logs_is_an_error_before_the_first_step(tmp_path:
     with pytest.raises(mm.UsageError, match=r"EarlyStopping monitors 'train/los', .*Did you mean 'train/loss'"):
         fit(tmp_path, EarlyStopping("train/los"), max_steps=4)
     fit(tmp_path / "good", EarlyStopping("val/text->words/recall@5"), EarlyStopping("train/loss"), max_steps=4)
+
+
+def test_the_best_model_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
+    fit(tmp_path / "run", max_steps=12, val_check_interval=3, monitor="val/text->words/mean_rank")
+    (file,) = (tmp_path / "run").glob("logs/*/metrics.csv")
+    with file.open() as lines:
+        logged = [row for row in csv.DictReader(lines) if row["val/text->words/mean_rank"]]
+    best = min(logged, key=lambda row: float(row["val/text->words/mean_rank"]))
+    assert checkpoint(tmp_path / "run", "best")["global_step"] == int(best["step"]) + 1
+    assert all(float(row["val/text-words/gap"]) >= 0 for row in logged)
+    assert all(1 <= float(row["val/text/effective_rank"]) <= 8 for row in logged)
+    with pytest.raises(
+        mm.UsageError, match=r"RetrievalMonitor monitors 'val/text->word/mrr', which nothing logs.*Did you"
+    ):
+        fit(tmp_path / "wrong", max_steps=2, monitor="val/text->word/mrr")
+    with pytest.raises(
+        mm.UsageError, match=r"chosen by a metric of the validation, like val/recall@1, got 'train/loss'"
+    ):
+        fit(tmp_path / "wrong", max_steps=2, monitor="train/loss")
+    assert not (tmp_path / "wrong" / "model").exists()
 
 
 def apart(split: str) -> list[dict[str, Any]]:
