@@ -1,7 +1,11 @@
 """Folder that bulk embedding writes: Parquet parts, a manifest, and a list of the digests of finished parts.
 
-The list is in the format of the program ``sha256sum``. It gets a line when a part is finished, so that an interrupted run
-knows which parts are whole; a part without a line, as in folders of earlier versions, is judged by its contents.
+A part has the columns ``key``, ``group``, ``metadata`` (JSON) and ``digest`` (of what the encoders got), and one column of
+vectors for each modality, null where the row has no such value.
+
+The list of digests is in the format of the program ``sha256sum``. It gets a line when a part is finished, so that an
+interrupted run knows which parts are whole; a part without a line, as in folders of earlier versions, is judged by its
+contents.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,10 +22,12 @@ from multimodal.core.digests import DIGEST, check_document, digest_of_file, read
 from multimodal.core.errors import MultimodalError
 from multimodal.core.json_file import read_json
 from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
+from multimodal.search.stored_vectors import DTYPES, vectors_of
 from multimodal.search.unit_vectors import not_unit
 
 PART_ROWS = 8192
 MAX_PARTS = 10**6
+WHOLE = ".whole"  # in the folder: a new state that is whole, while it replaces the old one
 FORMAT = 1
 
 
@@ -39,6 +44,9 @@ class Manifest:
         rows: number of rows to embed; the parts have fewer if rows cannot be read.
         rows_digest: SHA-256 of the row numbers in order.
         part_rows: rows assigned to a part.
+        dtype: of the numbers of the vectors, see ``multimodal.search.stored_vectors``.
+        precision: with which the encoders computed.
+        metadata: the columns described in ``metadata``; None: those that the table names.
         format: version of this format.
 
     Examples:
@@ -54,6 +62,9 @@ class Manifest:
     rows: int
     rows_digest: str
     part_rows: int
+    dtype: str = "float32"
+    precision: str = "float32"
+    metadata: list[str] | None = None
     format: int = FORMAT
 
     @property
@@ -88,25 +99,25 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError("too many parts")
         if not isinstance(manifest.fingerprint, str) or not isinstance(manifest.modalities, list):
             raise TypeError("not what embed writes")
+        if manifest.dtype not in DTYPES or not isinstance(manifest.metadata, list | None):
+            raise ValueError("not what embed writes")
         return manifest
     except OSError as error:
-        raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is missing.") from error
+        stopped = " An update was stopped; run the same `multimodal embed` again." if (folder / WHOLE).exists() else ""
+        raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is missing.{stopped}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MultimodalError(f"{folder / MANIFEST} is damaged; embed the table again.") from error
 
 
-def finished_rows(folder: Path) -> int:
-    """Return how many of the rows to embed are in whole parts; 0 if the folder has no embeddings yet.
+def finished_parts(folder: Path, manifest: Manifest, digests: Mapping[str, str]) -> Iterator[int]:
+    """Yield the numbers of the parts that are there and whole; every byte of them is read.
 
-    Raises:
-        MultimodalError: the manifest is damaged.
+    Args:
+        folder: the folder of embeddings.
+        manifest: its manifest.
+        digests: the recorded digests.
     """
-    if not (folder / MANIFEST).is_file():
-        return 0
-    manifest = read_manifest(folder)
-    digests = read_sums(folder)
-    numbers = range(len(manifest.parts))
-    return sum(manifest.rows_of(n) for n in numbers if is_finished(folder, n, manifest, digests))
+    return (number for number in range(len(manifest.parts)) if is_finished(folder, number, manifest, digests))
 
 
 def is_finished(folder: Path, number: int, manifest: Manifest, digests: Mapping[str, str]) -> bool:
@@ -127,7 +138,7 @@ def is_finished(folder: Path, number: int, manifest: Manifest, digests: Mapping[
         table = pq.read_table(folder / part)
         table.validate(full=True)
         described = [table[name] for name in ("key", "group", "metadata")]
-        vectors = [_vectors(table[modality], manifest.dim) for modality in manifest.modalities]
+        vectors = [vectors_of(table, modality, manifest.dim) for modality in manifest.modalities]
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return False
     return (
@@ -135,13 +146,6 @@ def is_finished(folder: Path, number: int, manifest: Manifest, digests: Mapping[
         and not any(column.null_count for column in described)
         and not any(len(not_unit(found)) for found in vectors)
     )
-
-
-def _vectors(column: pa.ChunkedArray, dim: int) -> np.ndarray:
-    """Return the vectors of a column that are not null, ``(n, dim)``."""
-    if not column.type.equals(pa.list_(pa.float32(), dim)):
-        raise TypeError(f"{column.type} is not a type of vectors")
-    return column.drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
 
 
 def read_parts(folder: Path) -> Iterator[pa.Table]:

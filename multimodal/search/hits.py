@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.html_table import html_cell, html_of_cells, shorten
-from multimodal.search.draw import draw_grid, thumbnail
+from multimodal.media.picture_grid import draw_grid, thumbnail
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_LINE = 120  # characters of a hit as text
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: making the hits of a query would take twice as long
 class Hit:
     """One search result: a row of the table.
 
@@ -28,6 +28,7 @@ class Hit:
         score: cosine similarity, in [-1, 1].
         metadata: values of the row's other columns, by column.
         picture_of: reads the picture of a key; None: the index does not know its table.
+        probability: that the hit is right, in [0, 1]; None: the model's scores are not calibrated for it.
 
     Examples:
         >>> Hit("cup-1", "image", 0.91, {"title": "a red cup"}).metadata["title"]
@@ -39,6 +40,7 @@ class Hit:
     score: float
     metadata: dict[str, Any]
     picture_of: Callable[[str], bytes | None] | None = field(default=None, repr=False, compare=False)
+    probability: float | None = None
 
     @property
     def picture(self) -> bytes | None:
@@ -47,7 +49,8 @@ class Hit:
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of this hit in the output of ``multimodal search --json``."""
-        return {"key": self.key, "modality": self.modality, "score": self.score, "metadata": self.metadata}
+        entry = {"key": self.key, "modality": self.modality, "score": self.score, "metadata": self.metadata}
+        return entry if self.probability is None else entry | {"probability": self.probability}
 
 
 class Hits(list[Hit]):

@@ -1,9 +1,18 @@
-"""The folder of an index: written a part at a time, and read with its digests compared."""
+"""The folder of an index: written a part at a time, and opened with its digests compared.
+
+``index.json`` holds the format, the fingerprint of the model and the settings of the table. An index that is searched exactly
+has its vectors in ``vectors.npy`` (``(n, dim)`` float32, memory-mapped) and ``items.parquet`` (``key``, ``group``, ``metadata``
+and ``modality`` of each vector), which any number of processes may read. The embedded engine has its files in ``engine/``; of
+an index on a server, the folder has the address alone.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,56 +25,31 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement
 from multimodal.core.json_file import read_json
 from multimodal.core.npy import map_npy
-from multimodal.search.unit_vectors import describe_vector, not_unit
+from multimodal.search.engines.engine import ITEM_SCHEMA, Engine, IndexReplaced
+from multimodal.search.engines.exact import ExactEngine
+from multimodal.search.engines.layout import Layout
+from multimodal.search.engines.open import EMBEDDED, build_engine, open_engine
+from multimodal.search.index_rows import ROWS, IndexRows
+from multimodal.search.pieces import Piece
 
 DESCRIPTION = "index.json"
 VECTORS = "vectors.npy"
 ITEMS = "items.parquet"
-FORMAT = 1
-ITEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata", "modality")])
+FORMAT = 1  # searched exactly
+ENGINE_FORMAT = 2  # the files of an engine, or its address
+ENGINE = "engine"
+MODEL = "model"  # in index.json: the folder of the run or model, where an upgrade recorded it
+DESCRIBED = ("fingerprint", "data", "metadata", MODEL)  # what index.json says of the model and the table
+CHECKED_AT_OPEN = 64 << 20  # bytes of vectors that are checked when an index is opened; more are at their first use
 
 READING_ERRORS = (
     DamagedFile, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException
 )  # fmt: skip
-Piece = tuple[np.ndarray, pa.Table]  # ``(n, dim)`` vectors and the n rows of ``items`` that describe them
 
 
-def pieces_of(part: pa.Table, modalities: Sequence[str], dim: int) -> Iterator[Piece]:
-    """Yield the vectors of each modality of a part of embeddings, and the items that describe them.
-
-    Args:
-        part: the part, see ``multimodal.search.embed``.
-        modalities: its columns of vectors.
-        dim: width of the vectors.
-
-    Raises:
-        MultimodalError: a vector is not finite or not of unit length.
-    """
-    for modality in modalities:
-        present = part.filter(part[modality].is_valid())
-        flat = present[modality].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors = flat.astype(np.float32, copy=False).reshape(-1, dim)
-        _check_vectors(vectors, present["key"], modality)
-        named = present.select(["key", "group", "metadata"])
-        yield vectors, named.append_column("modality", pa.array([modality] * len(named), pa.string()))
-
-
-def _check_vectors(vectors: np.ndarray, keys: pa.ChunkedArray, modality: str) -> None:
-    if not len(wrong := not_unit(vectors)):
-        return
-    infinite = wrong[~np.isfinite(vectors[wrong]).all(axis=1)]
-    if len(infinite):
-        raise MultimodalError(
-            f"{len(infinite):,} of {len(vectors):,} {modality} vectors are not finite, the first of the row"
-            f" {keys[int(infinite[0])].as_py()!r}: the model returns NaN or infinity for them, so they cannot be indexed."
-        )
-    raise MultimodalError(
-        f"{len(wrong):,} of {len(vectors):,} {modality} vectors are not of unit length, the first of the row"
-        f" {keys[int(wrong[0])].as_py()!r} ({describe_vector(vectors[wrong[0]])}), so they cannot be indexed."
-    )
-
-
-def write_index_folder(folder: Path, pieces: Iterable[Piece], dim: int, description: Mapping[str, Any]) -> None:
+def write_index_folder(
+    folder: Path, pieces: Iterable[Piece], dim: int, description: Mapping[str, Any], rows: Path | None = None
+) -> None:
     """Write the folder of an index, replacing an existing one; only one piece of the vectors is in memory at a time.
 
     Args:
@@ -73,6 +57,7 @@ def write_index_folder(folder: Path, pieces: Iterable[Piece], dim: int, descript
         pieces: the vectors and items, in order.
         dim: width of the vectors.
         description: fingerprint and settings, for ``index.json``; format, count and digests are added.
+        rows: the file of what is known of the rows, which is copied. None: they are those of the table.
 
     Raises:
         MultimodalError: the folder contains something else.
@@ -88,6 +73,10 @@ def write_index_folder(folder: Path, pieces: Iterable[Piece], dim: int, descript
             file.seek(0)
             _write_header(file, count, dim)
         pq.write_table(pa.concat_tables(items), new / ITEMS)
+        if rows is None:
+            IndexRows.create(new, (key for part in items for key in part["key"].to_pylist()))
+        else:
+            shutil.copyfile(rows, new / ROWS)
         document = {"format": FORMAT, "count": count, **description, FILES: describe_files(new, [VECTORS, ITEMS])}
         (new / DESCRIPTION).write_text(json.dumps(with_digest(document), indent=1), encoding="utf-8")
 
@@ -97,29 +86,67 @@ def _write_header(file: Any, count: int, dim: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (count, dim)})
 
 
+def write_engine_index(
+    folder: Path, engine: str, parts: Iterable[pa.Table], layout: Layout, description: Mapping[str, Any]
+) -> None:
+    """Write the folder of an index that an engine searches, replacing an existing one.
+
+    Args:
+        folder: the folder.
+        engine: name of the engine, see ``multimodal.search.engines.open``; not "exact".
+        parts: parts of embeddings.
+        layout: what is to be stored.
+        description: fingerprint and settings, for ``index.json``.
+
+    Raises:
+        MultimodalError: the folder contains something else, another process has it open, or a server fails.
+    """
+    document = with_digest({"format": ENGINE_FORMAT, "engine": engine, **description})
+    with ExitStack() as replaced:
+        if engine == EMBEDDED:
+            from multimodal.search.engines.qdrant_edge import QdrantEdgeEngine
+
+            replaced.enter_context(QdrantEdgeEngine.replacing(folder / ENGINE))
+        new = replaced.enter_context(atomic_folder(folder, marker=DESCRIPTION))
+        (new / DESCRIPTION).write_text(json.dumps(document, indent=1), encoding="utf-8")
+        keys: list[str] = []
+        build_engine(engine, new / ENGINE, _with_keys(parts, keys), layout, description["fingerprint"])
+        if engine == EMBEDDED:  # the folder of an index on a server is copied to every machine that searches
+            IndexRows.create(new, keys)
+
+
+def _with_keys(parts: Iterable[pa.Table], keys: list[str]) -> Iterator[pa.Table]:
+    """Yield parts of embeddings, and append the keys of their rows to a list."""
+    for part in parts:
+        keys += part["key"].to_pylist()
+        yield part
+
+
 class IndexFolder(NamedTuple):
-    """What an index's folder holds.
+    """An open folder of an index.
 
     Attributes:
-        vectors: ``(n, dim)`` float32, memory-mapped; not compared with their digest yet.
-        items: the n rows that describe them.
+        engine: searches it.
         description: the contents of ``index.json``.
 
     Examples:
-        >>> IndexFolder(np.eye(2, dtype=np.float32), ITEM_SCHEMA.empty_table(), {"count": 2}).description
-        {'count': 2}
+        >>> rows = {"key": ["a"], "group": ["a"], "metadata": ["{}"], "modality": ["text"]}
+        >>> IndexFolder(ExactEngine(np.float32([[0, 1]]), pa.table(rows)), {"fingerprint": "f"}).engine.dim
+        2
     """
 
-    vectors: np.ndarray
-    items: pa.Table
+    engine: Engine
     description: dict[str, Any]
 
 
-def read_index_folder(folder: Path) -> IndexFolder:
-    """Open the folder of an index; everything but the contents of ``vectors.npy`` is compared with its digest.
+def read_index_description(folder: Path) -> dict[str, Any]:
+    """Read the description of an index, which others may have open.
+
+    Args:
+        folder: the folder of the index.
 
     Raises:
-        MultimodalError: there is no index, or it is damaged.
+        MultimodalError: there is no index, or its description is damaged.
     """
     if not (folder / DESCRIPTION).is_file():
         raise MultimodalError(
@@ -128,21 +155,74 @@ def read_index_folder(folder: Path) -> IndexFolder:
         )
     try:
         description = read_json(folder / DESCRIPTION)
-        if description["format"] != FORMAT:
-            raise MultimodalError(f"{folder} has index format {description['format']}; this version reads {FORMAT}.")
+        if description["format"] not in (FORMAT, ENGINE_FORMAT):
+            raise MultimodalError(
+                f"{folder} has index format {description['format']}; this version reads {FORMAT} and {ENGINE_FORMAT}."
+            )
         check_document(description, folder / DESCRIPTION)
-        files = description.get(FILES, {})
-        check_file(folder / ITEMS, files.get(ITEMS))
-        if VECTORS in files and (size := (folder / VECTORS).stat().st_size) != files[VECTORS]["bytes"]:
-            raise ValueError(f"{VECTORS} has {size:,} bytes instead of {files[VECTORS]['bytes']:,}")
-        vectors = map_npy(folder / VECTORS)
-        items = pq.read_table(folder / ITEMS)
-        if not len(vectors) == len(items) == description["count"]:
-            raise ValueError("its files differ in length")
-        if vectors.ndim != 2 or vectors.dtype != np.float32 or items.schema.names != ITEM_SCHEMA.names:
-            raise ValueError("its files are not those that `multimodal index` writes")
         _ = str(description["fingerprint"])
     except READING_ERRORS as error:
-        message = " ".join(str(error).split()).rstrip(".")
-        raise MultimodalError(f"The index {folder} is damaged ({message}); build it again.") from error
-    return IndexFolder(vectors, items, description)
+        raise _damaged(folder, error) from error
+    return description
+
+
+def _damaged(folder: Path, error: Exception) -> MultimodalError:
+    message = " ".join(str(error).split()).rstrip(".")
+    return MultimodalError(f"The index {folder} is damaged ({message}); build it again.")
+
+
+def open_index_folder(folder: Path) -> IndexFolder:
+    """Open the folder of an index; everything but large vectors is compared with its digest.
+
+    Raises:
+        MultimodalError: there is no index, it is damaged, or another process has it open.
+    """
+    description = read_index_description(folder)
+    try:
+        if description["format"] == ENGINE_FORMAT:
+            engine = open_engine(description["engine"], folder / ENGINE, description["fingerprint"])
+            return IndexFolder(engine, description)
+        return IndexFolder(_open_exact(folder, description), description)
+    except READING_ERRORS as error:
+        raise _damaged(folder, error) from error
+
+
+def _open_exact(folder: Path, description: Mapping[str, Any]) -> Engine:
+    files = description.get(FILES, {})
+    check_file(folder / ITEMS, files.get(ITEMS))
+    if VECTORS in files and (size := (folder / VECTORS).stat().st_size) != files[VECTORS]["bytes"]:
+        raise ValueError(f"{VECTORS} has {size:,} bytes instead of {files[VECTORS]['bytes']:,}")
+    vectors = map_npy(folder / VECTORS)
+    items = pq.read_table(folder / ITEMS)
+    if not len(vectors) == len(items) == description["count"]:
+        raise ValueError("its files differ in length")
+    if vectors.ndim != 2 or vectors.dtype != np.float32 or items.schema.names != ITEM_SCHEMA.names:
+        raise ValueError("its files are not those that `multimodal index` writes")
+    opened = _Opened(folder, dict(description))
+    engine = ExactEngine(vectors, items, opened.save, opened.check_vectors, str(folder / VECTORS))
+    if vectors.nbytes <= CHECKED_AT_OPEN:
+        engine.check()
+    return engine
+
+
+@dataclass
+class _Opened:
+    """The folder of an index that is searched exactly, and its ``index.json`` as it was read."""
+
+    folder: Path
+    description: dict[str, Any]
+
+    def check_vectors(self) -> None:
+        check_file(self.folder / VECTORS, self.description.get(FILES, {}).get(VECTORS), "Build the index again.")
+
+    def save(self, vectors: np.ndarray, items: pa.Table) -> None:
+        """Write what is stored now, unless another process has written the folder meanwhile."""
+        if (now := read_json(self.folder / DESCRIPTION)) != self.description:
+            if now.get("fingerprint") != self.description["fingerprint"]:
+                raise IndexReplaced(self.folder)
+            raise MultimodalError(f"{self.folder} was changed by others since it was opened; open it again.")
+        about = {name: self.description[name] for name in DESCRIBED if name in self.description}
+        rows = self.folder / ROWS
+        known = rows if rows.is_file() else None
+        write_index_folder(self.folder, [(vectors, items)], vectors.shape[1], about, known)
+        self.description = read_json(self.folder / DESCRIPTION)

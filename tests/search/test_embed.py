@@ -16,63 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
+from embedded_shop import CELLS, ROWS, TITLES, ShopTable, contents, embed, new_embedder, samples_of
 
+from multimodal.core.digests import read_sums
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.folder_lock import LOCK_FILE, write_lock
-from multimodal.core.registry import create
-from multimodal.core.table import Table
 from multimodal.data.samples import Samples
 from multimodal.data.tables.open import open_table
+from multimodal.search import embed_parts
 from multimodal.search.embed import embed_samples, embed_table
-from multimodal.search.embedding_folder import MANIFEST, Manifest, finished_rows, read_manifest, read_parts
+from multimodal.search.embedding_folder import MANIFEST, Manifest, finished_parts, read_manifest, read_parts
 from multimodal.search.index import Index
-
-PATH = {"x": [[0.0, 1, 1, 0], [1, 0, 0, 0]], "edge_index": [[0, 1], [1, 0]], "edge_attr": [[1.0, 1, 1], [1, 1, -1]]}
-POINT = {"x": [[0.5, 0, 1, 1]], "edge_index": [], "edge_attr": []}
-TITLES = ["red cup", None, "blue cup", "mug", None, None, None, None, None, "pot", "tea pot"]
-CELLS: dict[str, Sequence[Any]] = {
-    "title": TITLES,
-    "subtitle": [title and title[::-1] for title in TITLES],
-    "drawing": [PATH, POINT, None, POINT, POINT, PATH, None, None, None, PATH, None],
-    "sku": [f"s-{row}" for row in range(11)],
-    "product": [row // 2 for row in range(11)],
-}
-ROWS = np.arange(11)
-
-
-class ShopTable(Table):
-    """Return columns of cells; rows 4 to 7, a full part, have no text, and rows 6 to 8 have nothing."""
-
-    metadata_columns = ("title", "product")
-
-    def __init__(self, name: str, cells: dict[str, Sequence[Any]]) -> None:
-        self.name, self.cells, self.columns = name, cells, tuple(cells)
-
-    def __len__(self) -> int:
-        return len(self.cells["sku"])
-
-    def value(self, row: int, column: str) -> Any:
-        return self.cells[column][row]
-
-
-def samples_of(
-    table: str = "shop",
-    cells: dict[str, Sequence[Any]] = CELLS,
-    key: str = "sku",
-    group: str | None = "product",
-    **columns: str,
-) -> Samples:
-    return Samples.of(ShopTable(table, cells), columns or {"graph": "drawing", "text": "title"}, key=key, group=group)
-
-
-def new_embedder(seed: int = 0) -> Embedder:
-    torch.manual_seed(seed)
-    text = create("text", "transformer", vocab_size=60, width=8, layers=1, heads=2)
-    embedder = Embedder({"graph": create("graph", "gnn", width=8, layers=1), "text": text}, dim=5)
-    embedder.fit_processors({"text": [title for title in TITLES if title]})
-    return embedder.eval()
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +35,9 @@ def embedder() -> Embedder:
     return new_embedder()
 
 
-def embed(embedder: Embedder, out: Path, rows: np.ndarray = ROWS, **options: Any) -> None:
-    settings: dict[str, Any] = {"samples": samples_of(), "part_rows": 4, "batch_size": 2} | options
-    embed_samples(embedder, rows=rows, out=out, **settings)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def finished_rows(folder: Path) -> int:
+    manifest = read_manifest(folder)
+    return sum(map(manifest.rows_of, finished_parts(folder, manifest, read_sums(folder))))
 
 
 # -- output
@@ -121,7 +72,7 @@ def test_the_parts_have_the_documented_columns_and_rows(embedder: Embedder, tmp_
     parts = [pq.read_table(tmp_path / "out" / f"part-0000{n}.parquet") for n in range(3)]
     assert [len(part) for part in parts] == [4, 4, 3]
     for part in parts:
-        assert part.column_names == ["key", "group", "metadata", "graph", "text"]
+        assert part.column_names == ["key", "group", "metadata", "digest", "graph", "text"]
         assert part.schema.field("text").type.equals(pa.list_(pa.float32(), 5))
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert (manifest["format"], manifest["rows"], manifest["dim"]) == (1, 11, 5)
@@ -179,7 +130,10 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 5, 6])
-def test_a_resumed_run_writes_only_the_missing_parts(embedder: Embedder, tmp_path: Path, batches: int) -> None:
+def test_a_resumed_run_writes_only_the_missing_parts(
+    embedder: Embedder, tmp_path: Path, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_parts, "READ_ROWS", 2)
     embed(embedder, tmp_path / "whole")
     done: list[int] = []
 
@@ -192,7 +146,7 @@ def test_a_resumed_run_writes_only_the_missing_parts(embedder: Embedder, tmp_pat
     with pytest.raises(Stop):
         embed(embedder, out, advance=stop)
     finished = sorted(path.name for path in out.glob("part-*"))
-    # two batches in a part; the current batch is lost with its part
+    # two groups of rows in a part; the current one is lost with its part
     assert finished == [f"part-0000{n}.parquet" for n in range((batches - 1) // 2)]
     assert (out / MANIFEST).read_bytes() == (tmp_path / "whole" / MANIFEST).read_bytes()
     with pytest.raises(MultimodalError, match=rf"incomplete: part-0000{len(finished)}\.parquet is missing"):
@@ -290,8 +244,8 @@ def test_too_many_unreadable_rows_raise_and_earlier_parts_are_kept(embedder: Emb
 
 def test_an_unreadable_row_is_left_out_and_the_others_keep_their_keys(embedder: Embedder, tmp_path: Path) -> None:
     broken = samples_of(cells=CELLS | {"title": [TITLES[0], "", *TITLES[2:]]})
-    rejects = embed_samples(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
-    assert len(rejects) == 1
+    made_of = embed_samples(embedder, broken, ROWS, tmp_path / "out", part_rows=4, max_rejects=0.1)
+    assert (made_of.rows, made_of.with_alternatives, len(made_of.rejects)) == (10, 10, 1)
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
     assert [row["key"] for row in made] == [f"s-{row}" for row in range(11) if row != 1]
     (expected,) = embedder.encode(batch_size=256, text=[TITLES[2]])
@@ -309,7 +263,9 @@ def test_several_columns_of_a_modality_are_embedded_each_under_the_row_s_key(
         {"text": ["name", "words"]},
         key="sku",
     )
-    embed_samples(embedder, samples, np.arange(3), tmp_path / "out")
+    counts = embed_samples(embedder, samples, np.arange(3), tmp_path / "out")
+    assert (counts.rows, counts.with_alternatives) == (3, 4)
+    assert repr(counts) == "3 rows (4 with alternatives)"
     made = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
     assert [row["key"] for row in made] == ["a", "a", "b", "c"]
     expected = embedder.encode(batch_size=256, text=["tea cup", "mug", "jug"])
@@ -368,17 +324,6 @@ def test_an_embedder_needs_a_table(embedder: Embedder, tmp_path: Path, monkeypat
     with pytest.raises(UsageError, match="An embedder has no data of its own: give the table"):
         embed_table(embedder, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_changed_table_is_rejected(embedder: Embedder, tmp_path: Path) -> None:
-    class Changed(ShopTable):
-        fingerprint = "another"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
-
-    embed(embedder, tmp_path / "made")
-    columns = {"graph": "drawing", "text": "title"}
-    changed = Samples.of(Changed("shop", CELLS), columns, key="sku", group="product")
-    with pytest.raises(MultimodalError, match="or of the table as it was"):
-        embed(embedder, tmp_path / "made", samples=changed)
 
 
 # -- damage
@@ -461,7 +406,7 @@ def test_a_truncated_part_is_reported_with_a_remedy(made: Path, kept: int) -> No
 def test_the_folder_opens_as_a_table_with_the_described_columns(tmp_path: Path, embedder: Embedder) -> None:
     embed(embedder, tmp_path / "e")
     table = open_table(str(tmp_path / "e"))
-    assert table.columns == ("key", "group", "metadata", "graph", "text")
+    assert table.columns == ("key", "group", "metadata", "digest", "graph", "text")
     parts = pa.concat_tables(pq.read_table(part) for part in sorted((tmp_path / "e").glob("part-*.parquet")))
     assert len(table) == len(parts) == len(ROWS)
     for row in range(len(table)):
@@ -501,3 +446,59 @@ def test_files_that_a_killed_process_left_unfinished_are_removed(embedder: Embed
     (tmp_path / "part-00001.parquet").unlink()
     embed_samples(embedder, samples_of(), ROWS, tmp_path, part_rows=4)
     assert sorted(os.listdir(tmp_path)) == written
+
+
+# -- batches
+
+
+def test_batches_hold_texts_of_similar_length_and_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    titles = [" ".join(rng.choice(["cup", "mug", "pot"], length)) for length in rng.integers(1, 60, 1000)]
+    cells = {"title": titles, "sku": list(map(str, range(1000))), "product": titles}
+    embedder = new_embedder()
+    processor = embedder.encoder("text").processor
+    shapes: list[tuple[int, int, int]] = []
+    collate = type(processor).collate
+
+    def recorded(self: Any, items: Sequence[Any]) -> Any:
+        inputs = collate(self, items)
+        n, longest = inputs["tokens"].shape
+        shapes.append((n, longest, int((inputs["tokens"] > 0).sum())))
+        return inputs
+
+    monkeypatch.setattr(type(processor), "collate", recorded)
+    embed_samples(embedder, samples_of(cells=cells, text="title"), np.arange(1000), tmp_path / "out", batch_size=16)
+    monkeypatch.undo()
+    padded, tokens = sum(n * longest for n, longest, _ in shapes), sum(used for *_, used in shapes)
+    assert sum(n for n, *_ in shapes) == 1000
+    assert padded < 1.1 * tokens  # in the table's order, it would be 1.9 times as many
+    assert max(n * processor.cost([[1] * longest]) for n, longest, _ in shapes) <= 16
+    assert len({n for n, *_ in shapes}) > 5  # more of the shorter ones
+    found = [row for part in read_parts(tmp_path / "out") for row in part.to_pylist()]
+    assert [row["key"] for row in found] == cells["sku"]
+    loop = np.concatenate([embedder.encode(text=[title]) for title in titles[::50]])
+    np.testing.assert_allclose([row["text"] for row in found[::50]], loop, atol=1e-5)
+
+
+def test_items_of_equal_cost_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed_parts, "READ_ROWS", 4)
+    encoded: list[int] = []
+    encode_items = Embedder.encode_items
+
+    def recorded(self: Embedder, modality: str, items: Sequence[Any], *arguments: Any) -> np.ndarray:
+        encoded.append(len(items))
+        return encode_items(self, modality, items, *arguments)
+
+    monkeypatch.setattr(Embedder, "encode_items", recorded)
+    cells = CELLS | {"title": ["cup"] * 11}
+    embed(new_embedder(), tmp_path / "equal", samples=samples_of(cells=cells, text="title"), part_rows=11)
+    assert encoded == [4, 4, 3]
+    encoded.clear()
+    cells = CELLS | {"title": ["tea cup" * (row % 2) or "cup" for row in range(11)]}
+    embed(new_embedder(), tmp_path / "unequal", samples=samples_of(cells=cells, text="title"), part_rows=11)
+    assert encoded == [11]
+    encoded.clear()
+    monkeypatch.setattr(embed_parts, "WAITING_BYTES", 200)  # of some texts
+    embed(new_embedder(), tmp_path / "limited", samples=samples_of(cells=cells, text="title"), part_rows=11)
+    assert sum(encoded) == 11
+    assert max(encoded) < 11

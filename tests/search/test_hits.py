@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from multimodal.core.errors import UsageError
-from multimodal.search.draw import thumbnail
+from multimodal.media.picture_grid import thumbnail
 from multimodal.search.hits import Grid, Hit, HitLists, Hits
 
 

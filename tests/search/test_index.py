@@ -30,7 +30,9 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
 from multimodal.data.datamodule import DataModule
 from multimodal.search.embedding_folder import MANIFEST, Manifest
-from multimodal.search.index import Hit, Index
+from multimodal.search.engines.exact import ExactEngine
+from multimodal.search.hits import Hit
+from multimodal.search.index import Index
 
 DIM = 3
 
@@ -44,7 +46,7 @@ def index_of(vectors: np.ndarray, groups: Sequence[Any], modalities: Sequence[st
         "metadata": [json.dumps({"row": row}) for row in range(n)],
         "modality": list(modalities) or ["image"] * n,
     }
-    return Index(vectors.astype(np.float32), pa.table(items), "f" * 64)
+    return Index(ExactEngine(vectors.astype(np.float32), pa.table(items)), "f" * 64)
 
 
 def embeddings(folder: Path, vectors: dict[str, list[list[float] | None]], part_rows: int = 2) -> Path:
@@ -75,7 +77,7 @@ SHOP: dict[str, list[list[float] | None]] = {
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "index")
+    Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "index", engine="exact")
     return tmp_path / "index"
 
 
@@ -182,12 +184,20 @@ def test_a_score_is_a_cosine() -> None:
         ({"k": -3}, "k must be at least 1, got -3"),
         ({"vectors": np.ones((1, DIM + 1))}, rf"shape \(1, 4\).*\(q, {DIM}\)"),
         ({"vectors": np.ones(DIM)}, rf"shape \({DIM},\).*For one vector: search\(vector\[None\]\)\[0\]"),
-        ({"vectors": "a red cup"}, r"vectors or one value of one modality\. For a value: search\(text='a red cup'\)"),
+        ({"vectors": "a red cup"}, r"vectors or values of modalities\. For a value: search\(text='a red cup'\)"),
         ({"vectors": ["a red cup"]}, r"not vectors .*For a value: search\(text='a red cup'\)"),
         ({"vectors": [[1.0], [1.0, 2.0]]}, r"The queries are not vectors"),
-        ({"vectors": None}, r"vectors or one value of one modality"),
-        ({"vectors": None, "text": "a", "image": "b"}, r"vectors or one value of one modality"),
-        ({"text": "a"}, r"vectors or one value of one modality"),
+        ({"vectors": None}, r"vectors or values of modalities"),
+        ({"vectors": None, "text": "a", "image": "b"}, r"does not know its model"),
+        ({"vectors": None, "like": "k0"}, r"Keys are given as a list of texts, like \['cup-1'\], not as 'k0'"),
+        ({"vectors": None, "like": ["k9"]}, r"no row with the key 'k9'"),
+        ({"vectors": None, "like": ["k0"], "unlike": ["k0"]}, r"The parts of the query cancel out"),
+        ({"vectors": None, "like": ["k0"], "weights": {"text": 2}}, r"no value of 'text' to be weighted"),
+        ({"vectors": None, "like": ["k0"], "min_precision": 0.9}, r"combined queries are not calibrated"),
+        ({"vectors": None, "hybrid": True, "like": ["k0"]}, r"Hybrid search takes the words of the query's text"),
+        ({"vectors": None, "hybrid": "red", "like": ["k0"]}, r"searched exactly, by vectors alone"),
+        ({"where": {"nam": "x"}}, r"No row of the index has 'nam'\. Did you mean 'name'"),
+        ({"text": "a"}, r"vectors or values of modalities"),
         ({"vectors": None, "text": "a"}, r"does not know its model: open it by Index\.open\(folder, model=RUN\)"),
         ({"vectors": np.array([UNIT[0], [0, np.nan, 0]])}, "Query 1 is not finite"),
         ({"vectors": np.array([[0, -np.inf, 0], UNIT[0]])}, "Query 0 is not finite"),
@@ -195,7 +205,10 @@ def test_a_score_is_a_cosine() -> None:
         ({"k": "5"}, "search: k must be a whole number, not '5'"),
         ({"k": 5.0}, r"search: k must be a whole number, not 5\.0"),
         ({"target": 3}, "search: target must be a string, not 3"),
-        ({"top_k": 5}, r"search\(\) takes no argument 'top_k'\. Known: image, k, target, text, vectors"),
+        (
+            {"top_k": 5},
+            r"search\(\) takes no argument 'top_k'\. Known: exact, hybrid, image, k, like, min_precision, modality, target",
+        ),
         ({"vectors": None, "text": "a", "tagret": "image"}, r"takes no argument 'tagret'\. Did you mean 'target'"),
         ({"target": "images"}, r"no 'images' vectors.*Did you mean 'image'\?.*Known: image, text"),
     ],
@@ -223,14 +236,14 @@ def test_an_index_has_the_existing_vectors_with_their_descriptions(index: Path) 
 
 
 def test_a_built_index_is_the_one_that_is_opened(tmp_path: Path) -> None:
-    built = Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "deep" / "index")
+    built = Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "deep" / "index", engine="exact")
     opened = Index.open(str(tmp_path / "deep" / "index"))
     assert built.search(np.eye(DIM)) == opened.search(np.eye(DIM))
 
 
 def test_building_again_replaces_the_index_and_leaves_nothing_else(index: Path, tmp_path: Path) -> None:
     before = Index.open(index)
-    Index.build(embeddings(tmp_path / "more", {"image": [UNIT[0]] * 7}), index)
+    Index.build(embeddings(tmp_path / "more", {"image": [UNIT[0]] * 7}), index, engine="exact")
     assert (len(Index.open(index)), len(before)) == (7, 5)
     assert before.search(np.eye(DIM))[0][0].score == 1  # an open index is still readable
     assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings", "index", "more"]
@@ -241,7 +254,7 @@ def test_a_build_that_fails_leaves_the_old_index(index: Path, tmp_path: Path, da
     more = embeddings(tmp_path / "more", {"image": [UNIT[0]] * 7})
     damage(more / "part-00002.parquet")
     with pytest.raises(MultimodalError, match=r"part-00002\.parquet"):
-        Index.build(more, index)
+        Index.build(more, index, engine="exact")
     assert len(Index.open(index)) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings", "index", "more"]
 
@@ -250,7 +263,7 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("dear")
     with pytest.raises(MultimodalError, match=r"thesis is not empty and holds no index\.json"):
-        Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "thesis")
+        Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "thesis", engine="exact")
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "dear"
 
 
@@ -258,7 +271,7 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
 def test_vectors_that_are_not_finite_are_not_indexed(index: Path, tmp_path: Path, number: float) -> None:
     cells: dict[str, list[list[float] | None]] = {"image": [*UNIT], "text": [None, UNIT[0], [0, number, 0]]}
     with pytest.raises(MultimodalError, match=r"1 of 1 text vectors are not finite, the first of the row 'k2'"):
-        Index.build(embeddings(tmp_path / "more", cells), index)
+        Index.build(embeddings(tmp_path / "more", cells), index, engine="exact")
     assert len(Index.open(index)) == 5  # the old one
 
 
@@ -269,7 +282,7 @@ def test_vectors_that_are_not_of_unit_length_are_not_indexed(
     cells: dict[str, list[list[float] | None]] = {"image": [*UNIT], "text": [None, UNIT[0], [0, length, 0]]}
     message = rf"1 of 1 text vectors are not of unit length, the first of the row 'k2' \(length {re.escape(shown)}\)"
     with pytest.raises(MultimodalError, match=message):
-        Index.build(embeddings(tmp_path / "more", cells), index)
+        Index.build(embeddings(tmp_path / "more", cells), index, engine="exact")
     with pytest.raises(MultimodalError, match=rf"The index has 1 vectors .* row 1 \(length {re.escape(shown)}\)"):
         index_of(np.array([UNIT[0], [0, length, 0]]), [0, 1]).search(np.eye(DIM))
     assert len(Index.open(index)) == 5  # the old one
@@ -280,7 +293,7 @@ def test_damaged_vectors_are_refused_before_they_are_used(
     index: Path, at_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The vectors of a large index are compared with their digest at the first use, those of a small one when it is opened."""
-    monkeypatch.setattr("multimodal.search.index.CHECKED_AT_OPEN", (1 << 20) if at_open else 0)
+    monkeypatch.setattr("multimodal.search.index_folder.CHECKED_AT_OPEN", (1 << 20) if at_open else 0)
     content = bytearray((index / "vectors.npy").read_bytes())
     content[-4] ^= 1  # a change of the last digit of a number, that no other check would find
     (index / "vectors.npy").write_bytes(content)
@@ -288,7 +301,7 @@ def test_damaged_vectors_are_refused_before_they_are_used(
         lambda opened: opened.search(np.eye(DIM)),
         lambda opened: opened.vectors,
         lambda opened: opened.filter(modality="image"),
-        lambda opened: opened.save(index),
+        lambda opened: opened.save(index, engine="exact"),
     ]
     for use in uses:
         if at_open:
@@ -320,27 +333,31 @@ def test_the_folder_is_what_numpy_and_arrow_write(index: Path) -> None:
     assert (index / "vectors.npy").read_bytes() == buffer.getvalue()
     for name, entry in json.loads((index / "index.json").read_text())["files"].items():
         assert entry["sha256"] == hashlib.sha256((index / name).read_bytes()).hexdigest()
-    opened.save(index)
+    opened.save(index, engine="exact")
     assert Index.open(index).items.equals(opened.items)
 
 
 def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("dear")
     with pytest.raises(UsageError, match="thesis is a file"):
-        Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "thesis")
+        Index.build(embeddings(tmp_path / "embeddings", SHOP), tmp_path / "thesis", engine="exact")
     with pytest.raises(UsageError, match="thesis is a file"):
-        Index.build(tmp_path / "nowhere", tmp_path / "thesis" / "index")  # before the embeddings are read
+        Index.build(
+            tmp_path / "nowhere", tmp_path / "thesis" / "index", engine="exact"
+        )  # before the embeddings are read
     assert (tmp_path / "thesis").read_text() == "dear"
 
 
 def test_without_embeddings_no_index_is_built(tmp_path: Path) -> None:
     with pytest.raises(MultimodalError, match="holds no embeddings"):
-        Index.build(tmp_path / "nowhere", tmp_path / "index")
+        Index.build(tmp_path / "nowhere", tmp_path / "index", engine="exact")
     assert not (tmp_path / "index").exists()
 
 
 def test_embeddings_without_a_vector_make_an_index_that_finds_nothing(tmp_path: Path) -> None:
-    index = Index.build(embeddings(tmp_path / "embeddings", {"image": [None, None]}), tmp_path / "index")
+    index = Index.build(
+        embeddings(tmp_path / "embeddings", {"image": [None, None]}), tmp_path / "index", engine="exact"
+    )
     assert (len(index), index.dim) == (0, DIM)
     assert index.search(np.eye(DIM)) == [[], [], []]
 

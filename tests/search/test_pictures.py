@@ -15,9 +15,10 @@ from PIL import Image
 
 from multimodal.core.errors import UsageError
 from multimodal.data.datamodule import DataModule
+from multimodal.data.pictures import Pictures
 from multimodal.data.samples import Samples
+from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.index import Index
-from multimodal.search.pictures import Pictures
 
 COLUMNS: dict[str, str | list[str]] = {"image": "photo", "text": "title"}
 
@@ -37,7 +38,7 @@ def index_of(settings: Mapping[str, Any] | None) -> Index:
     """Return an index of three rows, whose table was opened with the given settings."""
     keys = [row["sku"] for row in ROWS]
     items = {"key": keys, "group": keys, "modality": ["text"] * 3, "metadata": [json.dumps({})] * 3}
-    return Index(np.eye(3, dtype=np.float32), pa.table(items), "f" * 64, settings)
+    return Index(ExactEngine(np.eye(3, dtype=np.float32), pa.table(items)), "f" * 64, settings)
 
 
 def pictures(index: Index) -> dict[str, bytes | None]:

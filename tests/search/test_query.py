@@ -44,7 +44,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(model: Path) -> Path:
-    embed_table(model, ROWS, out=model.parent / "embeddings", columns=COLUMNS, key="id", group="set")
+    embed_table(
+        model, ROWS, out=model.parent / "embeddings", columns=COLUMNS, key="id", group="set", precision="float32"
+    )
     Index.build(model.parent / "embeddings", model.parent / "index")
     return model.parent / "index"
 
@@ -101,10 +103,60 @@ def test_only_the_encoder_of_the_query_is_loaded(model: Path, index: Path, monke
     assert loaded == [["title"]]
 
 
-@pytest.mark.parametrize("query", [{}, {"title": "red cup", "caption": "a red cup"}])
-def test_other_than_one_modality_is_wrong_usage(model: Path, index: Path, query: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="one modality with one value, got"):
-        search_index(model, index, **query)
+def test_several_values_are_one_query(model: Path, index: Path) -> None:
+    embedder = Embedder.from_pretrained(model)
+    (title,) = embedder.encode(precision="float32", title=["red cup"])
+    (caption,) = embedder.encode(precision="float32", caption=["a vase that is old"])
+    vector = title - 0.5 * caption
+    expected = Index.open(index).search(vector[None], k=4)[0]
+    hits = search_index(model, index, 4, weights={"caption": -0.5}, title="red cup", caption="a vase that is old")
+    assert [(hit.key, hit.modality) for hit in hits] == [(hit.key, hit.modality) for hit in expected]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+
+
+def test_rows_like_a_row_are_found_without_a_model_being_loaded(
+    model: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Embedder, "from_pretrained", None)
+    hits = search_index(model, index, 3, like=["s-0"], where={"shelf": "a"})
+    assert len(hits) == 3
+    assert {hit.metadata["shelf"] for hit in hits} == {"a"}
+    assert "g0" not in {ROWS[int(hit.key.removeprefix("s-"))]["set"] for hit in hits}
+    assert main(["search", str(model), str(index), "--like", "s-0", "--where", "shelf=a", "-k", "3", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"query": {"like": ["s-0"]}, "hits": [hit.to_json() for hit in hits]}
+
+
+def test_rare_words_are_found_by_hybrid_search(model: Path, index: Path) -> None:
+    found = {hit.key for hit in search_index(model, index, 3, hybrid="s-17", title="red cup", target="title")}
+    assert "s-17" in found
+    assert "s-17" not in {hit.key for hit in search_index(model, index, 3, title="red cup", target="title")}
+
+
+def test_an_empty_query_is_wrong_usage(model: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="takes a value of a modality"):
+        search_index(model, index)
+    assert main(["search", str(model), str(index)]) == 2
+    assert "give a query, by --text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--where", "shelf"], "--where shelf: a condition is COLUMN=VALUE"),
+        (["--where", "shelff=a"], "Did you mean 'shelf'"),
+        (["--weight", "title=heavy"], "--weight title=heavy: a weight is MODALITY=NUMBER"),
+        (["--weight", "caption=2"], "no value of 'caption' to be weighted"),
+        (["--title", "blue cup"], "each modality takes one value"),
+        (["--tarqet", "title"], "there is no option --tarqet. Did you mean 'target'"),
+        (["--unlike", "s-99"], "no row with the key 's-99'"),
+    ],
+)
+def test_invalid_options_are_named(
+    model: Path, index: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["search", str(model), str(index), "--title", "red cup", *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,261 @@
+"""What an engine stores: modalities, columns, and how vectors are compressed; in ``layout.json`` next to the engine's files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multimodal.core.digests import DIGEST, FILES, DamagedFile, check_document, check_file, describe_files, with_digest
+from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.json_file import read_json
+from multimodal.core.npy import map_npy
+from multimodal.search.engines.engine import filter_text
+
+LAYOUT = "layout.json"
+WORDS = "words"  # the vectors of words
+QUANTIZATIONS = ("int8", "binary")
+REDUCTIONS = ("prefix", "pca", "svd")
+PROJECTION = "projection.npy"
+SAMPLE = 20_000  # vectors to which a projection is fitted
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an engine stores.
+
+    Args:
+        dim: width of the vectors.
+        modalities: the modalities.
+        columns: columns of the metadata, each of which has an index for conditions.
+        quantization: how the vectors that are searched are compressed: "int8", "binary" or None. The candidates are
+            compared again by the whole vectors.
+        searched_dim: width of the reduced vectors that are searched first. None: the whole vectors.
+        reduction: how they are reduced: "prefix", their first components, for models whose prefixes are trained
+            (``matryoshka_dims``); "pca", their principal components; "svd", the same without subtracting the mean.
+        projection: ``(1 + searched_dim, dim)`` float32: the mean that is subtracted, and the components. None: not fitted.
+        words_a_row: the mean number of words in a row's texts.
+        grouped: whether several rows may be in one group.
+
+    Raises:
+        UsageError: an argument is out of range.
+
+    Examples:
+        >>> layout = Layout(dim=4, searched_dim=2, columns=["set"])
+        >>> layout.reduce(np.float32([[3, 4, 5, 6]])).round(2)
+        array([[0.6, 0.8]], dtype=float32)
+        >>> layout.where_of({"set": "a", "year": 2020})
+        {'c0': 'a'}
+    """
+
+    dim: int
+    modalities: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    quantization: str | None = None
+    searched_dim: int | None = None
+    reduction: str = "prefix"
+    projection: np.ndarray | None = field(default=None, compare=False, repr=False)
+    words_a_row: float = 8.0
+    grouped: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
+            raise UsageError(f"quantization must be {' or '.join(QUANTIZATIONS)}, not {self.quantization!r}.")
+        if self.reduction not in REDUCTIONS:
+            raise UsageError(
+                f"reduction must be {', '.join(REDUCTIONS[:-1])} or {REDUCTIONS[-1]}, not {self.reduction!r}."
+            )
+        if not 1 <= self.width <= self.dim:
+            raise UsageError(f"The vectors are {self.dim} wide, so their first {self.width} cannot be searched.")
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors that are searched."""
+        return self.dim if self.searched_dim is None else self.searched_dim
+
+    @property
+    def reduced(self) -> bool:
+        """Whether a prefix of the vectors is searched."""
+        return self.width < self.dim
+
+    def reduce(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the vectors that are searched, ``(n, width)`` float32 of unit length.
+
+        Args:
+            vectors: ``(n, dim)`` float32 of unit length.
+        """
+        if not self.reduced:
+            return vectors
+        if self.reduction == "prefix":
+            reduced = vectors[:, : self.width]
+        elif self.projection is None:
+            raise ValueError("the projection is not fitted")
+        else:
+            reduced = (vectors - self.projection[0]) @ self.projection[1:].T
+        return reduced / np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)
+
+    def fitted(self, sample: np.ndarray) -> Layout:
+        """Return the layout with the projection that keeps most of the sample's variance.
+
+        Args:
+            sample: ``(n, dim)`` float32 of unit length; a few thousand suffice.
+        """
+        if not self.reduced or self.reduction == "prefix":
+            return self
+        mean = sample.mean(axis=0) if self.reduction == "pca" and len(sample) else np.zeros(self.dim, np.float32)
+        centred = sample - mean
+        values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred)  # ascending
+        components = vectors[:, np.argsort(-values)[: self.width]].T
+        return replace(self, projection=np.concatenate([mean[None], components]).astype(np.float32))
+
+    def vectors_of(self, modality: str) -> str:
+        """Return the name of a modality's searched vectors; one of our own, as the engine makes it the name of a folder.
+
+        Args:
+            modality: one of ``modalities``.
+        """
+        return f"m{list(self.modalities).index(modality)}"
+
+    def full_vectors_of(self, modality: str) -> str:
+        """Return the name of a modality's vectors of full width.
+
+        Args:
+            modality: one of ``modalities``.
+        """
+        return self.vectors_of(modality) + ("full" if self.reduced else "")
+
+    def full_names(self, modality: str | None) -> dict[str, str]:
+        """Return modality -> name of its vectors of full width.
+
+        Args:
+            modality: the modality. None: all.
+        """
+        return {name: self.full_vectors_of(name) for name in (self.modalities if modality is None else [modality])}
+
+    def check_modalities(self, modalities: Sequence[str]) -> None:
+        """Raise a ``MultimodalError`` if vectors of a modality cannot be stored.
+
+        Args:
+            modalities: those of rows to add.
+        """
+        if new := [modality for modality in modalities if modality not in self.modalities]:
+            raise MultimodalError(
+                f"The index stores vectors of {', '.join(self.modalities)}, not of {', '.join(new)};"
+                " build it again from embeddings of all of them."
+            )
+
+    def field_of(self, column: str) -> str:
+        """Return the path of a column's texts in the stored rows; a name of our own, as a column's may hold any character.
+
+        Args:
+            column: one of ``columns``.
+        """
+        return f"where.c{list(self.columns).index(column)}"
+
+    def where_of(self, metadata: Mapping[str, Any]) -> dict[str, str]:
+        """Return the texts of a row that conditions compare with.
+
+        Args:
+            metadata: the row's columns.
+        """
+        texts = ((number, filter_text(metadata.get(column))) for number, column in enumerate(self.columns))
+        return {f"c{number}": text for number, text in texts if text is not None}
+
+    def with_rows(self, described: Sequence[Mapping[str, Any]], keys: Sequence[str], groups: Sequence[str]) -> Layout:
+        """Return the layout with the columns of further rows.
+
+        Args:
+            described: the columns of each row.
+            keys: the rows' keys.
+            groups: the rows' groups; one that begins with "#" is of its row alone, see ``multimodal.search.embed``.
+        """
+        columns = dict.fromkeys([*self.columns, *(name for row in described for name in row)])
+        grouped = len(set(keys)) < len(keys) or any(not group.startswith("#") for group in groups)
+        return replace(self, columns=list(columns), grouped=self.grouped or grouped)
+
+    def write(self, folder: Path) -> None:
+        """Write the layout into an engine's folder, in the place of an earlier one.
+
+        Args:
+            folder: the folder.
+        """
+        document = self.document()
+        if self.projection is not None:
+            if not (folder / PROJECTION).exists():  # it is not changed once rows are stored by it
+                np.save(folder / PROJECTION, self.projection)
+            document[FILES] = describe_files(folder, [PROJECTION])
+        new = folder / f"{LAYOUT}.new"
+        new.write_text(json.dumps(with_digest(document), indent=1), encoding="utf-8")
+        os.replace(new, folder / LAYOUT)
+
+    def document(self) -> dict[str, Any]:
+        """Return the layout's attributes for a JSON document, without the projection."""
+        return {name: value for name, value in asdict(self).items() if name != "projection"}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Layout:
+        """Return the layout of a JSON document.
+
+        Args:
+            document: the layout's attributes.
+
+        Raises:
+            TypeError: it is not one.
+            UsageError: an attribute is out of range.
+        """
+        layout = cls(**document)
+        if not all(isinstance(name, str) for name in (*layout.modalities, *layout.columns)):
+            raise TypeError("names are not texts")
+        return layout
+
+    @classmethod
+    def read(cls, folder: Path) -> Layout:
+        """Read the layout in an engine's folder.
+
+        Args:
+            folder: the folder.
+
+        Raises:
+            MultimodalError: it is missing or damaged.
+        """
+        try:
+            document = read_json(folder / LAYOUT)
+            check_document(document, folder / LAYOUT)
+            entries = document.pop(FILES, {})
+            layout = cls.of({name: value for name, value in document.items() if name != DIGEST})
+            if layout.reduced and layout.reduction != "prefix":
+                check_file(folder / PROJECTION, entries[PROJECTION])
+                layout = replace(layout, projection=map_npy(folder / PROJECTION))
+            return layout
+        except (
+            DamagedFile,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+            UsageError,
+        ) as error:
+            raise MultimodalError(
+                f"The index {folder.parent} is damaged ({LAYOUT}: {error}); build it again."
+            ) from error
+
+
+def search_texts(key: str, metadata: Mapping[str, Any]) -> str:
+    """Return the words of a row that hybrid search looks for: those of its key and of its columns of text.
+
+    Args:
+        key: the row's key.
+        metadata: the row's columns.
+
+    Examples:
+        >>> search_texts("cup-1", {"title": "a red cup", "price": 3})
+        'cup-1 a red cup'
+    """
+    return " ".join([key, *(value for value in metadata.values() if isinstance(value, str) and value != key)])

@@ -1,0 +1,195 @@
+"""The embedded engine: one process at a time, durable changes, and folders that are replaced while they are open."""
+
+from __future__ import annotations
+
+import gc
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from multimodal.core.errors import MultimodalError
+from multimodal.search.engines import qdrant_edge
+from multimodal.search.engines.layout import LAYOUT, Layout
+from multimodal.search.engines.qdrant_edge import QdrantEdgeEngine
+
+DIM = 4
+LAYOUT_OF_TEXT = Layout(DIM, ["text"])
+
+
+def part_of(keys: list[str]) -> pa.Table:
+    rng = np.random.default_rng([sum(map(ord, key)) for key in keys])
+    vectors = rng.standard_normal((len(keys), DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cells = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM)
+    return pa.table({"key": keys, "group": keys, "metadata": ["{}"] * len(keys), "text": cells})
+
+
+def create(folder: Path, keys: list[str]) -> None:
+    engine = QdrantEdgeEngine.create(folder, LAYOUT_OF_TEXT)
+    engine.upsert([part_of(keys)])
+    engine.close()
+
+
+def change(engine: QdrantEdgeEngine, number: int) -> None:
+    """Add a row, and remove the one that was added five changes before."""
+    engine.upsert([part_of([f"new-{number}"])])
+    if number >= 5:
+        engine.remove([f"new-{number - 5}"])
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.search.engines.test_qdrant_edge import QdrantEdgeEngine, change
+
+engine = QdrantEdgeEngine.open(Path(sys.argv[1]))
+for number in range(10**6):
+    change(engine, number)
+    print(number, flush=True)
+"""
+
+
+def start_writer(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def stored_in(engine: QdrantEdgeEngine) -> dict[str, list[float]]:
+    vectors, items = engine.select()
+    return dict(zip(items["key"].to_pylist(), vectors.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("trial", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 12))])
+def test_acknowledged_changes_survive_a_kill(tmp_path: Path, trial: int) -> None:
+    draw = random.Random(trial)
+    create(tmp_path / "engine", ["old"])
+    with start_writer(tmp_path / "engine") as writer:
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline()) for _ in range(draw.randrange(1, 20))][-1]
+        time.sleep(draw.uniform(0, 0.2))  # at any moment of a change
+        writer.kill()
+        later = [int(line) for line in writer.stdout.read().split()]  # acknowledged before it was killed
+    acknowledged = max([acknowledged, *later])
+    engine = QdrantEdgeEngine.open(tmp_path / "engine")
+    stored = set(stored_in(engine))
+    wanted = {"old", *(f"new-{n}" for n in range(max(0, acknowledged - 4), acknowledged + 1))}
+    unfinished = {f"new-{acknowledged + 1}", f"new-{acknowledged - 4}"}  # the change that was under way
+    assert wanted - unfinished <= stored <= wanted | unfinished
+    change(engine, acknowledged + 1)  # again, whatever of it was done
+    undisturbed = QdrantEdgeEngine.create(tmp_path / "undisturbed", LAYOUT_OF_TEXT)
+    undisturbed.upsert([part_of(["old"])])
+    for number in range(acknowledged + 2):
+        change(undisturbed, number)
+    assert stored_in(engine) == stored_in(undisturbed)
+    query = part_of(["old"])["text"].to_pylist()
+    found = [[one.key for one in e.nearest(np.array(query, np.float32), 10, "text")[0]] for e in (engine, undisturbed)]
+    assert found[0] == found[1]
+    engine.close()
+    undisturbed.close()
+
+
+def test_another_process_is_refused_with_who_has_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qdrant_edge, "WAIT_SECONDS", 0.2)
+    create(tmp_path / "index" / "engine", ["old"])
+    with start_writer(tmp_path / "index" / "engine") as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(MultimodalError, match=rf"index is open in .*process {writer.pid} .*one process at a time"):
+            QdrantEdgeEngine.open(tmp_path / "index" / "engine")
+        with (
+            pytest.raises(MultimodalError, match="is open in"),
+            QdrantEdgeEngine.replacing(tmp_path / "index" / "engine"),
+        ):
+            pass
+        writer.kill()
+
+
+def test_a_process_that_ends_in_time_is_waited_for(tmp_path: Path) -> None:
+    create(tmp_path / "engine", ["old"])
+    with start_writer(tmp_path / "engine") as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        threading.Timer(0.5, writer.kill).start()
+        engine = QdrantEdgeEngine.open(tmp_path / "engine")
+    assert "old" in engine.select()[1]["key"].to_pylist()
+    engine.close()
+
+
+def test_a_process_that_opens_it_twice_shares_it(tmp_path: Path) -> None:
+    create(tmp_path / "engine", ["a"])
+    first, second = QdrantEdgeEngine.open(tmp_path / "engine"), QdrantEdgeEngine.open(tmp_path / "engine")
+    first.upsert([part_of(["b"])])
+    first.close()
+    assert second.count("text") == 2
+    second.close()
+    third = QdrantEdgeEngine.open(tmp_path / "engine")
+    assert third is not first
+    del third
+    gc.collect()
+    assert not (tmp_path / "engine" / ".multimodal.lock").exists()  # closed although nobody has closed it
+
+
+def test_those_who_have_a_replaced_folder_open_read_the_old_one_and_cannot_change_it(tmp_path: Path) -> None:
+    create(tmp_path / "engine", ["a", "b"])
+    before = QdrantEdgeEngine.open(tmp_path / "engine")
+    create(tmp_path / "new", ["c"])
+    with QdrantEdgeEngine.replacing(tmp_path / "engine"):
+        (tmp_path / "engine").rename(tmp_path / "old")
+        (tmp_path / "new").rename(tmp_path / "engine")
+    after = QdrantEdgeEngine.open(tmp_path / "engine")
+    assert (before.count("text"), after.count("text")) == (2, 1)
+    with pytest.raises(MultimodalError, match="was built again or upgraded since it was opened"):
+        before.upsert([part_of(["d"])])
+    after.upsert([part_of(["d"])])
+    before.close()
+    assert after.count("text") == 2
+    after.close()
+
+
+@pytest.mark.parametrize("damage", ["{", '{"dim": "wide"}', '{"dim": 4, "modalities": [1]}', '{"dim": 0}'])
+def test_a_damaged_layout_is_refused(tmp_path: Path, damage: str) -> None:
+    create(tmp_path / "index" / "engine", ["a"])
+    (tmp_path / "index" / "engine" / LAYOUT).write_text(damage)
+    with pytest.raises(MultimodalError, match=r"index is damaged \(layout\.json"):
+        QdrantEdgeEngine.open(tmp_path / "index" / "engine")
+
+
+def test_missing_files_of_the_engine_are_reported(tmp_path: Path) -> None:
+    create(tmp_path / "index" / "engine", ["a"])
+    (tmp_path / "index" / "engine" / "shard" / "edge_config.json").write_text("{")
+    with pytest.raises(MultimodalError, match=r"The engine of the index .* failed"):
+        QdrantEdgeEngine.open(tmp_path / "index" / "engine")
+
+
+def test_a_modality_that_the_index_does_not_have_is_refused(tmp_path: Path) -> None:
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", LAYOUT_OF_TEXT)
+    with pytest.raises(MultimodalError, match="stores vectors of text, not of image"):
+        engine.upsert([part_of(["a"]).rename_columns(["key", "group", "metadata", "image"])])
+    engine.close()
+
+
+def test_words_find_a_rare_name_that_vectors_miss(tmp_path: Path) -> None:
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", LAYOUT_OF_TEXT)
+    keys = [f"k{n}" for n in range(200)]
+    part = part_of(keys)
+    names = [f'{{"name": "a thing of sort {n}", "shelf": "s{n % 2}"}}' for n in range(200)]
+    names[17] = '{"name": "Zürich AX-400", "shelf": "s1"}'
+    engine.upsert([part.set_column(2, "metadata", [names])])
+    query = np.array([1, 0, 0, 0], np.float32)
+    nearest = [found.key for found in engine.nearest(query[None], 5)[0]]
+    found = engine.nearest_by_words(query, "zurich ax-400", 5)
+    assert "k17" not in nearest
+    assert {"k17", nearest[0]} <= {one.key for one in found[:2]}
+    scores = {one.key: one.score for one in found}
+    stored = np.asarray(part["text"].to_pylist(), np.float32)
+    assert scores["k17"] == pytest.approx(float(stored[17] @ query), abs=1e-6)  # still a cosine
+    even = engine.nearest_by_words(query, "zurich ax-400", 5, "text", {"shelf": ("s0",)})
+    assert {one.key for one in even} <= {f"k{n}" for n in range(0, 200, 2)}
+    assert [one.key for one in engine.nearest_by_words(query, "...", 5)] == nearest  # there are no words
+    engine.close()
