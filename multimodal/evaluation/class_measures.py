@@ -10,6 +10,7 @@ import numpy as np
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
+from multimodal.evaluation.class_retrieval import ClassRetrieval
 from multimodal.evaluation.clusters import Clusters, measure_clusters
 from multimodal.evaluation.grid import Grid, number
 from multimodal.evaluation.probes import Accuracy, Shots, few_shot, knn, linear_probe
@@ -55,6 +56,7 @@ class ClassMeasures:
         knn, linear: modality -> accuracy of 20 nearest neighbours and of a linear classifier, of the training rows.
         few_shot: modality -> accuracy of a linear classifier by the number of examples of each class.
         zero_shot: modality -> zero-shot classification by prompts.
+        retrieval: "text->image" -> retrieval where all candidates of the query's class are right.
         notes: what could not be measured, and why.
 
     Examples:
@@ -72,6 +74,7 @@ class ClassMeasures:
     linear: Mapping[str, Accuracy] = field(default_factory=dict)
     few_shot: Mapping[str, list[Shots]] = field(default_factory=dict)
     zero_shot: Mapping[str, ZeroShot] = field(default_factory=dict)
+    retrieval: Mapping[str, ClassRetrieval] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -81,6 +84,7 @@ class ClassMeasures:
         measured: Labelled,
         train: Labelled | None = None,
         prompts: tuple[str, np.ndarray, Sequence[str]] | None = None,
+        retrieval: Mapping[str, ClassRetrieval] | None = None,
         seed: int = 0,
     ) -> ClassMeasures:
         """Measure all that the data allow.
@@ -90,6 +94,7 @@ class ClassMeasures:
             measured: the rows to measure.
             train: rows of the training split, to fit classifiers on. None: there are none.
             prompts: modality of the class descriptions, their vectors ``(c, dim)``, and the classes. None: there are none.
+            retrieval: retrieval by classes, which has a pool of its own. None: it is not measured.
             seed: seed of clusters and of drawn examples.
         """
         notes: list[str] = []
@@ -119,7 +124,7 @@ class ClassMeasures:
                 add("few_shot", modality, lambda f=fitted, v=vectors, y=labels: few_shot(*f, v, y, seed))
             if prompts is not None and modality != prompts[0]:
                 add("zero_shot", modality, lambda v=vectors, y=labels: zero_shot(v, list(y), *prompts[1:]))
-        return cls(label, **found, notes=tuple(notes))
+        return cls(label, **found, retrieval=retrieval or {}, notes=tuple(notes))
 
     def grids(self) -> list[Grid]:
         """Return the tables of a report; those without a row are left out."""
@@ -143,6 +148,14 @@ class ClassMeasures:
             [m, *(next((f"{100 * s.mean:.1f}" for s in curve if s.shots == n), "-") for n in shots)]
             for m, curve in self.few_shot.items()
         ]
+        by_class = [
+            [
+                pair.replace("->", " -> "),
+                *map(number, (r.precision_at_10, r.map, r.graded_ndcg_at_10)),
+                f"{r.queries:,}",
+            ]
+            for pair, r in self.retrieval.items()
+        ]
         grids = [
             Grid(
                 f"Classes of {self.label}, accuracy in per cent",
@@ -154,6 +167,11 @@ class ClassMeasures:
                 f"Clusters against {self.label}",
                 ["modality", "NMI", "ARI", "silhouette", "classes", "vectors"],
                 clusters,
+            ),
+            Grid(
+                f"Retrieval of the same {self.label}; graded: same item 2, same {self.label} 1",
+                ["query -> found", "P@10", "mAP", "graded NDCG@10", "queries"],
+                by_class,
             ),
         ]
         return [grid for grid in grids if grid.rows]

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -43,6 +43,7 @@ class Classified:
     Attributes:
         target: the target.
         rows: the rows with a prediction.
+        split: the split that they are of, or "all".
         rows_without: the rows without a value to predict from.
         rejects: the rows that cannot be read; they are left out.
         labelled: the rows with a prediction whose target is known.
@@ -64,9 +65,11 @@ class Classified:
     labelled: int = 0
     score: float | None = None
     unknown: dict[str, int] = field(default_factory=dict)
+    split: str | list[str] = "all"
 
     def __str__(self) -> str:
-        text = f"{self.rows:,} rows"
+        split = self.split if isinstance(self.split, str) else ", ".join(self.split)
+        text = f"{self.rows:,} rows" + ("" if split == "all" else f" of the split {split}")
         if self.rows_without:
             text += f" (and {self.rows_without:,} without a value to predict from)"
         if self.score is None:
@@ -85,6 +88,7 @@ class Classified:
             "labelled": self.labelled,
             "unknown": self.unknown,
             "rows": self.rows,
+            "split": self.split,
             "rows_without": self.rows_without,
             "rejects": 0 if self.rejects is None else len(self.rejects),
         }
@@ -130,10 +134,12 @@ def classify_table(
     if label is not None:
         settings["targets"] = {predictor.target: label}
     data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
-    rows = data.samples.rows(data.test_split if split is None else split)
+    chosen = data.test_split if split is None else split
+    rows = data.samples.rows(chosen)
     if not len(rows):
         raise MultimodalError("There are no rows to classify.")
-    return _classify(embedder, predictor, data.samples, rows, out, data.max_rejects)
+    outcome = _classify(embedder, predictor, data.samples, rows, out, data.max_rejects)
+    return replace(outcome, split=chosen)
 
 
 def _classify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ def measure_clusters(vectors: np.ndarray, labels: Sequence[object] | np.ndarray,
     (ARI), Rousseeuw 1987 (silhouette).
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import (
         adjusted_rand_score,
         homogeneity_completeness_v_measure,
@@ -69,7 +71,11 @@ def measure_clusters(vectors: np.ndarray, labels: Sequence[object] | np.ndarray,
         )
     vectors = np.asarray(vectors, np.float32)
     kmeans = KMeans(len(names), n_init=3, random_state=seed)  # pyright: ignore[reportArgumentType]
-    found = kmeans.fit_predict(vectors)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # equal vectors are in one cluster, which leaves others empty
+        found = kmeans.fit_predict(vectors)
     homogeneity, completeness, nmi = homogeneity_completeness_v_measure(classes, found)
     drawn = np.random.default_rng(seed).permutation(len(classes))[:SILHOUETTE_SAMPLE]
     usable = 2 <= len(np.unique(classes[drawn])) < len(drawn)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from multimodal.core.html_table import html_table
 
@@ -35,11 +36,17 @@ class Grid:
 
     def table(self) -> Table:
         """Return the table for rich's console."""
-        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+        table = Table(
+            title=Text(self.title) if self.title else None,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=0,
+        )
         for number, name in enumerate(self.columns):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # not markup, if there are brackets in a name
         return table
 
     def html(self) -> str:

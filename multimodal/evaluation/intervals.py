@@ -5,7 +5,7 @@ Queries of one group (ten photos of one cup) are not independent, so whole group
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +91,7 @@ def compare_paired(
     *,
     confidence: float = 0.95,
     resamples: int = 2000,
+    exchanges: int | None = None,
     seed: int = 0,
 ) -> dict[str, Difference]:
     """Compare two models on the same queries, by a randomization test: the models of whole groups are exchanged at random.
@@ -99,7 +100,8 @@ def compare_paired(
         a, b: name of a measure -> ``(q,)``, its value for each query.
         groups: ``(q,)``, the group of each query.
         confidence: probability of the intervals.
-        resamples: number of drawn samples, and of random exchanges.
+        resamples: number of drawn samples.
+        exchanges: number of random exchanges, e; no p-value is below 1 / (e + 1). None: ``resamples``.
         seed: seed of both.
 
     Returns:
@@ -117,15 +119,42 @@ def compare_paired(
     sums = _sums_by_group(differences, groups)[:, :-1]
     draws, observed = np.random.default_rng(seed), np.abs(sums.sum(axis=0))
     as_large = np.zeros(len(differences), np.int64)
-    for size in _blocks(resamples, len(sums)):
+    exchanges = resamples if exchanges is None else exchanges
+    for size in _blocks(exchanges, len(sums)):
         signs = draws.integers(0, 2, size=(size, len(sums)), dtype=np.int8) * 2.0 - 1.0
         as_large += (np.abs(signs @ sums) >= observed - 1e-9).sum(axis=0)
     # the observed assignment counts as one of them, so that no p-value is 0
-    p_values = (1 + as_large) / (1 + resamples)
+    p_values = (1 + as_large) / (1 + exchanges)
     return {
         name: Difference(found.mean, found.low, found.high, float(p_values[i]))
         for i, (name, found) in enumerate(intervals.items())
     }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    r"""Correct p-values for the number of comparisons, so that at most a share alpha of all reports has a false difference.
+
+    With the m p-values in ascending order, the corrected ones are
+
+    .. math:: \tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) p_{(j)})
+
+    Args:
+        p_values: of m comparisons, which may depend on one another.
+
+    Returns:
+        The corrected p-values, in the same order; a comparison holds at level alpha if its own is at most alpha.
+
+    Source: Holm 1979.
+
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return corrected.tolist()
 
 
 def _sums_by_group(values: Mapping[str, np.ndarray], groups: np.ndarray) -> np.ndarray:

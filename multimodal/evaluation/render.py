@@ -23,7 +23,7 @@ BAR_COLORS = {
 }  # drawn in this order: the longest bar behind
 
 
-def retrieval_table(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> Table:
+def retrieval_grid(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> Grid:
     """Return a table with one row for each direction.
 
     Columns: recalls in per cent, mean reciprocal rank, median and mean rank of the first right answer, numbers of queries
@@ -34,27 +34,16 @@ def retrieval_table(results: Mapping[str, Retrieval], title: str, highest: Mappi
         title: title of the table.
         highest: direction -> highest recall@1.
     """
-    return Grid(title, *_columns_and_rows(results, highest)).table()
+    return Grid(title, *_columns_and_rows(results, highest))
 
 
-def retrieval_html(results: Mapping[str, Retrieval], title: str, highest: Mapping[str, float] = {}) -> str:
-    """Return the table of ``retrieval_table`` as HTML, for a notebook.
-
-    Args:
-        results: direction -> its measures.
-        title: title of the table.
-        highest: direction -> highest recall@1.
-    """
-    return Grid(title, *_columns_and_rows(results, highest)).html()
-
-
-def retrieval_markdown(
+def all_measures_grid(
     results: Mapping[str, Retrieval],
     title: str,
     intervals: Mapping[str, Mapping[str, Interval]] = {},
     highest: Mapping[str, float] = {},
-) -> str:
-    """Return the measures as Markdown, recalls and MRR with their intervals.
+) -> Grid:
+    """Return all measures as a table, recalls and MRR with their intervals.
 
     Args:
         results: direction -> its measures.
@@ -70,7 +59,7 @@ def retrieval_markdown(
                 low, high = (f"{v:.3f}" if name == "mrr" else f"{100 * v:.1f}" for v in (interval.low, interval.high))
                 cells[column] += f" ({low} to {high})"
         rows.append([*cells, f"{r.map:.3f}", f"{r.ndcg_at_10:.3f}", f"{r.precision_at_10:.3f}"])
-    return Grid(title, [*columns, "mAP", "NDCG@10", "P@10"], rows).markdown()
+    return Grid(title, [*columns, "mAP", "NDCG@10", "P@10"], rows)
 
 
 def _columns_and_rows(

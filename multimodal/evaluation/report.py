@@ -6,19 +6,22 @@ import html
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from multimodal.core.files import check_folder
-from multimodal.evaluation.class_measures import ClassMeasures
+from multimodal.core.progress import progress
+from multimodal.data.shown_values import Values
 from multimodal.evaluation.grid import Grid
-from multimodal.evaluation.intervals import Interval
-from multimodal.evaluation.render import render_text, retrieval_html, retrieval_markdown, retrieval_table, save_chart
+from multimodal.evaluation.model_card import CARD, model_card
+from multimodal.evaluation.page.write_page import PAGE, page_html
+from multimodal.evaluation.points import POINTS, Points, write_points
+from multimodal.evaluation.render import all_measures_grid, render_text, retrieval_grid, save_chart
+from multimodal.evaluation.results import Results
 from multimodal.evaluation.retrieval import MEASURES, Retrieval
-from multimodal.evaluation.space import Space
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,25 +31,10 @@ MAX_CLASSES_IN_JSON = 100  # of which all confusions are listed
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
+class Report(Results):
     """Result of ``evaluate``: it prints as tables, and a notebook shows it as such.
 
-    Attributes:
-        run: folder of the run or model.
-        split: split of the queries.
-        pool: split that was searched, or "all".
-        seed: seed of the run; None: unknown.
-        pairs: "text->image" -> the measures of that direction.
-        baselines: name of a baseline -> its measures, like ``pairs``.
-        train_split: split that the baselines were fitted on.
-        rows: number of rows of the split; None: unknown.
-        table_rows: number of rows of the table; None: unknown.
-        notes: remarks for the reader, a line each: equal vectors in a pool, skipped pairs, rows that cannot be read.
-        highest_recall_at_1: "text->image" -> the highest recall@1 that any model can have, as equal inputs (one drawing
-            that is the letter A of three alphabets) tie.
-        intervals: "text->image" -> measure -> its 95 % bootstrap interval over the groups of the queries.
-        space: the shape of the space; None: not asked for.
-        classes: how well the space knows the classes of a column; None: no column was named.
+    Its attributes are those of ``Results``.
 
     Examples:
         >>> import torch
@@ -62,36 +50,17 @@ class Report:
         [['model', 'text->image', 0.0, 0.5]]
     """
 
-    run: str
-    split: str | list[str]
-    pool: str | list[str]
-    seed: int | None
-    pairs: Mapping[str, Retrieval]
-    baselines: Mapping[str, Mapping[str, Retrieval]] = field(default_factory=dict)
-    train_split: str | list[str] = "train"
-    rows: int | None = None
-    table_rows: int | None = None
-    notes: tuple[str, ...] = ()
-    highest_recall_at_1: Mapping[str, float] = field(default_factory=dict)
-    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    space: Space | None = None
-    classes: ClassMeasures | None = None
+    def tables(self, sections: bool = True) -> list[Table]:
+        """Return the tables of the model, of the baselines and of the sections, for rich's console.
 
-    @property
-    def title(self) -> str:
-        """Title of the table and the chart, with the splits, the run and how many rows of the table were evaluated."""
-        place = repr(self.split) if self.pool == self.split else f"{self.pool!r}, queries of {self.split!r}"
-        counts = "" if self.rows is None else f": {self.rows:,} of {self.table_rows:,} rows"
-        return f"Retrieval in {place} ({self.run}){counts}"
-
-    def tables(self) -> list[Table]:
-        """Return the model's table and one for each baseline that has results, for rich's console."""
-        retrievals = [retrieval_table(found, title, self.highest_recall_at_1) for title, found in self._titled()]
-        return [*retrievals, *(grid.table() for grid in self._grids())]
+        Args:
+            sections: whether to include those of the sections.
+        """
+        retrievals = [retrieval_grid(found, title, self.highest_recall_at_1).table() for title, found in self._titled()]
+        return [*retrievals, *(grid.table() for grid in self._grids() if sections)]
 
     def _grids(self) -> list[Grid]:
-        of_space = [] if self.space is None else self.space.grids()
-        return [*of_space, *([] if self.classes is None else self.classes.grids())]
+        return [grid for section in self.sections.values() for grid in section.grids()]
 
     def _titled(self) -> Iterator[tuple[str, Mapping[str, Retrieval]]]:
         yield self.title, self.pairs
@@ -110,6 +79,8 @@ class Report:
             "run": self.run,
             "split": self.split,
             "pool": self.pool,
+            "query_where": _as_json(self.query_where),
+            "pool_where": _as_json(self.pool_where),
             "seed": self.seed,
             "rows": self.rows,
             "table_rows": self.table_rows,
@@ -121,8 +92,8 @@ class Report:
                 for pair, found in self.intervals.items()
             },
             "baselines": {n: {pair: r.to_json() for pair, r in found.items()} for n, found in self.baselines.items()},
-            **({} if self.space is None else {"space": _as_json(self.space)}),
-            **({} if self.classes is None else {"classes": _as_json(self.classes)}),
+            "sections": {name: _as_json(section) for name, section in self.sections.items()},
+            "left_out": dict(self.left_out),
         }
 
     def to_pandas(self) -> DataFrame:
@@ -134,12 +105,15 @@ class Report:
         return DataFrame(rows, columns=["by", "pair", *MEASURES])
 
     def _repr_html_(self) -> str:
-        tables = [retrieval_html(found, title, self.highest_recall_at_1) for title, found in self._titled()]
+        tables = [retrieval_grid(found, title, self.highest_recall_at_1).html() for title, found in self._titled()]
         tables += [grid.html() for grid in self._grids()]
         return "".join([*tables, *(f"<p>{html.escape(note)}</p>" for note in self.notes)])
 
     def save(self, folder: str | Path) -> None:
-        """Write ``metrics.json``, ``metrics.md`` and ``retrieval.png`` to a folder, which is created if missing.
+        """Write the report to a folder, which is created if missing.
+
+        It gets ``metrics.json``, ``metrics.md``, ``retrieval.png``, ``report.html`` (one page that opens without a network),
+        ``model_card.md``, and unless ``evaluated`` is None, ``points.parquet`` (the map's points with their neighbours).
 
         Raises:
             UsageError: the folder is a file.
@@ -150,14 +124,28 @@ class Report:
         (folder / "metrics.json").write_text(json.dumps(self.to_json(), indent=1), encoding="utf-8")
         (folder / "metrics.md").write_text(self.markdown(), encoding="utf-8")
         save_chart(self.pairs, self.title, folder / "retrieval.png")
+        (folder / CARD).write_text(model_card(self), encoding="utf-8")
+        with progress("Writing the report"):
+            self._save_page(folder)
+
+    def _save_page(self, folder: Path) -> None:
+        points = values = None
+        if self.evaluated is not None:
+            samples, processors = self.evaluated.queries.samples, self.evaluated.embedder.processors
+            points, values = Points.of(self.evaluated.queries, self.projection), Values(samples, processors)
+            write_points(folder / POINTS, points, samples, processors)
+        (folder / PAGE).write_text(page_html(self, points, values), encoding="utf-8", newline="\n")
 
     def markdown(self) -> str:
         """Return all tables and notes as Markdown, the recalls with their intervals."""
         tables = [
-            retrieval_markdown(found, title, self.intervals if found is self.pairs else {}, self.highest_recall_at_1)
+            all_measures_grid(
+                found, title, self.intervals if found is self.pairs else {}, self.highest_recall_at_1
+            ).markdown()
             for title, found in self._titled()
         ]
         notes = [f"- {note}" for note in self.notes]
+        notes += [f"- The section {name!r} is left out: {reason}" for name, reason in self.left_out.items()]
         return "\n\n".join([*tables, *(grid.markdown() for grid in self._grids()), *notes]) + "\n"
 
 

@@ -5,15 +5,16 @@ The protocol, and how ties count, is that of ``multimodal.evaluation.ranking``. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import permutations
 
 import torch
 from torch import Tensor
 
 from multimodal.core.embeddings import Embeddings
-from multimodal.evaluation.ranking import TIE_TOLERANCE, Ignored, Ranking, rankings
+from multimodal.evaluation.ranking import TIE_TOLERANCE, Ignored, Ranking, rankings, without_itself
 
 CUTOFFS = (1, 5, 10)
 
@@ -154,12 +155,16 @@ def average_queries(by_query: Mapping[str, QueryMeasures], candidates: Embedding
     }
 
 
-def retrieval_by_query(queries: Embeddings, candidates: Embeddings | None = None) -> dict[str, QueryMeasures]:
-    """Measure each query for every ordered pair of modalities.
+def retrieval_by_query(
+    queries: Embeddings, candidates: Embeddings | None = None, pairs: Iterable[tuple[str, str]] | None = None
+) -> dict[str, QueryMeasures]:
+    """Measure each query of pairs of modalities.
 
     Args:
         queries: embeddings to search for.
         candidates: embeddings to search in; None: the queries.
+        pairs: modality of the queries, and of the candidates. None: every ordered pair of two modalities. Within one
+            modality, the candidate of the query's key does not count: it is the query itself.
 
     Returns:
         ``"text->image"`` -> the measures of that direction's queries, which are numbered as the vectors of the modality.
@@ -168,12 +173,24 @@ def retrieval_by_query(queries: Embeddings, candidates: Embeddings | None = None
     candidates = queries if candidates is None else candidates
     found = {
         f"{a}->{b}": measure_queries(
-            queries.vectors[a], candidates.vectors[b], queries.groups_of(a), candidates.groups_of(b)
+            queries.vectors[a],
+            candidates.vectors[b],
+            queries.groups_of(a),
+            candidates.groups_of(b),
+            _without_own_row(queries, candidates, a) if a == b else None,
         )
-        for a, b in permutations(queries.modalities, 2)
+        for a, b in (permutations(queries.modalities, 2) if pairs is None else pairs)
         if b in candidates.vectors
     }
     return {pair: by_query for pair, by_query in found.items() if len(by_query.queries)}
+
+
+def _without_own_row(queries: Embeddings, candidates: Embeddings, modality: str) -> Ignored:
+    if queries is candidates:
+        return without_itself(torch.arange(len(queries.vectors[modality])), len(queries.vectors[modality]))
+    number_of = {candidates.keys[row]: n for n, row in enumerate(candidates.rows[modality].tolist())}
+    own = [number_of.get(queries.keys[row], -1) for row in queries.rows[modality].tolist()]
+    return without_itself(torch.tensor(own), len(candidates.vectors[modality]))
 
 
 def ndcg(ranking: Ranking, gains: Tensor, k: int = 10) -> Tensor:
@@ -206,24 +223,35 @@ def _discounted(gains: Tensor, ranks: Tensor, k: int) -> Tensor:
     return (gains / torch.log2(1.0 + ranks) * (ranks <= k)).sum(dim=1)
 
 
-def _average_precision(ranking: Ranking) -> Tensor:
+def average_precision(ranking: Ranking) -> Tensor:
+    """Return the mean, over the right answers of each query, of the precision up to each, ``(b,)`` float64.
+
+    Args:
+        ranking: the right answers.
+    """
     places = torch.arange(1, ranking.ranks.shape[1] + 1, device=ranking.ranks.device)
     return ((places / ranking.ranks.double()) * ranking.is_answer).sum(dim=1) / ranking.counts
+
+
+def precision(ranking: Ranking, k: int) -> Tensor:
+    """Return the fraction of right answers among the first k candidates of each query, ``(b,)`` float64.
+
+    Args:
+        ranking: the right answers.
+        k: the last rank that counts.
+    """
+    return (ranking.is_answer & (ranking.ranks <= k)).sum(dim=1).double() / k
 
 
 def _recall(k: int) -> Callable[[Ranking], Tensor]:
     return lambda ranking: (ranking.ranks[:, 0] <= k).double()
 
 
-def _precision(k: int) -> Callable[[Ranking], Tensor]:
-    return lambda ranking: (ranking.is_answer & (ranking.ranks <= k)).sum(dim=1) / k
-
-
 _MEANS: Mapping[str, Callable[[Ranking], Tensor]] = (
     {f"recall@{k}": _recall(k) for k in CUTOFFS}
     | {"mrr": lambda ranking: 1 / ranking.ranks[:, 0].double()}
-    | {f"precision@{k}": _precision(k) for k in CUTOFFS[1:]}
-    | {"map": _average_precision, "ndcg@10": lambda ranking: ndcg(ranking, ranking.is_answer)}
+    | {f"precision@{k}": partial(precision, k=k) for k in CUTOFFS[1:]}
+    | {"map": average_precision, "ndcg@10": lambda ranking: ndcg(ranking, ranking.is_answer)}
 )
 
 

@@ -1,9 +1,10 @@
-"""Evaluate a trained space: retrieval between all pairs of modalities next to baselines, its shape, and its classes."""
+"""Evaluate a trained space: retrieval between all pairs of modalities next to baselines, and sections that are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +18,15 @@ from multimodal.core.hardware import fast_device
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
-from multimodal.data.loaders import ProcessedSamples, loader_in_order
 from multimodal.data.run_data import SETTINGS, RunData, load_run_data, load_training_rows
 from multimodal.data.samples import Samples, readable_rows
-from multimodal.evaluation.class_measures import ClassMeasures, Labelled
-from multimodal.evaluation.geometry import modality_means
+from multimodal.evaluation.evaluated import Evaluated, RowVectors, embed_rows, rows_where
+from multimodal.evaluation.fused import check_fusion, fused_name, parse_fusion, with_fused
 from multimodal.evaluation.intervals import Interval, bootstrap
 from multimodal.evaluation.linear_baseline import TableRows, linear_retrieval
-from multimodal.evaluation.look_alikes import DigestedSamples, highest_recalls
+from multimodal.evaluation.look_alikes import highest_recalls
+from multimodal.evaluation.projection import Projection, check_projection
+from multimodal.evaluation.provenance import Cost
 from multimodal.evaluation.report import Report
 from multimodal.evaluation.retrieval import (
     QueryMeasures,
@@ -33,14 +35,11 @@ from multimodal.evaluation.retrieval import (
     retrieval_by_query,
     warn_repeated_vectors,
 )
-from multimodal.evaluation.space import Space
-from multimodal.evaluation.zero_shot import TEMPLATES, check_templates, class_vectors
+from multimodal.evaluation.sections import SECTIONS, Section, chosen_sections
+from multimodal.evaluation.zero_shot import TEMPLATES, check_templates
 
 BASELINES = ("linear",)
-PROMPTED = "text"  # the modality of the texts that describe classes
-BATCH = 256  # rows embedded at a time; affects the speed, not the results
-ROWS_FOR_MEANS = 2_000  # drawn from the training split, for the mean of each modality
-ROWS_FOR_CLASSIFIERS = 10_000
+Conditions = Mapping[str, str | Sequence[str]]
 
 
 def evaluate(
@@ -49,14 +48,20 @@ def evaluate(
     *,
     split: str | list[str] | None = None,
     pool: str | list[str] | None = None,
+    query_where: Conditions | None = None,
+    pool_where: Conditions | None = None,
+    fuse: str | Mapping[str, float] | None = None,
     baseline: Literal["linear"] | None = None,
-    space: bool = False,
+    sections: str | Iterable[str] | None = None,
     label: str | None = None,
-    templates: Sequence[str] = TEMPLATES,
+    templates: str | Sequence[str] = TEMPLATES,
+    slices: str | Sequence[str] = (),
+    neighbours: Any = (),
     out: str | Path | None = None,
+    projection: Projection = "pca",
     **settings: Any,
 ) -> Report:
-    """Measure retrieval between all ordered pairs of modalities, and if asked for, the space's shape and its classes.
+    """Measure retrieval between all ordered pairs of modalities, and the sections that are asked for.
 
     Args:
         run: folder of a run or of an exported model, or an embedder.
@@ -64,14 +69,22 @@ def evaluate(
             in memory. None: the run's data.
         split: split of the queries. None: the data's test split.
         pool: split to search, or "all". None: ``split``.
+        query_where: column -> value, or several: the rows of the split that are queries. With it or ``pool_where``, search
+            within one modality is measured as well, without the query itself.
+        pool_where: column -> value, or several: the rows of the pool that are searched.
+        fuse: modalities whose vectors are also searched for as one, as "text+image", or with weights, as
+            "text=0.7+image=0.3" or a mapping.
         baseline: "linear" also fits a linear model on the rows that the run was trained on, without those of ``split``, and
             measures it, for modalities with linear features. Where there are no such rows, a note says so.
-        space: whether to measure the shape of the space: how it is used, hubs, the modality gap, and a search in which all
-            modalities compete, before and after each modality's mean over training rows is subtracted.
-        label: a column of classes, of which clusters, classifiers and zero-shot classification by texts are measured.
+        sections: further measures by name, or "all"; see ``multimodal.evaluation.sections.SECTIONS``. None: with ``out``
+            those that are quick, else none.
+        label: a column of classes, of which clusters, classifiers, retrieval and zero-shot classification by texts are
+            measured.
         templates: texts that describe a class, like "a photo of a {}", for zero-shot classification.
-        out: folder to write ``metrics.json``, ``metrics.md``, ``retrieval.png`` and ``rejects.jsonl`` (rows that cannot be
-            read) to.
+        slices: columns by whose values retrieval is measured.
+        neighbours: tables of nearest-neighbour tests, see ``multimodal.evaluation.neighbour_tests``.
+        out: folder to write the files of ``Report.save`` and ``rejects.jsonl`` (rows that cannot be read) to.
+        projection: how the report's map of the space is made, "pca" or "umap" (which needs the extra ``umap``).
         **settings: keys of ``data:`` that replace the configured ones (``columns``, ``key``, ``group``, ``max_rejects``, ...).
 
     Returns:
@@ -79,97 +92,135 @@ def evaluate(
 
     Raises:
         MultimodalError: the model or the data cannot be read, or they have no pair of modalities in common.
-        UsageError: there is no such split, baseline or column, an embedder is given without data, settings are given for a
-            ``DataModule`` or ``Samples``, or ``out`` is a file.
+        UsageError: there is no such split, baseline, section, projection or column, an embedder is given without data, settings
+            are given for a ``DataModule`` or ``Samples``, or ``out`` is a file.
     """
-    check_names("evaluate", settings, [*SETTINGS, "pool", "baseline", "space", "label", "templates", "out"])
+    start = time.monotonic()
+    own = ["pool", "query_where", "pool_where", "fuse", "baseline", "sections", "label", "templates", "slices"]
+    check_names("evaluate", settings, [*SETTINGS, *own, "neighbours", "out", "projection"])
     if baseline is not None and baseline not in BASELINES:
         raise UsageError(f"There is no baseline {baseline!r}.{suggest(baseline, list(BASELINES))}")
+    check_projection(projection)
     if out is not None:
         check_folder(out)
-    templates = [templates] if isinstance(templates, str) else templates
+    templates, slices = ([v] if isinstance(v, str) else v for v in (templates, slices))
     check_templates(templates)
+    weights = parse_fusion(fuse) if isinstance(fuse, str) else fuse
+    tests = [neighbours] if isinstance(neighbours, str | Path) else list(neighbours)
+    of_sections: dict[str, Any] = {"label": label, "templates": templates, "slices": slices, "neighbours": tests}
+    chosen = chosen_sections(sections, [name for name, value in of_sections.items() if value], out is not None)
     folder = None if isinstance(run, Embedder) else Path(run)
     embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
     of_run = load_run_data(folder, data, settings)
     samples = of_run.samples
-    if label is not None:
-        samples.texts(label, [])  # is there such a column?
+    for column in (*slices, *([] if label is None else [label])):
+        samples.texts(column, [])  # is there such a column?
     split = split or of_run.test_split
     rows = samples.rows(split)
+    searched = rows if pool is None else samples.rows(pool)
+    rows, searched = (rows_where(samples, r, where or {}) for r, where in ((rows, query_where), (searched, pool_where)))
     modalities = [m for m in embedder.modalities if m in samples.modalities]
     if len(modalities) < 2:
         raise MultimodalError(f"The model knows {embedder.modalities}, the data have {samples.modalities}: no pair.")
-    searched = None if pool is None else samples.rows(pool)
-    if searched is not None and np.array_equal(searched, rows):
-        searched = None  # the queries are the pool
+    if weights is not None:
+        check_fusion(weights, modalities)
     notes: list[str] = []
-    fits = baseline is not None or space or label is not None
+    fits = baseline is not None or "space" in chosen or label is not None
     training = _training_rows(folder, of_run, rows, notes, required=baseline is not None) if fits else None
-    embedded = rows if searched is None else np.concatenate([rows, searched])
     rejects_path = None if out is None else Path(out) / REJECTS
     if rejects_path is not None:
         rejects_path.unlink(missing_ok=True)  # from an earlier evaluation
     rejects = Rejects(of_run.max_rejects, len(samples), rejects_path, samples.key_of)
-    processors = {m: embedder.processors[m] for m in modalities}
-    by_number = samples.keyed_by_number()  # the key of an embedding is then its row number
-    data_of_queries = DigestedSamples(by_number, processors)
-    data_of_pool = data_of_queries if searched is None else DigestedSamples(by_number, processors)
-    with progress("Embedding", len(embedded)) as advance:
-        queries = pool_vectors = embedder.embed_all(loader_in_order(data_of_queries, rows, BATCH, rejects), advance)
-        if searched is not None:
-            pool_vectors = embedder.embed_all(loader_in_order(data_of_pool, searched, BATCH, rejects), advance)
-    notes += warn_repeated_vectors(pool_vectors)
+    queries = embed_rows(embedder, samples, rows, rejects)
+    is_own_pool = np.array_equal(searched, rows)
+    candidates = queries if is_own_pool else embed_rows(embedder, samples, searched, rejects, "Embedding the pool")
+    notes += warn_repeated_vectors(candidates.embeddings)
     baselines: dict[str, Mapping[str, Retrieval]] = {}
     if baseline is not None and training is not None:
-        known = {m: processor for m, processor in processors.items() if m in training[0].modalities}
-        with progress("Fitting the linear baseline"):
-            train, *tables = [
-                TableRows(*readable_rows(of_part, part, known))
-                for of_part, part in (
-                    training,
-                    (samples, rows),
-                    *([] if searched is None else [(samples, searched)]),
-                )
-            ]
-            baselines[baseline] = linear_retrieval(train, *tables, processors=known, on_skipped_pair=notes.append)
+        parts = [training, (samples, rows), *([] if is_own_pool else [(samples, searched)])]
+        baselines[baseline] = _linear_baseline(embedder, modalities, parts, notes)
     if len(rejects):
         notes.append(rejects.summary())
-    by_query = retrieval_by_query(queries, pool_vectors)
-    pairs = average_queries(by_query, pool_vectors)
-    highest = highest_recalls(queries, data_of_queries.digests, pool_vectors, data_of_pool.digests)
+    apart = query_where is not None or pool_where is not None
+    by_query, pairs = _measure_retrieval(queries, candidates, weights, within=apart)
+    highest = highest_recalls(queries.embeddings, queries.digests, candidates.embeddings, candidates.digests)
     if not pairs:
         notes.append("No query has a right answer in the pool: search a pool that contains the groups of the queries.")
-    fitting = shape = classes = None
-    if training is not None and (space or label is not None):
-        fitting = _embed_training_rows(embedder, training, ROWS_FOR_MEANS if label is None else ROWS_FOR_CLASSIFIERS)
-    if space:
-        with progress("Measuring the space"):
-            shape = Space.of(queries, None if fitting is None else modality_means(fitting.embeddings))
-    if label is not None:
-        with progress(f"Measuring the classes of {label}"):
-            measured = Labelled(queries, samples.texts(label, map(int, queries.keys)))
-            classes = _measure_classes(embedder, label, measured, fitting, templates, notes)
-        notes += classes.notes
+    of_sections["split"] = split
+    evaluated = Evaluated(embedder, queries, candidates, by_query, training, of_sections, notes, weights)
+    measured, left_out = _measure_sections(evaluated, chosen, named=sections is not None)  # adds notes
     report = Report(
         run="embedder" if folder is None else str(run),
         split=split,
         pool=pool or split,
+        query_where=_as_lists(query_where or {}),
+        pool_where=_as_lists(pool_where or {}),
         seed=of_run.seed,
         pairs=pairs,
         baselines=baselines,
         train_split=of_run.train_split,
         rows=len(rows),
         table_rows=len(samples),
+        highest_recall_at_1={pair: highest[pair] for pair in pairs if pair in highest},
+        intervals={pair: _intervals(evaluated.searched_for, pair, found) for pair, found in by_query.items()},
+        sections=measured,
+        left_out=left_out,
         notes=tuple(notes),
-        highest_recall_at_1={pair: highest[pair] for pair in pairs},
-        intervals={pair: _intervals(queries, pair, found) for pair, found in by_query.items()},
-        space=shape,
-        classes=classes,
+        evaluated=evaluated,
+        projection=projection,
+        cost=Cost.since(start),
     )
     if out is not None:
         report.save(out)
     return report
+
+
+def _as_lists(where: Conditions) -> dict[str, list[str]]:
+    return {c: [value] if isinstance(value, str) else [str(v) for v in value] for c, value in where.items()}
+
+
+def _measure_retrieval(
+    queries: RowVectors, candidates: RowVectors, weights: Mapping[str, float] | None, within: bool
+) -> tuple[dict[str, QueryMeasures], dict[str, Retrieval]]:
+    """Measure each pair of modalities, the fused queries, and if asked for, search within each modality."""
+    searched_for, searched = queries.embeddings, candidates.embeddings
+    pairs = list(permutations(searched_for.modalities, 2))
+    if within:
+        pairs += [(m, m) for m in searched_for.modalities]
+    if weights is not None:
+        pairs += [(fused_name(list(weights)), m) for m in searched_for.modalities if m not in weights]
+        searched_for = with_fused(searched_for, weights)
+    by_query = retrieval_by_query(searched_for, searched, pairs)
+    return by_query, average_queries(by_query, searched)
+
+
+def _measure_sections(
+    evaluated: Evaluated, chosen: Sequence[str], named: bool
+) -> tuple[dict[str, Section], dict[str, str]]:
+    """Measure sections, and return them and why others are left out; one that was named raises its error."""
+    found: dict[str, Section] = {}
+    left_out: dict[str, str] = {}
+    for name in chosen:
+        try:
+            with progress(f"Measuring {name}"):
+                found[name] = SECTIONS[name].measure(evaluated)
+        except UsageError as error:
+            if named or SECTIONS[name].needs is not None:
+                raise
+            left_out[name] = str(error)
+            continue
+        evaluated.notes += getattr(found[name], "notes", ())
+    return found, left_out
+
+
+def _linear_baseline(
+    embedder: Embedder, modalities: Sequence[str], parts: Sequence[tuple[Samples, np.ndarray]], notes: list[str]
+) -> Mapping[str, Retrieval]:
+    """Fit the linear baseline on the first of the rows, and measure it on the others."""
+    known = {m: embedder.processors[m] for m in modalities if m in parts[0][0].modalities}
+    with progress("Fitting the linear baseline"):
+        train, *tables = [TableRows(*readable_rows(samples, rows, known)) for samples, rows in parts]
+        return linear_retrieval(train, *tables, processors=known, on_skipped_pair=notes.append)
 
 
 def _training_rows(
@@ -193,49 +244,6 @@ def _training_rows(
         )
         return None
     return samples, rows
-
-
-@dataclass(frozen=True)
-class _Fitting:
-    """Vectors of training rows, for what is fitted; their keys are row numbers of the samples."""
-
-    samples: Samples
-    embeddings: Embeddings
-
-
-def _embed_training_rows(embedder: Embedder, training: tuple[Samples, np.ndarray], most: int) -> _Fitting:
-    samples, rows = training
-    if len(rows) > most:
-        rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-    processors = {m: embedder.processors[m] for m in embedder.modalities if m in samples.modalities}
-    data = ProcessedSamples(samples.keyed_by_number(), processors)
-    with progress("Embedding training rows", len(rows)) as advance:
-        rejects = Rejects(1.0, len(rows))  # training counted and reported them
-        return _Fitting(samples, embedder.embed_all(loader_in_order(data, rows, BATCH, rejects), advance))
-
-
-def _measure_classes(
-    embedder: Embedder,
-    label: str,
-    measured: Labelled,
-    fitting: _Fitting | None,
-    templates: Sequence[str],
-    notes: list[str],
-) -> ClassMeasures:
-    train = None
-    if fitting is not None:
-        try:
-            train = Labelled(fitting.embeddings, fitting.samples.texts(label, map(int, fitting.embeddings.keys)))
-        except UsageError as error:
-            notes.append(f"Classifiers are left out: {error}")
-    known = [labelled.labels for labelled in (measured, train) if labelled is not None]
-    names = sorted({name for labels in known for name in labels if name is not None})
-    prompts = None
-    if PROMPTED not in embedder.modalities:
-        notes.append(f"Zero-shot classification is left out: the model has no modality {PROMPTED!r}.")
-    if PROMPTED in embedder.modalities and len(names) > 1:
-        prompts = PROMPTED, class_vectors(embedder, names, templates, PROMPTED), names
-    return ClassMeasures.of(label, measured, train, prompts)
 
 
 def _intervals(queries: Embeddings, pair: str, found: QueryMeasures) -> dict[str, Interval]:

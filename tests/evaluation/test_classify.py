@@ -122,6 +122,7 @@ def test_a_table_is_classified_by_the_values_that_each_row_has(folder: Path, tmp
     assert outcome.score == pytest.approx(right / 12)
     assert right == 11  # all but the vase
     assert outcome.unknown == {"vase": 1}
+    assert str(outcome).startswith("12 rows of the split test, accuracy 0.917 of the 12")
     assert "not seen in training: vase (1)" in str(outcome)
 
 

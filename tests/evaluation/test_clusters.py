@@ -50,3 +50,8 @@ def test_one_cluster_of_two_classes_is_complete_but_not_homogeneous() -> None:
 def test_one_class_or_classes_of_one_are_refused(labels: list[str]) -> None:
     with pytest.raises(UsageError, match="at least two classes and fewer classes than vectors"):
         measure_clusters(np.eye(6), labels)
+
+
+def test_equal_vectors_are_one_cluster() -> None:
+    found = measure_clusters(np.ones((6, 3)) / 3**0.5, list("aabbcc"))
+    assert (found.nmi, found.ari, found.homogeneity, found.completeness) == pytest.approx((0, 0, 0, 1))

@@ -7,7 +7,7 @@ from io import StringIO
 from made_up_measures import measures
 from rich.console import Console
 
-from multimodal.evaluation.render import retrieval_table
+from multimodal.evaluation.render import retrieval_grid
 
 RESULTS = {
     "text->image": measures(0.1234, 0.5, 1.0, mrr=0.34567, median_rank=7.5, mean_rank=12.25, queries=1234, pool=56789),
@@ -17,7 +17,7 @@ RESULTS = {
 
 def printed(width: int) -> list[str]:
     out = StringIO()
-    Console(file=out, width=width).print(retrieval_table(RESULTS, "A title"))
+    Console(file=out, width=width).print(retrieval_grid(RESULTS, "A title").table())
     return out.getvalue().splitlines()
 
 

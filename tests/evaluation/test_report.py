@@ -23,10 +23,12 @@ from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
 from multimodal.data.samples import Samples
+from multimodal.evaluation.class_measures import ClassMeasures
 from multimodal.evaluation.linear_baseline import fit_linear
 from multimodal.evaluation.render import render_text
 from multimodal.evaluation.report import Report
 from multimodal.evaluation.run_evaluation import evaluate
+from multimodal.evaluation.space import Space
 
 MODALITIES = ("title", "caption")
 COLUMNS = {"title": "name", "caption": "words"}
@@ -198,6 +200,13 @@ def test_an_embedder_is_evaluated_on_given_data_like_its_run(run: Path, tmp_path
 # -- the command line
 
 
+def without_times(document: Any) -> Any:
+    """The document without measured times, which differ from run to run."""
+    if isinstance(document, dict):
+        return {name: without_times(value) for name, value in document.items() if name != "milliseconds"}
+    return [without_times(value) for value in document] if isinstance(document, list | tuple) else document
+
+
 @pytest.mark.parametrize("pool", [[], ["--pool", "all"]])
 def test_the_command_line_prints_the_numbers_of_python(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: list[str]
@@ -206,14 +215,20 @@ def test_the_command_line_prints_the_numbers_of_python(
     command = ["evaluate", str(run), "--split", "test", *pool, "--baseline", "linear"]
     assert main([*command, "--json", "--out", str(tmp_path / "command")]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == report.to_json()
+    assert without_times(printed) == without_times(report.to_json())
     for folder in ("python", "command"):
-        assert json.loads((tmp_path / folder / "metrics.json").read_text()) == printed
+        assert without_times(json.loads((tmp_path / folder / "metrics.json").read_text())) == without_times(printed)
+        written = {path.name for path in (tmp_path / folder).iterdir()}
+        assert written == {
+            *("metrics.json", "metrics.md", "model_card.md", "points.parquet", "report.html", "retrieval.png"),
+        }
         with Image.open(tmp_path / folder / "retrieval.png") as chart:
             assert chart.width > chart.height > 0
 
     assert main(command) == 0
-    assert capsys.readouterr().out.split() == render_text(report.tables()).split() == str(report).split()
+    printed = capsys.readouterr().out.split()
+    assert printed == render_text(report.tables(sections=False)).split()
+    assert printed == str(replace(report, sections={}, notes=())).split()
 
 
 # -- rows that cannot be read, and notes
@@ -357,12 +372,13 @@ def test_a_missing_training_split_of_the_baseline_is_found_before_the_embedding(
 
 
 def test_without_a_training_split_classes_are_measured_as_far_as_possible(run: Path) -> None:
-    report = evaluate(Embedder.from_pretrained(run), shop()[60:], columns=COLUMNS, label="set", space=True)
-    assert report.classes is not None
-    assert set(report.classes.clusters) == set(MODALITIES)
-    assert not report.classes.knn
-    assert report.space is not None
-    assert not report.space.centred
+    report = evaluate(Embedder.from_pretrained(run), shop()[60:], columns=COLUMNS, label="set", sections="space")
+    classes, space = report.sections["classes"], report.sections["space"]
+    assert isinstance(classes, ClassMeasures)
+    assert isinstance(space, Space)
+    assert set(classes.clusters) == set(MODALITIES)
+    assert not classes.knn
+    assert not space.centred
     assert any("Baseline, means and classifiers are left out" in note for note in report.notes)
     with pytest.raises(UsageError, match=r"must contain \{\} once"):
         evaluate(run, label="set", templates="a photo")
@@ -407,28 +423,79 @@ REPORT = Report(
 
 
 def test_the_shape_of_the_space_is_measured_if_asked_for(run: Path, tmp_path: Path) -> None:
-    assert evaluate(run).space is None
-    report = evaluate(run, space=True, out=tmp_path / "out")
-    assert report.space is not None
-    assert set(report.space.mixed_centred) == set(MODALITIES)  # by means of the training rows
+    assert not evaluate(run).sections
+    report = evaluate(run, sections="space", out=tmp_path / "out")
+    space = report.sections["space"]
+    assert isinstance(space, Space)
+    assert set(space.mixed_centred) == set(MODALITIES)  # by means of the training rows
     saved = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert saved["space"]["pairs"]["title-caption"]["gap"] == report.space.pairs["title-caption"].gap
+    assert saved["sections"]["space"]["pairs"]["title-caption"]["gap"] == space.pairs["title-caption"].gap
     text = (tmp_path / "out" / "metrics.md").read_text()
     assert "Search in all modalities at once" in text
     assert "Search in all modalities at once" in str(report)
-    none_left = evaluate(run, split="train", space=True)
-    assert none_left.space is not None
-    assert not none_left.space.mixed_centred
+    none_left = evaluate(run, split="train", sections=["space"])
+    space = none_left.sections["space"]
+    assert isinstance(space, Space)
+    assert not space.mixed_centred
     assert any("Baseline, means and classifiers are left out" in note for note in none_left.notes)
 
 
 def test_classes_of_a_column_are_measured_if_named(run: Path) -> None:
     report = evaluate(run, label="set")
-    assert report.classes is not None
-    assert set(report.classes.knn) == set(MODALITIES)
-    assert report.classes.label in str(report)
+    classes = report.sections["classes"]
+    assert isinstance(classes, ClassMeasures)
+    assert set(classes.knn) == set(MODALITIES)
+    assert classes.label in str(report)
     with pytest.raises(UsageError, match=r"no column 'sett'.*Did you mean 'set'"):
         evaluate(run, label="sett")
+
+
+def test_queries_and_pool_are_chosen_by_columns(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"shop": "ab"[n % 2]} for n, row in enumerate(shop())]
+    table = write(tmp_path / "two.csv", rows)
+    report = evaluate(run, str(table), split="test", query_where={"shop": "a"}, pool_where={"shop": ["b"]})
+    test = rows[60:]
+    queries, pool = ([row for row in test if row["shop"] == shop_] for shop_ in "ab")
+    expected = measure(embed_with_model(run, queries), embed_with_model(run, pool))
+    across = {pair: r for pair, r in to_json(report.pairs).items() if pair in expected}
+    assert across == as_approximate(expected)
+    assert {"title->title", "caption->caption"} <= set(report.pairs)  # also within one modality
+    assert report.title.startswith("Retrieval in 'test' where shop = b, queries of 'test' where shop = a")
+    command = ["evaluate", str(run), "--data", str(table), "--split", "test", "--query_where", "shop=a"]
+    assert main([*command, "--pool_where", "shop=b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report.to_json()
+    assert main([*command, "--pool_where", "b"]) == 2
+    assert "--pool_where takes COLUMN=VALUE, like set=lucide; got 'b'" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"No row has shop = c\. Known: a, b"):
+        evaluate(run, str(table), query_where={"shop": "c"})
+
+
+def test_within_one_modality_the_query_itself_does_not_count(run: Path) -> None:
+    found = evaluate(run, split="test", query_where={"part": "test"}).pairs["title->title"]
+    test = [row for row in shop() if row["part"] == "test"]
+    vectors, groups = embed_with_model(run, test)["title"]
+    ranks = []
+    for n, query in enumerate(vectors):
+        scores = vectors @ query
+        others = [m for m in range(len(test)) if m != n]
+        right = max(scores[m] + 1e-6 for m in others if groups[m] == groups[n])
+        ranks.append(1 + sum(scores[m] + 2e-6 >= right for m in others if groups[m] != groups[n]))
+    assert found.mrr == pytest.approx(np.mean(1 / np.array(ranks)))
+
+
+def test_slices_fusions_and_neighbour_tests_are_asked_for(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "triplets.csv").write_text("anchor,nearer,farther\nred cup,red bowl,old vase\n")
+    command = ["evaluate", str(run), "--split", "test", "--slice", "part", "--fuse", "title+caption"]
+    assert main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["sections"]["slices"]["columns"]["part"]["slices"]["test"]["title->caption"]["queries"] > 0
+    assert "missing" not in printed["sections"]
+    assert main([*command, "--sections", "missing"]) == 2  # named, it is an error
+    assert "Fusions are measured for 3 to 6 modalities" in capsys.readouterr().err
+    assert main([*command, "--neighbours", str(tmp_path / "triplets.csv")]) == 2
+    assert "The model has no modality 'text'" in capsys.readouterr().err
 
 
 def test_intervals_contain_their_means(run: Path) -> None:
