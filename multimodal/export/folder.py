@@ -19,6 +19,7 @@ from multimodal.core.encoder_description import describe_encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import atomic_folder
 from multimodal.core.progress import progress
+from multimodal.export.examples import write_example
 from multimodal.export.open_clip import save_open_clip
 from multimodal.export.programs import save_onnx, save_torch_export
 from multimodal.export.sentence_transformers import save_sentence_transformers
@@ -118,6 +119,8 @@ def export(
     with atomic_folder(folder, marker=DESCRIPTION) as new:
         if to in TOWER_FORMATS:
             entries = _export_towers(towers, to, new, advance)
+            if to == "onnx":
+                write_example(towers, {m: entry["file"] for m, entry in entries.items()}, new)
         else:
             entries = MODEL_FORMATS[to](embedder, towers, new)
             entries = {t.modality: _describe(t) | entries[t.modality] for t in towers if t.modality in entries}

@@ -45,6 +45,7 @@ class Tower(nn.Module):
         self.modality = modality
         self.encoder = merge_adapters(encoder) if modality in embedder.lora else encoder
         self.head = embedder.heads[modality]
+        self.centring = embedder.centring[modality] if modality in embedder.centring else nn.Identity()
         self.forward = self._named_forward()
         self.eval()
 
@@ -52,7 +53,7 @@ class Tower(nn.Module):
         """Return ``forward`` with the encoder's signature, from which exporters take the names of the inputs."""
 
         def forward(**inputs: Tensor) -> Tensor:
-            return nn.functional.normalize(self.head(self.encoder(**inputs)), dim=-1)
+            return self.centring(nn.functional.normalize(self.head(self.encoder(**inputs)), dim=-1))
 
         forward.__signature__ = inspect.signature(self.encoder.forward)  # pyright: ignore[reportFunctionMemberAccess]
         return forward
