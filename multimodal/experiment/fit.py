@@ -13,6 +13,7 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.hardware import share_cores
 from multimodal.core.run_folder import CHECKPOINTS
 from multimodal.data.datamodule import DataModule
+from multimodal.evaluation.callback import RetrievalMonitor
 from multimodal.experiment.checkpoints import check_readable
 from multimodal.experiment.quiet import quiet_libraries
 from multimodal.experiment.run_lock import run_lock
@@ -25,7 +26,13 @@ from multimodal.training.training_module import TrainingModule
 
 
 def fit(
-    model: TrainingModule, data: DataModule, run: str | Path = "run", *, resume: bool = False, **trainer: Any
+    model: TrainingModule,
+    data: DataModule,
+    run: str | Path = "run",
+    *,
+    resume: bool = False,
+    monitor: str | None = None,
+    **trainer: Any,
 ) -> Embedder:
     """Train a model, as ``multimodal fit`` does, and return the best one of its validations.
 
@@ -37,6 +44,8 @@ def fit(
         data: its data.
         run: the run's folder.
         resume: continue from the run's last checkpoint, if there is one.
+        monitor: the metric of the validation by which the best model is chosen, like "val/text->image/mrr". None:
+            "val/recall@1", the mean of all pairs; of a ``TextPretrainingModule``, "val/loss".
         **trainer: settings of Lightning's ``Trainer``: ``max_steps``, ``max_epochs``, ``precision``, ``callbacks``, ...
 
     Returns:
@@ -48,8 +57,8 @@ def fit(
         UsageError: the settings do not fit the data or one another.
     """
     _check_objects(model, data)
-    check_types("fit", fit, {"run": run, "resume": resume})
-    check_trainer_settings("fit", trainer, {"model", "data", "run", "resume"})
+    check_types("fit", fit, {"run": run, "resume": resume, "monitor": monitor})
+    check_trainer_settings("fit", trainer, {"model", "data", "run", "resume", "monitor"})
     run = Path(run)
     with run_lock(run):
         if (run / CHECKPOINTS).exists() and not resume:
@@ -59,8 +68,8 @@ def fit(
             check_readable(Path(last))
         share_cores(getattr(data, "workers", 0))
         with quiet_libraries():
-            report = TextLossMonitor() if isinstance(model, TextPretrainingModule) else None
-            chosen = make_trainer(run, report=report, **trainer)
+            report = TextLossMonitor if isinstance(model, TextPretrainingModule) else RetrievalMonitor
+            chosen = make_trainer(run, report=report() if monitor is None else report(monitor), **trainer)
             warn_of_unused_settings(model, data)
             chosen.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
     return Embedder.from_pretrained(run)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import yaml
-from jsonargparse import get_loader, set_loader
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from yaml import MarkedYAMLError, YAMLError
@@ -47,16 +47,27 @@ from multimodal.training.module import EmbedderModule
 from multimodal.training.text_pretraining import TextPretrainingModule
 from multimodal.training.training_module import TrainingModule
 
+# A setting that may be anything (`data.table`, an encoder's own settings) is not made into the object that it may name, and
+# nothing in a configuration is fetched as a further configuration; Lightning turns the latter on.
+set_parsing_settings(
+    instantiate_subclass_spec_in_any=False, config_read_mode_fsspec_enabled=False, config_read_mode_urls_enabled=False
+)
+
 
 def train(command: str, arguments: list[str]) -> None:
     """Run ``fit``, ``validate``, ``test``, ``predict`` or ``pretrain`` with command-line arguments."""
-    load_yaml = get_loader("yaml")
-    set_loader("yaml", lambda stream: class_paths.resolve_names_in_config(load_yaml(stream)), (YAMLError,))
+    _name_encoders_in_yaml()
     arguments = ["--print_config=comments" if a == "--print_config" else a for a in arguments]
     cli_class = PretrainCLI if command == "pretrain" else TrainCLI
     subcommand = "fit" if command == "pretrain" else command
     with quiet_libraries(), ExitStack() as locks:
         _build(_locking(cli_class, locks), [subcommand, *class_paths.resolve_names_in_arguments(arguments)], run=True)
+
+
+def _name_encoders_in_yaml() -> None:
+    """Let configuration files name encoders by their registered names."""
+    load_yaml = get_loader("yaml")
+    set_loader("yaml", lambda stream: class_paths.resolve_names_in_config(load_yaml(stream)), (YAMLError,))
 
 
 def _locking(cli_class: type[TrainCLI], locks: ExitStack) -> type[TrainCLI]:
@@ -79,15 +90,30 @@ def objects_of(cli_class: type[TrainCLI], config: dict[str, Any]) -> TrainCLI:
 
 def completed(cli_class: type[TrainCLI], config: dict[str, Any]) -> dict[str, Any]:
     """A configuration with every key, those that it leaves out with their defaults; nothing is made or seeded."""
+    with quiet_libraries():
+        cli = _build(_without_objects(cli_class), class_paths.resolve_names_in_config(config), run=False)
+    return yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
 
+
+def completed_from_arguments(arguments: list[str]) -> dict[str, Any]:
+    """The configuration that ``multimodal fit`` would train with these arguments; nothing is made or seeded.
+
+    Raises:
+        UsageError: a key is unknown, or a value has another type.
+    """
+    _name_encoders_in_yaml()
+    with quiet_libraries():
+        cli = _build(_without_objects(TrainCLI), class_paths.resolve_names_in_arguments(arguments), run=False)
+    return yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+
+
+def _without_objects(cli_class: type[TrainCLI]) -> type[TrainCLI]:
     class WithoutObjects(cli_class):
         def _set_seed(self) -> None: ...
 
         def instantiate_classes(self) -> None: ...
 
-    with quiet_libraries():
-        cli = _build(WithoutObjects, class_paths.resolve_names_in_config(config), run=False)
-    return yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    return WithoutObjects
 
 
 def _build(cli_class: type[TrainCLI], args: Any, run: bool) -> TrainCLI:
@@ -164,6 +190,12 @@ class TrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, default="run", help="The run's folder: checkpoints, logs, the model.")
         parser.link_arguments("run", "trainer.default_root_dir")
+        parser.add_argument(
+            "--monitor",
+            type=str | None,
+            default=None,
+            help=f"The metric of the validation that chooses the best model (default: {self.report().monitor}).",
+        )
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.set_defaults(
             {
@@ -252,7 +284,9 @@ class TrainCLI(LightningCLI):
         named = config["callbacks"] or []
         own = named if isinstance(named, list) else [named]
         bar = config["enable_progress_bar"] is not False
-        config["callbacks"] = default_callbacks(self.run_folder, self.report(), own, bar)
+        monitor = self.settings.monitor
+        report = self.report() if monitor is None else self.report(monitor)
+        config["callbacks"] = default_callbacks(self.run_folder, report, own, bar)
         return super()._instantiate_trainer(config, callbacks)
 
 

@@ -108,7 +108,12 @@ ERRORS: list[tuple[Edit, list[str], int, str]] = [
         "LoRA has no parameter 'target'. Did you mean",
     ),
     (lambda c: c["model"].update(objective="Info"), [], 2, "Did you mean 'InfoNCE'?"),
-    (lambda c: None, ["--model.objective", "Info"], 2, "Did you mean 'InfoNCE'? Known: BarlowTwins, Class"),
+    (
+        lambda c: None,
+        ["--model.objective", "Info"],
+        2,
+        "Did you mean 'InfoNCE'? Known: BackwardCompatible, BarlowTwins",
+    ),
     (lambda c: None, ["--model.objective.margn", "1"], 2, "model.objective: InfoNCE has no parameter 'margn'. Known: "),
     (lambda c: None, ["--model.encoders.text.init_args.widht", "3"], 2, "no parameter 'widht'. Did you mean 'width'?"),
     (lambda c: None, ["--model.lora.text.target", "x"], 2, "as a whole, like --model.lora '{text: {target: x}}'."),

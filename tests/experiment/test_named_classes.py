@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from audit import PLANTED, watched
 
 from multimodal import load_config
 from multimodal.cli.main import main
-from multimodal.core.errors import UsageError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.experiment.named_classes import check_named_classes
 
 
@@ -78,3 +79,35 @@ def test_loading_a_configuration_calls_it_neither(run_config: Any) -> None:
 def test_functions_are_refused_wherever_a_class_is_named(config: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         check_named_classes(config)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["data", "table"],
+        ["data", "options", "reader"],
+        ["model", "encoders", "text", "init_args", "config", "inner"],
+        ["trainer"],
+    ],
+)
+@pytest.mark.parametrize("kind", ["a class", "a list of classes", "an address"])
+def test_a_setting_of_any_type_is_neither_made_into_an_object_nor_fetched(
+    place: list[str], kind: str, small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{PLANTED}_things.py").write_text(
+        f"import sys\nclass Thing:\n    def __new__(cls, *_, **__):\n        sys.audit('{PLANTED}.call')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    named = {"class_path": f"{PLANTED}_things.Thing"}
+    value = {"a class": named, "a list of classes": [named], "an address": "https://127.0.0.1:9/x"}[kind]
+    settings = yaml.safe_load(small_config.read_text())
+    settings["model"]["encoders"]["text"] = {"class_path": "text.huggingface", "init_args": {"config": {}}}
+    inside = settings
+    for name in place[:-1]:
+        inside = inside.setdefault(name, {})
+    inside[place[-1]] = value
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    with watched(tmp_path, imports=True) as seen, pytest.raises(MultimodalError):
+        load_config(config)
+    assert [event for event in seen if event.startswith((PLANTED, "socket.connect", "socket.getaddrinfo"))] == []
