@@ -1,0 +1,201 @@
+"""Searches a second of ``multimodal serve``, and of a plain FastAPI handler with the same model and index.
+
+The model has the encoders of configs/glyphs.yaml, without training, which takes the same time; or it is that of ``--run``. The
+index holds pictures, outlines and names of the glyphs' unseen characters. Two servers take turns, each in a process of its own
+on loopback:
+
+- plain: a FastAPI handler that encodes one text and searches, ``index.search(text=text, target="image", k=10)``;
+- serve: ``multimodal serve``.
+
+A third process asks for texts with 1, 16 and 64 connections at a time, each of which sends its next query when it has its
+answer. Printed are the answers a second, the median and the 99th percentile of the time of an answer (of the round in the
+middle), the processor's time that the server spent on an answer, the requests that got no answer or an error, and the ratio
+of the rates in each round.
+
+    python benchmarks/serve.py [--run RUN] [--seconds 5] [--rounds 3] [--clients 1 16 64] [--json figures.jsonl]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+from device import add_options, record
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from multimodal.core.embedder import Embedder
+from multimodal.experiment.load import load_config
+from multimodal.search.index import Index
+from multimodal.serve.server import bind
+
+CONFIG = Path(__file__).parents[1] / "configs" / "glyphs.yaml"
+SPLIT = "unseen_characters"
+TARGET, K = "image", 10
+WARM = 1.0  # seconds before the clock runs
+
+
+def make(run: Path | None, folder: Path) -> tuple[Path, Path, list[str]]:
+    """Write the model, if none is given, and the index; return their folders, and texts to search for."""
+    experiment = load_config(CONFIG)
+    samples = experiment.data.samples
+    if run is None:
+        untrained = experiment.model.embedder
+        untrained.fit_processors({"text": (samples[int(row)].values["text"] for row in samples.rows("train")[::10])})
+        run = folder / "model"
+        untrained.save_pretrained(run)
+    index = Index.from_table(Embedder.from_pretrained(run), samples, split=SPLIT)
+    index.save(folder / "index")
+    names = [str(samples[int(row)].values["text"]) for row in samples.rows(SPLIT)]
+    return run, folder / "index", list(dict.fromkeys(names))
+
+
+class Query(BaseModel):
+    """A request to the plain handler."""
+
+    text: str
+    target: str
+    k: int
+
+
+def serve_plainly(run: str, index: str) -> None:
+    """The plain handler."""
+    opened = Index.open(index, model=run)
+    app = FastAPI()
+
+    @app.post("/search")
+    def search(query: Query) -> dict[str, Any]:
+        return {"hits": [hit.to_json() for hit in opened.search(text=query.text, target=query.target, k=query.k)]}
+
+    with bind("127.0.0.1", 0) as listening:
+        print(f"Serving at http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Run a server in the block; yield its port and its process."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            while "http://127.0.0.1:" not in (line := process.stdout.readline()):
+                if not line:
+                    raise SystemExit(f"{command} has ended.")
+            yield int(line.strip().rpartition(":")[2]), process.pid
+        finally:
+            process.terminate()
+
+
+async def ask(port: int, texts: Sequence[str], end: float, taken: list[tuple[float, float]]) -> int:
+    """Ask one query after the other over one connection; note when each ended and how long it took; return how many failed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    failed = number = 0
+    while time.perf_counter() < end:
+        body = json.dumps({"text": texts[number % len(texts)], "target": TARGET, "k": K}).encode()
+        number += 1
+        start = time.perf_counter()
+        writer.write(
+            b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            answer = json.loads(await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0])))
+        except (OSError, asyncio.IncompleteReadError):
+            return failed + 1
+        taken.append((time.perf_counter(), time.perf_counter() - start))
+        failed += not head.startswith(b"http/1.1 200") or len(answer["hits"]) != K
+    writer.close()
+    return failed
+
+
+def processor_seconds(process: int) -> float:
+    """The time that the processor has spent on a process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def load(port: int, texts: Sequence[str], clients: int, seconds: float) -> dict[str, float]:
+    """Ask with a number of connections at a time."""
+    start = time.perf_counter() + WARM
+    taken: list[tuple[float, float]] = []
+    orders: list[list[int]] = [np.random.default_rng(n).permutation(len(texts)).tolist() for n in range(clients)]
+    asked = (ask(port, [texts[i] for i in order], start + seconds, taken) for order in orders)
+    failed = sum(await asyncio.gather(*asked))
+    counted = [time_of for ended, time_of in taken if start <= ended < start + seconds]
+    low, high = np.percentile(counted, [50, 99])
+    return {
+        "per_second": len(counted) / seconds,
+        "p50_ms": 1000 * low,
+        "p99_ms": 1000 * high,
+        "failed": failed,
+        "answers": len(taken),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a run of configs/glyphs.yaml, instead of an untrained model")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--plain", nargs=2, metavar=("RUN", "INDEX"), help=argparse.SUPPRESS)
+    add_options(parser)
+    options = parser.parse_args()
+    if options.plain:
+        serve_plainly(*options.plain)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run, index, texts = make(options.run, Path(folder))
+        commands = {
+            "plain": [sys.executable, __file__, "--plain", str(run), str(index)],
+            "serve": [sys.executable, "-m", "multimodal", "serve", str(run), str(index), "--port", "0"],
+        }
+        measured: dict[tuple[str, int], list[dict[str, float]]] = {}
+        for number in range(options.rounds):
+            for side in sorted(commands, reverse=bool(number % 2)):  # none always comes first
+                with running(commands[side]) as (port, process):
+                    for clients in options.clients:
+                        before = processor_seconds(process)
+                        figures = asyncio.run(load(port, texts, clients, options.seconds))
+                        figures["cpu_ms"] = 1000 * (processor_seconds(process) - before) / figures.pop("answers")
+                        measured.setdefault((side, clients), []).append(figures)
+    print(
+        f"{'clients':>7} {'side':6} {'answers/s':>9} {'p50 ms':>7} {'p99 ms':>7} {'cpu ms':>6} {'failed':>6}  of plain"
+    )
+    rows = []
+    for clients in options.clients:
+        rates = {side: [figures["per_second"] for figures in measured[side, clients]] for side in commands}
+        ratios = [ours / plain for ours, plain in zip(rates["serve"], rates["plain"], strict=True)]
+        for side in commands:
+            of_rounds = sorted(measured[side, clients], key=lambda figures: figures["per_second"])
+            middle = of_rounds[len(of_rounds) // 2]
+            failed = sum(int(figures["failed"]) for figures in of_rounds)
+            row = {"clients": clients, "side": side, **middle, "failed": failed}
+            shown = ""
+            if side == "serve":
+                row["ratios"] = ratios
+                shown = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
+            rows.append(row)
+            print(
+                f"{clients:7} {side:6} {middle['per_second']:9.1f} {middle['p50_ms']:7.1f} {middle['p99_ms']:7.1f}"
+                f" {middle['cpu_ms']:6.2f} {failed:6}  {shown}"
+            )
+    record(options, rows)
+
+
+if __name__ == "__main__":
+    main()
