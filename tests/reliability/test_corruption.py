@@ -113,7 +113,7 @@ def make_cases(base: Path, results: Path) -> dict[str, Case]:
 
     embedder.save_pretrained(base / "model")
     embed_samples(embedder, samples, ROWS, base / "embeddings", part_rows=6)
-    Index.build(base / "embeddings", base / "index")
+    Index.build(base / "embeddings", base / "index", engine="exact")
     prepare_table(str(base / "shop.csv"), base / "prepared", columns={"text": "title"}, key="sku")
     torch.save({"state_dict": embedder.state_dict(), "step": 7, "loops": {"epoch": 1}}, base / "last.ckpt")
     (base / "run").mkdir()
@@ -126,7 +126,7 @@ def make_cases(base: Path, results: Path) -> dict[str, Case]:
         return {path.name: path.read_bytes() for path in (base / "embeddings").glob("part-*")}
 
     def index_again() -> Any:
-        return contents_of(Index.build(base / "embeddings", results / "index"))
+        return contents_of(Index.build(base / "embeddings", results / "index", engine="exact"))
 
     def look_up(path: Path, keys: Sequence[str]) -> list[Any]:
         file = VectorFile(path, "text")

@@ -109,27 +109,101 @@ def test_a_killed_replacement_leaves_the_old_folder_or_the_new(
         print(f"\n{command}: {KILLS} kills, found {dict(found)}; {left} left hidden files, none after the next run")
 
 
+def contents_of_parts(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
+
+
+def wait_for(folder: Path, pattern: str) -> None:
+    """Wait until a file is there, or for a minute."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not any(folder.glob(pattern)):
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_embed_continues_to_the_same_embeddings(
-    material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: int
 ) -> None:
     def command(out: Path) -> Command:
-        return Command(["embed", material.model, material.tables[0], "--out", out, *columns()], tmp_path / "log")
+        several = ["--processes", processes]
+        return Command(
+            ["embed", material.model, material.tables[0], "--out", out, *several, *columns()], tmp_path / "log"
+        )
 
     begin = time.perf_counter()
     assert command(tmp_path / "alone").wait() == 0
     seconds = time.perf_counter() - begin
     files, draw, left = sorted(os.listdir(tmp_path / "alone")), random.Random(7), 0
-    (expected,) = read_parts(tmp_path / "alone")
+    expected = contents_of_parts(tmp_path / "alone")
+    assert len(expected) == (1 if processes == 1 else 6)
+    finished = Counter[int]()
     for trial in range(KILLS):
         out = tmp_path / f"out-{trial}"
         killed = command(out)
-        time.sleep(draw.uniform(0, seconds))
+        if trial % 2:  # while parts are written, which is soon done
+            wait_for(out, "part-*")
+            time.sleep(draw.uniform(0, 0.3))
+        else:
+            time.sleep(draw.uniform(0, seconds))
         killed.kill()
         left += out.exists() and any(name.startswith(".") or name.endswith(".new") for name in os.listdir(out))
+        finished[len(contents_of_parts(out))] += 1
         again = command(out)
         assert again.wait() == 0, again.printed
         assert sorted(os.listdir(out)) == files
-        (found,) = read_parts(out)
-        assert found.equals(expected)
+        assert contents_of_parts(out) == expected
+        rows = [row for part in read_parts(out) for row in part["key"].to_pylist()]
+        assert rows == [str(row) for row in range(3000)]
     with capsys.disabled():
-        print(f"\nembed: {KILLS} kills, {left} left hidden or unfinished files, none after the next run")
+        print(
+            f"\nembed in {processes} process(es): {KILLS} kills, parts finished by then {dict(finished)}, {left} left hidden"
+            " or unfinished files, none after the next run"
+        )
+
+
+def test_a_killed_update_leaves_one_state_and_continues(
+    material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    versions = [path.read_text() for path in material.tables]
+    versions[1] = versions[1].replace("red", "pink")
+
+    def command(out: Path, version: int) -> Command:
+        table.write_text(versions[version])
+        return Command(["embed", material.model, table, "--out", out, *columns()], tmp_path / "log")
+
+    seconds, states = 0.0, []
+    for version in (0, 1):
+        begin = time.perf_counter()
+        assert command(tmp_path / "alone", version).wait() == 0
+        seconds = time.perf_counter() - begin
+        states.append(rows_of_embeddings(tmp_path / "alone"))
+    files, draw, found = sorted(os.listdir(tmp_path / "alone")), random.Random(7), Counter[str]()
+    for trial in range(KILLS):
+        out = tmp_path / f"out-{trial}"
+        assert command(out, 0).wait() == 0
+        killed = command(out, 1)
+        if trial % 2:
+            wait_for(out, ".next/part-*")
+            time.sleep(draw.uniform(0, 0.05))
+        else:
+            time.sleep(draw.uniform(0, seconds))
+        killed.kill()
+        try:
+            state = rows_of_embeddings(out)
+        except MultimodalError as error:
+            assert "An update was stopped" in str(error)  # noqa: PT017
+            found["neither"] += 1
+        else:
+            assert state in states
+            found["old" if state == states[0] else "new"] += 1
+        again = command(out, 1)
+        assert again.wait() == 0, again.printed
+        assert rows_of_embeddings(out) == states[1]
+        assert sorted(os.listdir(out)) == files
+    with capsys.disabled():
+        print(f"\nembed of a changed table: {KILLS} kills, found {dict(found)}")
+
+
+def rows_of_embeddings(folder: Path) -> list[tuple[str, str]]:
+    return [(row["key"], row["metadata"]) for part in read_parts(folder) for row in part.to_pylist()]

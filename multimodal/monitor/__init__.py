@@ -1,0 +1,1 @@
+"""Keep a deployed space good: drift, feedback, refinement, and a new model without downtime."""
