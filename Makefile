@@ -1,4 +1,4 @@
-# make demo: train, evaluate and search on real data.   make test: all that CI runs.   make docs: the site, in site/.
+# make demo: train, evaluate and search on real data.   make page: search it in the browser.   make test: all that CI runs.   make docs: the site, in site/.
 MAKEFLAGS += --jobs=2  # the checks run next to the tests
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN := runs/glyphs
 BUILD_DOCS := $(BIN)/zensical build --strict --clean  # to site/; a broken link or an unknown name is an error
 
-.PHONY: demo test check pytest test-slow docs env benchmark
+.PHONY: demo page test check pytest test-slow docs env benchmark
 
 env: $(VENV)/current
 
@@ -26,6 +26,18 @@ demo: env
 		echo; echo "multimodal search $(RUN) $(RUN)/index --text \"$$query\" --target image -k 3"; \
 		$(BIN)/multimodal search $(RUN) $(RUN)/index --text "$$query" --target image -k 3; \
 	done
+	@echo; echo "make page  opens a page to search all characters: by typing, by drawing, by files"
+
+page: env $(RUN)/page/index/index.json
+	$(BIN)/multimodal serve $(RUN) $(RUN)/page/index --open
+
+# Of all 54,097 drawings, while the demo's index has one drawing of each character that training never showed.
+$(RUN)/page/index/index.json: $(RUN)/model/embedder.json | env
+	$(BIN)/multimodal embed $(RUN) --out $(RUN)/page/embeddings
+	$(BIN)/multimodal index $(RUN)/page/embeddings --out $(RUN)/page/index
+
+$(RUN)/model/embedder.json:
+	@echo "make demo trains the model first"; exit 1
 
 test: check pytest
 

@@ -2,4 +2,5 @@
 
 from multimodal.cli.main import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # a process that it starts imports this module again
+    raise SystemExit(main())

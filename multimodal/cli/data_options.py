@@ -8,21 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from multimodal.cli.options import yaml_settings
+from multimodal.cli.options import fraction, yaml_settings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.yaml_file import read_yaml
 
 COLUMNS = "--columns."
-
-
-def _fraction(text: str) -> float:
-    try:
-        fraction = float(text)
-    except ValueError:
-        fraction = -1.0
-    if not 0 <= fraction <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction between 0 and 1")
-    return fraction
 
 
 HELP: dict[str, dict[str, Any]] = {
@@ -31,7 +21,7 @@ HELP: dict[str, dict[str, Any]] = {
     "split": {"metavar": "COLUMN", "help": "the column that names each row's split"},
     "max_rejects": {
         "metavar": "FRACTION",
-        "type": _fraction,
+        "type": fraction,
         "help": "the fraction of the rows that may be unreadable (default: 0.01)",
     },
     "options": {
@@ -40,6 +30,29 @@ HELP: dict[str, dict[str, Any]] = {
         "help": "settings of the table's reader, as '{delimiter: ;}'",
     },
 }
+
+
+def add_split_options(
+    parser: argparse.ArgumentParser,
+    *,
+    of: str = "the run's",
+    split: str = "the split to evaluate (default: the data's test split)",
+    pool: str | None = "search in this split, or in all rows (default: the split itself)",
+) -> None:
+    """Give a parser the options of a command that measures a run: ``--data``, ``--split`` and ``--pool``.
+
+    Args:
+        parser: the command's.
+        of: whose data are the default.
+        split: what is said of ``--split``.
+        pool: what is said of ``--pool``. None: the command does not search.
+    """
+    parser.add_argument(
+        "--data", help=f"a configuration with a `data:` section, or a table's name (default: {of} data)"
+    )
+    parser.add_argument("--split", help=split)
+    if pool is not None:
+        parser.add_argument("--pool", metavar="SPLIT", help=pool)
 
 
 def add_data_options(parser: argparse.ArgumentParser, keys: Sequence[str] = tuple(HELP)) -> None:

@@ -5,28 +5,68 @@ from __future__ import annotations
 import json
 import sys
 
-from multimodal.cli.data_options import add_data_options, parse_with_data
+from multimodal.cli.data_options import add_data_options, add_split_options, parse_with_data
 from multimodal.cli.options import folder, parser
 from multimodal.core.errors import UsageError
 
 KEYS = ("key", "group", "max_rejects", "options")
+SECTION_NAMES = (
+    "space",
+    "calibration",
+    "sizes",
+    "missing",
+    "robustness",
+    "faults",
+)  # those of evaluation/sections.py, which imports torch
 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "Measure retrieval between all ordered pairs of modalities of a split.")
     p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("--data", help="a configuration with a `data:` section, or a table's name (default: the run's data)")
-    p.add_argument("--split", help="the split to evaluate (default: the data's test split)")
-    p.add_argument("--pool", metavar="SPLIT", help="search in this split, or in all rows (default: the split itself)")
+    add_split_options(p)
     p.add_argument(
         "--baseline",
         choices=("linear",),
         help="also fit and measure a linear baseline, where modalities have features for it",
     )
     p.add_argument(
-        "--space",
-        action="store_true",
-        help="also measure how the space is used: effective rank, hubs, the modality gap, search in all modalities at once",
+        "--query_where",
+        metavar="COLUMN=VALUE",
+        action="append",
+        default=[],
+        help="search only for rows with this value; may be repeated",
+    )
+    p.add_argument(
+        "--pool_where",
+        metavar="COLUMN=VALUE",
+        action="append",
+        default=[],
+        help="search only in rows with this value, also within one modality; may be repeated",
+    )
+    p.add_argument(
+        "--fuse",
+        metavar="MODALITIES",
+        help="also search with these modalities at once, as text+image or text=0.7+image=0.3",
+    )
+    p.add_argument(
+        "--sections",
+        metavar="NAMES",
+        help=f"also measure these, separated by commas, or all: {', '.join(SECTION_NAMES)} (with --out: those that are quick)",
+    )
+    p.add_argument(
+        "--slice",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="also measure retrieval by the values of this column; may be repeated",
+    )
+    p.add_argument(
+        "--neighbours",
+        metavar="TABLE",
+        action="append",
+        default=[],
+        help="also run the nearest-neighbour tests of this table (columns anchor, nearer, farther; first, second, grade; or"
+        " a, b, c, d); may be repeated",
     )
     p.add_argument(
         "--label",
@@ -39,7 +79,18 @@ def run(command: str, arguments: list[str]) -> None:
         action="append",
         help='a text that describes a class for zero-shot classification, like "a photo of a {}"; may be repeated',
     )
-    p.add_argument("--out", type=folder, help="also write metrics.json, metrics.md and retrieval.png to this folder")
+    p.add_argument(
+        "--out",
+        type=folder,
+        help="also write a report to this folder: report.html, model_card.md, metrics.json, metrics.md, points.parquet and"
+        " retrieval.png",
+    )
+    p.add_argument(
+        "--projection",
+        choices=("pca", "umap"),
+        default="pca",
+        help="how the report's map of the space is made (default: pca)",
+    )
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
@@ -57,16 +108,36 @@ def run(command: str, arguments: list[str]) -> None:
         split=options.split,
         pool=options.pool,
         baseline=options.baseline,
-        space=options.space,
+        query_where=_conditions("--query_where", options.query_where),
+        pool_where=_conditions("--pool_where", options.pool_where),
+        fuse=options.fuse,
+        sections=options.sections if options.sections in (None, "all") else options.sections.split(","),
+        slices=options.slice,
+        neighbours=options.neighbours,
         label=options.label,
         templates=options.template or TEMPLATES,
         out=options.out,
+        projection=options.projection,
         **given,
     )
     if options.json:
         print(json.dumps(report.to_json(), indent=1))
     else:
-        for table in report.tables():
+        asked_for = options.sections or options.label or options.slice or options.neighbours
+        for table in report.tables(sections=bool(asked_for)):  # those of a report by default are in its files
             Console().print(table)
     for note in report.notes:
         print(note, file=sys.stderr)
+    if options.out is not None and not options.json:
+        print(f"The whole report: {options.out}/report.html", file=sys.stderr)
+
+
+def _conditions(option: str, texts: list[str]) -> dict[str, list[str]] | None:
+    """Return column -> values from texts like "set=lucide"; those of one column are alternatives."""
+    conditions: dict[str, list[str]] = {}
+    for text in texts:
+        column, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"{option} takes COLUMN=VALUE, like set=lucide; got {text!r}.")
+        conditions.setdefault(column, []).append(value)
+    return conditions or None

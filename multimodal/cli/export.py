@@ -12,6 +12,8 @@ DESCRIPTION = """\
 Write the encoders, with their heads, for other programs. What was written is loaded again and must make the same vectors
 to 1e-4; export.json in the folder says what the inputs are and how raw values become them.
 
+Next to ONNX files it writes an example in Python and JavaScript, from a text or a picture to a vector.
+
 onnx and torch-export take every modality, one file each. open_clip takes a pair of towers of open_clip without heads,
 sentence-transformers a text encoder of Hugging Face."""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from multimodal import __version__
+from multimodal.cli.options import TRUSTED_MODULES
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.system_errors import system_fault
 
@@ -23,14 +24,27 @@ COMMANDS = {
     "test": ("multimodal.cli.fit", "run the test of a checkpoint"),
     "predict": ("multimodal.cli.fit", "embed all samples with a checkpoint"),
     "pretrain": ("multimodal.cli.fit", "train a text encoder on texts alone, from a YAML file"),
+    "sweep": ("multimodal.cli.sweep", "train with each combination of settings, and compare the results"),
     "encoders": ("multimodal.cli.encoders", "list the registered encoders and their parameters"),
     "prepare": ("multimodal.cli.prepare", "clean, de-duplicate and split a table, with a report"),
+    "synthesize": ("multimodal.cli.synthesize", "add captions, hard negatives and variants made from a table's rows"),
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
+    "calibrate": ("multimodal.cli.calibrate", "measure what scores mean, for searches with a wanted precision"),
+    "compare": ("multimodal.cli.compare", "put runs side by side on the same queries, and test which differences hold"),
+    "explain": ("multimodal.cli.explain", "say which parts of two values make them match"),
+    "faults": ("multimodal.cli.faults", "find wrong pairs and doubled rows, as a table to approve"),
+    "mine": ("multimodal.cli.mine", "list rows worth pairing next, or find hard negatives"),
     "classify": ("multimodal.cli.classify", "predict a target of a table's rows by a trained head"),
     "embed": ("multimodal.cli.embed", "embed a table in bulk"),
     "index": ("multimodal.cli.index", "build a search index from embeddings"),
     "export": ("multimodal.cli.export", "write the encoders for ONNX, torch.export, open_clip, sentence-transformers"),
     "search": ("multimodal.cli.search", "search an index with a text, a picture, ..."),
+    "serve": ("multimodal.cli.serve", "search an index over HTTP, and on a page"),
+    "drift": ("multimodal.cli.drift", "find out whether two sets of embeddings differ by more than chance"),
+    "canary": ("multimodal.cli.canary", "check that known queries still find their known hits"),
+    "refine": ("multimodal.cli.refine", "train a run on by what people judged, and accept it only if it is better"),
+    "upgrade": ("multimodal.cli.upgrade", "put a new model in the place of an index's old one, without downtime"),
+    "gallery": ("multimodal.cli.gallery", "write the hits of queries as one page"),
     "verify": ("multimodal.cli.verify", "find damaged files of a run, a model, an index, ..."),
 }
 
@@ -85,6 +99,7 @@ def _working_folder() -> str:
 def _import_trusted(arguments: Sequence[str]) -> list[str]:
     """Import the modules that ``--trust_module NAME`` names, and return the other arguments."""
     others = []
+    TRUSTED_MODULES.clear()
     given = iter(arguments)
     for argument in given:
         option, _, name = argument.partition("=")
@@ -95,6 +110,7 @@ def _import_trusted(arguments: Sequence[str]) -> list[str]:
                 import_module(name)
             except (ImportError, ValueError, TypeError) as error:
                 raise UsageError(f"{TRUST} {name}: cannot be imported ({error}).") from error
+            TRUSTED_MODULES.append(name)
         else:
             raise UsageError(f"{TRUST} needs the name of a module.")
     return others

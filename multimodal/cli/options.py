@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from multimodal.core.errors import UsageError
 from multimodal.core.files import check_folder
+
+TRUSTED_MODULES: list[str] = []  # what --trust_module named, which a command gives to processes that it starts
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,6 +25,33 @@ def folder(text: str) -> Path:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error  # the parser adds the name of the option
     return Path(text)
+
+
+def fraction(text: str) -> float:
+    """The type of an option that is a fraction in [0, 1]."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction between 0 and 1")
+    return number
+
+
+def whole_number(wanted: str, most: int) -> Callable[[str], int]:
+    """Return the type of an option that takes a whole number from 1.
+
+    Args:
+        wanted: what the option takes, for the error: "a number of processes".
+        most: the largest number.
+    """
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        return int(text)
+
+    return parse
 
 
 def yaml_settings(text: str, example: str) -> dict[str, Any]:

@@ -4,90 +4,118 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
+from collections.abc import Sequence
 
 from multimodal.cli.options import parser
-from multimodal.core.errors import MultimodalError, Unreadable, UsageError
+from multimodal.cli.values import JSON_EXAMPLE, asking_for_json, check_modalities, split_values
+from multimodal.core.errors import UsageError
 
-JSON_EXAMPLE = '{"category": "mugs"}'
-OWN_OPTIONS = ("--k", "--target", "--json", "--help")
+LISTS = ("--like", "--unlike", "--where", "--weight")
+OWN_OPTIONS = ("--k", "--target", "--min_precision", "--hybrid", "--exact", "--json", "--help", *LISTS)
 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(
         command,
-        "Search an index with a value of any modality that the model knows. A row of numbers and categories, or a graph, may\n"
-        f"be given as JSON: --tabular '{JSON_EXAMPLE}'.",
+        "Search an index with a value of any modality that the model knows, with several that are combined, or with rows of\n"
+        "the index. A row of numbers and categories, or a graph, may be given as JSON:\n"
+        f"--tabular '{JSON_EXAMPLE}'.",
     )
     p.usage = (
-        "multimodal search RUN INDEX (--text T | --image FILE | --graph FILE | --MODALITY VALUE)"
-        " [-k 10] [--target MODALITY] [--json]"
+        "multimodal search RUN INDEX [--text T] [--image FILE] [--graph FILE] [--MODALITY VALUE] [--like KEY]"
+        " [--unlike KEY] [--weight MODALITY=W] [-k 10] [--target MODALITY] [--where COLUMN=VALUE] [--min_precision P]"
+        " [--hybrid [WORDS]] [--exact] [--json]"
     )
     p.add_argument("run", metavar="RUN", help="run or model folder")
     p.add_argument("index", metavar="INDEX", help="index folder")
     p.add_argument("-k", "--k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
+    p.add_argument(
+        "--where", action="append", metavar="COLUMN=VALUE", help="only rows with this value; may be repeated"
+    )
+    p.add_argument("--like", action="append", metavar="KEY", help="more like this row of the index; may be repeated")
+    p.add_argument("--unlike", action="append", metavar="KEY", help="less like this row; may be repeated")
+    p.add_argument(
+        "--weight",
+        action="append",
+        metavar="MODALITY=W",
+        help="weight of a value in a query of several (default: 1), negative: away from it",
+    )
+    p.add_argument(
+        "--min_precision",
+        type=float,
+        metavar="P",
+        help="only hits of a score at which this fraction is right, e.g. 0.9; the model must be calibrated",
+    )
+    p.add_argument(
+        "--hybrid",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="WORDS",
+        help="also look for the words of --text, or WORDS",
+    )
+    p.add_argument("--exact", action="store_true", help="compare every vector; slower, misses none")
     p.add_argument("--json", action="store_true", help="print JSON")
-    queries, rest = _split_queries(arguments)
+    queries, rest = split_values(arguments, OWN_OPTIONS)
     options = p.parse_args(rest)
     if len(queries) > 1:
-        _check_modalities(options.run, [modality for modality, _ in queries])
-    if len(queries) != 1:
-        given = ", ".join(f"--{modality}" for modality, _ in queries) or "none"
-        raise UsageError(f"give one query, by --text, --image, --graph or --MODALITY; got {given}.")
-    ((modality, value),) = queries
+        check_modalities(options.run, [modality for modality, _ in queries], OWN_OPTIONS)
+    query = dict(queries)
+    if len(query) < len(queries):
+        raise UsageError("each modality takes one value; give several things by --like.")
+    if not query and not options.like:
+        raise UsageError("give a query, by --text, --image, --graph or --MODALITY, or by --like KEY.")
 
     from multimodal.search.query import search_index
 
-    try:
-        hits = search_index(options.run, options.index, options.k, options.target, **{modality: value})
-    except MultimodalError as error:
-        cause = error.__context__  # encode shows one traceback only
-        if not isinstance(cause, Unreadable) or cause.reason != "wrong type":  # what is typed here is a text
-            raise
-        raise MultimodalError(f"--{modality} {value}: {cause} Give JSON, like '{JSON_EXAMPLE}'.") from error
+    with asking_for_json(" ".join(f"--{modality} {value}" for modality, value in queries)):
+        hits = search_index(
+            options.run,
+            options.index,
+            options.k,
+            options.target,
+            options.min_precision,
+            where=conditions(options.where or []),
+            like=options.like or [],
+            unlike=options.unlike or [],
+            weights=_weights(options.weight or []),
+            hybrid=options.hybrid,
+            exact=options.exact,
+            **query,
+        )
     if options.json:
-        print(json.dumps({"query": {modality: value}, "hits": [hit.to_json() for hit in hits]}, indent=1))
+        asked = query | {name: value for name in ("like", "unlike") if (value := getattr(options, name))}
+        print(json.dumps({"query": asked, "hits": [hit.to_json() for hit in hits]}, indent=1))
+        return
+    if not hits and options.min_precision is not None:
+        print(f"Nothing is found with a precision of {options.min_precision:g}.")
         return
     encoding = sys.stdout.encoding or "utf-8"
     print(repr(hits).encode(encoding, "replace").decode(encoding))
 
 
-def _check_modalities(run: str, names: list[str]) -> None:
-    """Check, if several options may be queries, that each is a modality of the model: another is misspelled."""
-    from pathlib import Path
+def conditions(given: Sequence[str]) -> dict[str, list[str]]:
+    """Return column -> values; of a column that is named twice, a row may have either value.
 
-    from multimodal.core.errors import suggest
-    from multimodal.core.model_folder import read_description
-
-    known: list[str] = names  # where the model cannot be read, as the error about the number of queries comes first
-    with suppress(MultimodalError):
-        known = list(read_description(Path(run))["encoders"])
-    for name in names:
-        if name not in known:
-            raise UsageError(
-                f"there is no option --{name}.{suggest(name, [*known, *(o.removeprefix('--') for o in OWN_OPTIONS)])}"
-            )
-
-
-def _split_queries(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The ``--MODALITY VALUE`` and ``--MODALITY=VALUE`` among the arguments, and the other arguments.
-
-    Raises:
-        UsageError: a value is missing, or an option of the command is abbreviated.
+    Args:
+        given: what ``--where`` was given, "column=value".
     """
-    queries, rest = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
-        name, has_value, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or f"--{name}" in OWN_OPTIONS:
-            rest.append(argument)
-            continue
-        in_full = [option for option in OWN_OPTIONS if name and option.startswith(argument)]
-        if in_full:  # without this, --targ image would be a search for the modality "targ"
-            raise UsageError(f"write {argument} in full: {in_full[0]}. A modality of this name takes {argument}=VALUE.")
-        queried = value if has_value else next(remaining, None)
-        if queried is None or (queried.startswith("--") and not has_value):
-            raise UsageError(f"{argument} takes a value; one that begins with -- is written {argument}=VALUE.")
-        queries.append((name, queried))
-    return queries, rest
+    found: dict[str, list[str]] = {}
+    for text in given:
+        column, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--where {text}: a condition is COLUMN=VALUE, like category=mugs.")
+        found.setdefault(column, []).append(value)
+    return found
+
+
+def _weights(given: Sequence[str]) -> dict[str, float]:
+    weights = {}
+    for text in given:
+        modality, _, number = text.partition("=")
+        try:
+            weights[modality] = float(number)
+        except ValueError:
+            raise UsageError(f"--weight {text}: a weight is MODALITY=NUMBER, like image=0.5.") from None
+    return weights

@@ -53,5 +53,5 @@ def embeddings(run: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def index(run: Path, embeddings: Path) -> Path:
-    Index.build(embeddings, run / "index")
+    Index.build(embeddings, run / "index", engine="exact")
     return run / "index"

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -30,6 +31,7 @@ from multimodal.data.run_data import load_run_data
 from multimodal.datasets.glyphs import Glyphs
 
 Called = Callable[..., str]
+EXACT = ("--precision", "float32")
 MEASURES = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank", "mean_rank", "queries", "pool"}
 
 
@@ -259,7 +261,9 @@ def test_a_file_is_embedded_as_a_table_by_its_columns(called: Called, run: Path,
     (tmp_path / "words.csv").write_text("id,title,other\na,black star,\nb,,white arrow\nc, ,\n")
     out = tmp_path / "out"
     table = [tmp_path / "words.csv", "--columns.text", "title", "--columns.text", "other", "--key", "id"]
-    code = main([str(a) for a in ("embed", run / "model", *table, "--out", out, "--max_rejects", "0.4", "--json")])
+    code = main(
+        [str(a) for a in ("embed", run / "model", *table, "--out", out, "--max_rejects", "0.4", "--json", *EXACT)]
+    )
     assert code == 0
     assert json.loads((out / "rejects.jsonl").read_text())["key"] == "c"
     rows = pq.read_table(out / "part-00000.parquet").to_pylist()
@@ -289,7 +293,7 @@ def test_evaluate_refuses_data_that_share_fewer_than_two_modalities_with_the_mod
 def test_embed_writes_the_vectors_of_a_split_and_reports_the_speed(
     called: Called, run: Path, tmp_path: Path, validation: dict[str, Any]
 ) -> None:
-    arguments = ("embed", run, "--split", "validation", "--out", tmp_path / "out", "--json")
+    arguments = ("embed", run, "--split", "validation", *EXACT, "--out", tmp_path / "out", "--json")
     document = json.loads(called(*arguments))
     assert (document["rows"], document["rejects"], document["out"]) == (220, 0, str(tmp_path / "out"))
     assert document["rows_per_second"] == pytest.approx(220 / document["seconds"])
@@ -307,11 +311,53 @@ def test_embed_writes_the_vectors_of_a_split_and_reports_the_speed(
     assert part.stat().st_mtime_ns == written
 
 
+def test_embed_counts_alternatives_and_takes_over_what_is_unchanged(called: Called, run: Path, tmp_path: Path) -> None:
+    table, out = tmp_path / "words.csv", tmp_path / "out"
+    columns = ["--columns.text", "title", "--columns.text", "other", "--key", "id"]
+    chosen = ["--dtype", "int8", "--metadata", "title,id", "--out", out]
+    table.write_text("id,title,other\na,black star,star\nb,,white arrow\n")
+    said = called("embed", run / "model", table, *columns, *chosen)
+    assert re.fullmatch(rf"2 rows \(3 with alternatives\) embedded in .* s \(.* rows/s\): {out}\n", said)
+    table.write_text("id,title,other\na,black star,star\nb,,white arrow\nc,heart,black heart\n")
+    said = called("embed", run / "model", table, *columns, *chosen)
+    assert said.startswith("3 rows (5 with alternatives) embedded, 3 of them unchanged, in ")
+    said = called("embed", run / "model", table, *columns, *chosen)
+    assert said == f"3 rows (5 with alternatives) had been embedded before, nothing was left to do: {out}\n"
+    document = json.loads(called("embed", run / "model", table, *columns, *chosen, "--json"))
+    assert (document["rows"], document["with_alternatives"], document["unchanged"]) == (3, 5, 0)
+    part = pq.read_table(out / "part-00000.parquet")
+    assert [json.loads(text) for text in part["metadata"].to_pylist()[-2:]] == [{"title": "heart", "id": "c"}] * 2
+    assert part["text"].type.value_type == pa.int8()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--processes", "0", "'0' is not a number of processes"),
+        ("--processes", "many", "'many' is not a number of processes"),
+        ("--dtype", "float64", "invalid choice: 'float64'"),
+        ("--metadata", "nam", "has no column 'nam'. Did you mean 'name'"),
+    ],
+)
+def test_embed_names_what_is_wrong_with_an_option(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
+) -> None:
+    assert main(["embed", str(run), "--out", str(tmp_path / "out"), option, value]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_embed_takes_a_configuration_for_the_table(called: Called, run: Path, tmp_path: Path) -> None:
     (tmp_path / "names.yaml").write_text("data: {table: glyphs, columns: {text: name}, split: split}")
     out = called("embed", run, tmp_path / "names.yaml", "--split", "validation", "--out", tmp_path / "out")
     assert out.startswith("220 rows embedded")
-    assert pq.read_schema(tmp_path / "out" / "part-00000.parquet").names == ["key", "group", "metadata", "text"]
+    assert pq.read_schema(tmp_path / "out" / "part-00000.parquet").names == [
+        "key",
+        "group",
+        "metadata",
+        "digest",
+        "text",
+    ]
 
 
 def test_index_reports_what_it_holds(called: Called, embeddings: Path, tmp_path: Path) -> None:
@@ -362,10 +408,6 @@ def test_a_search_for_a_row_that_is_not_json_is_asked_to_be(tmp_path: Path, caps
         (["--text", "a", "--taget", "image"], "there is no option --taget. Did you mean 'target'"),
         (["--taget=image", "--text", "a"], "there is no option --taget. Did you mean 'target'"),
         (["--text", "a", "--limit", "3"], "there is no option --limit."),
-        (
-            ["--text", "a", "--image", "b.png"],
-            "give one query, by --text, --image, --graph or --MODALITY; got --text, --image",
-        ),
         (["--tex", "a"], "has no modality 'tex'. Did you mean 'text'?"),
         (["--text", "a", "-k", "3.0"], "invalid int value: '3.0'"),
     ],
