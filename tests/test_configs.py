@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 import pytest
+import small_transformers
 import yaml
 from fontTools.ttLib import TTFont
 from PIL import Image
@@ -43,6 +44,7 @@ def test_every_configuration_trains_a_step_unchanged(config: Path, tmp_path: Pat
     settings = yaml.safe_load(config.read_text())
     assert settings["data"]["table"] in TABLES  # a built-in table needs neither a download nor the user's files
     config = with_a_small_clip(config, settings, tmp_path)
+    config = with_a_small_bert(config, settings, tmp_path)
     command = "pretrain" if config.stem in PRETRAINING else "fit"
     short = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     assert main([command, "--config", str(config), "--run", str(tmp_path / "run"), *short]) == 0
@@ -61,6 +63,21 @@ def with_a_small_clip(config: Path, settings: Any, folder: Path) -> Path:
     for arguments in published:
         arguments["weights"] = str(clip)
     settings["model"]["dim"] = SMALL_CLIP["embed_dim"]
+    (folder / config.name).write_text(yaml.safe_dump(settings))
+    return folder / config.name
+
+
+def with_a_small_bert(config: Path, settings: Any, folder: Path) -> Path:
+    """The configuration, with a small new model of Hugging Face instead of a published one."""
+    encoders = settings["model"].get("encoders", {}).values()
+    published = [encoder["init_args"] for encoder in encoders if encoder["class_path"] == "huggingface"]
+    if not published:
+        return config
+    bert = folder / "bert"
+    small_transformers.model(bert, "bert")
+    small_transformers.tokenizer(bert)
+    for arguments in published:
+        arguments |= {"weights": str(bert), "max_length": 24}
     (folder / config.name).write_text(yaml.safe_dump(settings))
     return folder / config.name
 

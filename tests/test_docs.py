@@ -5,18 +5,36 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from node_programs import link_packages
 
 from multimodal.cli.main import main
 from multimodal.core import registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if "\n```" in page.read_text(encoding="utf-8")]
+
+
+def run_python(words: list[str]) -> None:
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def run_npm(words: list[str]) -> None:
+    assert words[:2] == ["install", "--prefix"]
+    link_packages(Path(words[2]))
+
+
+def run_node(words: list[str]) -> None:
+    subprocess.run(["node", *words], check=True, stdout=subprocess.DEVNULL, timeout=100)
+
+
+PROGRAMS = {"python": run_python, "npm": run_npm, "node": run_node}
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +66,9 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
         elif language == "sh":
             for line in content.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)
+                if program in PROGRAMS:
+                    PROGRAMS[program](words)
+                    continue
                 assert program == "multimodal"
                 quiet = ["--trainer.enable_progress_bar", "false"] if words[0] == "fit" else []
                 assert main([*words, *quiet]) == 0, line

@@ -2,7 +2,7 @@
 
 Every module with a ``>>>`` in a docstring is a test. Examples can use the module's names, as usual in doctest. ``...``
 matches anything, white space is not compared, numpy and torch print four digits, and the working folder is a new one. A
-module whose class is registered with an extra that is not installed is skipped.
+module whose class is registered with an extra that is not installed is skipped, as is one of ``NEEDS``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import doctest
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 import pytest
 from docstrings import FOLDERS, ROOT, module_name
 
+# module or folder -> the library of an extra that its examples use
+NEEDS = {"multimodal.evaluation.mteb_model": "mteb", "multimodal.serve": "fastapi"}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -44,12 +47,14 @@ def modules_with_examples() -> list[Path]:
 
 
 def missing_libraries(name: str) -> list[str]:
-    """The libraries that the encoders of a module need and that are not installed."""
+    """The libraries that a module's encoders or examples need and that are not installed."""
     from multimodal.core.extras import extra_of
     from multimodal.core.registry import registrations
 
     extras = [extra_of(r) for r in registrations() if r.cls.__module__ == name]
-    return [library for extra in extras if extra is not None for library in extra.missing]
+    missing = [library for extra in extras if extra is not None for library in extra.missing]
+    needed = [library for module, library in NEEDS.items() if f"{name}.".startswith(f"{module}.")]
+    return missing + [library for library in needed if find_spec(library) is None]
 
 
 @pytest.mark.parametrize("path", modules_with_examples(), ids=module_name)

@@ -76,15 +76,15 @@ def test_an_index_opens_and_matches_its_model() -> None:
 
 
 def test_embeddings_are_indexed(old: Path) -> None:
-    assert main(["index", "embeddings", "--out", "new", "--debug"]) == 0
+    assert main(["index", "embeddings", "--out", "new", "--engine", "exact", "--debug"]) == 0
     new, index = Index.open("new"), Index.open("index")
     assert np.array_equal(new.vectors, index.vectors)
     assert new.items.equals(index.items)
 
 
 def test_a_table_is_embedded_with_an_old_run(old: Path) -> None:
-    assert main(["embed", "trained", "--out", "new", "--debug"]) == 0
-    assert main(["index", "new", "--out", "new_index", "--debug"]) == 0
+    assert main(["embed", "trained", "--out", "new", "--precision", "float32", "--debug"]) == 0
+    assert main(["index", "new", "--out", "new_index", "--engine", "exact", "--debug"]) == 0
     new, index = Index.open("new_index"), Index.open("index")
     assert new.items.equals(index.items)
     np.testing.assert_allclose(new.vectors, index.vectors, atol=1e-5)

@@ -56,6 +56,7 @@ def test_the_commands_run(capsys: pytest.CaptureFixture[str]) -> None:
     (config,) = blocks("yaml")
     assert config.count("max_steps: 500") == 1
     Path("pairs.yaml").write_text(config.replace("max_steps: 500", "max_steps: 2, enable_progress_bar: false"))
+    Path("queries.txt").write_text("a red cup\n")
     (block,) = [block for block in blocks("sh") if "multimodal" in block]
     for line in block.splitlines():
         assert main(shlex.split(line, comments=True)[1:]) == 0, line
