@@ -51,7 +51,7 @@ class Batch:
     """A batch of n samples, with each modality's collated inputs for the rows that have it.
 
     A modality that no row has is absent from ``inputs`` and ``rows``. Hard negatives are further rows, after the samples.
-    No row is a positive of them, so objectives use them only as negative candidates.
+    No row is a positive of them; objectives use each as a negative of its own row alone.
 
     Args:
         inputs: modality -> the encoder's inputs for its n_m rows.

@@ -73,7 +73,8 @@ class BackwardCompatible(Objective):
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor | None:
-            old_a, old_b = (self._old_of(embeddings, modality) for modality in pair.names)
+            (of_a, of_b), (rows_a, rows_b) = pair.names, pair.rows
+            old_a, old_b = self._old_of(embeddings, of_a, rows_a), self._old_of(embeddings, of_b, rows_b)
             if old_a is None or old_b is None or not len(old_a.vectors) or not len(old_b.vectors):
                 return None
             return (self._loss(pair.a, old_b) + self._loss(pair.b, old_a)) / 2
@@ -83,9 +84,9 @@ class BackwardCompatible(Objective):
     def _loss(self, new: Block, old: Block) -> Tensor:
         return info_nce(Block(new.vectors / self.temperature, new.groups), old)
 
-    def _old_of(self, embeddings: Embeddings, modality: str) -> Block | None:
+    def _old_of(self, embeddings: Embeddings, modality: str, rows: Tensor) -> Block | None:
         """Return the old vectors of a modality's rows, of unit length, without rows that have none."""
-        vectors = teacher_vectors(embeddings, modality, self.old.get(modality))
+        vectors = teacher_vectors(embeddings, rows, self.old.get(modality))
         if vectors is None:
             return None
         width = embeddings.vectors[modality].shape[1]
@@ -97,4 +98,4 @@ class BackwardCompatible(Objective):
         known = ~vectors.isnan().any(1)
         with torch.no_grad():
             unit = functional.normalize(vectors[known], dim=1)
-        return Block(unit, embeddings.groups_of(modality)[known])
+        return Block(unit, embeddings.groups[rows][known])

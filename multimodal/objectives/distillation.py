@@ -66,7 +66,10 @@ class Distillation(Objective):
 
     def forward(self, embeddings: Embeddings) -> Loss:
         def of_pair(pair: Pair) -> Tensor | None:
-            taught = [teacher_vectors(embeddings, modality, self.teacher.get(modality)) for modality in pair.names]
+            taught = [
+                teacher_vectors(embeddings, rows, self.teacher.get(modality))
+                for modality, rows in zip(pair.names, pair.rows, strict=True)
+            ]
             if any(vectors is None for vectors in taught):
                 return None
             (x, t_x), (y, t_y) = (
@@ -83,12 +86,12 @@ class Distillation(Objective):
         return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
 
 
-def teacher_vectors(embeddings: Embeddings, modality: str, target: str | None) -> Tensor | None:
-    """Return a frozen model's vectors of a modality's rows, ``(n_m, d_t)``, NaN where a row has none.
+def teacher_vectors(embeddings: Embeddings, rows: Tensor, target: str | None) -> Tensor | None:
+    """Return a frozen model's vectors of some rows, ``(n, d_t)``, NaN where a row has none.
 
     Args:
         embeddings: the embeddings of the batch.
-        modality: the modality.
+        rows: ``(n,)`` rows of the batch.
         target: the target that holds the vectors. None: the modality has none.
 
     Returns:
@@ -96,7 +99,8 @@ def teacher_vectors(embeddings: Embeddings, modality: str, target: str | None) -
     """
     if target is None or target not in embeddings.targets:
         return None
-    return embeddings.targets_of(modality, target).detach().to(embeddings.vectors[modality].dtype)
+    dtype = next(iter(embeddings.vectors.values())).dtype
+    return embeddings.targets[target][rows].detach().to(dtype)
 
 
 def kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
-from multimodal.objectives.pairs import Pair, Pairs, sum_matched_scores
+from multimodal.objectives.pairs import GivenNegatives, Pair, Pairs, sum_matched_scores
 from multimodal.objectives.temperature import Temperature
 from multimodal.objectives.tiles import Block, Term, logsumexps
 
@@ -22,8 +22,8 @@ class InfoNCE(Objective):
     For a pair (a, b), the loss is the mean of ``info_nce`` in both directions. The anchors of a direction are the vectors that
     have a positive: a vector of the other modality in the same group. Its candidates are all vectors of the other modality.
     Vectors of one group are never negatives of each other. A row with a missing modality counts in the pairs of those it
-    has. Hard negatives from the data are candidates too. The total is the weighted mean over the pairs that have a
-    positive in the batch.
+    has. A hard negative from the data is a candidate of its own row alone. The total is the weighted mean over the pairs
+    that have a positive in the batch.
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle` with a learned :math:`t`; see ``Temperature``.
 
@@ -71,10 +71,20 @@ class InfoNCE(Objective):
         return Loss(total, self.temperature.parts() | parts)
 
     def _of_pair(self, pair: Pair) -> Tensor:
-        return info_nce(self.temperature.scaled(pair), pair.b, self.smoothing, self.hardness, self.decoupled)
+        pair = self.temperature.scaled(pair)
+        given = pair.negatives_of_a, pair.negatives_of_b
+        return info_nce(pair.a, pair.b, self.smoothing, self.hardness, self.decoupled, *given)
 
 
-def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, decoupled: bool = False) -> Tensor:
+def info_nce(
+    a: Block,
+    b: Block,
+    smoothing: float = 0.0,
+    hardness: float = 0.0,
+    decoupled: bool = False,
+    negatives_of_a: GivenNegatives | None = None,
+    negatives_of_b: GivenNegatives | None = None,
+) -> Tensor:
     r"""Mean over both directions of multi-positive InfoNCE, with logits :math:`s_{ij} = \langle a_i, b_j \rangle`.
 
     .. math:: L_{a \to b} = \frac{1}{|A|} \sum_{i \in A} \Big( \log Z_i - \sum_j q_{ij} s_{ij} \Big), \qquad
@@ -93,10 +103,14 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
       (Robinson et al. 2021 with :math:`\tau^+ = 0`; HN-NCE of Radenovic et al. 2023), and
       :math:`Z_i = \sum_{p \in P(i)} e^{s_{ip}} + N_i`.
 
+    The hard negatives of an anchor from the data are further negatives in its :math:`Z_i`; no other anchor has them, and
+    the target is not spread over them.
+
     Args:
         a: ``(n, d)`` vectors, already divided by the temperature, and their groups.
         b: ``(m, d)`` vectors and their groups.
         smoothing, hardness, decoupled: see above.
+        negatives_of_a, negatives_of_b: hard negatives from the data; those of b are divided by the temperature too.
 
     Returns:
         The scalar loss; 0 (with a gradient of 0) if no anchor has a positive.
@@ -104,8 +118,12 @@ def info_nce(a: Block, b: Block, smoothing: float = 0.0, hardness: float = 0.0, 
     matches = sum_matched_scores(a, b)
     rows, columns = logsumexps(a, b, _terms(hardness, decoupled))
     options = smoothing, hardness, decoupled
-    a_to_b = _direction(a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options)
-    b_to_a = _direction(b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options)
+    a_to_b = _direction(
+        a.vectors, b.vectors, rows, matches.of_a, matches.sums, matches.counts_b, *options, negatives_of_a
+    )
+    b_to_a = _direction(
+        b.vectors, a.vectors, columns, matches.of_b, matches.sums, matches.counts_a, *options, negatives_of_b
+    )
     return (a_to_b + b_to_a) / 2
 
 
@@ -119,6 +137,7 @@ def _direction(
     smoothing: float,
     hardness: float,
     decoupled: bool,
+    given: GivenNegatives | None,
 ) -> Tensor:
     """Compute the loss of one direction, a scalar.
 
@@ -130,13 +149,18 @@ def _direction(
         sums: the sum of the scores of the positives of each group, see ``Matches``.
         counts: how many candidates each of those groups has, of the shape of ``sums``.
         smoothing, hardness, decoupled: as in ``info_nce``.
+        given: hard negatives of the anchors.
     """
     needed = int(decoupled)  # negatives that an anchor must have
     anchors = (positives > 0) & (len(to) - positives >= needed)
     matched = (1 - smoothing) * (sums / counts.clamp(min=1)).where(len(to) - counts >= needed, 0.0).sum()
     if smoothing:
         matched = matched + smoothing * ((anchors.to(of.dtype) @ of) @ to.mean(0))
-    denominators = _log_denominators(logs, len(to) - positives, hardness, decoupled)
+    negatives = len(to) - positives
+    if given is not None:
+        logs = _with_given(logs, given.anchors, given.scores(of), _terms(hardness, decoupled))
+        negatives = negatives + given.anchors.bincount(minlength=len(of))
+    denominators = _log_denominators(logs, negatives, hardness, decoupled)
     return (denominators.where(anchors, 0.0).sum() - matched) / anchors.sum().clamp(min=1)
 
 
@@ -145,6 +169,33 @@ def _terms(hardness: float, decoupled: bool) -> tuple[Term, ...]:
         return (Term("negatives" if decoupled else "all"),)
     weighted = Term("negatives", 1 + hardness), Term("negatives", hardness)
     return weighted if decoupled else (*weighted, Term("positives"))
+
+
+def _with_given(logs: Tensor, anchors: Tensor, scores: Tensor, terms: tuple[Term, ...]) -> Tensor:
+    """Add hard negatives from the data to the log-sum-exps of their anchors.
+
+    Args:
+        logs: ``(k, n)``, one row for each term.
+        anchors: ``(p,)``, the anchor of each hard negative.
+        scores: ``(p,)``, their score.
+        terms: the k terms.
+    """
+    own, number, counts = anchors.unique(return_inverse=True, return_counts=True)
+    slots = torch.empty_like(number)  # a number for each negative of the same anchor
+    slots[number.argsort(stable=True)] = torch.arange(len(number), device=number.device) - (
+        counts.cumsum(0) - counts
+    ).repeat_interleave(counts)
+    table = scores.new_full((len(own), int(counts.max())), -torch.inf).index_put((number, slots), scores)
+    rows = [
+        log if term.subset == "positives" else log.index_put((own,), _logsumexp_with(log[own], term.scale * table))
+        for log, term in zip(logs, terms, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def _logsumexp_with(logs: Tensor, scores: Tensor) -> Tensor:
+    """Add ``(n, m)`` scores to the log-sum-exps ``(n,)``."""
+    return torch.cat([logs[:, None], scores], dim=1).logsumexp(dim=1)
 
 
 def _log_denominators(logs: Tensor, negatives: Tensor, hardness: float, decoupled: bool) -> Tensor:

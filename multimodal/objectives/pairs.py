@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,15 +19,41 @@ from multimodal.objectives.tiles import Block
 ANY = "*"
 
 
+class GivenNegatives(NamedTuple):
+    """Hard negatives from the data, of one modality, for the vectors of another: each is wrong for one of them alone.
+
+    Args:
+        anchors: ``(k,)`` int64, the position of the vector that it is a negative of.
+        vectors: ``(k, d)``.
+
+    Examples:
+        >>> negatives = GivenNegatives(torch.tensor([1]), torch.tensor([[0.0, 1.0]]))
+        >>> negatives.scores(torch.eye(2))
+        tensor([1.])
+    """
+
+    anchors: Tensor
+    vectors: Tensor
+
+    def scores(self, vectors: Tensor) -> Tensor:
+        """Return the score of each negative, ``(k,)``, with its own of the ``(n, d)`` vectors."""
+        return torch.linalg.vecdot(vectors[self.anchors], self.vectors)
+
+
 @dataclass(frozen=True)
 class Pair:
     """The vectors of two modalities of a batch; two of them match if their groups are equal.
+
+    Hard negatives from the data are apart from them. What is known of one is that it does not match its own row: it may
+    well match another row of the batch, as when it is that row's value.
 
     Args:
         names: the two modalities.
         a: ``(n, d)`` vectors of the first modality and their groups.
         b: ``(m, d)`` vectors of the second modality and their groups.
         rows: for each vector its row in the batch, ``(n,)`` and ``(m,)`` int64, ascending.
+        negatives_of_a: hard negatives of the vectors of ``a``, in the second modality. None: there are none.
+        negatives_of_b: hard negatives of the vectors of ``b``, in the first modality.
 
     Examples:
         >>> import torch
@@ -39,6 +66,8 @@ class Pair:
     a: Block
     b: Block
     rows: tuple[Tensor, Tensor]
+    negatives_of_a: GivenNegatives | None = None
+    negatives_of_b: GivenNegatives | None = None
 
     @property
     def same_group(self) -> Tensor:
@@ -117,7 +146,34 @@ class Pairs:
 
 def _pair(embeddings: Embeddings, a: str, b: str) -> Pair:
     of_a, of_b = (Block(embeddings.vectors[m], embeddings.groups_of(m)) for m in (a, b))
-    return Pair((a, b), of_a, of_b, (embeddings.rows[a], embeddings.rows[b]))
+    rows_a, rows_b = embeddings.rows[a], embeddings.rows[b]
+    if embeddings.negative_of is None:
+        return Pair((a, b), of_a, of_b, (rows_a, rows_b))
+    owners_a, owners_b = embeddings.negative_of[rows_a], embeddings.negative_of[rows_b]
+    own_a, own_b = owners_a < 0, owners_b < 0
+    samples_a, samples_b = rows_a[own_a], rows_b[own_b]
+    return Pair(
+        (a, b),
+        Block(of_a.vectors[own_a], of_a.groups[own_a]),
+        Block(of_b.vectors[own_b], of_b.groups[own_b]),
+        (samples_a, samples_b),
+        _given_negatives(samples_a, owners_b, of_b.vectors),
+        _given_negatives(samples_b, owners_a, of_a.vectors),
+    )
+
+
+def _given_negatives(rows: Tensor, owners: Tensor, vectors: Tensor) -> GivenNegatives | None:
+    """Find the hard negatives of the vectors of one modality among the vectors of another.
+
+    Args:
+        rows: ``(n,)`` the rows of the vectors, ascending.
+        owners: ``(m,)`` for each vector of the other modality the row that it is a negative of, or -1.
+        vectors: ``(m, d)`` of the other modality.
+    """
+    known = torch.isin(owners, rows).nonzero()[:, 0]
+    if not len(known):
+        return None
+    return GivenNegatives(torch.searchsorted(rows, owners[known]), vectors[known])
 
 
 def _some_match(pair: Pair, rows: int) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
-from multimodal.objectives.pairs import Pair, Pairs
+from multimodal.objectives.pairs import GivenNegatives, Pair, Pairs
 
 
 class Triplet(Objective):
@@ -33,8 +33,8 @@ class Triplet(Objective):
         mining: ``hard``: for each anchor its farthest positive and its closest negative (batch hard of Hermans et al.
             2017, eq. 5; with one positive each, VSE++ of Faghri et al. 2018, eq. 6). ``semi-hard``: for each anchor and
             positive the closest of the negatives that are farther than the positive (Schroff et al. 2015, eq. 4).
-        negatives: which negatives to mine: ``batch``, all vectors of other groups, or ``given``, the anchor's hard
-            negatives from the data. Anchors without any are left out.
+        negatives: which negatives to mine: ``batch``, all vectors of other groups and the anchor's hard negatives from
+            the data, or ``given``, the latter alone. Anchors without any are left out.
 
     Examples:
         >>> import torch
@@ -59,18 +59,30 @@ class Triplet(Objective):
         self.margin, self.mining, self.negatives = margin, MINING[mining], negatives
 
     def forward(self, embeddings: Embeddings) -> Loss:
-        def of_pair(pair: Pair) -> Tensor:
-            scores, positive = pair.a.vectors @ pair.b.vectors.T, pair.same_group
-            negatives_to_b = negatives_to_a = ~positive
-            if self.negatives == "given":
-                negatives_to_b, negatives_to_a = (
-                    negatives_to_b & mask for mask in given_negatives(embeddings.negative_of, *pair.rows)
-                )
-            a_to_b = margin_ranking(*self.mining(scores, positive, negatives_to_b), self.margin)
-            b_to_a = margin_ranking(*self.mining(scores.T, positive.T, negatives_to_a.T), self.margin)
-            return (a_to_b + b_to_a) / 2
+        return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), self._of_pair))
 
-        return Loss(*self.pairs.mean(embeddings, zero_with_gradients(embeddings, ()), of_pair))
+    def _of_pair(self, pair: Pair) -> Tensor:
+        scores, positive = pair.a.vectors @ pair.b.vectors.T, pair.same_group
+        a_to_b = self._direction(scores, positive, pair.a.vectors, pair.negatives_of_a)
+        b_to_a = self._direction(scores.T, positive.T, pair.b.vectors, pair.negatives_of_b)
+        return (a_to_b + b_to_a) / 2
+
+    def _direction(self, scores: Tensor, positive: Tensor, of: Tensor, given: GivenNegatives | None) -> Tensor:
+        """Compute the loss of one direction, a scalar.
+
+        Args:
+            scores: ``(n, m)``, of each anchor and each candidate.
+            positive: ``(n, m)`` bool, which of them match.
+            of: ``(n, d)``, the anchors.
+            given: hard negatives of the anchors.
+        """
+        negative = torch.zeros_like(positive) if self.negatives == "given" else ~positive
+        if given is not None:
+            own = given.anchors == torch.arange(len(of), device=of.device)[:, None]
+            scores = torch.cat([scores, of @ given.vectors.T], dim=1)
+            positive = torch.cat([positive, torch.zeros_like(own)], dim=1)
+            negative = torch.cat([negative, own], dim=1)
+        return margin_ranking(*self.mining(scores, positive, negative), self.margin)
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
@@ -124,17 +136,3 @@ def semi_hard(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tenso
 
 
 MINING = {"hard": hard, "semi-hard": semi_hard}
-
-
-def given_negatives(negative_of: Tensor | None, rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the hard negatives from the data, from a to b and from b to a: ``(n, m)`` bool each.
-
-    Args:
-        negative_of: ``(rows,)`` the row that each row is a hard negative of, or -1. None: there are none.
-        rows_a: ``(n,)`` the rows of the vectors of a.
-        rows_b: ``(m,)`` the rows of the vectors of b.
-    """
-    if negative_of is None:
-        nothing = rows_a.new_zeros(len(rows_a), len(rows_b), dtype=torch.bool)
-        return nothing, nothing
-    return rows_a[:, None] == negative_of[rows_b], negative_of[rows_a][:, None] == rows_b

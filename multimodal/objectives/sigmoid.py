@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 
 from torch import Tensor
+from torch.nn import functional
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives.objective import Loss, Objective, zero_with_gradients
-from multimodal.objectives.pairs import Pair, Pairs, sum_matched_scores
+from multimodal.objectives.pairs import GivenNegatives, Pair, Pairs, sum_matched_scores
 from multimodal.objectives.temperature import PairParameter, Temperature
 from multimodal.objectives.tiles import Block, softplus_sum
 
@@ -20,7 +21,8 @@ class Sigmoid(Objective):
 
     The logits are :math:`e^{t} \langle a_i, b_j \rangle + \beta` with a learned :math:`t`, see ``Temperature``, and a
     learned bias :math:`\beta`. It begins at -10 as in SigLIP (Zhai et al. 2023), since nearly all pairs
-    do not match. The total is the weighted mean of ``sigmoid_loss`` over the pairs that have a positive in the batch.
+    do not match. Hard negatives from the data are compared with their own row alone. The total is the weighted mean of
+    ``sigmoid_loss`` over the pairs that have a positive in the batch.
 
     Args:
         pairs: weight (> 0) of each pair, by a name like ``"text-image"``; ``*`` matches any modality, see ``Pairs``.
@@ -62,24 +64,37 @@ class Sigmoid(Objective):
         return Loss(total, self.temperature.parts() | biases | parts)
 
     def _of_pair(self, pair: Pair) -> Tensor:
-        return sigmoid_loss(self.temperature.scaled(pair), pair.b, self.bias.of(pair.names))
+        scaled, bias = self.temperature.scaled(pair), self.bias.of(pair.names)
+        return sigmoid_loss(scaled.a, scaled.b, bias, scaled.negatives_of_a, scaled.negatives_of_b)
 
 
-def sigmoid_loss(a: Block, b: Block, bias: Tensor) -> Tensor:
+def sigmoid_loss(
+    a: Block,
+    b: Block,
+    bias: Tensor,
+    negatives_of_a: GivenNegatives | None = None,
+    negatives_of_b: GivenNegatives | None = None,
+) -> Tensor:
     r"""Sigmoid loss (Zhai et al. 2023, section 3.2), with :math:`s_{ij} = \langle a_i, b_j \rangle + \beta`.
 
     .. math:: L = \frac{-2}{n + m} \sum_{i} \sum_{j} \log \sigma(z_{ij} s_{ij})
                 = \frac{2}{n + m} \Big( \sum_{ij} \log(1 + e^{s_{ij}}) - \sum_{z_{ij} = 1} s_{ij} \Big)
 
     with :math:`z_{ij} = 1` for vectors of one group and -1 for others. The second form, by
-    :math:`-\log \sigma(s) = \log(1 + e^{s}) - s`, needs the positives only in a sum that is linear in the vectors.
+    :math:`-\log \sigma(s) = \log(1 + e^{s}) - s`, needs the positives only in a sum that is linear in the vectors. A
+    hard negative from the data adds the term of one more :math:`z_{ij} = -1`.
 
     Args:
         a: ``(n, d)`` vectors, already divided by the temperature, and their groups.
         b: ``(m, d)`` vectors and their groups.
         bias: the scalar :math:`\beta`.
+        negatives_of_a, negatives_of_b: hard negatives from the data; those of b are divided by the temperature too.
     """
     bias = bias.to(a.vectors.dtype)
     matches = sum_matched_scores(a, b)
     positive_sum = matches.sums.sum() + bias * (matches.counts_a * matches.counts_b).sum()
-    return (softplus_sum(a.vectors, b.vectors, bias) - positive_sum) * 2 / (len(a.vectors) + len(b.vectors))
+    total = softplus_sum(a.vectors, b.vectors, bias) - positive_sum
+    for block, given in ((a, negatives_of_a), (b, negatives_of_b)):
+        if given is not None:
+            total = total + functional.softplus(given.scores(block.vectors) + bias).sum()
+    return total * 2 / (len(a.vectors) + len(b.vectors))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from multimodal.core.errors import UsageError
 from multimodal.objectives.pairs import Pair, Pairs, match_pair_name, parse_names
-from multimodal.objectives.tiles import Block
 
 
 class PairParameter(nn.Module):
@@ -91,10 +91,11 @@ class Temperature(nn.Module):
         with torch.no_grad():
             self.log_scale.value.clamp_(0.0, self.max_log_scale)
 
-    def scaled(self, pair: Pair) -> Block:
-        """Multiply the first vectors of a pair by the logit scale, so that products with the second are logits."""
+    def scaled(self, pair: Pair) -> Pair:
+        """Multiply the vectors of a pair's first modality by the logit scale, so that products with the second are logits."""
         scale = self.log_scale.of(pair.names).exp().to(pair.a.vectors.dtype)
-        return Block(scale * pair.a.vectors, pair.a.groups)
+        negatives = pair.negatives_of_b and pair.negatives_of_b._replace(vectors=scale * pair.negatives_of_b.vectors)
+        return replace(pair, a=pair.a._replace(vectors=scale * pair.a.vectors), negatives_of_b=negatives)
 
     def parts(self) -> dict[str, Tensor]:
         """Return the temperatures, for the log."""

@@ -112,14 +112,16 @@ def test_batches_of_more_than_a_tile_have_the_loss_and_gradients_of_clip() -> No
         torch.testing.assert_close(gradient(ours), gradient(other), rtol=1e-4, atol=1e-8)
 
 
-def test_hard_negatives_from_the_data_are_candidates_but_not_anchors() -> None:
+def test_a_hard_negative_from_the_data_is_a_candidate_of_its_own_row_alone() -> None:
     """Row 2 is a text, a hard negative of row 0 in the data."""
     x, y = (v.detach() for v in two_modalities(2).vectors.values())
     extra = unit_vectors(1, 9).detach()
     rows = {"image": torch.tensor([0, 1]), "text": torch.tensor([0, 1, 2])}
     vectors = {"image": x, "text": torch.cat([y, extra])}
     embeddings = Embeddings(vectors, rows, torch.tensor([4, 5, 6]), negative_of=torch.tensor([-1, -1, 0]))
-    a_to_b = functional.cross_entropy(10 * x @ vectors["text"].T, torch.arange(2))
+    logits = 10 * x @ vectors["text"].T
+    logits[1, 2] = -torch.inf
+    a_to_b = functional.cross_entropy(logits, torch.arange(2))
     b_to_a = functional.cross_entropy(10 * y @ x.T, torch.arange(2))
     ours = InfoNCE(temperature=0.1).double()(embeddings).total
     assert ours.item() == pytest.approx((a_to_b + b_to_a).item() / 2, rel=1e-6)

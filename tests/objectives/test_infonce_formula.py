@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from multimodal.objectives import tiles
 from multimodal.objectives.infonce import info_nce
+from multimodal.objectives.pairs import GivenNegatives
 from multimodal.objectives.tiles import Block
 
 
@@ -34,18 +35,25 @@ def logits_and_groups(draw: st.DrawFn) -> tuple[list[list[float]], tuple[list[in
 
 
 def one_direction(
-    s: Any, of: list[int], to: list[int], smoothing: float = 0.0, hardness: float = 0.0, decoupled: bool = False
+    s: Any,
+    of: list[int],
+    to: list[int],
+    smoothing: float = 0.0,
+    hardness: float = 0.0,
+    decoupled: bool = False,
+    hard_negatives: list[tuple[int, float]] | None = None,
 ) -> float:
-    """The formula of ``info_nce``'s docstring, number by number."""
+    """The formula of ``info_nce``'s docstring, number by number; hard negatives are anchors and scores."""
     terms = []
     for i, group in enumerate(of):
         positives = [j for j, g in enumerate(to) if g == group]
-        negatives = [j for j, g in enumerate(to) if g != group]
+        negatives = [s[i][j] for j, g in enumerate(to) if g != group]
         if not positives or (decoupled and not negatives):
             continue
-        weights = [math.exp(hardness * s[i][j]) for j in negatives]
+        negatives += [score for anchor, score in hard_negatives or () if anchor == i]
+        weights = [math.exp(hardness * score) for score in negatives]
         mean = sum(weights) / len(weights) if weights else 1.0
-        z = math.fsum(w / mean * math.exp(s[i][j]) for w, j in zip(weights, negatives, strict=True))
+        z = math.fsum(w / mean * math.exp(score) for w, score in zip(weights, negatives, strict=True))
         z += 0.0 if decoupled else math.fsum(math.exp(s[i][p]) for p in positives)
         drawn = (1 - smoothing) * sum(s[i][p] for p in positives) / len(positives) + smoothing * sum(s[i]) / len(to)
         terms.append(math.log(z) - drawn)
@@ -75,6 +83,35 @@ def test_info_nce_is_its_formula_in_tiles_of_any_size(
         patch.setattr(tiles, "TILE", tile)
         loss = info_nce(*blocks_of(torch.tensor(s, dtype=torch.float64), (of, to)), *options)
     assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+@given(
+    drawn=logits_and_groups(),
+    smoothing=st.sampled_from([0.0, 0.1]),
+    hardness=st.sampled_from([0.0, 0.3]),
+    decoupled=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=100, deadline=None)
+def test_hard_negatives_count_for_their_own_anchor(
+    drawn: tuple[list[list[float]], tuple[list[int], list[int]]],
+    smoothing: float,
+    hardness: float,
+    decoupled: bool,
+    data: st.DataObject,
+) -> None:
+    s, (of, to) = drawn
+    a, b = blocks_of(torch.tensor(s, dtype=torch.float64), (of, to))
+    options, expected, given_negatives = (smoothing, hardness, decoupled), 0.0, []
+    for block, scores, own, other in ((a, s, of, to), (b, [list(c) for c in zip(*s, strict=True)], to, of)):
+        anchors = data.draw(st.lists(st.integers(0, len(own) - 1), max_size=6))
+        vectors = torch.tensor(data.draw(st.lists(st.floats(-5, 5), min_size=len(anchors), max_size=len(anchors))))
+        vectors = vectors.double()[:, None].expand(-1, a.vectors.shape[1])
+        negatives = GivenNegatives(torch.tensor(anchors, dtype=torch.int64), vectors)
+        known = list(zip(anchors, negatives.scores(block.vectors).tolist(), strict=True))
+        expected += one_direction(scores, own, other, *options, known) / 2
+        given_negatives.append(negatives if anchors else None)
+    assert info_nce(a, b, *options, *given_negatives).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_each_logit_s_gradient_is_its_probability_less_its_share_of_the_positives() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
-from multimodal.objectives.pairs import Pairs, shared_rows, sum_matched_scores
+from multimodal.objectives.pairs import Pair, Pairs, shared_rows, sum_matched_scores
 from multimodal.objectives.temperature import PairParameter, Temperature
 from multimodal.objectives.tiles import Block
 
@@ -83,6 +84,25 @@ def test_a_pair_finds_the_vectors_of_rows_that_have_both() -> None:
     Pairs(None, "Test").mean(embeddings, torch.zeros(()), lambda pair: found.append(pair.of_same_rows()))
     assert [positions.tolist() for positions in found[0]] == [[1, 3], [1, 2]]
     assert [positions.tolist() for positions in shared_rows(torch.tensor([1]), torch.tensor([2]))] == [[], []]
+
+
+def test_hard_negatives_belong_to_the_vector_of_their_own_row() -> None:
+    """Rows 4 to 7 are hard negatives: texts of rows 0, 3 and 1 (which has no image), and an image of row 2."""
+    embeddings = replace(
+        embeddings_of({"image": [0, 2, 3, 7], "text": [1, 2, 3, 4, 5, 6]}, list(range(8))),
+        negative_of=torch.tensor([-1, -1, -1, -1, 0, 3, 1, 2]),
+    )
+    found: list[Pair] = []
+    Pairs(None, "Test").mean(embeddings, torch.zeros(()), lambda pair: found.append(pair))
+    (pair,) = found
+    assert [rows.tolist() for rows in pair.rows] == [[0, 2, 3], [1, 2, 3]]
+    assert pair.a.groups.tolist() == [0, 2, 3]
+    assert pair.negatives_of_a is not None
+    assert pair.negatives_of_b is not None
+    assert pair.negatives_of_a.anchors.tolist() == [0, 2]
+    assert torch.equal(pair.negatives_of_a.vectors, embeddings.vectors["text"][[3, 4]])
+    assert pair.negatives_of_b.anchors.tolist() == [1]
+    assert torch.equal(pair.negatives_of_b.vectors, embeddings.vectors["image"][[3]])
 
 
 @given(data=st.data(), n=st.integers(1, 7), m=st.integers(1, 7))

@@ -19,20 +19,23 @@ from pytorch_metric_learning.reducers import MeanReducer
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError
 from multimodal.objectives import Triplet
-from multimodal.objectives.ranking import given_negatives, margin_ranking
+from multimodal.objectives.ranking import margin_ranking
 
 
 def one_direction(embeddings: Embeddings, of: str, to: str, margin: float, mining: str, only_given: bool) -> float:
     """Anchor by anchor, positive by positive, negative by negative."""
     rows, others = embeddings.rows[of].tolist(), embeddings.rows[to].tolist()
-    groups, owner = embeddings.groups.tolist(), embeddings.negative_of
+    groups = embeddings.groups.tolist()
+    owner = [-1] * len(groups) if embeddings.negative_of is None else embeddings.negative_of.tolist()
     hinges = []
     for i, row in enumerate(rows):
+        if owner[row] >= 0:
+            continue
         score = [float(embeddings.vectors[of][i].detach() @ y) for y in embeddings.vectors[to].detach()]
-        positives = [j for j, other in enumerate(others) if groups[other] == groups[row]]
-        negatives = [j for j, other in enumerate(others) if groups[other] != groups[row]]
-        if only_given:
-            negatives = [j for j in negatives if owner is not None and int(owner[others[j]]) == row]
+        samples = [j for j, other in enumerate(others) if owner[other] < 0]
+        positives = [j for j in samples if groups[others[j]] == groups[row]]
+        negatives = [] if only_given else [j for j in samples if groups[others[j]] != groups[row]]
+        negatives += [j for j, other in enumerate(others) if owner[other] == row]
         if mining == "hard" and positives and negatives:
             far, close = min(score[p] for p in positives), max(score[n] for n in negatives)
             hinges.append(max(0.0, margin - far + close))
@@ -46,8 +49,11 @@ def one_direction(embeddings: Embeddings, of: str, to: str, margin: float, minin
 
 def by_hand(embeddings: Embeddings, *options: Any) -> float:
     losses = []
+    owner = embeddings.negative_of
     for a, b in combinations(embeddings.vectors, 2):
-        if set(embeddings.groups_of(a).tolist()) & set(embeddings.groups_of(b).tolist()):
+        kept = (rows if owner is None else rows[owner[rows] < 0] for rows in (embeddings.rows[a], embeddings.rows[b]))
+        groups = [set(embeddings.groups[rows].tolist()) for rows in kept]
+        if groups[0] & groups[1]:
             losses.append((one_direction(embeddings, a, b, *options) + one_direction(embeddings, b, a, *options)) / 2)
     return sum(losses) / len(losses) if losses else 0.0
 
@@ -90,16 +96,6 @@ def test_it_is_half_the_triplet_loss_in_squared_distances_with_twice_the_margin(
     squared = ((anchor - positive) ** 2).sum(1) - ((anchor - negative) ** 2).sum(1) + 2 * 0.3
     ours = margin_ranking((anchor * positive).sum(1), (anchor * negative).sum(1), 0.3)
     assert ours.item() == pytest.approx(squared.relu().mean().item() / 2, rel=1e-12)
-
-
-def test_given_negatives_are_the_hard_negatives_of_the_anchor_s_row() -> None:
-    negative_of = torch.tensor([-1, -1, 0, 1])
-    a_to_b, b_to_a = given_negatives(negative_of, torch.tensor([0, 1, 3]), torch.tensor([0, 2]))
-    assert a_to_b.tolist() == [[False, True], [False, False], [False, False]]
-    assert b_to_a.tolist() == [[False, False], [False, False], [False, False]]
-    a_to_b, b_to_a = given_negatives(None, torch.tensor([0]), torch.tensor([0]))
-    assert not a_to_b.any()
-    assert not b_to_a.any()
 
 
 @pytest.mark.parametrize("mining", ["hard", "semi-hard"])

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from drawn_batches import MODALITIES, embeddings_of, gradient, incomplete_batches, two_modalities
+from drawn_batches import MODALITIES, embeddings_of, gradient, incomplete_batches, two_modalities, unit_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.loss import SigLipLoss
@@ -47,6 +47,20 @@ def test_the_loss_is_its_formula_in_tiles_of_any_size(
         total = objective(embeddings).total
     expected = by_hand(embeddings, scale, objective.bias.value.item())
     assert total.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+def test_a_hard_negative_from_the_data_is_compared_with_its_own_row_alone() -> None:
+    """Row 2 is a text, a hard negative of row 0, and row 3 an image, one of row 1."""
+    x, y = (v.detach() for v in two_modalities(2).vectors.values())
+    text, image = unit_vectors(1, 8).detach(), unit_vectors(1, 9).detach()
+    rows = {"image": torch.tensor([0, 1, 3]), "text": torch.tensor([0, 1, 2])}
+    vectors = {"image": torch.cat([x, image]), "text": torch.cat([y, text])}
+    embeddings = Embeddings(vectors, rows, torch.tensor([4, 5, 6, 7]), negative_of=torch.tensor([-1, -1, 0, 1]))
+    expected = by_hand(
+        Embeddings({"image": x, "text": y}, dict.fromkeys(vectors, rows["text"][:2]), torch.arange(2)), 10, -1
+    )
+    expected += sum(math.log1p(math.exp(10 * float(s) - 1)) for s in (x[0] @ text[0], image[0] @ y[1])) / 2
+    assert Sigmoid(temperature=0.1, bias=-1.0).double()(embeddings).total.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
