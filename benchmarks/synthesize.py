@@ -55,7 +55,7 @@ data:
   key: sku
   group: product
   split: split
-  batch_size: 64
+  batch_size: 8
   epoch: rows
   workers: 0
   keep_items: true

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,6 @@ class Swaps:
         self.caption, self.attribute = caption, attribute
         self._values: dict[str, str] = {}  # folded -> as the table has it
         self._of_group: dict[str, set[str]] = {}
-        self._captions: set[bytes] = set()
 
     @property
     def column(self) -> str:
@@ -50,7 +48,7 @@ class Swaps:
         return f"{self.caption}_not_{self.attribute}"
 
     def add(self, values: Mapping[str, Any], group: str) -> None:
-        """Include the attribute and caption of a training row.
+        """Include the attribute of a training row.
 
         Args:
             values: the clean values of the row.
@@ -59,8 +57,6 @@ class Swaps:
         Raises:
             UsageError: the column has too many different values.
         """
-        if isinstance(caption := values.get(self.caption), str):
-            self._captions.add(_digest(caption))
         for value in attribute_values(values.get(self.attribute)):
             self._values.setdefault(fold(value), value)
             if not group.startswith("#"):  # a group of one row
@@ -72,7 +68,7 @@ class Swaps:
             )
 
     def candidates(self, caption: str, values: Mapping[str, Any], group: str, rng: np.random.Generator) -> list[str]:
-        """Return captions that are not true of a row, in random order, those that no training row has first.
+        """Return captions that are not true of a row, in random order.
 
         Args:
             caption: a caption of the row.
@@ -97,7 +93,7 @@ class Swaps:
             found.append(_replaced(caption, place, self._values[name]))
             if len(found) == MAX_CANDIDATES:
                 break
-        return sorted(found, key=lambda made: _digest(made) in self._captions)
+        return found
 
 
 def attribute_values(cell: Any) -> list[str]:
@@ -144,7 +140,3 @@ def _replaced(caption: str, place: tuple[int, int], value: str) -> str:
         needed = article[1] + ("n" if value[:1].lower() in "aeiou" else "")
         before = before[: article.start()] + needed + before[article.start() + len(article[0].rstrip()) :]
     return before + value + caption[end:]
-
-
-def _digest(caption: str) -> bytes:
-    return blake2b(fold(caption).encode(), digest_size=8).digest()

@@ -78,12 +78,6 @@ def test_a_value_in_another_cell_of_the_row_may_be_true() -> None:
     assert made(swaps, "a red cup", values) == ["a green cup"]
 
 
-def test_captions_of_other_rows_are_the_last_choice() -> None:
-    swaps = swaps_of(("red", "a red cup", "=1"), ("blue", "A blue cup.", "=2"), ("green", "a green hat", "=3"))
-    for seed in range(10):
-        assert made(swaps, "a red cup", {"colour": "red"}, seed=seed) == ["a green cup", "a blue cup"]
-
-
 def test_a_column_of_names_is_not_an_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_VALUES", 3)
     swaps = Swaps("title", "sku")
