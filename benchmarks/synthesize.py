@@ -5,7 +5,8 @@
   row has: retrieval in both directions, and how often a picture scores its title above the same title with another
   size, colour or kind (chance: 1 in 11).
 - molecules: a table of SMILES and descriptions, of which a fraction of the training rows has a description. `molecules` writes
-  sentences by RDKit for all; trained with them, or on them first and then on the table as it is. Measured on held-out
+  sentences by RDKit for all; trained with them, or on them first and then on the table as it is. A model that was trained on
+  the table as it is finds hard negatives (`multimodal mine`), and is trained on with them, and without. Measured on held-out
   descriptions.
 
 Each line is the mean over the seeds and, after it, the standard deviation.
@@ -47,7 +48,7 @@ SIZES = {"small": 7, "large": 12}  # pixels
 TEMPLATE = "{size} {colour} {kind}"
 WORDINGS = [TEMPLATE, "a {colour} {kind}, {size}", "{kind} in {colour}, {size}"]
 ATTRIBUTES = ("size", "colour", "kind")
-STEPS = 100  # of the molecules
+SHOP_STEPS, MOLECULE_STEPS = 300, 100
 SHOP = """
 seed_everything: 0
 data:
@@ -125,8 +126,8 @@ def train(
     run: Path,
     seed: int,
     data: dict[str, Any],
+    steps: int,
     model: dict[str, Any] | None = None,
-    steps: int = 100,
 ) -> mm.Embedder:
     """Train a configuration on a table."""
     path = run.with_suffix(".yaml")
@@ -181,7 +182,7 @@ def measure_shop(folder: Path, titled: float, seed: int) -> dict[str, dict[str, 
             trained_on = folder / f"made_{name.replace(', ', '_')}"
             synthesize_table(table, trained_on, recipes, **settings, **made)
         run = folder / f"run_{name.replace(', ', '_').replace(' ', '_')}"
-        embedder = train(SHOP, trained_on, run, seed, data)
+        embedder = train(SHOP, trained_on, run, seed, data, SHOP_STEPS)
         found[name] = retrieval(embedder, run, table, "validation") | {"attributes": attribute_choices(embedder, table)}
     return found
 
@@ -211,13 +212,24 @@ def measure_molecules(source: Path, folder: Path, titled: float, seed: int, most
     first = folder / "run_sentences"
     begin = {"begin_with": {"graph": str(first), "text": str(first)}}
     conditions: dict[str, tuple[Path, Path, int, dict[str, Any]]] = {
-        "as it is": (table, folder / "run", STEPS, {}),
-        "as it is, twice as long": (table, folder / "run_long", 2 * STEPS, {}),
-        "with sentences": (made, first, STEPS, {}),
-        "sentences, then as it is": (table, folder / "run_then", STEPS, begin),
+        "as it is": (table, folder / "run", MOLECULE_STEPS, {}),
+        "as it is, twice as long": (table, folder / "run_long", 2 * MOLECULE_STEPS, {}),
+        "with sentences": (made, first, MOLECULE_STEPS, {}),
+        "sentences, then as it is": (table, folder / "run_then", MOLECULE_STEPS, begin),
     }
     for name, (trained_on, run, steps, model) in conditions.items():
-        embedder = train(MOLECULES, trained_on, run, seed, {"validation": "test"}, model, steps)
+        embedder = train(MOLECULES, trained_on, run, seed, {"validation": "test"}, steps, model)
+        found[name] = retrieval(embedder, run, table, "test")
+    mined = folder / "mined"
+    mm.mine_negatives(folder / "run", str(table), pair="graph-text", skip=1, out=mined)
+    begin_with_run = {"begin_with": {"graph": str(folder / "run"), "text": str(folder / "run")}}
+    for name, trained_on, negatives in (
+        ("as it is, then again", table, {}),
+        ("as it is, then mined", mined, {"negatives": {"text": "description_negative"}}),
+    ):
+        run = folder / f"run_{name.rsplit(maxsplit=1)[-1]}"
+        data = {"validation": "test", **negatives}
+        embedder = train(MOLECULES, trained_on, run, seed, data, MOLECULE_STEPS, begin_with_run)
         found[name] = retrieval(embedder, run, table, "test")
     return found
 
