@@ -133,7 +133,7 @@ class MilvusEngine(ClusterEngine):
             output_fields=[*SHOWN, "vector"],
         )[0]
         found: dict[str, Found] = {}
-        for hit in hits:
+        for hit in sorted(hits, key=lambda hit: (-hit["distance"], hit["id"])):  # equal ranks: in one order
             row = hit["id"].partition("-")[0]
             one = _found(hit["entity"], float(query @ np.float32(hit["entity"]["vector"])))
             found[row] = max(found.get(row, one), one, key=lambda one: one.score)

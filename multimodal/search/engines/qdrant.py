@@ -122,11 +122,11 @@ class QdrantEngine(ClusterEngine):
             self.collection,
             prefetch=stages,
             query=models.RrfQuery(rrf=models.Rrf(k=FUSION)),
-            limit=count,
+            limit=len(stages) * several,
             with_payload=SHOWN,
             with_vectors=list(names.values()),
         ).points
-        return found_by_ranks(points, query, names)
+        return found_by_ranks(points, query, names, count)
 
     def _upsert(self, part: pa.Table, replaces: bool) -> None:
         client = self.server.client

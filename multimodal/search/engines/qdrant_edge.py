@@ -243,14 +243,14 @@ class QdrantEdgeEngine:
             by_ranks: Any = qdrant.Fusion.Rrf(k=FUSION)  # its stub has no base class
             points = self._shard.query(
                 qdrant.QueryRequest(
-                    count,
+                    len(stages) * several,
                     prefetches=stages,
                     query=by_ranks,
                     with_payload=SHOWN,
                     with_vector=list(names.values()),
                 )
             )
-        return found_by_ranks(points, query, names)
+        return found_by_ranks(points, query, names, count)
 
     def upsert(self, parts: Iterable[pa.Table]) -> None:
         """Add rows, in the place of those that have their keys; they are durable when this returns.

@@ -150,16 +150,20 @@ def merged(found: Sequence[list[Found]], modalities: int, count: int) -> list[li
     return [sorted(of_query, key=lambda one: -one.score)[:count] for of_query in of_queries]
 
 
-def found_by_ranks(points: Sequence[Any], query: np.ndarray, names: Mapping[str, str]) -> list[Found]:
-    """Return points that were ordered by fused ranks, each with the cosine of its nearest vector.
+def found_by_ranks(points: Sequence[Any], query: np.ndarray, names: Mapping[str, str], count: int) -> list[Found]:
+    """Return the points with the best fused ranks, each with the cosine of its nearest vector.
+
+    Many fused ranks are equal, such as those of the first by words and the first by vectors, and the engine orders these at
+    random: here equal ones are in the order of their keys, so that a query has the same hits each time.
 
     Args:
-        points: the engine's or the server's, with vectors.
+        points: all fused ones, the engine's or the server's, with vectors.
         query: ``(dim,)`` float32 of unit length.
         names: modality -> name of its vectors.
+        count: number of points to return.
     """
     found = []
-    for point in points:
+    for point in sorted(points, key=lambda point: (-point.score, point.payload["key"]))[:count]:
         cosines = {m: float(query @ np.float32(point.vector[n])) for m, n in names.items() if n in point.vector}
         best = max(cosines, key=cosines.__getitem__)
         payload = point.payload

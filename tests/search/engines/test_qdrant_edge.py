@@ -193,3 +193,20 @@ def test_words_find_a_rare_name_that_vectors_miss(tmp_path: Path) -> None:
     assert {one.key for one in even} <= {f"k{n}" for n in range(0, 200, 2)}
     assert [one.key for one in engine.nearest_by_words(query, "...", 5)] == nearest  # there are no words
     engine.close()
+
+
+def test_rows_of_equal_fused_ranks_are_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    """The engine alone orders them differently from search to search."""
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", LAYOUT_OF_TEXT)
+    part = part_of(["second by vector", "first by vector", "third"])
+    vectors = np.eye(DIM, dtype=np.float32)[:3]
+    vectors[0, :2] = 0.6, 0.8  # the order by words is the reverse of that by vectors
+    cells = pa.FixedSizeListArray.from_arrays(pa.array(np.roll(vectors, 1, 1).ravel()), DIM)
+    names = [['{"name": "green bowl"}', '{"name": "green cup"}', '{"name": "red jug"}']]
+    engine.upsert([part.set_column(2, "metadata", names).set_column(3, "text", cells)])
+    query = np.array([0, 0, 1, 0], np.float32)
+    assert [one.key for one in engine.nearest(query[None], 3)[0]] == ["first by vector", "second by vector", "third"]
+    for _ in range(50):
+        found = [one.key for one in engine.nearest_by_words(query, "green bowl", 2)]
+        assert found == ["first by vector", "second by vector"]
+    engine.close()
