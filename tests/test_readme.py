@@ -45,6 +45,8 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = blocks("python")
     assert example.count("max_steps=500") == 1
     short = example.replace("max_steps=500", "max_steps=2, enable_progress_bar=False")
+    assert short.count('mm.create("image", "cnn")') == 1
+    short = short.replace('"cnn")', '"cnn", stem="standard")')  # a tenth of the work
     exec(compile(short, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "text -> image" in printed
@@ -55,7 +57,9 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_commands_run(capsys: pytest.CaptureFixture[str]) -> None:
     (config,) = blocks("yaml")
     assert config.count("max_steps: 500") == 1
-    Path("pairs.yaml").write_text(config.replace("max_steps: 500", "max_steps: 2, enable_progress_bar: false"))
+    short = config.replace("max_steps: 500", "max_steps: 2, enable_progress_bar: false")
+    assert short.count("{class_path: cnn}") == 1
+    Path("pairs.yaml").write_text(short.replace("{class_path: cnn}", "{class_path: cnn, init_args: {stem: standard}}"))
     Path("queries.txt").write_text("a red cup\n")
     (block,) = [block for block in blocks("sh") if "multimodal" in block]
     for line in block.splitlines():
