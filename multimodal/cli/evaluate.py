@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from multimodal.cli.conditions import CONDITION, conditions
 from multimodal.cli.data_options import add_data_options, add_split_options, parse_with_data
 from multimodal.cli.options import folder, parser
 from multimodal.core.errors import UsageError
@@ -34,14 +35,14 @@ def run(command: str, arguments: list[str]) -> None:
         metavar="COLUMN=VALUE",
         action="append",
         default=[],
-        help="search only for rows with this value; may be repeated",
+        help=f"search only for these rows: {CONDITION}; may be repeated",
     )
     p.add_argument(
         "--pool_where",
         metavar="COLUMN=VALUE",
         action="append",
         default=[],
-        help="search only in rows with this value, also within one modality; may be repeated",
+        help="search only in these rows, also within one modality; may be repeated",
     )
     p.add_argument(
         "--fuse",
@@ -108,8 +109,8 @@ def run(command: str, arguments: list[str]) -> None:
         split=options.split,
         pool=options.pool,
         baseline=options.baseline,
-        query_where=_conditions("--query_where", options.query_where),
-        pool_where=_conditions("--pool_where", options.pool_where),
+        query_where=conditions("--query_where", options.query_where) or None,
+        pool_where=conditions("--pool_where", options.pool_where) or None,
         fuse=options.fuse,
         sections=options.sections if options.sections in (None, "all") else options.sections.split(","),
         slices=options.slice,
@@ -130,14 +131,3 @@ def run(command: str, arguments: list[str]) -> None:
         print(note, file=sys.stderr)
     if options.out is not None and not options.json:
         print(f"The whole report: {options.out}/report.html", file=sys.stderr)
-
-
-def _conditions(option: str, texts: list[str]) -> dict[str, list[str]] | None:
-    """Return column -> values from texts like "set=lucide"; those of one column are alternatives."""
-    conditions: dict[str, list[str]] = {}
-    for text in texts:
-        column, sign, value = text.partition("=")
-        if not sign:
-            raise UsageError(f"{option} takes COLUMN=VALUE, like set=lucide; got {text!r}.")
-        conditions.setdefault(column, []).append(value)
-    return conditions or None

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from multimodal.cli.conditions import CONDITION, conditions
 from multimodal.cli.options import parser
-from multimodal.cli.search import conditions
 from multimodal.core.errors import UsageError
 
 MAX_BYTES = 64 << 20  # of the file of queries
@@ -27,7 +27,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("-k", "--k", type=int, default=12, help="how many hits of each query (default: 12)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
     p.add_argument(
-        "--where", action="append", metavar="COLUMN=VALUE", help="only rows with this value; may be repeated"
+        "--where", action="append", metavar="COLUMN=VALUE", help=f"only these rows: {CONDITION}; may be repeated"
     )
     p.add_argument(
         "--min_precision", type=float, metavar="P", help="only hits of a score at which this fraction is right"
@@ -47,7 +47,7 @@ def run(command: str, arguments: list[str]) -> None:
             title=options.title or options.queries.stem,
             k=options.k,
             target=options.target,
-            where=conditions(options.where or []),
+            where=conditions("--where", options.where or []),
             min_precision=options.min_precision,
             hybrid=options.hybrid,
         )

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from multimodal.cli.conditions import CONDITION, conditions
 from multimodal.cli.options import parser
 from multimodal.cli.values import JSON_EXAMPLE, asking_for_json, check_modalities, split_values
 from multimodal.core.errors import UsageError
@@ -31,7 +32,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("-k", "--k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
     p.add_argument(
-        "--where", action="append", metavar="COLUMN=VALUE", help="only rows with this value; may be repeated"
+        "--where", action="append", metavar="COLUMN=VALUE", help=f"only these rows: {CONDITION}; may be repeated"
     )
     p.add_argument("--like", action="append", metavar="KEY", help="more like this row of the index; may be repeated")
     p.add_argument("--unlike", action="append", metavar="KEY", help="less like this row; may be repeated")
@@ -76,7 +77,7 @@ def run(command: str, arguments: list[str]) -> None:
             options.k,
             options.target,
             options.min_precision,
-            where=conditions(options.where or []),
+            where=conditions("--where", options.where or []),
             like=options.like or [],
             unlike=options.unlike or [],
             weights=_weights(options.weight or []),
@@ -93,21 +94,6 @@ def run(command: str, arguments: list[str]) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     print(repr(hits).encode(encoding, "replace").decode(encoding))
-
-
-def conditions(given: Sequence[str]) -> dict[str, list[str]]:
-    """Return column -> values; of a column that is named twice, a row may have either value.
-
-    Args:
-        given: what ``--where`` was given, "column=value".
-    """
-    found: dict[str, list[str]] = {}
-    for text in given:
-        column, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--where {text}: a condition is COLUMN=VALUE, like category=mugs.")
-        found.setdefault(column, []).append(value)
-    return found
 
 
 def _weights(given: Sequence[str]) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from multimodal.core.conditions import Range, comparable, describe_range, nothing_to_compare
 from multimodal.core.embedder import Embedder
 from multimodal.core.embeddings import Embeddings
 from multimodal.core.errors import UsageError, suggest
@@ -140,23 +141,29 @@ def embed_training_rows(
     return embed_rows(embedder, samples, rows, rejects, "Embedding training rows")
 
 
-def rows_where(samples: Samples, rows: np.ndarray, conditions: Mapping[str, str | Sequence[str]]) -> np.ndarray:
-    """Return the rows that have, in each named column, the value or one of the values that are given.
+def rows_where(samples: Samples, rows: np.ndarray, conditions: Mapping[str, Any]) -> np.ndarray:
+    """Return the rows that have, in each named column, the value or one of the values that are given, or one in a range.
 
     Args:
         samples: the table.
         rows: ``(r,)`` row numbers.
-        conditions: column -> its value, or several.
+        conditions: column -> its value, several, or a range, see ``multimodal.core.conditions``.
 
     Raises:
-        UsageError: the table has no such column, or no row is left.
+        UsageError: the table has no such column, a range is wrong, or no row is left.
 
     Examples:
         >>> shop = Samples.of([{"title": "cup", "set": "a"}, {"title": "hat", "set": "b"}], {"text": "title"})
         >>> rows_where(shop, np.arange(2), {"set": "b"}).tolist()
         [1]
+        >>> shop = Samples.of([{"title": "cup", "price": 5}, {"title": "hat", "price": 20}], {"text": "title"})
+        >>> rows_where(shop, np.arange(2), {"price": {"lt": 20}}).tolist()
+        [0]
     """
     for column, wanted in conditions.items():
+        if isinstance(wanted, Mapping):
+            rows = _rows_within(samples, rows, column, wanted)
+            continue
         values = {wanted} if isinstance(wanted, str) else {str(value) for value in wanted}
         cells = samples.texts(column, rows.tolist())
         kept = rows[[cell in values for cell in cells]]
@@ -166,3 +173,15 @@ def rows_where(samples: Samples, rows: np.ndarray, conditions: Mapping[str, str 
             raise UsageError(f"No row has {column} = {' or '.join(sorted(values))}.{example}")
         rows = kept
     return rows
+
+
+def _rows_within(samples: Samples, rows: np.ndarray, column: str, wanted: Mapping[str, Any]) -> np.ndarray:
+    within = Range.of(column, wanted)
+    found = [comparable(cell) for cell in samples.texts(column, rows.tolist())]
+    values = [None if one is None or one[0] != within.kind else one[1] for one in found]
+    if all(value is None for value in values):
+        raise nothing_to_compare(column, within.kind)
+    kept = rows[[within.holds(value) for value in values]]
+    if not len(kept):
+        raise UsageError(f"No row has {column} {describe_range(wanted)}.")
+    return kept

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from multimodal.core.conditions import describe_range
 from multimodal.evaluation.evaluated import Evaluated
 from multimodal.evaluation.intervals import Interval
 from multimodal.evaluation.projection import Projection
@@ -33,7 +35,7 @@ class Results:
         intervals: "text->image" -> measure -> its 95 % bootstrap interval over the groups of the queries.
         sections: name of a section that was asked for -> its result, see ``multimodal.evaluation.sections``.
         left_out: name of a section that a report has by default -> why these data do not have it.
-        query_where, pool_where: column -> its values, by which rows of the splits were chosen.
+        query_where, pool_where: column -> its values, or a range, by which rows of the splits were chosen.
         evaluated: the model, the vectors and the table, of which ``save`` shows examples. None: they are not kept.
         projection: how the map of the space is made, "pca" or "umap".
         cost: time and memory; None: unknown.
@@ -57,8 +59,8 @@ class Results:
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     sections: Mapping[str, Section] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
-    query_where: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    pool_where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    query_where: Mapping[str, Any] = field(default_factory=dict)
+    pool_where: Mapping[str, Any] = field(default_factory=dict)
     evaluated: Evaluated | None = field(default=None, compare=False)
     projection: Projection = "pca"
     cost: Cost | None = field(default=None, compare=False)
@@ -75,7 +77,10 @@ class Results:
         return f"Retrieval in {place} ({self.run}){counts}"
 
 
-def _conditions(where: Mapping[str, Sequence[str]]) -> str:
-    """Write the conditions on rows, as in " where set = a, colour = red or blue"."""
-    texts = (f"{name} = {' or '.join(values)}" for name, values in where.items())
+def _conditions(where: Mapping[str, Any]) -> str:
+    """Write the conditions on rows, as in " where set = a, colour = red or blue, price >= 5 and < 20"."""
+    texts = (
+        f"{name} {describe_range(wanted)}" if isinstance(wanted, Mapping) else f"{name} = {' or '.join(wanted)}"
+        for name, wanted in where.items()
+    )
     return f" where {', '.join(texts)}" if where else ""

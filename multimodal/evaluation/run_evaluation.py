@@ -39,7 +39,7 @@ from multimodal.evaluation.sections import SECTIONS, Section, chosen_sections
 from multimodal.evaluation.zero_shot import TEMPLATES, check_templates
 
 BASELINES = ("linear",)
-Conditions = Mapping[str, str | Sequence[str]]
+Conditions = Mapping[str, str | Sequence[str] | Mapping[str, Any]]
 
 
 def evaluate(
@@ -69,9 +69,9 @@ def evaluate(
             in memory. None: the run's data.
         split: split of the queries. None: the data's test split.
         pool: split to search, or "all". None: ``split``.
-        query_where: column -> value, or several: the rows of the split that are queries. With it or ``pool_where``, search
-            within one modality is measured as well, without the query itself.
-        pool_where: column -> value, or several: the rows of the pool that are searched.
+        query_where: column -> value, several, or a range ``{"gte": 5, "lt": 20}``: the rows of the split that are queries.
+            With it or ``pool_where``, search within one modality is measured as well, without the query itself.
+        pool_where: column -> value, several, or a range: the rows of the pool that are searched.
         fuse: modalities whose vectors are also searched for as one, as "text+image", or with weights, as
             "text=0.7+image=0.3" or a mapping.
         baseline: "linear" also fits a linear model on the rows that the run was trained on, without those of ``split``, and
@@ -153,8 +153,8 @@ def evaluate(
         run="embedder" if folder is None else str(run),
         split=split,
         pool=pool or split,
-        query_where=_as_lists(query_where or {}),
-        pool_where=_as_lists(pool_where or {}),
+        query_where=_as_given(query_where or {}),
+        pool_where=_as_given(pool_where or {}),
         seed=of_run.seed,
         pairs=pairs,
         baselines=baselines,
@@ -175,8 +175,16 @@ def evaluate(
     return report
 
 
-def _as_lists(where: Conditions) -> dict[str, list[str]]:
-    return {c: [value] if isinstance(value, str) else [str(v) for v in value] for c, value in where.items()}
+def _as_given(where: Conditions) -> dict[str, list[str] | dict[str, Any]]:
+    """Return conditions with values as lists of texts, and ranges as they are."""
+    return {
+        column: dict(wanted)
+        if isinstance(wanted, Mapping)
+        else [wanted]
+        if isinstance(wanted, str)
+        else [str(value) for value in wanted]
+        for column, wanted in where.items()
+    }
 
 
 def _measure_retrieval(

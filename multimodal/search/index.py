@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from multimodal.core.arguments import check_types
 from multimodal.core.calibration import check_precision, need_calibration
+from multimodal.core.conditions import Range, Where, check_where, nothing_to_compare
 from multimodal.core.errors import MultimodalError, UsageError, check_names, suggest
 from multimodal.core.files import check_folder
 from multimodal.core.html_table import html_table
 from multimodal.core.progress import progress
 from multimodal.search.combine import combine
 from multimodal.search.embedding_folder import read_manifest, read_parts
-from multimodal.search.engines.engine import ITEM_SCHEMA, Engine, IndexReplaced, Where, check_where
+from multimodal.search.engines.engine import ITEM_SCHEMA, Engine, IndexReplaced
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.engines.layout import SAMPLE, Layout
 from multimodal.search.engines.open import EMBEDDED, EXACT, check_engine
@@ -198,8 +199,9 @@ class Index:
                 Hits of the query's own modality are left out, as their scores are not calibrated. The model must be
                 calibrated: ``multimodal calibrate RUN``. None: all hits.
             modality: modality of the vectors, by which their scores are calibrated. None: unknown.
-            where: search only rows with these values: column -> a value, or several of which a row must have one. They are
-                compared as texts.
+            where: search only rows that meet these conditions: column -> a value, or several of which a row must have one,
+                compared as texts; or a range of numbers or dates: ``{"price": {"gte": 5, "lt": 20}}``, see
+                ``multimodal.core.conditions``.
             like: keys of rows that the hits should be like; their groups are not found.
             unlike: keys of rows that the hits should not be like; their groups are not found either.
             weights: modality -> weight of its value in a query of several; negative: away from it. Others have 1.
@@ -261,7 +263,7 @@ class Index:
             target: search only the vectors of this modality. None: all vectors.
             min_precision: return only hits with scores so high that this fraction of them is right. The query must have one
                 value alone, as scores are calibrated for one modality. None: all hits.
-            where: search only rows with these values.
+            where: search only rows that meet these conditions.
             like: keys of rows that the hits should be like.
             unlike: keys of rows that the hits should not be like.
             weights: modality -> weight of its value.
@@ -325,9 +327,11 @@ class Index:
 
     def _conditions(self, where: Mapping[str, Any] | None) -> Where | None:
         conditions = check_where(where)
-        for column in conditions or ():
+        for column, wanted in (conditions or {}).items():
             if column not in self.columns:
                 raise UsageError(f"No row of the index has {column!r}.{suggest(column, sorted(self.columns))}")
+            if isinstance(wanted, Range) and wanted.kind not in self.engine.kinds(column):
+                raise nothing_to_compare(column, wanted.kind)
         return conditions
 
     def _check_stored(self, modality: str | None) -> None:
@@ -360,7 +364,7 @@ class Index:
 
         Args:
             column: a column of the metadata.
-            where: count only rows with these values.
+            where: count only rows that meet these conditions.
             limit: number of values.
 
         Raises:
@@ -476,7 +480,7 @@ class Index:
 
         Args:
             modality: keep only the vectors of this modality.
-            **metadata: column -> its value, or a list of values of which a row must have one.
+            **metadata: column -> its value, a list of values of which a row must have one, or a range.
 
         Raises:
             UsageError: the index has no such modality, or no row has such a column.

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from multimodal.core.calibration import COMPETITORS, Calibration, PairCalibration
-from multimodal.search.engines.engine import Engine, Found, Where
+from multimodal.core.conditions import Where
+from multimodal.search.engines.engine import Engine, Found
 from multimodal.search.hits import Hit, HitLists, Hits
 
 _PARSE = json.JSONDecoder().raw_decode  # without the checks of ``json.loads``, which take longer than the parsing
@@ -55,7 +56,7 @@ class Search(NamedTuple):
 
     Attributes:
         k: number of hits for each query.
-        where: search only the rows that have these values.
+        where: search only the rows that meet these conditions.
         without: groups that are not to be found.
         words: words that are looked for as well as the vector.
         exact: compare every vector.

@@ -38,7 +38,7 @@ def search_index(
         k: number of hits to return, at least 1.
         target: search only the vectors of this modality. None: all vectors.
         min_precision: see ``Index.search``, as for all that follows.
-        where: search only rows with these values.
+        where: search only rows that meet these conditions.
         like: keys of rows that the hits should be like.
         unlike: keys of rows that the hits should not be like.
         weights: modality -> weight of its value.

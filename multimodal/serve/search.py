@@ -25,16 +25,17 @@ from multimodal.serve.watch import Watch
 
 Found = tuple[Hits, dict[str, dict[str, int]], Vectors]  # the hits, the counts of facets, and the vectors of the query
 Cell = str | int | float | bool | None
-Where = dict[str, Cell | list[Cell]]
+Where = dict[str, Cell | list[Cell] | dict[str, Cell]]
 MAX_FACETS = 1000  # values of a column that are counted
 
 
 class SearchSettings(BaseModel):
     """The settings of a search, next to the values of modalities.
 
-    ``like`` and ``unlike`` are keys of indexed rows; ``where`` is column -> its value, or a list of values; ``weights`` is
-    modality -> the weight of its value, negative for "less of this"; ``hybrid`` also searches for the words of the text, or for
-    other ones; ``exact`` compares every vector; ``facets`` are columns whose values are counted.
+    ``like`` and ``unlike`` are keys of indexed rows; ``where`` is column -> its value, a list of values, or a range as
+    ``{"gte": 5, "lt": 20}``; ``weights`` is modality -> the weight of its value, negative for "less of this"; ``hybrid`` also
+    searches for the words of the text, or for other ones; ``exact`` compares every vector; ``facets`` are columns whose values
+    are counted.
 
     Examples:
         >>> SearchSettings(target="image", where={"category": ["cups", "mugs"]}).k
@@ -56,11 +57,13 @@ class SearchSettings(BaseModel):
 
 
 class Conditions(BaseModel):
-    """Conditions on metadata: column -> its value, or a list of values.
+    """Conditions on metadata: column -> its value, a list of values, or a range.
 
     Examples:
         >>> Conditions(where={"colour": ["red", "blue"]}).where
         {'colour': ['red', 'blue']}
+        >>> Conditions(where={"price": {"gte": 5, "lt": 20}}).where
+        {'price': {'gte': 5, 'lt': 20}}
     """
 
     where: Where | None = None

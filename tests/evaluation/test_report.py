@@ -465,9 +465,31 @@ def test_queries_and_pool_are_chosen_by_columns(run: Path, tmp_path: Path, capsy
     assert main([*command, "--pool_where", "shop=b", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == report.to_json()
     assert main([*command, "--pool_where", "b"]) == 2
-    assert "--pool_where takes COLUMN=VALUE, like set=lucide; got 'b'" in capsys.readouterr().err
+    assert "--pool_where b: a condition is COLUMN=VALUE" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"No row has shop = c\. Known: a, b"):
         evaluate(run, str(table), query_where={"shop": "c"})
+
+
+def test_queries_and_pool_are_chosen_by_ranges(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write(tmp_path / "priced.csv", [row | {"price": str(n / 2)} for n, row in enumerate(shop())])
+    queries, pool = {"price": {"lt": 40}}, {"price": {"gt": "35.5", "lt": 42}}
+    report = evaluate(run, str(table), split="test", query_where=queries, pool_where=pool)
+    named = [{"price": [str(n / 2) for n in numbers]} for numbers in (range(80), range(72, 84))]
+    assert report.pairs == evaluate(run, str(table), split="test", query_where=named[0], pool_where=named[1]).pairs
+    assert report.title.startswith(
+        "Retrieval in 'test' where price > 35.5 and < 42, queries of 'test' where price < 40"
+    )
+    command = ["evaluate", str(run), "--data", str(table), "--split", "test", "--query_where", "price<40", "--json"]
+    assert main([*command, "--pool_where", "price>35.5", "--pool_where", "price<42"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == report.to_json()["pairs"]
+    for where, message in (
+        ({"price": {"gt": 99}}, "No row has price > 99"),
+        ({"shelf": {"gt": 99}}, "no column 'shelf'"),
+        ({"name": {"gt": 99}}, "no row has a number in 'name'"),
+        ({"price": {"over": 99}}, "price has no operator 'over'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            evaluate(run, str(table), query_where=where)
 
 
 def test_within_one_modality_the_query_itself_does_not_count(run: Path) -> None:

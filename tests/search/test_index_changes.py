@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,25 @@ def test_conditions_are_any_values_that_can_be_listed(index: Index) -> None:
     for value, message in ((None, "None"), ("long " * 60, "300 characters")):
         with pytest.raises(UsageError, match=rf"where: size cannot be compared with .*{message}"):
             found(value)
+
+
+def test_ranges_of_numbers_and_dates(index: Index) -> None:
+    cells = [*("0.5", "1", "7"), *("2024-01-30", "2024-01-31T12:00", "2024-02-01"), "large"]
+    rows = [{"id": f"n{n}", "title": "green jug", "size": cell} for n, cell in enumerate(cells)]
+    index.upsert(rows, columns=COLUMNS, key="id")
+
+    def found(where: Any) -> set[str]:
+        return {hit.key for hit in index.search(text="green jug", where={"size": where}, k=20)}
+
+    assert found({"gte": 1}) == found({"gte": "1.0", "lt": np.float32(8)}) == {"n1", "n2"}
+    assert found({"gt": 0, "lt": 1}) == {"n0"}
+    assert found({"gt": "2024-01-31"}) == found({"gt": datetime.date(2024, 1, 31)}) == {"n4", "n5"}
+    assert {*index.filter(size={"lte": "2024-01-31"}).items["key"].to_pylist()} == {"n3"}
+    assert index.facets("title", where={"size": {"gte": 1}}) == {"green jug": 2}
+    with pytest.raises(UsageError, match="no row has a number in 'title', which a range compares; choose its texts by"):
+        index.search(text="green jug", where={"title": {"gte": 5}})
+    with pytest.raises(UsageError, match="size has no operator 'ge'"):
+        found({"ge": 5})
 
 
 def test_words_cannot_be_searched_exactly(index: Index) -> None:

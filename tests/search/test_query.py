@@ -21,8 +21,15 @@ from multimodal.search.query import search_index
 COLOURS, ITEMS = ["red", "blue", "old", "tall", "deep"], ["cup", "bowl", "vase", "plate"]
 NAMES = [(colour, item) for colour in COLOURS for item in ITEMS]
 ROWS = [
-    {"id": f"s-{n}", "name": f"{c} {item}", "words": f"a {item} that is {c}", "set": f"g{n // 2}", "shelf": "ab"[n % 2]}
-    for n, (c, item) in enumerate(NAMES)
+    {
+        "id": f"s-{n}",
+        "name": f"{c} {i}",
+        "words": f"a {i} that is {c}",
+        "set": f"g{n // 2}",
+        "shelf": "ab"[n % 2],
+        "price": n,
+    }
+    for n, (c, i) in enumerate(NAMES)
 ]
 COLUMNS = {"title": "name", "caption": "words"}
 
@@ -125,6 +132,12 @@ def test_rows_like_a_row_are_found_without_a_model_being_loaded(
     assert main(["search", str(model), str(index), "--like", "s-0", "--where", "shelf=a", "-k", "3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == {"query": {"like": ["s-0"]}, "hits": [hit.to_json() for hit in hits]}
+    command = ["search", str(model), str(index), "--like", "s-0", "-k", "99", "--json"]
+    assert main([*command, "--where", "price>=5", "--where", "price<7.5"]) == 0
+    prices = [hit["metadata"]["price"] for hit in json.loads(capsys.readouterr().out)["hits"]]
+    assert len(prices) == 2  # one of each group
+    assert 5 in prices
+    assert {6, 7} & {*prices}
 
 
 def test_rare_words_are_found_by_hybrid_search(model: Path, index: Path) -> None:
@@ -145,6 +158,9 @@ def test_an_empty_query_is_wrong_usage(model: Path, index: Path, capsys: pytest.
     [
         (["--where", "shelf"], "--where shelf: a condition is COLUMN=VALUE"),
         (["--where", "shelff=a"], "Did you mean 'shelf'"),
+        (["--where", "shelf>=a"], "where: shelf >= 'a' is not a range: give a finite number, or a date"),
+        (["--where", "shelf>=5"], "where: no row has a number in 'shelf'"),
+        (["--where", "price>=5", "--where", "price<5"], "where: no value of price is >= 5 and < 5"),
         (["--weight", "title=heavy"], "--weight title=heavy: a weight is MODALITY=NUMBER"),
         (["--weight", "caption=2"], "no value of 'caption' to be weighted"),
         (["--title", "blue cup"], "each modality takes one value"),

@@ -82,6 +82,8 @@ def test_counts_under_conditions(client: TestClient) -> None:
     where = json.dumps({"price": ["0", "1"]})
     counted = client.get("/facets", params={"column": "colour", "where": where}).json()["values"]
     assert counted == {"red": 2, "green": 2, "blue": 2}
+    ranged = {"column": "colour", "where": json.dumps({"price": {"lt": 2}})}
+    assert client.get("/facets", params=ranged).json()["values"] == counted
     assert client.get("/facets", params={"column": "colour", "where": "{"}).status_code == 400
 
 

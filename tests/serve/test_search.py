@@ -63,6 +63,15 @@ def test_rows_and_graphs_are_json(client: TestClient) -> None:
 def test_filters_examples_and_weights_reach_the_index(client: TestClient, index: Index) -> None:
     only = found(client, text="a red cup", where={"colour": ["green", "blue"]}, k=8)
     assert {hit["metadata"]["colour"] for hit in only} == {"green", "blue"}
+    cheap = found(client, text="a red cup", where={"price": {"gte": 1, "lt": 3}}, k=8)
+    assert {hit["metadata"]["price"] for hit in cheap} == {1, 2}
+    for wanted, message in (
+        ({"gte": 1, "upto": 3}, "no operator 'upto'"),
+        ({"gte": 3, "lt": 3}, "no value of price is"),
+    ):
+        refused = client.post("/search", json={"text": "a", "where": {"price": wanted}})
+        assert refused.status_code == 400
+        assert message in refused.json()["error"]["message"]
     like = found(client, like=["red/pot"], unlike=["blue/jug"], k=3)
     assert [hit["key"] for hit in like] == [
         hit.key for hit in index.search_encoded({}, k=3, like=["red/pot"], unlike=["blue/jug"])

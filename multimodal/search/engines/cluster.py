@@ -20,6 +20,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import pyarrow as pa
 
+from multimodal.core.conditions import Kind
 from multimodal.core.errors import MultimodalError
 from multimodal.search.engines.address import Address
 from multimodal.search.engines.layout import Layout
@@ -195,6 +196,14 @@ class ClusterEngine(ABC):
         """Whether several rows may be in one group."""
         return self.layout.grouped
 
+    def kinds(self, column: str) -> set[Kind]:
+        """Return what ranges of a column can compare, as ``Engine.kinds`` defines it.
+
+        Args:
+            column: one of ``columns``.
+        """
+        return self.layout.kinds(column)
+
     def upsert(self, parts: Iterable[pa.Table]) -> None:
         """Add rows, in the place of those that have their keys; the server has them on disk when this returns.
 
@@ -248,8 +257,8 @@ class ClusterEngine(ABC):
         described: Sequence[dict[str, Any]],
         keys: Sequence[str],
         groups: Sequence[str],
-    ) -> list[str]:
-        """Add the columns of further rows to the collection's description, and return those that are new.
+    ) -> None:
+        """Add the columns of further rows, and the kinds of their values, to the collection's description.
 
         Args:
             modalities: the rows' modalities.
@@ -262,12 +271,10 @@ class ClusterEngine(ABC):
         """
         self.layout.check_modalities(modalities)
         if self.layout.with_rows(described, keys, groups) == self.layout:
-            return []
+            return
         self.about = About.parse(self.server.about(self.collection))  # another process may have added columns
-        before = self.layout
-        self.about = self.about._replace(layout=before.with_rows(described, keys, groups))
+        self.about = self.about._replace(layout=self.layout.with_rows(described, keys, groups))
         self.server.describe(self.collection, self.about)
-        return list(self.layout.columns[len(before.columns) :])
 
     def find_collection(self) -> None:
         """Find the collection that the alias names now.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from multimodal.core.errors import MultimodalError, UsageError
+from multimodal.core.conditions import Kind, Where
+from multimodal.core.errors import MultimodalError
 
-Where = Mapping[str, Sequence[str]]  # column -> the texts of which a row must have one
-MAX_FILTER_TEXT = 256  # characters of a cell that can be filtered on; longer ones are descriptions
 ITEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "group", "metadata", "modality")])
 
 
@@ -86,6 +85,17 @@ class Engine(Protocol):
         """
         ...
 
+    def kinds(self, column: str) -> set[Kind]:
+        """Return what ranges of a column can compare: numbers, dates, both or neither.
+
+        Args:
+            column: one of ``columns``.
+
+        Raises:
+            UsageError: the rows were stored without what ranges compare.
+        """
+        ...
+
     def nearest(
         self,
         queries: np.ndarray,
@@ -101,7 +111,7 @@ class Engine(Protocol):
             count: number of vectors to find for each query, at least 1. More are returned if further vectors score the
                 same as the last; fewer if fewer are stored.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
             exact: compare every vector, where the engine would not.
 
         Returns:
@@ -119,7 +129,7 @@ class Engine(Protocol):
             words: the words to look for.
             count: number of rows to find, at least 1.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
 
         Returns:
             What is found, in the order of the fused ranks; the scores are still cosines.
@@ -149,7 +159,7 @@ class Engine(Protocol):
 
         Args:
             modality: only the vectors of this modality. None: all.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             keys: only the rows with these keys.
 
         Returns:
@@ -162,7 +172,7 @@ class Engine(Protocol):
 
         Args:
             column: one of ``columns``.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             limit: number of values.
         """
         ...
@@ -170,55 +180,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release the files; the engine is not used afterwards."""
         ...
-
-
-def filter_text(value: Any) -> str | None:
-    """Return a cell as the text that conditions compare with; None if it cannot be filtered on.
-
-    Args:
-        value: the cell.
-
-    Examples:
-        >>> filter_text("Arrows"), filter_text(3), filter_text(True), filter_text("long " * 100)
-        ('Arrows', '3', 'True', None)
-    """
-    text = None if value is None else str(value)
-    return None if text is None or len(text) > MAX_FILTER_TEXT else text
-
-
-def check_where(where: Mapping[str, Any] | None) -> Where | None:
-    """Return conditions with their values as texts; None if there are none.
-
-    Args:
-        where: column -> a value, or several of which a row must have one.
-
-    Examples:
-        >>> check_where({"category": "Arrows", "year": range(2020, 2022), "price": 3.0})
-        {'category': ('Arrows',), 'year': ('2020', '2020.0', '2021', '2021.0'), 'price': ('3.0', '3')}
-
-    Raises:
-        UsageError: a value is missing, or a text that is too long to be compared.
-    """
-    if not where:
-        return None
-    several = {
-        c: list(v) if isinstance(v, Iterable) and not isinstance(v, str | bytes) else [v] for c, v in where.items()
-    }
-    return {
-        column: tuple(t for value in values for t in _texts_of(column, value)) for column, values in several.items()
-    }
-
-
-def _texts_of(column: str, value: Any) -> list[str]:
-    """Return the texts with which a value is stored: a whole number may be one of a column with fractions."""
-    text = filter_text(value)
-    if text is None:
-        what = "None" if value is None else f"a text of {len(str(value)):,} characters"
-        raise UsageError(f"where: {column} cannot be compared with {what}; give values of at most {MAX_FILTER_TEXT}.")
-    if isinstance(value, bool | np.bool_):
-        return [text]
-    if isinstance(value, int | np.integer):
-        return [text, f"{text}.0"]
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return [text, str(int(value))]
-    return [text]

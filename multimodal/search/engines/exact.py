@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from multimodal.core.conditions import Kind, Range, Where, comparable, filter_text
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.search.engines.engine import ITEM_SCHEMA, Found, Where, filter_text
+from multimodal.search.engines.engine import ITEM_SCHEMA, Found
 from multimodal.search.pieces import modalities_of, pieces_of
 from multimodal.search.unit_vectors import describe_vector, not_unit
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 SCORES = 1 << 25  # scores in memory at a time: 128 MiB
+COMPARE = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 GATHERED_ROWS = 1 << 14  # stored vectors that are copied at a time when only some are searched
 
 
@@ -94,6 +96,14 @@ class ExactEngine:
         """
         return int(np.count_nonzero(self._unchecked.of_modality(modality)))
 
+    def kinds(self, column: str) -> set[Kind]:
+        """Return what ranges of a column can compare, as ``Engine.kinds`` defines it.
+
+        Args:
+            column: one of ``columns``.
+        """
+        return {kind for of_column, kind in self._unchecked.compared if of_column == column}
+
     def nearest(
         self,
         queries: np.ndarray,
@@ -108,7 +118,7 @@ class ExactEngine:
             queries: ``(q, dim)`` float32 of unit length.
             count: number of vectors to find for each query, at least 1; ties with the last are returned too.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
             exact: it always is.
 
         Returns:
@@ -191,7 +201,7 @@ class ExactEngine:
 
         Args:
             modality: only the vectors of this modality. None: all.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             keys: only the rows with these keys.
         """
         stored = self._stored
@@ -205,7 +215,7 @@ class ExactEngine:
 
         Args:
             column: one of ``columns``.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             limit: number of values.
         """
         stored = self._stored
@@ -238,16 +248,43 @@ class _Stored:
         chosen = np.ones(len(self.vectors), bool) if modality is None else self.of_modality(modality)
         if keys is not None:
             chosen = chosen & self.with_keys(pa.array(keys, pa.string()))
-        for column, values in (where or {}).items():
-            chosen = chosen & np.isin(self.cells[column], values)
+        for column, wanted in (where or {}).items():
+            chosen = chosen & (
+                self.within(column, wanted) if isinstance(wanted, Range) else np.isin(self.cells[column], wanted)
+            )
         return chosen
 
-    @cached_property
+    def within(self, column: str, wanted: Range) -> np.ndarray:
+        """Return which rows have a number or date in a range, ``(n,)`` bool."""
+        if (cells := self.compared.get((column, wanted.kind))) is None:
+            return np.zeros(len(self.vectors), bool)
+        within = np.ones(len(cells), bool)
+        for name, bound in wanted.bounds.items():
+            within &= COMPARE[name](cells, bound)  # NaN is in no range
+        return within
+
+    @property
     def cells(self) -> dict[str, np.ndarray]:
         """Column of the metadata -> the text of each row, or None."""
+        return self._read[0]
+
+    @property
+    def compared(self) -> dict[tuple[str, Kind], np.ndarray]:
+        """Column and kind, of those that a row has -> the number or date of each row, float64, or NaN."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, np.ndarray], dict[tuple[str, Kind], np.ndarray]]:
         rows = [json.loads(text) for text in self.items["metadata"].to_pylist()]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: np.array([filter_text(row.get(name)) for row in rows], dtype=object) for name in names}
+        cells: dict[str, np.ndarray] = {}
+        compared: dict[tuple[str, Kind], np.ndarray] = {}
+        for name in dict.fromkeys(name for row in rows for name in row):
+            cells[name] = np.array([filter_text(row.get(name)) for row in rows], dtype=object)
+            for number, row in enumerate(rows):
+                if (found := comparable(row.get(name))) is not None:
+                    values = compared.setdefault((name, found[0]), np.full(len(rows), np.nan))
+                    values[number] = found[1]
+        return cells, compared
 
     @cached_property
     def keys(self) -> np.ndarray:

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from multimodal.core.conditions import Kind, comparable, filter_text
 from multimodal.core.digests import DIGEST, FILES, DamagedFile, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.json_file import read_json
 from multimodal.core.npy import map_npy
-from multimodal.search.engines.engine import filter_text
 
 LAYOUT = "layout.json"
 WORDS = "words"  # the vectors of words
 QUANTIZATIONS = ("int8", "binary")
 REDUCTIONS = ("prefix", "pca", "svd")
 PROJECTION = "projection.npy"
+KINDS: tuple[Kind, ...] = ("number", "date")
 SAMPLE = 20_000  # vectors to which a projection is fitted
 
 
@@ -41,6 +42,8 @@ class Layout:
         projection: ``(1 + searched_dim, dim)`` float32: the mean that is subtracted, and the components. None: not fitted.
         words_a_row: the mean number of words in a row's texts.
         grouped: whether several rows may be in one group.
+        ranges: which columns have numbers or dates, each with an index for ranges: "n2" for numbers in the third column, "d2"
+            for dates. None: the rows were stored before there were ranges.
 
     Raises:
         UsageError: an argument is out of range.
@@ -51,6 +54,9 @@ class Layout:
         array([[0.6, 0.8]], dtype=float32)
         >>> layout.where_of({"set": "a", "year": 2020})
         {'c0': 'a'}
+        >>> priced = layout.with_rows([{"price": "3.50"}], ["a"], ["#a"])
+        >>> priced.ranges_of({"price": "3.50"}), priced.kinds("price"), priced.kinds("set")
+        ({'n1': 3.5}, {'number'}, set())
     """
 
     dim: int
@@ -62,6 +68,7 @@ class Layout:
     projection: np.ndarray | None = field(default=None, compare=False, repr=False)
     words_a_row: float = 8.0
     grouped: bool = False
+    ranges: Sequence[str] | None = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.quantization is not None and self.quantization not in QUANTIZATIONS:
@@ -166,6 +173,58 @@ class Layout:
         texts = ((number, filter_text(metadata.get(column))) for number, column in enumerate(self.columns))
         return {f"c{number}": text for number, text in texts if text is not None}
 
+    def range_name(self, column: str, kind: Kind) -> str:
+        """Return the name under which a column's numbers or dates are stored.
+
+        Args:
+            column: one of ``columns``.
+            kind: "number" or "date".
+        """
+        return f"{kind[0]}{list(self.columns).index(column)}"
+
+    def range_field(self, column: str, kind: Kind) -> str:
+        """Return the path of a column's numbers or dates in the stored rows.
+
+        Args:
+            column: one of ``columns``.
+            kind: "number" or "date".
+        """
+        return f"range.{self.range_name(column, kind)}"
+
+    def ranges_of(self, metadata: Mapping[str, Any]) -> dict[str, float]:
+        """Return the numbers and dates of a row that ranges compare.
+
+        Args:
+            metadata: the row's columns.
+        """
+        cells = ((number, comparable(metadata.get(column))) for number, column in enumerate(self.columns))
+        return {f"{found[0][0]}{number}": found[1] for number, found in cells if found is not None}
+
+    def kinds(self, column: str) -> set[Kind]:
+        """Return what ranges of a column can compare, as ``Engine.kinds`` defines it.
+
+        Args:
+            column: one of ``columns``.
+
+        Raises:
+            UsageError: the rows were stored before there were ranges.
+        """
+        if self.ranges is None:
+            raise UsageError(
+                "where: the index was built by a version without ranges; build it again from its embeddings."
+            )
+        return {kind for kind in KINDS if self.range_name(column, kind) in self.ranges}
+
+    def new_fields(self, before: Layout) -> dict[str, str]:
+        """Return the fields for conditions that an earlier layout does not have: path -> "keyword" or "float".
+
+        Args:
+            before: the earlier layout.
+        """
+        texts = {self.field_of(column): "keyword" for column in self.columns[len(before.columns) :]}
+        known = set(before.ranges or ())
+        return texts | {f"range.{name}": "float" for name in self.ranges or () if name not in known}
+
     def with_rows(self, described: Sequence[Mapping[str, Any]], keys: Sequence[str], groups: Sequence[str]) -> Layout:
         """Return the layout with the columns of further rows.
 
@@ -176,7 +235,11 @@ class Layout:
         """
         columns = dict.fromkeys([*self.columns, *(name for row in described for name in row)])
         grouped = len(set(keys)) < len(keys) or any(not group.startswith("#") for group in groups)
-        return replace(self, columns=list(columns), grouped=self.grouped or grouped)
+        wider = replace(self, columns=list(columns), grouped=self.grouped or grouped)
+        if self.ranges is None:  # the earlier rows would be missed
+            return wider
+        ranges = dict.fromkeys([*self.ranges, *(name for row in described for name in wider.ranges_of(row))])
+        return replace(wider, ranges=list(ranges))
 
     def write(self, folder: Path) -> None:
         """Write the layout into an engine's folder, in the place of an earlier one.
@@ -208,8 +271,8 @@ class Layout:
             TypeError: it is not one.
             UsageError: an attribute is out of range.
         """
-        layout = cls(**document)
-        if not all(isinstance(name, str) for name in (*layout.modalities, *layout.columns)):
+        layout = cls(**{"ranges": None, **document})
+        if not all(isinstance(name, str) for name in (*layout.modalities, *layout.columns, *(layout.ranges or ()))):
             raise TypeError("names are not texts")
         return layout
 

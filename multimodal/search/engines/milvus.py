@@ -1,7 +1,8 @@
 """A Milvus cluster: approximate search (HNSW) of a collection whose rows are single vectors.
 
-A row of a part of embeddings is stored once for each of its modalities: its vector, key, group, metadata (JSON), words, and the
-texts that conditions compare with as ``cells``, such as ``c0=Arrows`` for the first column. The id is that of the row with the
+A row of a part of embeddings is stored once for each of its modalities: its vector, key, group, metadata (JSON), words, the
+texts that conditions compare with as ``cells``, such as ``c0=Arrows`` for the first column, and the numbers and dates that
+ranges compare as ``ranges`` (JSON). The id is that of the row with the
 number of the modality, so that a row that comes again takes the place of the old one. Milvus weighs the words (BM25) and fuses
 the ranks itself.
 """
@@ -17,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 from pymilvus import AnnSearchRequest, RRFRanker
 
+from multimodal.core.conditions import SIGNS, Range, Where
 from multimodal.core.errors import MultimodalError, shown
 from multimodal.search.engines.address import Address
 from multimodal.search.engines.cluster import FLOATS, About, ClusterEngine, current
-from multimodal.search.engines.engine import ITEM_SCHEMA, Found, Where
+from multimodal.search.engines.engine import ITEM_SCHEMA, Found
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.engines.layout import search_texts
 from multimodal.search.engines.milvus_server import LONGEST, MOST_CELLS
@@ -77,7 +79,7 @@ class MilvusEngine(ClusterEngine):
             queries: ``(q, dim)`` float32 of unit length.
             count: number of vectors to find for each query, at least 1; Milvus finds at most 16,384.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
             exact: compare every vector. Milvus cannot, so that all of them are read and compared here.
 
         Returns:
@@ -111,7 +113,7 @@ class MilvusEngine(ClusterEngine):
             words: the words to look for.
             count: number of rows to find, at least 1.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
 
         Returns:
             What is found, in the order of the fused ranks; the scores are still cosines.
@@ -155,6 +157,8 @@ class MilvusEngine(ClusterEngine):
             fields["words"] = search_texts(keys[row], described[row])
             _check_lengths(fields)
             about.append({"id": number.hex, **fields, "cells": cells})
+            if self.layout.ranges is not None:  # else the collection has no such field
+                about[-1]["ranges"] = self.layout.ranges_of(described[row])
         vectors = self._vectors_of(part, modalities)
         at_once = self.rows_at_once(len(modalities) * self.dim)
         for start in range(0, len(part), at_once):
@@ -197,7 +201,7 @@ class MilvusEngine(ClusterEngine):
 
         Args:
             modality: only the vectors of this modality. None: all.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             keys: only the rows with these keys.
         """
         chosen = [condition for condition in [self._conditions(modality, where)] if condition]
@@ -217,7 +221,7 @@ class MilvusEngine(ClusterEngine):
 
         Args:
             column: one of ``columns``.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             limit: number of values.
         """
         conditions = self._conditions(None, where)
@@ -238,9 +242,16 @@ class MilvusEngine(ClusterEngine):
         """Return conditions in Milvus' language; empty if there are none."""
         chosen = [] if modality is None else [_is_one_of("modality", [modality])]
         for column, values in (where or {}).items():
+            if isinstance(values, Range):
+                chosen += self._within(column, values)
+                continue
             cells = ", ".join(_quoted(self._cell(column, value)) for value in values)
             chosen.append(f"array_contains_any(cells, [{cells}])" if cells else NEVER)
         return " and ".join(chosen)
+
+    def _within(self, column: str, wanted: Range) -> list[str]:
+        field = f'ranges["{self.layout.range_name(column, wanted.kind)}"]'
+        return [f"{field} {SIGNS[name]} {bound!r}" for name, bound in wanted.bounds.items()]
 
     def _parameters(self, count: int) -> dict[str, Any]:
         searched = {"ef": min(max(SEARCHED, count), MOST_HITS)}

@@ -184,6 +184,7 @@ def _schema(layout: Layout) -> Any:
     schema.add_field("first", DataType.BOOL)  # whether it is the first vector of its row
     cells = {"element_type": DataType.VARCHAR, "max_capacity": MOST_CELLS, "max_length": CELL_BYTES}
     schema.add_field("cells", DataType.ARRAY, **cells)
+    schema.add_field("ranges", DataType.JSON)  # without an index: the numbers of all rows are compared
     words = {"enable_analyzer": True, "analyzer_params": WORDS_OF_ANY_LANGUAGE}
     schema.add_field("words", DataType.VARCHAR, max_length=LONGEST, **words)
     schema.add_field("weights", DataType.SPARSE_FLOAT_VECTOR)

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from qdrant_client import models
 
+from multimodal.core.conditions import Range, Where
 from multimodal.search.engines.cluster import ClusterEngine, current
-from multimodal.search.engines.engine import Found, Where
+from multimodal.search.engines.engine import Found
 from multimodal.search.engines.layout import WORDS, search_texts
 from multimodal.search.engines.qdrant_points import (
     FUSION,
@@ -75,7 +76,7 @@ class QdrantEngine(ClusterEngine):
             queries: ``(q, dim)`` float32 of unit length.
             count: number of vectors to find for each query, at least 1.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
             exact: compare every vector, so that none is missed.
 
         Returns:
@@ -105,7 +106,7 @@ class QdrantEngine(ClusterEngine):
             words: the words to look for.
             count: number of rows to find, at least 1.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
 
         Returns:
             What is found, in the order of the fused ranks; the scores are still cosines.
@@ -134,8 +135,10 @@ class QdrantEngine(ClusterEngine):
         metadata = part["metadata"].to_pylist()
         described = [json.loads(text) for text in metadata]
         keys, groups = part["key"].to_pylist(), part["group"].to_pylist()
-        for column in self.widen(modalities, described, keys, groups):
-            self.server.index_field(self.collection, self.layout.field_of(column))
+        before = self.layout
+        self.widen(modalities, described, keys, groups)
+        for field, kind in self.layout.new_fields(before).items():
+            self.server.index_field(self.collection, field, kind)
         ids = [str(number) for number in ids_of(keys)]
         vectors = vectors_of_rows(self.layout, part, modalities)
         weights = word_weights(self.layout)
@@ -146,6 +149,7 @@ class QdrantEngine(ClusterEngine):
             for row in rows:
                 payload = {"key": keys[row], "group": groups[row], "metadata": metadata[row]}
                 payload["where"] = self.layout.where_of(described[row])
+                payload["range"] = self.layout.ranges_of(described[row])
                 if words := search_texts(keys[row], described[row]):
                     vectors[row][WORDS] = _sparse(weights.embed_document(words))
                 points.append(models.PointStruct(id=ids[row], vector=vectors[row], payload=payload))
@@ -170,7 +174,7 @@ class QdrantEngine(ClusterEngine):
 
         Args:
             modality: only the vectors of this modality. None: all.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             keys: only the rows with these keys.
         """
         names = self.layout.full_names(modality)
@@ -186,7 +190,7 @@ class QdrantEngine(ClusterEngine):
 
         Args:
             column: one of ``columns``.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             limit: number of values.
         """
         chosen = models.Filter(must=self._conditions(where))
@@ -195,7 +199,12 @@ class QdrantEngine(ClusterEngine):
         return {str(hit.value): hit.count for hit in hits}
 
     def _conditions(self, where: Where | None) -> list[Any]:
-        return [_is_one_of(self.layout.field_of(column), list(values)) for column, values in (where or {}).items()]
+        return [
+            models.FieldCondition(key=self.layout.range_field(column, wanted.kind), range=models.Range(**wanted.bounds))
+            if isinstance(wanted, Range)
+            else _is_one_of(self.layout.field_of(column), list(wanted))
+            for column, wanted in (where or {}).items()
+        ]
 
     def _stage(self, query: np.ndarray, count: int, modality: str, where: Where | None) -> models.Prefetch:
         """Return the search of the stored vectors, as the first stage of a query."""

@@ -23,9 +23,10 @@ import numpy as np
 import pyarrow as pa
 import qdrant_edge as qdrant
 
+from multimodal.core.conditions import Kind, Where
 from multimodal.core.errors import MultimodalError
 from multimodal.core.folder_lock import LOCK_FILE, FolderLocked, hold_lock
-from multimodal.search.engines.engine import Found, IndexReplaced, Where
+from multimodal.search.engines.engine import Found, IndexReplaced
 from multimodal.search.engines.layout import WORDS, Layout, search_texts
 from multimodal.search.engines.qdrant_points import (
     FUSION,
@@ -48,6 +49,7 @@ from multimodal.search.pieces import modalities_of
 
 SHARD = "shard"
 POINTS = 512  # written at a time
+INDEXES = {"keyword": qdrant.PayloadSchemaType.Keyword, "float": qdrant.PayloadSchemaType.Float}
 WAIT_SECONDS = 10.0  # for another process that has the folder open
 
 Identity = tuple[int, int]  # of a folder, wherever it is moved
@@ -183,6 +185,14 @@ class QdrantEdgeEngine:
             has_it = qdrant.Filter(must=[qdrant.HasVectorCondition(self.layout.vectors_of(modality))])
             return self._shard.count(qdrant.CountRequest(filter=has_it))
 
+    def kinds(self, column: str) -> set[Kind]:
+        """Return what ranges of a column can compare, as ``Engine.kinds`` defines it.
+
+        Args:
+            column: one of ``columns``.
+        """
+        return self.layout.kinds(column)
+
     def nearest(
         self,
         queries: np.ndarray,
@@ -197,7 +207,7 @@ class QdrantEdgeEngine:
             queries: ``(q, dim)`` float32 of unit length.
             count: number of vectors to find for each query, at least 1.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
             exact: compare every vector, so that none is missed.
 
         Returns:
@@ -225,7 +235,7 @@ class QdrantEdgeEngine:
             words: the words to look for.
             count: number of rows to find, at least 1.
             modality: search only the vectors of this modality. None: all.
-            where: search only the rows that have these values.
+            where: search only the rows that meet these conditions.
 
         Returns:
             What is found, in the order of the fused ranks; the scores are still cosines.
@@ -276,6 +286,7 @@ class QdrantEdgeEngine:
             for row in rows:
                 payload = {"key": keys[row], "group": groups[row], "metadata": metadata[row]}
                 payload["where"] = self.layout.where_of(described[row])
+                payload["range"] = self.layout.ranges_of(described[row])
                 if words := search_texts(keys[row], described[row]):
                     vectors[row][WORDS] = self._words.embed_document(words)
                 points.append(qdrant.Point(ids[row], vectors[row], payload))
@@ -294,14 +305,13 @@ class QdrantEdgeEngine:
         keys: Sequence[str],
         groups: Sequence[str],
     ) -> None:
-        """Make room for columns that the stored rows do not have."""
+        """Make room for columns, and kinds of their values, that the stored rows do not have."""
         self.layout.check_modalities(modalities)
         before, self.layout = self.layout, self.layout.with_rows(described, keys, groups)
         if self.layout != before:
             self.layout.write(self.folder)
-        for name in self.layout.columns[len(before.columns) :]:
-            field = self.layout.field_of(name)
-            self._shard.update(qdrant.UpdateOperation.create_field_index(field, qdrant.PayloadSchemaType.Keyword))
+        for field, kind in self.layout.new_fields(before).items():
+            self._shard.update(qdrant.UpdateOperation.create_field_index(field, INDEXES[kind]))
 
     def remove(self, keys: Sequence[str]) -> int:
         """Remove rows, and return how many were there; they are gone for good when this returns.
@@ -336,7 +346,7 @@ class QdrantEdgeEngine:
 
         Args:
             modality: only the vectors of this modality. None: all.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             keys: only the rows with these keys.
         """
         names = self.layout.full_names(modality)
@@ -352,7 +362,7 @@ class QdrantEdgeEngine:
 
         Args:
             column: one of ``columns``.
-            where: only the rows that have these values.
+            where: only the rows that meet these conditions.
             limit: number of values.
         """
         chosen = qdrant.Filter(must=conditions_of(self.layout, where))

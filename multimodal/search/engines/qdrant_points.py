@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import qdrant_edge as qdrant
 
-from multimodal.search.engines.engine import ITEM_SCHEMA, Found, Where
+from multimodal.core.conditions import Range, Where
+from multimodal.search.engines.engine import ITEM_SCHEMA, Found
 from multimodal.search.engines.layout import WORDS, Layout
 from multimodal.search.pieces import pieces_of
 
@@ -72,11 +73,13 @@ def conditions_of(layout: Layout, where: Where | None) -> list[Any]:
 
     Args:
         layout: what is stored.
-        where: column -> the values of which a row must have one.
+        where: column -> the values of which a row must have one, or a range.
     """
     return [
-        qdrant.FieldCondition(layout.field_of(column), match=qdrant.MatchAny(list(values)))
-        for column, values in (where or {}).items()
+        qdrant.FieldCondition(layout.range_field(column, wanted.kind), range=qdrant.RangeFloat(**wanted.bounds))
+        if isinstance(wanted, Range)
+        else qdrant.FieldCondition(layout.field_of(column), match=qdrant.MatchAny(list(wanted)))
+        for column, wanted in (where or {}).items()
     ]
 
 

@@ -86,14 +86,15 @@ class QdrantServer:
         )
         self.index_field(collection, "key")
 
-    def index_field(self, collection: str, field: str) -> None:
+    def index_field(self, collection: str, field: str, kind: str = "keyword") -> None:
         """Create the index of a field of the stored rows, without which conditions on it are slow and miss rows.
 
         Args:
             collection: name of the collection.
             field: path of the field.
+            kind: of its values, "keyword" or "float".
         """
-        self.client.create_payload_index(collection, field, models.PayloadSchemaType.KEYWORD)
+        self.client.create_payload_index(collection, field, models.PayloadSchemaType(kind))
 
     def describe(self, collection: str, about: About) -> None:
         """Replace a collection's description.

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from search_servers import milvus_lite, qdrant_in_memory
 
+from multimodal.core.conditions import check_where
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.search.embedding_folder import MANIFEST, Manifest
 from multimodal.search.engines import open as opening
@@ -67,7 +68,8 @@ def part_of(keys: list[str], column: str = "shelf") -> pa.Table:
     rng = np.random.default_rng(len(keys))
     vectors = rng.standard_normal((len(keys), DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    metadata = [json.dumps({"name": f"a thing of sort {n}", column: f"s{n % 2}"}) for n in range(len(keys))]
+    described = [{"name": f"a thing of sort {n}", column: f"s{n % 2}", "price": str(n / 2)} for n in range(len(keys))]
+    metadata = [json.dumps(row) for row in described]
     cells = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM)
     return pa.table({"key": keys, "group": keys, "metadata": metadata, "text": cells})
 
@@ -169,9 +171,10 @@ def test_columns_that_one_process_adds_are_not_taken_for_others_by_another(syste
     first.upsert([part_of(["c", "d"], "colour")])
     second.upsert([part_of(["e", "f"], "weight")])
     third = system.open()
-    assert third.columns == second.columns == ["name", "shelf", "colour", "weight"]
+    assert third.columns == second.columns == ["name", "shelf", "price", "colour", "weight"]
     assert third.facets("colour") == {"s0": 1, "s1": 1}
     assert third.select(where={"weight": ("s1",)})[1]["key"].to_pylist() == ["f"]
+    assert sorted(third.select(where=check_where({"price": {"gte": 0.5}}))[1]["key"].to_pylist()) == ["b", "d", "f"]
     with pytest.raises(MultimodalError, match="stores vectors of text, not of image"):
         third.upsert([part_of(["a"]).rename_columns(["key", "group", "metadata", "image"])])
 
@@ -194,6 +197,8 @@ def test_words_find_a_rare_name_that_vectors_miss(system: System) -> None:
         assert one.score == pytest.approx(float(stored[int(one.key[1:])] @ query), abs=1e-5)  # still a cosine
     even = engine.nearest_by_words(query, "großer ax-400", 5, "text", {"shelf": ("s0",)})
     assert {int(one.key[1:]) % 2 for one in even} == {0}
+    cheap = engine.nearest_by_words(query, "großer ax-400", 5, "text", check_where({"price": {"lt": 2}}))
+    assert {one.key for one in cheap} == {"k0", "k1", "k2", "k3"}
     assert [one.key for one in engine.nearest_by_words(query, "...", 5)] == nearest  # there are no words
 
 
@@ -243,11 +248,13 @@ def test_an_index_on_a_server_is_built_opened_changed_and_saved(system: System, 
     queries = np.random.default_rng(3).standard_normal((4, DIM))
     for opened in (index, Index.open(tmp_path / "index")):
         assert repr(opened) == "Index of 20 vectors (text 20), 8 wide"
-        for where in (None, {"shelf": "s1"}):
+        for where in (None, {"shelf": "s1"}, {"price": {"gt": 3, "lte": 7.5}}, {"shelf": "s1", "price": {"lt": 4}}):
             found, expected = (one.search(queries, k=5, where=where) for one in (opened, exact))
             assert [[hit.key for hit in hits] for hits in found] == [[hit.key for hit in hits] for hits in expected]
     with pytest.raises(UsageError, match="No row of the index has 'shelv'"):
         index.search(queries, where={"shelv": "s1"})
+    with pytest.raises(UsageError, match="no row has a date in 'price', which a range compares"):
+        index.search(queries, where={"price": {"gte": "2024-01-31"}})
     assert index.remove(["k3", "k4"]) == 2
     index.save(tmp_path / "copy")  # from the server into a folder
     with Index.open(tmp_path / "copy") as copy:

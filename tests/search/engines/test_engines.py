@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from search_servers import live_qdrant, milvus_lite, qdrant_in_memory
 
+from multimodal.core.conditions import check_where
 from multimodal.core.errors import MultimodalError
 from multimodal.search.engines.address import Address
 from multimodal.search.engines.cluster import About, building, find
@@ -197,6 +202,90 @@ def test_rows_are_selected_and_values_counted(engine: Engine) -> None:
     assert engine.facets("set", {"price": ("1.0",)}) == sets
     assert len(engine.facets("price", limit=4)) == 4
     assert engine.nearest(np.eye(1, DIM, dtype=np.float32), 3, where={"set": ()}) == [[]]
+
+
+def at(*moment: int, hours: int = 0) -> datetime:
+    return datetime(*moment, tzinfo=timezone(timedelta(hours=hours)) if hours else UTC)  # pyright: ignore[reportArgumentType]
+
+
+RANGED: list[tuple[Any, Any]] = [  # a cell, and what a range compares of it
+    *((number, number) for number in (3, -7, 0, 2.5, -0.25, 1e22, 5e-324, -1.5e-7, 2**60)),
+    *(("3.50", 3.5), ("007", 7), ("-1e3", -1000), (".5", 0.5), ("+2.", 2)),
+    *((cell, None) for cell in (None, True, "", "a cup", "nan", "inf", " 5", "1_000", "5 kg", "1e999", "x" * 300)),
+    *((cell, None) for cell in ("2024-02-30", "2024-1-3", "2024-01-03T99:00", "20240103T10")),
+    ("2024-01-03", at(2024, 1, 3)),
+    ("2024-01-03T10:30:00", at(2024, 1, 3, 10, 30)),
+    ("2024-01-03 10:30:00.000001+02:00", at(2024, 1, 3, 10, 30, 0, 1, hours=2)),
+    ("0001-01-01", at(1, 1, 1)),
+    ("2024-01-02T23:00Z", at(2024, 1, 2, 23)),
+]
+NUMBERS = [value for _, value in RANGED if isinstance(value, int | float)]
+DATES = [value for _, value in RANGED if isinstance(value, datetime)]
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a range that holds something: of numbers that are stored, or near to them, or of dates."""
+    numbers = st.sampled_from(NUMBERS) | st.floats(-10, 10)
+    dates = st.sampled_from(DATES) | st.datetimes(datetime(2024, 1, 2), datetime(2024, 1, 4), timezones=st.just(UTC))
+    low, high = sorted(draw(st.lists(draw(st.sampled_from([numbers, dates])), min_size=2, max_size=2, unique=True)))
+    given_bounds = {draw(st.sampled_from(["gt", "gte"])): low, draw(st.sampled_from(["lt", "lte"])): high}
+    return {name: given_bounds[name] for name in draw(st.sets(st.sampled_from(list(given_bounds)), min_size=1))}
+
+
+def within(value: Any, wanted: dict[str, Any]) -> bool:
+    """Compare what is stored with each bound, if both are numbers or both are dates."""
+    if value is None or isinstance(value, datetime) != isinstance(next(iter(wanted.values())), datetime):
+        return False
+    compare = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+    return all(compare[name](value, bound) for name, bound in wanted.items())
+
+
+def test_ranges_hold_what_a_loop_over_all_cells_finds(engine: Engine) -> None:
+    rows = make_rows(3 * len(RANGED))
+    for number, row in enumerate(rows):
+        cell, row["compared"] = RANGED[number % len(RANGED)]
+        row["metadata"] = {"set": f"s{number % 3}", 'odd ".[0] name': cell, "title": "a cup"}
+    part = part_of(rows)
+    engine.upsert([part.slice(0, 20), part.slice(20)])
+    assert engine.kinds('odd ".[0] name') == {"number", "date"}
+    assert engine.kinds("title") == engine.kinds("set") == set()
+    query = np.full(DIM, DIM**-0.5, np.float32)
+
+    @given(ranges(), st.sampled_from([{}, {"set": ["s0", "s2"]}]))
+    @settings(max_examples=30, deadline=None)
+    def check(wanted: dict[str, Any], others: dict[str, Any]) -> None:
+        where = check_where({**others, 'odd ".[0] name': wanted})
+        right = {
+            row["key"]
+            for row in rows
+            if within(row["compared"], wanted) and row["metadata"]["set"] in others.get("set", ["s0", "s1", "s2"])
+        }
+        assert set(engine.select(where=where)[1]["key"].to_pylist()) == right
+        has_it = [row for row in rows if row["key"] in right]
+        (found,) = engine.nearest(query[None], 8, None, where, exact=True)
+        assert [(one.key, one.modality) for one in found][:8] == nearest(has_it, query, 8, None, {})
+        counted = Counter(row["metadata"]["set"] for row in has_it)
+        assert engine.facets("set", where) == counted
+
+    check()
+    assert {
+        one.key for one in engine.nearest(query[None], 99, where=check_where({'odd ".[0] name': {"lt": -999}}))[0]
+    } == {row["key"] for row in rows if row["compared"] == -1000}
+
+
+def test_ranges_know_numbers_that_are_added_later(engine: Engine) -> None:
+    rows = make_rows(4)
+    for row, cell in zip(rows, ["soon", "later", 5, "2024-01-31"], strict=True):
+        row["metadata"] = {"set": cell}
+    engine.upsert([part_of(rows[:2])])
+    assert engine.kinds("set") == set()
+    engine.upsert([part_of(rows[2:])])
+    assert engine.kinds("set") == {"number", "date"}
+    assert set(engine.select(where=check_where({"set": {"gte": 5}}))[1]["key"].to_pylist()) == {"k2"}
+    assert set(engine.select(where=check_where({"set": {"gte": "2024-01-31"}}))[1]["key"].to_pylist()) == {"k3"}
+    engine.upsert([part_of([{**rows[2], "metadata": {"set": "never"}}])])
+    assert len(engine.select(where=check_where({"set": {"gte": 5}}))[1]) == 0
 
 
 def test_any_text_can_be_a_key_and_a_value(engine: Engine) -> None:

@@ -46,6 +46,15 @@ def test_a_layout_is_read_as_it_was_written(tmp_path: Path) -> None:
         Layout.read(tmp_path)
 
 
+def test_rows_that_were_stored_without_ranges_are_not_searched_by_them() -> None:
+    document = {name: value for name, value in Layout(DIM, ["text"], ["price"]).document().items() if name != "ranges"}
+    layout = Layout.of(document).with_rows([{"price": 3, "day": "2024-01-31"}], ["a"], ["#a"])  # others have prices too
+    assert layout.columns == ["price", "day"]
+    with pytest.raises(UsageError, match="built by a version without ranges; build it again"):
+        layout.kinds("price")
+    assert Layout.of(layout.document()) == layout
+
+
 def test_a_prefix_is_of_unit_length_and_whole_vectors_are_as_they_are() -> None:
     vectors = vectors_of(4)
     prefix = vectors[:, :5] / np.linalg.norm(vectors[:, :5], axis=1, keepdims=True)
