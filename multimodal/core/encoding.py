@@ -135,9 +135,8 @@ def windows_of_items(
     items: list[Any] = []
     costs: list[float] = []
     for start in range(0, len(values), batch_size):
-        processed = _process_or_locate_error(
-            processor, modality, start, [values[i] for i in range(start, min(start + batch_size, len(values)))]
-        )
+        of_batch = [values[i] for i in range(start, min(start + batch_size, len(values)))]
+        processed = _process_or_locate_error(processor, modality, start, of_batch, alone=len(values) == 1)
         items += processed
         costs += map(processor.cost, processed)
         if min(costs) == max(costs) or sum(costs) >= BATCHES_PER_WINDOW * batch_size:
@@ -161,8 +160,10 @@ def batches_by_cost(costs: Sequence[float], limit: float) -> list[np.ndarray]:
     return batches
 
 
-def _process_or_locate_error(processor: Processor, modality: str, start: int, values: list[Any]) -> list[Any]:
-    """Process values; an error names the position of the first value that cannot be read, counted from ``start``."""
+def _process_or_locate_error(
+    processor: Processor, modality: str, start: int, values: list[Any], alone: bool
+) -> list[Any]:
+    """Process values; an error names the position of the first one that cannot be read, counted from ``start``, if any."""
     try:
         return processor.process(values)
     except MultimodalError:
@@ -170,5 +171,6 @@ def _process_or_locate_error(processor: Processor, modality: str, start: int, va
             try:
                 processor(value)
             except MultimodalError as error:
-                raise MultimodalError(f"{modality} value {position}: {error}") from None
+                named = modality if alone else f"{modality} value {position}"
+                raise MultimodalError(f"{named}: {error}") from None
         raise

@@ -39,11 +39,38 @@ def not_a_file(path: str | Path, what: str, hint: str = "") -> Unreadable:
     """
     if ADDRESS.match(str(path)):
         return Unreadable(
-            "address", f"{shown(path)} is an address, which is not fetched; download it and give its path."
+            "address", f"{_as_written(path)} is an address, which is not fetched; download it and give its path."
         )
     if Path(path).is_dir():
         return Unreadable("folder", f"{what} {shown(path)} is a folder; give a file.")
     return Unreadable("missing file", f"{what} {shown(path)} does not exist.{hint}")
+
+
+def no_such_folder(path: Path, reason: str) -> MultimodalError:
+    """Make the error for a path at which there is no folder of the kind that is read.
+
+    Args:
+        path: the path, or an address, which people give in its place.
+        reason: what is missing, which follows the path.
+
+    Examples:
+        >>> print(no_such_folder(Path("https://host/model"), " does not exist."))
+        https://host/model is an address, which is not fetched; download the folder and give its path.
+        >>> print(no_such_folder(Path("model"), " does not exist."))
+        model does not exist.
+    """
+    if ADDRESS.match(str(path)):
+        return MultimodalError(
+            f"{_as_written(path)} is an address, which is not fetched; download the folder and give its path."
+        )
+    return MultimodalError(f"{path}{reason}")
+
+
+def _as_written(path: str | Path) -> str:
+    """Return a path for a message; an address that became a ``Path``, which keeps one slash of two, as it was written."""
+    return shown(
+        re.sub(r"(^|::)(?!file:)([\w+.-]+:)/(?=[^/])", r"\1\2//", str(path)) if isinstance(path, Path) else path
+    )
 
 
 def check_folder(path: str | Path) -> None:

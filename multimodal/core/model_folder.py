@@ -25,7 +25,7 @@ from torch import Tensor
 from multimodal.core.calibration import Calibration
 from multimodal.core.digests import FILES, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import atomic_folder, interrupted_replacement, umask
+from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_folder, umask
 from multimodal.core.json_file import read_json
 from multimodal.core.lora import LoRA
 from multimodal.core.predictors import check_predictors
@@ -79,7 +79,7 @@ def model_folder(folder: Path) -> Path:
         if lost := interrupted_replacement(missing):
             raise MultimodalError(f"{missing} does not exist.{lost}")
     if not folder.exists():
-        raise MultimodalError(f"{folder} does not exist; give a run folder or an exported model folder.")
+        raise no_such_folder(folder, " does not exist; give a run folder or an exported model folder.")
     if (folder / RUN_CONFIG).is_file():
         raise MultimodalError(
             f"{folder} is a run without a model: one is saved at the first validation, and at the end of training."

@@ -21,6 +21,7 @@ from multimodal.core.digests import (
     read_sums,
 )
 from multimodal.core.errors import MultimodalError
+from multimodal.core.files import no_such_folder
 
 CHECKPOINT, EMBEDDINGS = ".ckpt", "embeddings.json"
 DOCUMENTS = {  # manifest -> files that it belongs to, also in folders of earlier versions, which have no digests
@@ -79,7 +80,7 @@ def verify_files(path: str | Path) -> list[CheckedFile]:
     """
     path = Path(path)
     if not path.exists():
-        raise MultimodalError(f"{path} does not exist; name a run, a model, an index, embeddings or a prepared table.")
+        raise no_such_folder(path, " does not exist; name a run, a model, an index, embeddings or a prepared table.")
     if path.is_dir():
         found = [file for folder in _folders(path) for file in _check_folder(folder)]
     else:

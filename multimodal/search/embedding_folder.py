@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from multimodal.core.digests import DIGEST, check_document, digest_of_file, read_sums
 from multimodal.core.errors import MultimodalError
+from multimodal.core.files import no_such_folder
 from multimodal.core.json_file import read_json
 from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
 from multimodal.search.stored_vectors import DTYPES, vectors_of
@@ -104,7 +105,7 @@ def read_manifest(folder: Path) -> Manifest:
         return manifest
     except OSError as error:
         stopped = " An update was stopped; run the same `multimodal embed` again." if (folder / WHOLE).exists() else ""
-        raise MultimodalError(f"{folder} holds no embeddings: {MANIFEST} is missing.{stopped}") from error
+        raise no_such_folder(folder, f" holds no embeddings: {MANIFEST} is missing.{stopped}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MultimodalError(f"{folder / MANIFEST} is damaged; embed the table again.") from error
 

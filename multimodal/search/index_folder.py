@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from multimodal.core.digests import FILES, DamagedFile, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import atomic_folder, interrupted_replacement
+from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_folder
 from multimodal.core.json_file import read_json
 from multimodal.core.npy import map_npy
 from multimodal.search.engines.engine import ITEM_SCHEMA, Engine, IndexReplaced
@@ -149,9 +149,10 @@ def read_index_description(folder: Path) -> dict[str, Any]:
         MultimodalError: there is no index, or its description is damaged.
     """
     if not (folder / DESCRIPTION).is_file():
-        raise MultimodalError(
-            f"{folder} is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
-            f"{interrupted_replacement(folder)}"
+        raise no_such_folder(
+            folder,
+            f" is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
+            f"{interrupted_replacement(folder)}",
         )
     try:
         description = read_json(folder / DESCRIPTION)

@@ -101,6 +101,8 @@ def test_long_values_are_in_small_batches_and_short_ones_in_large_ones() -> None
 def test_an_unreadable_value_in_a_later_batch_is_named_by_its_position() -> None:
     with pytest.raises(MultimodalError, match=r"number value 5: -1 is negative"):
         embedder()[0].encode(batch_size=2, number=[3, 2, 4, 1, 1, -1, -1])
+    with pytest.raises(MultimodalError, match=r"^number: -1 is negative"):
+        embedder()[0].encode(number=[-1])
 
 
 def test_encoding_in_bfloat16_returns_float32() -> None:

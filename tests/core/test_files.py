@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from multimodal.core.errors import MultimodalError, UsageError
-from multimodal.core.files import atomic_folder, check_folder, default_cache, interrupted_replacement
+from multimodal.core.files import (
+    atomic_folder,
+    check_folder,
+    default_cache,
+    interrupted_replacement,
+    no_such_folder,
+    not_a_file,
+)
 from multimodal.core.folder_lock import hold_lock, replacement_lock_file
 
 
@@ -27,6 +34,22 @@ def old(tmp_path: Path) -> Path:
     (folder / "a").write_text("old a")
     (folder / "inner" / "b").write_text("old b")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("https://host/a//b", "https://host/a/b"),
+        ("s3://a", "s3://a"),
+        ("zip://a::https://host/b.zip", "zip://a::https://host/b.zip"),
+        ("data:image/png;base64,abc", "data:image/png;base64,abc"),
+        ("file:///a/b", "file:/a/b"),
+    ],
+)
+def test_an_address_that_became_a_path_is_shown_as_an_address(path: str, written: str) -> None:
+    for shown, given in ((written, Path(path)), (path, path)):
+        assert str(not_a_file(given, "the picture")).startswith(f"{shown} is an address")
+    assert str(no_such_folder(Path(path), "?")).startswith(f"{written} is an address")
 
 
 def test_a_new_folder_appears_with_its_parents_when_it_is_complete(tmp_path: Path) -> None:

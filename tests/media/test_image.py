@@ -280,7 +280,7 @@ def test_an_array_of_one_picture_gets_one_vector_and_one_of_several_gets_several
 
 def test_an_array_with_channels_first_is_rejected() -> None:
     embedder = Embedder({"image": CNN(size=16)}, dim=4)
-    with pytest.raises(MultimodalError, match=r"image value 0: .*\(3, 8, 9\), type uint8; .* channels last"):
+    with pytest.raises(MultimodalError, match=r"image: .*\(3, 8, 9\), type uint8; .* channels last"):
         embedder.encode(image=np.zeros((3, 8, 9), np.uint8))
 
 
