@@ -277,8 +277,10 @@ def _columns(predictor: Predictor, keys: Sequence[str], values: np.ndarray) -> l
 def _writer(out: Any, schema: pa.Schema) -> Iterator[Any]:
     """Yield a function that writes columns; a file gets its name when the block ends without an exception."""
     if not isinstance(out, str | Path):
-        with pacsv.CSVWriter(out, schema) as csv:
-            yield lambda columns: csv.write_table(_as_table(columns, schema))
+        header = iter([True])  # with the first rows: an error before them leaves no table of no rows
+        yield lambda columns: pacsv.write_csv(
+            _as_table(columns, schema), out, pacsv.WriteOptions(include_header=next(header, False))
+        )
         return
     out = Path(out)
     new = out.with_name(f"{out.name}.new-{os.getpid()}")

@@ -18,6 +18,7 @@ from torch.optim import AdamW
 
 import multimodal as mm
 from multimodal.cli.main import main
+from multimodal.evaluation import classify
 from multimodal.objectives import Classification, MultiLabel, Regression, Sum
 from multimodal.training import WarmupCosine
 
@@ -186,6 +187,20 @@ def test_a_file_keeps_its_old_contents_when_the_work_fails(folder: Path, tmp_pat
         mm.classify_table(folder / "run", broken, columns={"text": "title"}, out=out, target="kind", max_rejects=0.0)
     assert [path.name for path in tmp_path.iterdir()] == ["kind.csv"]
     assert out.read_text() == "old"
+
+
+def test_a_stream_gets_its_header_once_with_the_first_rows(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: Any = [{"title": "mug"}, {"title": 5.5}, {"title": ["not", "a", "text"]}]
+    stream = io.BytesIO()
+    with pytest.raises(mm.MultimodalError, match="cannot be read"):
+        mm.classify_table(folder / "run", broken, columns={"text": "title"}, out=stream, target="kind", max_rejects=0.0)
+    assert stream.getvalue() == b""
+    mm.classify_table(folder / "run", out=tmp_path / "kind.csv", target="kind")
+    monkeypatch.setattr(classify, "ROWS_WRITTEN", 5)  # in several parts
+    mm.classify_table(folder / "run", out=stream, target="kind")
+    assert stream.getvalue() == (tmp_path / "kind.csv").read_bytes()
 
 
 def test_the_command_prints_what_python_returns(
