@@ -22,7 +22,9 @@ def run(command: str, arguments: list[str]) -> None:
 
     from multimodal.core.verify import verify_files
 
-    files = [file for path in options.paths for file in verify_files(path)]
+    files = list(
+        dict.fromkeys(file for path in options.paths for file in verify_files(path))
+    )  # a folder and a file in it
     damaged = [file for file in files if file.damage is not None]
     if options.json:
         print(json.dumps([{**vars(file), "path": str(file.path)} for file in files], indent=1))
@@ -30,4 +32,5 @@ def run(command: str, arguments: list[str]) -> None:
         for file in files:
             print(file)
     if damaged:
-        raise MultimodalError(f"{len(damaged):,} of {len(files):,} files are damaged, the first: {damaged[0].damage}")
+        names = f"{damaged[0].path}" + (f" and {len(damaged) - 1:,} more" if len(damaged) > 1 else "")
+        raise MultimodalError(f"{len(damaged):,} of {len(files):,} files are damaged or missing: {names}.")

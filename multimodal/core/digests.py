@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.manifests import COPY_DIGESTS, PREPARED
 
 DIGEST, FILES = "digest", "files"
 SUMS = "multimodal.sha256"  # of embeddings and predictions; not SHA256SUMS, which may be a user's
-COPY_DIGESTS = "digests.json"  # of copies in the cache
-PREPARED = "prepare.json"
 BLOCK_BYTES = 16 << 20  # of a file that is checked by block
 BLOCKS_CHECKED = 64  # of a file that has more; 1 GiB, or 0.6 seconds
 OTHER_CONTENTS = "its contents are not those that were written"

@@ -28,11 +28,11 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_folder, umask
 from multimodal.core.json_file import read_json
 from multimodal.core.lora import LoRA
+from multimodal.core.manifests import MODEL as MODEL_JSON
+from multimodal.core.manifests import WEIGHTS
 from multimodal.core.predictors import check_predictors
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 
-MODEL_JSON = "embedder.json"
-WEIGHTS = "model.safetensors"
 FORMAT = 1
 MAX_SETTINGS_BYTES = 64 * 2**20  # above the size of the weights
 EXPORT_AGAIN = "Copy or export the model again."

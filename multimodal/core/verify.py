@@ -10,10 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from multimodal.core.digests import (
-    COPY_DIGESTS,
     DIGEST,
     FILES,
-    PREPARED,
     DamagedFile,
     check_checkpoint,
     check_document,
@@ -22,14 +20,26 @@ from multimodal.core.digests import (
 )
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import no_such_folder
+from multimodal.core.manifests import (
+    COPY_DIGESTS,
+    EMBEDDINGS,
+    EXPORT,
+    INDEX,
+    ITEMS,
+    LAYOUT,
+    MODEL,
+    PREPARED,
+    VECTORS,
+    WEIGHTS,
+)
 
-CHECKPOINT, EMBEDDINGS = ".ckpt", "embeddings.json"
+CHECKPOINT = ".ckpt"
 DOCUMENTS = {  # manifest -> files that it belongs to, also in folders of earlier versions, which have no digests
-    "embedder.json": ("model.safetensors",),
-    "index.json": ("vectors.npy", "items.parquet"),
-    "layout.json": (),  # of an index's engine, whose own files change with every row and have no digests
+    MODEL: (WEIGHTS,),
+    INDEX: (VECTORS, ITEMS),
+    LAYOUT: (),  # of an index's engine, whose own files change with every row and have no digests
     PREPARED: (),
-    "export.json": (),
+    EXPORT: (),
     EMBEDDINGS: (),
     COPY_DIGESTS: (),
 }

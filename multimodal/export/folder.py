@@ -18,6 +18,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.encoder_description import describe_encoder
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import atomic_folder
+from multimodal.core.manifests import EXPORT as DESCRIPTION
 from multimodal.core.progress import progress
 from multimodal.export.examples import write_example
 from multimodal.export.open_clip import save_open_clip
@@ -26,7 +27,6 @@ from multimodal.export.sentence_transformers import save_sentence_transformers
 from multimodal.export.towers import Tower, TrialBatches, check_difference, describe_inputs, describe_processor
 
 Format = Literal["onnx", "torch-export", "open_clip", "sentence-transformers"]
-DESCRIPTION = "export.json"
 TOWER_FORMATS: dict[str, tuple[str, Callable[[Tower, TrialBatches, Path], Tensor]]] = {  # one file for each tower
     "onnx": (".onnx", save_onnx),
     "torch-export": (".pt2", save_torch_export),

@@ -13,6 +13,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError, suggest
 from multimodal.core.files import atomic_folder
 from multimodal.core.hardware import fast_device
+from multimodal.core.manifests import PREPARED
 from multimodal.core.progress import progress
 from multimodal.core.rejects import Rejects
 from multimodal.data.run_data import RunData, load_run_data
@@ -209,7 +210,7 @@ def write_negatives(found: MinedNegatives, data: RunData, target: str, out: Path
         return values
 
     like = dict.fromkeys(found.columns, columns[0])
-    with atomic_folder(out, "prepare.json") as new:
+    with atomic_folder(out, PREPARED) as new:
         write_table(table, new, like, more, found.to_json(), progress)
 
 

@@ -15,8 +15,8 @@ from multimodal.core.digests import FILES, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
 from multimodal.core.extras import require
 from multimodal.core.files import atomic_folder
+from multimodal.core.manifests import PREPARED
 from multimodal.core.rejects import Reject
-from multimodal.data.tables.open import PREPARED_MARKER
 from multimodal.prepare.first_pass import SPLIT, FirstPass, Progress, write_reject
 from multimodal.prepare.outcome import Outcome, count_outcome
 from multimodal.prepare.plan import Plan, make_plan
@@ -62,7 +62,7 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
     """
     require("prepare", "Preparing a table", "datasketch", "imagehash")
     reading = FirstPass(source, settings)
-    with atomic_folder(out, PREPARED_MARKER) as new:
+    with atomic_folder(out, PREPARED) as new:
         with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:
             reading.read(rejects, progress)
             _raise_if_too_many_rejects(reading, rejects, out)
@@ -79,7 +79,7 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             "settings": settings.to_json(),
         }
         document = with_digest(document | {FILES: describe_files(new, sorted(path.name for path in new.iterdir()))})
-        (new / PREPARED_MARKER).write_text(
+        (new / PREPARED).write_text(
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )
     return outcome

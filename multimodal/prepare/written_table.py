@@ -10,7 +10,7 @@ from typing import Any
 
 from multimodal.core.digests import FILES, describe_files, with_digest
 from multimodal.core.errors import UsageError
-from multimodal.data.tables.open import PREPARED_MARKER
+from multimodal.core.manifests import PREPARED
 from multimodal.prepare.copied_table import CopiedTable, Progress
 from multimodal.prepare.shard_writer import ShardWriter
 
@@ -59,5 +59,5 @@ def write_table(
     names = sorted(path.name for path in folder.iterdir())
     described = with_digest({"table": table.source.name, **document, FILES: describe_files(folder, names)})
     text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
-    (folder / PREPARED_MARKER).write_text(text, encoding="utf-8", newline="\n")
+    (folder / PREPARED).write_text(text, encoding="utf-8", newline="\n")
     return written

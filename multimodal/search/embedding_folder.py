@@ -22,7 +22,7 @@ from multimodal.core.digests import DIGEST, check_document, digest_of_file, read
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import no_such_folder
 from multimodal.core.json_file import read_json
-from multimodal.data.tables.open import EMBEDDINGS_MARKER as MANIFEST
+from multimodal.core.manifests import EMBEDDINGS as MANIFEST
 from multimodal.search.stored_vectors import DTYPES, vectors_of
 from multimodal.search.unit_vectors import not_unit
 

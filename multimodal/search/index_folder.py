@@ -24,6 +24,8 @@ from multimodal.core.digests import FILES, DamagedFile, check_document, check_fi
 from multimodal.core.errors import MultimodalError
 from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_folder
 from multimodal.core.json_file import read_json
+from multimodal.core.manifests import INDEX as DESCRIPTION
+from multimodal.core.manifests import ITEMS, VECTORS
 from multimodal.core.npy import map_npy
 from multimodal.search.engines.engine import ITEM_SCHEMA, Engine, IndexReplaced
 from multimodal.search.engines.exact import ExactEngine
@@ -32,9 +34,6 @@ from multimodal.search.engines.open import EMBEDDED, build_engine, open_engine
 from multimodal.search.index_rows import ROWS, IndexRows
 from multimodal.search.pieces import Piece
 
-DESCRIPTION = "index.json"
-VECTORS = "vectors.npy"
-ITEMS = "items.parquet"
 FORMAT = 1  # searched exactly
 ENGINE_FORMAT = 2  # the files of an engine, or its address
 ENGINE = "engine"

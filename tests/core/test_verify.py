@@ -13,16 +13,11 @@ import pytest
 import torch
 
 from multimodal.cli.main import main
-from multimodal.core import model_folder, verify
-from multimodal.core.digests import PREPARED, record_sum
+from multimodal.core.digests import record_sum
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError
 from multimodal.core.registry import create
 from multimodal.core.verify import verify_files
-from multimodal.data.tables import open as tables
-from multimodal.export import folder as export_folder
-from multimodal.search import index_folder
-from multimodal.search.engines import layout
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.index import Index
 
@@ -55,14 +50,6 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_names_are_those_that_are_written() -> None:
-    names = {model_folder.MODEL_JSON, index_folder.DESCRIPTION, tables.PREPARED_MARKER, export_folder.DESCRIPTION}
-    assert names | {tables.EMBEDDINGS_MARKER, "digests.json", layout.LAYOUT} == set(verify.DOCUMENTS)
-    assert verify.DOCUMENTS[model_folder.MODEL_JSON] == (model_folder.WEIGHTS,)
-    assert verify.DOCUMENTS[index_folder.DESCRIPTION] == (index_folder.VECTORS, index_folder.ITEMS)
-    assert tables.PREPARED_MARKER == PREPARED
-
-
 def test_all_files_of_a_run_are_compared(run: Path) -> None:
     found = verify_files(run)
     assert sorted(str(file.path.relative_to(run)) for file in found) == FILES
@@ -79,7 +66,17 @@ def test_the_damaged_file_is_named(run: Path, name: str, capsys: pytest.CaptureF
     (line,) = (line for line in printed.out.splitlines() if not line.startswith("OK "))
     assert line.startswith(f"DAMAGED    {run / name} is damaged: ")
     assert printed.err.startswith("multimodal verify: 1 of ")
-    assert printed.err.count("\n") == 1
+    assert printed.err.endswith(f" files are damaged or missing: {run / name}.\n")
+
+
+def test_a_file_is_listed_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "model" / "model.safetensors").unlink()
+    (run / "index" / "vectors.npy").unlink()
+    assert main(["verify", str(run), str(run / "model"), str(run), "--json"]) == 1
+    printed = capsys.readouterr()
+    assert sorted(str(Path(file["path"]).relative_to(run)) for file in json.loads(printed.out)) == FILES
+    damaged = f"2 of {len(FILES)} files are damaged or missing: {run / 'index' / 'vectors.npy'} and 1 more."
+    assert printed.err == f"multimodal verify: {damaged}\n"
 
 
 def test_a_missing_file_is_named(run: Path) -> None:

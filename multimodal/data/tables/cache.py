@@ -15,7 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from multimodal.core.digests import COPY_DIGESTS, check_recorded, is_whole_copy, write_copy_digests
+from multimodal.core.digests import check_recorded, is_whole_copy, write_copy_digests
+from multimodal.core.manifests import COPY_DIGESTS
 from multimodal.data.tables.compressed import check_compressed
 
 INFO = "dataset_info.json"  # of the datasets library, which reads it when it constructs a reader

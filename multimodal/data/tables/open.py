@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
 from multimodal.core.files import default_cache, interrupted_replacement
+from multimodal.core.manifests import EMBEDDINGS, PREPARED
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
 from multimodal.data.tables.addresses import BRACES, WEB, archive_of, expand_braces, is_remote, replace_path
@@ -33,8 +34,6 @@ from multimodal.data.tables.webdataset import tar_columns
 
 Access = Literal["mapped", "memory", "streamed"]
 
-PREPARED_MARKER = "prepare.json"  # in folders that ``multimodal prepare`` wrote
-EMBEDDINGS_MARKER = "embeddings.json"  # in folders that ``multimodal embed`` wrote
 IN_MEMORY = "in memory"  # the name of a table without a name
 MAX_HEADER_BYTES = 4 * 2**20  # of a CSV file, in which its header ends
 STREAM_BATCH_ROWS = 256  # rows of a stream that are read together
@@ -352,7 +351,7 @@ def _shards_in(system: Any, folder: str) -> list[str]:
     A ``.json`` file is a table only if the folder contains nothing else: next to tables or images, it describes those.
     """
     files = sorted(str(file) for file in system.ls(folder, detail=False))
-    ours = any(posixpath.basename(file) in (PREPARED_MARKER, EMBEDDINGS_MARKER) for file in files)
+    ours = any(posixpath.basename(file) in (PREPARED, EMBEDDINGS) for file in files)
     suffixes = (".parquet", ".tar") if ours else READERS
     shards = [file for file in files if format_suffix(file) in suffixes and system.isfile(file)]
     tables = [file for file in shards if format_suffix(file) != ".json"]

@@ -16,7 +16,7 @@ from multimodal.core.digests import FILES, describe_files, with_digest
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError, shown
 from multimodal.core.extras import require
 from multimodal.core.files import atomic_folder
-from multimodal.data.tables.open import PREPARED_MARKER
+from multimodal.core.manifests import PREPARED
 from multimodal.prepare.columns import Column
 from multimodal.prepare.copied_table import CleanRow, CopiedTable, Progress
 from multimodal.prepare.distinct_values import ContentValues
@@ -70,14 +70,14 @@ def synthesize(
     require("prepare", "Making rows for a table", "datasketch", "imagehash")
     run = _Run(table, recipes, swaps, settings)
     run.read(progress)
-    with atomic_folder(out, PREPARED_MARKER) as new:
+    with atomic_folder(out, PREPARED) as new:
         with (new / REJECTS).open("w", encoding="utf-8", newline="\n") as rejects:
             rejects.writelines(json.dumps(asdict(reject)) + "\n" for reject in table.rejects)
         with (new / REFUSED).open("w", encoding="utf-8", newline="\n") as refused:
             outcome = run.write(new, refused, progress)
         document = outcome.to_json() | {"table": table.source.name, "settings": settings.to_json()}
         document = with_digest(document | {FILES: describe_files(new, sorted(path.name for path in new.iterdir()))})
-        (new / PREPARED_MARKER).write_text(
+        (new / PREPARED).write_text(
             json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )
     return outcome

@@ -15,9 +15,9 @@ from multimodal.core.conditions import Kind, comparable, filter_text
 from multimodal.core.digests import DIGEST, FILES, DamagedFile, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.json_file import read_json
+from multimodal.core.manifests import LAYOUT
 from multimodal.core.npy import map_npy
 
-LAYOUT = "layout.json"
 WORDS = "words"  # the vectors of words
 QUANTIZATIONS = ("int8", "binary")
 REDUCTIONS = ("prefix", "pca", "svd")
