@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -18,7 +18,9 @@ NONE = -1
 def highest_allowed(positives: np.ndarray, ratio: float) -> np.ndarray:
     """Return the score that a negative may have at most, ``(q,)``: the fraction ``ratio`` of the positive's.
 
-    Candidates above it may be true of the row, under another name: NV-Retriever's TopK-PercPos (Moreira et al. 2024).
+    Candidates above it may be true of the row, under another name: NV-Retriever's TopK-PercPos (Moreira et al. 2024), which
+    is ``ratio`` times the score. Of a score below 0, that would be above the score itself, and candidates that are nearer to
+    the row than its own value would be negatives; so the same margin, a share of the score's size, is subtracted here.
 
     Args:
         positives: ``(q,)`` scores of the rows' own values.
@@ -29,6 +31,30 @@ def highest_allowed(positives: np.ndarray, ratio: float) -> np.ndarray:
         [0.6000000000000001, -0.25]
     """
     return positives - (1 - ratio) * np.abs(positives)
+
+
+def allowed_places(
+    candidates: np.ndarray, scores: np.ndarray, candidate_groups: np.ndarray, right: Collection[int], limit: float
+) -> list[int]:
+    """Return which of the candidates that a search found may be negatives: the best of each other group, below a limit.
+
+    Args:
+        candidates: ``(k,)`` positions of candidates, the best first; -1: none.
+        scores: ``(k,)`` their scores.
+        candidate_groups: ``(m,)`` integer groups of all candidates.
+        right: groups that are true of the row.
+        limit: see ``highest_allowed``.
+
+    Examples:
+        >>> found, scores = np.array([3, 0, 2, 1]), np.array([0.9, 0.8, 0.5, 0.4])
+        >>> allowed_places(found, scores, candidate_groups=np.array([0, 1, 1, 2]), right={0}, limit=0.8)
+        [2]
+    """
+    kept: dict[int, int] = {}  # group -> its place among those that were found
+    for place, (candidate, score) in enumerate(zip(candidates.tolist(), scores.tolist(), strict=True)):
+        if candidate != NONE and score <= limit and (group := int(candidate_groups[candidate])) not in right:
+            kept.setdefault(group, place)
+    return list(kept.values())
 
 
 def exact_nearest(candidates: np.ndarray) -> Nearest:
@@ -99,12 +125,8 @@ def hard_negatives(
         positions, of_candidates = nearest(queries[open_rows], asked)
         short = []
         for row, places, values in zip(open_rows.tolist(), positions, of_candidates, strict=True):
-            kept: dict[int, int] = {}  # group -> its place among those that were found
-            for place, (candidate, score) in enumerate(zip(places.tolist(), values.tolist(), strict=True)):
-                group = int(candidate_groups[candidate]) if candidate != NONE else int(groups[row])
-                if group != groups[row] and score <= limits[row]:
-                    kept.setdefault(group, place)
-            chosen = list(kept.values())[skip : skip + count]
+            kept = allowed_places(places, values, candidate_groups, {int(groups[row])}, limits[row])
+            chosen = kept[skip : skip + count]
             if len(kept) < count + skip and asked < MOST and len(places) >= asked:  # there may be more
                 short.append(row)
                 continue

@@ -40,7 +40,7 @@ from multimodal.monitor.canary import Canary, read_canaries
 from multimodal.monitor.feedback import Feedback, read_feedback
 from multimodal.monitor.feedback_pairs import weighted_pairs
 from multimodal.monitor.position_bias import PositionBias, estimate_position_bias
-from multimodal.monitor.refine_table import JudgedPair, RefineTable, chosen_pairs, mine_negatives, split_queries
+from multimodal.monitor.refine_table import JudgedPair, RefineTable, chosen_pairs, split_queries, with_negatives
 from multimodal.search.index import Index
 from multimodal.training.checkpoint_io import checkpoint_to_resume
 
@@ -230,7 +230,7 @@ def _prepare(
             f"There is too little feedback: {len(pairs):,} queries of one typed value lead to a row of {samples.name!r},"
             f" {len(measured):,} of them are held out, and at least {FEWEST_QUERIES} are needed. {feedback!r}."
         )
-    train = mine_negatives(train, wrong, index, samples, settings.seed)
+    train = with_negatives(train, wrong, index, samples, settings.seed)
     draws = np.random.default_rng(settings.seed)
     numbers = samples.group_numbers
     trained = np.unique(numbers[[pair.row for pair in train]])

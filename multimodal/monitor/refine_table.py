@@ -2,7 +2,7 @@
 
 1. ``chosen_pairs`` keeps what most judgements of a query say.
 2. ``split_queries`` holds some queries out, to measure on.
-3. ``mine_negatives`` looks for rows that a query finds, but should not.
+3. ``with_negatives`` looks for rows that a query finds, but should not.
 4. ``RefineTable`` is the table: a row of a judged query has the query as the value of its modality, and the other values of
    the row that was judged; a row that is replayed is one of the old training split.
 """
@@ -21,6 +21,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.table import Table
 from multimodal.data.samples import Samples
 from multimodal.monitor.feedback_pairs import Queried, WeightedPair
+from multimodal.monitor.hard_negatives import NONE, allowed_places, highest_allowed
 from multimodal.search.index import Index
 from multimodal.search.nearest import Search
 
@@ -28,6 +29,7 @@ AGREED = 0.5  # of a query's largest weight
 LEAST = 0.5  # weight, half of a click: less is what the bound of a user or a query left of many
 MARGIN = 0.95  # of the score of the right row, above which a hit may be right too
 MINED = 30  # hits in which negatives are looked for
+DRAWN = 5  # of which one is drawn
 BATCH = 256
 
 
@@ -108,7 +110,7 @@ def split_queries(pairs: Sequence[JudgedPair], fraction: float, seed: int) -> tu
     return [pair for pair in pairs if not held_out(pair)], [pair for pair in pairs if held_out(pair)]
 
 
-def mine_negatives(
+def with_negatives(
     pairs: Sequence[JudgedPair],
     wrong: Mapping[tuple[str, str], set[str]],
     index: Index,
@@ -117,8 +119,8 @@ def mine_negatives(
 ) -> list[JudgedPair]:
     """Return the pairs with a row each that the query finds, but should not: one that people judged wrong, or a mined one.
 
-    Of the first hits, those of a group that the query should find are left out, and those that score above 0.95 of the right
-    row: they may be right as well. One of the first five that are left is drawn.
+    Of the first hits, those of a group that the query should find are left out, and those that score nearly as high as the
+    right row, see ``hard_negatives.highest_allowed``: they may be right as well. One of the first five that are left is drawn.
 
     Args:
         pairs: the pairs.
@@ -133,12 +135,13 @@ def mine_negatives(
     Source: Moreira et al. 2024, "NV-Retriever", section 4 (TopK-PercPos, with 95 %).
     """
     draws = np.random.default_rng(seed)
-    right: dict[tuple[str, str], set[str]] = defaultdict(set)
+    groups = samples.group_numbers
+    right: dict[tuple[str, str], set[int]] = defaultdict(set)
     for pair in pairs:
-        right[pair.modality, pair.value].add(samples.group_of(pair.row))
+        right[pair.modality, pair.value].add(int(groups[pair.row]))
     queries = {(pair.modality, pair.value, pair.target): pair for pair in pairs}
     embedder = index.need_model()
-    hits_of: dict[tuple[str, str, str], list[tuple[str, float]]] = {}
+    hits_of: dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]] = {}
     vectors_of: dict[tuple[str, str], np.ndarray] = {}
     for modality, target in sorted({(m, t) for m, _, t in queries}):
         values = [v for m, v, t in queries if (m, t) == (modality, target)]
@@ -146,7 +149,8 @@ def mine_negatives(
         searched = target if target in index.modalities else None
         for value, vector, hits in zip(values, found, Search(MINED).hits(index.engine, found, searched), strict=True):
             vectors_of[modality, value] = vector
-            hits_of[modality, value, target] = [(hit.key, hit.score) for hit in hits]
+            rows = np.array([samples.rows_by_key.get(hit.key, NONE) for hit in hits], np.int64)
+            hits_of[modality, value, target] = rows, np.array([hit.score for hit in hits])
     stored, items = index.engine.select(keys=sorted({samples.key_of(pair.row) for pair in pairs}))
     of_key: dict[str, list[np.ndarray]] = defaultdict(list)
     for vector, key in zip(stored, items["key"].to_pylist(), strict=True):
@@ -156,13 +160,11 @@ def mine_negatives(
         query = pair.modality, pair.value
         known = [samples.rows_by_key[key] for key in sorted(wrong.get(query, ())) if key in samples.rows_by_key]
         best = max((float(v @ vectors_of[query]) for v in of_key[samples.key_of(pair.row)]), default=1.0)
-        candidates = [row for row in known if samples.group_of(row) not in right[query]] or [
-            row
-            for key, score in hits_of[*query, pair.target]
-            if score < MARGIN * best
-            and (row := samples.rows_by_key.get(key)) is not None
-            and samples.group_of(row) not in right[query]
-        ][:5]
+        candidates = [row for row in known if int(groups[row]) not in right[query]]
+        if not candidates:
+            rows, scores = hits_of[*query, pair.target]
+            limit = float(highest_allowed(np.array(best), MARGIN))
+            candidates = rows[allowed_places(rows, scores, groups, right[query], limit)[:DRAWN]].tolist()
         negative = int(draws.choice(candidates)) if candidates else None
         mined.append(JudgedPair(pair.modality, pair.value, pair.row, pair.target, pair.weight, negative))
     return mined

@@ -25,7 +25,7 @@ from multimodal.data.samples import Samples
 from multimodal.monitor.acceptance import Criterion, compare_values
 from multimodal.monitor.feedback_pairs import WeightedPair
 from multimodal.monitor.refine import RefineSettings, refine
-from multimodal.monitor.refine_table import JudgedPair, RefineTable, chosen_pairs, mine_negatives, split_queries
+from multimodal.monitor.refine_table import JudgedPair, RefineTable, chosen_pairs, split_queries, with_negatives
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.index import Index
 
@@ -246,8 +246,11 @@ def test_what_most_judgements_say_is_kept() -> None:
     assert wrong == {("text", "q"): {"s6"}}
 
 
-def test_negatives_are_of_other_groups_and_below_the_margin() -> None:
-    cosines = np.array([0.80, 0.99, 0.78, 0.75, 0.70, 0.60, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+PAIR = [JudgedPair("text", "q", 0, "more", 1.0)]
+
+
+def index_of(cosines: np.ndarray) -> Index:
+    """Return the index of twelve rows that have these cosines with every query."""
     vectors = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
     table = pa.table(
         {
@@ -257,16 +260,25 @@ def test_negatives_are_of_other_groups_and_below_the_margin() -> None:
             "modality": ["more"] * 12,
         }
     )
-    index = Index(ExactEngine(vectors, table), "f" * 64, embedder=Aligned())  # pyright: ignore[reportArgumentType]
-    pair = JudgedPair("text", "q", 0, "more", 1.0)
-    drawn = set()
-    for seed in range(60):
-        (found,) = mine_negatives([pair], {}, index, things(), seed)
-        drawn.add(found.negative)
+    return Index(ExactEngine(vectors, table), "f" * 64, embedder=Aligned())  # pyright: ignore[reportArgumentType]
+
+
+def test_negatives_are_of_other_groups_and_below_the_margin() -> None:
+    cosines = np.array([0.80, 0.99, 0.78, 0.75, 0.70, 0.60, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    index = index_of(cosines)
+    drawn = {found.negative for seed in range(60) for found in with_negatives(PAIR, {}, index, things(), seed)}
     # row 1 is of the right group; row 2 has 0.78, above 0.95 of 0.80; hits are the best of each group
     assert drawn == {4, 6, 8, 10}
-    (found,) = mine_negatives([pair], {("text", "q"): {"s9"}}, index, things())
+    (found,) = with_negatives(PAIR, {("text", "q"): {"s9"}}, index, things())
     assert found.negative == 9  # that people judged wrong
+
+
+def test_a_row_that_scores_below_zero_has_no_negatives_above_it() -> None:
+    cosines = np.array([-0.40, -0.40, -0.39, -0.385, -0.41, -0.42, -0.43, *np.linspace(-0.5, -0.9, 5)])
+    drawn = {
+        found.negative for seed in range(40) for found in with_negatives(PAIR, {}, index_of(cosines), things(), seed)
+    }
+    assert drawn == {6, 8, 10}  # at most -0.42, which is 5 % of 0.40 below; the others may be right too
 
 
 def test_the_table_has_the_queries_their_rows_and_replayed_ones() -> None:
