@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from multimodal.cli.options import folder, parser, whole_number
 from multimodal.core.errors import UsageError
 
 FROM_ONE = whole_number("a whole number from 1", 10**18 - 1)
 DESCRIPTION = """\
 Serve an index over HTTP: /search, /embed, /v1/embeddings in OpenAI's form, /explain, /items, and a page for people at /.
-It listens on this machine alone, unless --host names another address. SIGTERM or Ctrl+C stops it."""
+It listens on this machine alone, unless --host names another address. SIGTERM or Ctrl+C stops it.
+Without RUN and INDEX, --log_queries DIR --delete_user NAME deletes a user's queries from a log, also while it is written."""
 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("index", metavar="INDEX", help="index folder")
+    p.add_argument("run", metavar="RUN", nargs="?", help="run or model folder")
+    p.add_argument("index", metavar="INDEX", nargs="?", help="index folder")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     p.add_argument("--port", type=int, default=8000, help="port; 0: a free one (default: 8000)")
     p.add_argument(
@@ -62,6 +65,20 @@ def run(command: str, arguments: list[str]) -> None:
         "--keep_days", type=FROM_ONE, metavar="N", help="delete logged queries after N days (default: never)"
     )
     p.add_argument(
+        "--delete_user",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="delete the logged queries of this user, and serve nothing; may be repeated",
+    )
+    p.add_argument(
+        "--delete_query",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="delete the logged query of this query_id, and serve nothing; may be repeated",
+    )
+    p.add_argument(
         "--drift_reference",
         metavar="FOLDER",
         help="log of queries, embeddings or index with which the latest 500 queries are compared, for /metrics",
@@ -69,6 +86,11 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--learn", action="store_true", help="rank at once by what is in the file of --feedback")
     p.add_argument("--open", action="store_true", help="open the page in the browser")
     options = p.parse_args(arguments)
+    if options.delete_user or options.delete_query:
+        _delete(options)
+        return
+    if options.index is None:
+        p.error("the following arguments are required: " + ("RUN, INDEX" if options.run is None else "INDEX"))
     if options.log_queries is None and (options.log_text or options.keep_days is not None):
         raise UsageError("--log_text and --keep_days are settings of a log: name its folder by --log_queries DIR.")
     if options.learn and options.feedback is None:
@@ -96,4 +118,20 @@ def run(command: str, arguments: list[str]) -> None:
         drift_reference=options.drift_reference,
         learn=options.learn,
         allow_hosts=options.allow_host,
+    )
+
+
+def _delete(options: Namespace) -> None:
+    """Delete queries from a log."""
+    if options.log_queries is None:
+        raise UsageError("--delete_user and --delete_query delete from a log: name its folder by --log_queries DIR.")
+    if options.run is not None:
+        raise UsageError("--delete_user and --delete_query serve nothing: leave out RUN and INDEX.")
+
+    from multimodal.monitor.query_log import delete_queries
+
+    deleted = delete_queries(options.log_queries, options.delete_query, options.delete_user)
+    print(
+        f"{deleted:,} rows deleted from {options.log_queries}. If a server writes to it, repeat this in ten seconds, when it"
+        " has written its latest searches."
     )

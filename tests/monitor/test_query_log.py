@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from multimodal.cli.main import main
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.monitor import query_log
 from multimodal.monitor.query_log import (
@@ -119,6 +120,18 @@ def test_queries_are_deleted_by_name_and_by_user(tmp_path: Path, monkeypatch: py
     assert parts(tmp_path / "log") == []
     with pytest.raises(MultimodalError, match="has no queries yet"):
         newest_fingerprint(tmp_path / "log")
+
+
+def test_the_command_deletes_queries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = QueryLog(tmp_path / "log")
+    log.append(*(query(number, user=f"user {number % 3}") for number in range(9)))
+    log.close()
+    command = ["serve", "--log_queries", str(tmp_path / "log"), "--delete_user", "user 0", "--delete_user", "user 1"]
+    assert main([*command, "--delete_query", "q2"]) == 0
+    assert capsys.readouterr().out.startswith("7 rows deleted from ")
+    assert set(rows(tmp_path / "log")["query_id"].to_pylist()) == {"q5", "q8"}
+    assert main(["serve", "--log_queries", str(tmp_path), "--delete_user", "ann"]) == 1
+    assert "is not a log of queries" in capsys.readouterr().err
 
 
 def test_a_deletion_holds_while_the_log_is_written(tmp_path: Path) -> None:
