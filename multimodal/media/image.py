@@ -38,7 +38,8 @@ def decode_image(value: Any, mode: Literal["L", "RGB"] | None = None, edge: int 
     with image_errors("truncated picture", f"{description} is not an image that can be read, it is cut off or damaged"):
         scale = 1 if edge is None else 2 * edge / max(picture.size)
         if scale < 1 and picture is not value:  # do not change the caller's picture
-            picture.draft("L" if mode == "L" else None, (int(picture.width * scale), int(picture.height * scale)))
+            size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))  # Pillow divides by both
+            picture.draft("L" if mode == "L" else None, size)
         picture.load()
     return picture
 

@@ -229,6 +229,18 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(
     assert len(drafts) == 1  # the caller's picture is unchanged
 
 
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 30_000), (30_000, 1), (2, 65_000)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_thin_jpeg_is_read(size: tuple[int, int], mode: Literal["L", "RGB"]) -> None:
+    content = file_of(Image.new("RGB", size, (200, 40, 40)), "JPEG")
+    whole = np.asarray(Image.open(io.BytesIO(content)).convert(mode), np.int16)
+    for edge in (1, 24, 224, None):
+        read = np.asarray(read_picture(content, mode, edge, "white"), np.int16)
+        assert min(read.shape[:2]) >= 1
+        assert np.abs(read - whole[0, 0]).max() <= 2
+    assert torch.isfinite(processor(24, 3)(content).float()).all()
+
+
 # the background
 
 

@@ -53,4 +53,5 @@ def write_pictures(folder: Path) -> list[Path]:
         exif[0x0112] = orientation
         save(f"turned_{orientation}.jpg", photo(130, 90), exif=exif, quality=95)
         save(f"turned_{orientation}.png", photo(13, 9), exif=exif)
+    save("line.jpg", photo(4000, 1))  # its shorter edge is less than a pixel where it is decoded small
     return sorted(folder.iterdir())

@@ -98,7 +98,8 @@ def read_picture(description: Description, value: Any) -> Any:
             raise ValueError(f"{value} is not a picture that can be read") from error
         scale = 1 if edge is None else 2 * edge / max(picture.size)
         if scale < 1:  # a JPEG is decoded at a half, quarter or eighth of its size
-            picture.draft("L" if mode == "L" else None, (int(picture.width * scale), int(picture.height * scale)))
+            size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))  # Pillow divides by both
+            picture.draft("L" if mode == "L" else None, size)
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PPM", "PNG")):
         raise ValueError("the range of floating-point or 32-bit pixels is unknown; give 8 or 16 bits")
     picture.load()

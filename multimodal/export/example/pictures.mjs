@@ -93,7 +93,7 @@ function readJpeg(bytes) {
 /** By how much a JPEG is decoded smaller: as far as its longer edge is still twice the one that is needed. */
 function jpegShrink({ width, height }, edge) {
   const scale = (2 * edge) / Math.max(width, height);
-  const most = Math.min(...[width, height].map((size) => Math.floor(size / Math.floor(size * scale))));
+  const most = Math.min(...[width, height].map((size) => Math.floor(size / Math.max(1, Math.floor(size * scale)))));
   return [8, 4, 2, 1].find((shrink) => shrink <= most) ?? 1;
 }
 
