@@ -39,7 +39,7 @@ class Canary:
         expected: keys of rows, all of which have to be among the first k hits, or other rows of their groups.
         k: number of hits that are looked at.
         target: search only the vectors of this modality. None: all vectors.
-        where: search only rows with these values: column -> a value, or several.
+        where: search only rows that meet these conditions: column -> a value, several, or a range, see ``Index.search``.
 
     Examples:
         >>> Canary({"text": "a red cup"}, ("cup-1",)).k
