@@ -9,10 +9,12 @@ on loopback:
 
 A third process asks for texts with 1, 16 and 64 connections at a time, each of which sends its next query when it has its
 answer. Printed are the answers a second, the median and the 99th percentile of the time of an answer (of the round in the
-middle), the processor's time that the server spent on an answer, the requests that got no answer or an error, and the ratio
-of the rates in each round.
+middle), the processor's time that the server spent on an answer, that of its first process alone, the requests that got no
+answer or an error, and the ratio of the rates in each round.
 
-    python benchmarks/serve.py [--run RUN] [--seconds 5] [--rounds 3] [--clients 1 16 64] [--json figures.jsonl]
+With ``--workers 2``, a third server takes its turn: ``multimodal serve --workers 2``, whose ratios are those to one process.
+
+    python benchmarks/serve.py [--run RUN] [--seconds 5] [--rounds 3] [--clients 1 16 64] [--workers 2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from multimodal.serve.server import bind
 CONFIG = Path(__file__).parents[1] / "configs" / "glyphs.yaml"
 SPLIT = "unseen_characters"
 TARGET, K = "image", 10
+COMPARED_WITH = {"serve": "plain", "workers": "serve"}
 WARM = 1.0  # seconds before the clock runs
 
 
@@ -128,6 +131,12 @@ def processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def processes_of(process: int) -> list[int]:
+    """A server's first process, and those that it has started."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *map(int, children)]
+
+
 async def load(port: int, texts: Sequence[str], clients: int, seconds: float) -> dict[str, float]:
     """Ask with a number of connections at a time."""
     start = time.perf_counter() + WARM
@@ -152,6 +161,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--workers", type=int, help="also measure a server of this many workers")
     parser.add_argument("--plain", nargs=2, metavar=("RUN", "INDEX"), help=argparse.SUPPRESS)
     add_options(parser)
     options = parser.parse_args()
@@ -164,35 +174,38 @@ def main() -> None:
             "plain": [sys.executable, __file__, "--plain", str(run), str(index)],
             "serve": [sys.executable, "-m", "multimodal", "serve", str(run), str(index), "--port", "0"],
         }
+        if options.workers:
+            commands["workers"] = [*commands["serve"], "--workers", str(options.workers)]
         measured: dict[tuple[str, int], list[dict[str, float]]] = {}
         for number in range(options.rounds):
             for side in sorted(commands, reverse=bool(number % 2)):  # none always comes first
                 with running(commands[side]) as (port, process):
                     for clients in options.clients:
-                        before = processor_seconds(process)
+                        processes = processes_of(process)
+                        before = [processor_seconds(one) for one in processes]
                         figures = asyncio.run(load(port, texts, clients, options.seconds))
-                        figures["cpu_ms"] = 1000 * (processor_seconds(process) - before) / figures.pop("answers")
+                        after = [processor_seconds(one) for one in processes]
+                        spent = 1000 * np.subtract(after, before) / figures.pop("answers")
+                        figures |= {"cpu_ms": float(spent.sum()), "first_ms": float(spent[0])}
                         measured.setdefault((side, clients), []).append(figures)
-    print(
-        f"{'clients':>7} {'side':6} {'answers/s':>9} {'p50 ms':>7} {'p99 ms':>7} {'cpu ms':>6} {'failed':>6}  of plain"
-    )
+    times = f"{'p50 ms':>7} {'p99 ms':>7} {'cpu ms':>6} {'first':>5}"
+    print(f"{'clients':>7} {'side':7} {'answers/s':>9} {times} {'failed':>6}  ratio")
     rows = []
     for clients in options.clients:
         rates = {side: [figures["per_second"] for figures in measured[side, clients]] for side in commands}
-        ratios = [ours / plain for ours, plain in zip(rates["serve"], rates["plain"], strict=True)]
         for side in commands:
             of_rounds = sorted(measured[side, clients], key=lambda figures: figures["per_second"])
             middle = of_rounds[len(of_rounds) // 2]
             failed = sum(int(figures["failed"]) for figures in of_rounds)
             row = {"clients": clients, "side": side, **middle, "failed": failed}
             shown = ""
-            if side == "serve":
-                row["ratios"] = ratios
-                shown = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
+            if (other := COMPARED_WITH.get(side)) is not None:
+                row["ratios"] = ratios = [a / b for a, b in zip(rates[side], rates[other], strict=True)]
+                shown = f"{statistics.median(ratios):.2f} of {other} ({min(ratios):.2f}, {max(ratios):.2f})"
             rows.append(row)
             print(
-                f"{clients:7} {side:6} {middle['per_second']:9.1f} {middle['p50_ms']:7.1f} {middle['p99_ms']:7.1f}"
-                f" {middle['cpu_ms']:6.2f} {failed:6}  {shown}"
+                f"{clients:7} {side:7} {middle['per_second']:9.1f} {middle['p50_ms']:7.1f} {middle['p99_ms']:7.1f}"
+                f" {middle['cpu_ms']:6.2f} {middle['first_ms']:5.2f} {failed:6}  {shown}"
             )
     record(options, rows)
 

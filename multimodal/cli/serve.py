@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from multimodal.cli.options import folder, parser, whole_number
+from multimodal.cli.options import TRUSTED_MODULES, folder, parser, whole_number
 from multimodal.core.errors import UsageError
 
 FROM_ONE = whole_number("a whole number from 1", 10**18 - 1)
@@ -84,6 +84,14 @@ def run(command: str, arguments: list[str]) -> None:
         help="log of queries, embeddings or index with which the latest 500 queries are compared, for /metrics",
     )
     p.add_argument("--learn", action="store_true", help="rank at once by what is in the file of --feedback")
+    p.add_argument(
+        "--workers",
+        type=whole_number("a number of processes from 1 to 64", 64),
+        default=1,
+        metavar="N",
+        help="processes that answer requests, each with a model of its own and its share of the cores; they share the index"
+        " (default: 1)",
+    )
     p.add_argument("--open", action="store_true", help="open the page in the browser")
     options = p.parse_args(arguments)
     if options.delete_user or options.delete_query:
@@ -118,6 +126,8 @@ def run(command: str, arguments: list[str]) -> None:
         drift_reference=options.drift_reference,
         learn=options.learn,
         allow_hosts=options.allow_host,
+        workers=options.workers,
+        trust_modules=TRUSTED_MODULES,
     )
 
 

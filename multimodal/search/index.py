@@ -26,6 +26,7 @@ from multimodal.search.engines.open import EMBEDDED, EXACT, check_engine
 from multimodal.search.hits import HitLists, Hits
 from multimodal.search.index_folder import (
     MODEL,
+    IndexFolder,
     open_index_folder,
     read_index_description,
     write_engine_index,
@@ -608,10 +609,23 @@ class Index:
             MultimodalError: there is no index, it is damaged, its vectors come from another model, or another process has
                 it open.
         """
-        opened = open_index_folder(Path(folder))
+        return cls.of_opened(Path(folder), open_index_folder(Path(folder)), model)
+
+    @classmethod
+    def of_opened(cls, folder: Path, opened: IndexFolder, model: str | Path | Embedder | None = None) -> Index:
+        """Return the index of a folder that is open, perhaps by another process.
+
+        Args:
+            folder: the folder.
+            opened: its engine and description.
+            model: see ``open``.
+
+        Raises:
+            MultimodalError: the vectors come from another model.
+        """
         description = opened.description
         index = cls(opened.engine, description["fingerprint"], description.get("data"))
-        index.folder = Path(folder).absolute()
+        index.folder = folder.absolute()
         if model is not None:
             from multimodal.core.embedder import Embedder
 

@@ -185,6 +185,12 @@ class IndexRows:
         with self._connected() as connection:
             return {key for (key,) in connection.execute("SELECT key FROM rows WHERE change > ?", (since,))}
 
+    def was_added(self, key: str) -> bool:
+        """Return whether the row with a key was added, or replaced, after the index was built."""
+        with self._connected() as connection:
+            found = connection.execute("SELECT 1 FROM rows WHERE key = ? AND change > 0", (key,))
+            return found.fetchone() is not None
+
     def set_mark(self) -> None:
         """Note that another index has the same rows as this one now."""
         with self._connected() as connection:

@@ -19,7 +19,7 @@ from multimodal.serve.explain import explain_routes
 from multimodal.serve.feedback import feedback_routes
 from multimodal.serve.hosts import HostCheck
 from multimodal.serve.items import item_routes
-from multimodal.serve.limits import Gate, Limits
+from multimodal.serve.limits import Counts, Gate, Limits
 from multimodal.serve.map import map_routes
 from multimodal.serve.media import media_routes
 from multimodal.serve.metrics import Measured, Metrics, metrics_routes
@@ -41,6 +41,8 @@ def create_app(
     watch: Watch | None = None,
     metrics: Metrics | None = None,
     hosts: Sequence[str] | None = None,
+    counts: Counts | None = None,
+    place: int = 0,
 ) -> FastAPI:
     """Return the application of a server, for uvicorn or for tests.
 
@@ -53,6 +55,8 @@ def create_app(
         watch: records searches; whoever opened it closes it. None: they are not recorded.
         metrics: where requests are counted, to which the watch is registered already. None: counts of its own.
         hosts: names under which requests may come, see ``known_hosts``. None: any.
+        counts: of each worker of a server, the requests that it answers now, see ``Gate``. None: this is the only one.
+        place: of this worker among them.
 
     Raises:
         UsageError: the index does not know its model.
@@ -77,7 +81,7 @@ def create_app(
         redoc_url=None,
     )
     answer_errors(app)
-    gate, rows = Gate(limits), Rows.of(index, service.processors)
+    gate, rows = Gate(limits, counts, place), Rows.of(index, service.processors, shared=counts is not None)
     for routes in (
         search_routes(service, watch, token),
         media_routes(service, rows),

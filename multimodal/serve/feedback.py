@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from multimodal.core.errors import MultimodalError
 from multimodal.monitor.feedback import MAX_POSITION, MAX_SHOWN, MAX_TEXT
+from multimodal.monitor.rerank import FeedbackRanking
+from multimodal.search.index import Index
 from multimodal.serve.auth import check_token
 from multimodal.serve.body import check_settings, read_json
 from multimodal.serve.errors import RequestError
@@ -74,20 +76,15 @@ def feedback_routes(service: Service, file: Path, token: str | None = None) -> A
         MultimodalError: the file cannot be written.
     """
     router, writing = APIRouter(), threading.Lock()
-    try:
-        with open(file, "a", encoding="utf-8"):
-            pass
-        hash_user = user_hash(file.with_name(f"{file.name}.salt")) if token is not None else None
-    except OSError as error:
-        raise MultimodalError(f"Feedback cannot be written to {file} ({error.strerror}).") from error
+    hash_user = prepare_feedback(file, token is not None)
 
     def append(entry: dict[str, Any]) -> None:
         if entry["verdict"] == "missing" and not len(service.index.engine.select(keys=[entry["key"]])[1]):
             raise RequestError(404, f"The index has no row with the key {entry['key']!r}.")
-        with writing, open(file, "a", encoding="utf-8") as opened:
+        with writing, open(file, "ab", buffering=0) as opened:  # each line by one call: other workers append too
             if opened.tell() > MAX_FILE_BYTES:
                 raise RequestError(507, "The file of judgements is full.")
-            opened.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            opened.write((json.dumps(entry, ensure_ascii=False) + "\n").encode())
 
     @router.post("/feedback", status_code=204, openapi_extra=json_schema(SentJudgement))
     async def feedback(request: Request) -> None:
@@ -101,6 +98,43 @@ def feedback_routes(service: Service, file: Path, token: str | None = None) -> A
         await service.in_thread(lambda: append(entry | given), service.readers)
 
     return router
+
+
+def prepare_feedback(file: Path, users: bool) -> Callable[[str], str] | None:
+    """Make the file of judgements if it is missing; return what makes hashes of users.
+
+    Args:
+        file: the file.
+        users: whether judgements may name users. If not, there is no hash.
+
+    Raises:
+        MultimodalError: the file cannot be written.
+
+    Examples:
+        >>> prepare_feedback(Path("judgements.jsonl"), users=False) is None, Path("judgements.jsonl").exists()
+        (True, True)
+    """
+    try:
+        with open(file, "a", encoding="utf-8"):
+            pass
+        return user_hash(file.with_name(f"{file.name}.salt")) if users else None
+    except OSError as error:
+        raise MultimodalError(f"Feedback cannot be written to {file} ({error.strerror}).") from error
+
+
+def learn_from_feedback(index: Index, file: Path) -> None:
+    """Let judgements change the ranking of an index, also those that come later, within a second or two.
+
+    Args:
+        index: the index, which knows its model.
+        file: the judgements; it is made if it is missing.
+
+    Raises:
+        MultimodalError: the file cannot be read.
+    """
+    file.touch()
+    index.learned = learned = FeedbackRanking(index, file)
+    learned.watch()
 
 
 def user_hash(salt_file: Path) -> Callable[[str], str]:

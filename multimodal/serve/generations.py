@@ -28,7 +28,13 @@ from multimodal.core.model_folder import read_description
 from multimodal.monitor.new_index import MAP, working_folder
 from multimodal.monitor.query_map import DOCUMENT, QueryMap, map_queries, stored_map
 from multimodal.search.index import Index
-from multimodal.search.index_folder import DESCRIPTION, MODEL, read_index_description
+from multimodal.search.index_folder import (
+    DESCRIPTION,
+    MODEL,
+    IndexFolder,
+    open_index_folder,
+    read_index_description,
+)
 
 EVERY = 1.0  # seconds between two looks
 AGAIN = 10.0  # seconds until what could not be opened is tried again
@@ -62,6 +68,7 @@ def identity_of(index: Path) -> Identity:
 
 
 MakeApp = Callable[[Index, str], FastAPI]
+OpenFolder = Callable[[Path], IndexFolder]
 
 
 def find_model(index: Path, known: Iterable[Path]) -> Path:
@@ -123,13 +130,16 @@ class Generation:
         self._context: AbstractAsyncContextManager[object] | None = None
 
     @classmethod
-    def open(cls, index: Path, known: Iterable[Path], make: MakeApp) -> Generation:
+    def open(
+        cls, index: Path, known: Iterable[Path], make: MakeApp, open_folder: OpenFolder = open_index_folder
+    ) -> Generation:
         """Open the index in a folder with its model.
 
         Args:
             index: the folder.
             known: see ``find_model``.
             make: makes the application, of the index and the name of the model.
+            open_folder: opens the folder of the index.
 
         Raises:
             MultimodalError: the model or the index cannot be read, or do not belong together.
@@ -137,13 +147,14 @@ class Generation:
         identity = identity_of(index)
         if identity.query_map is None:
             model = find_model(index, known)
-            opened = Index.open(index, model=Embedder.from_pretrained(model).to(fast_device()))
+            embedder = Embedder.from_pretrained(model).to(fast_device())
+            opened = Index.of_opened(index, open_folder(index), embedder)
         else:
             query_map = QueryMap.load(working_folder(index) / MAP)
             model = Path(query_map.model)
             embedder = Embedder.from_pretrained(model, modalities=[*query_map.maps])
             map_queries(embedder.to(fast_device()), query_map)
-            opened = Index.open(index)
+            opened = Index.of_opened(index, open_folder(index))
             opened.embedder, opened.mapped = embedder, True
         return cls(opened, model, make(opened, model.resolve().name), identity)
 
@@ -171,6 +182,7 @@ class SwitchingApp:
         make: makes the application of a further generation.
         every: seconds between two looks at the folder.
         at_end: called when the server has answered its last request. A signal ends the process soon after that. None: nothing.
+        open_folder: opens the folder of the index.
 
     Attributes:
         current: what answers now.
@@ -194,12 +206,14 @@ class SwitchingApp:
         make: MakeApp,
         every: float = EVERY,
         at_end: Callable[[], object] | None = None,
+        open_folder: OpenFolder = open_index_folder,
     ) -> None:
         self.current = first
-        self._folder, self._make, self._every = folder, make, every
+        self._folder, self._make, self._every, self._open_folder = folder, make, every, open_folder
         self._known = [first.model]  # models that were served, the newest first
         self._closing: set[asyncio.Task[None]] = set()
-        self._seen: object = None
+        self._seen: object = None  # the state of the files when the index was last opened, see ``_state``
+        self._looked_at: object = None
         self._at_end = at_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -235,6 +249,8 @@ class SwitchingApp:
             try:
                 await self._look()
             except Exception as error:  # the present generation answers, whatever is wrong with the new one
+                if await asyncio.to_thread(self._state) != self._looked_at:  # replaced again while it was opened
+                    continue
                 reason = error if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}."
                 print(
                     f"The index {self._folder} was replaced, and the new one cannot be served: {reason} The former one is"
@@ -248,10 +264,12 @@ class SwitchingApp:
     async def _look(self) -> None:
         """Continue with the index in the folder, if it is of another model than the present one, or queries are mapped."""
         seen = await asyncio.to_thread(self._state)
+        self._looked_at = seen
         if seen is None or seen == self._seen:  # nothing is there for an instant where folders cannot change places
             return
         if await asyncio.to_thread(identity_of, self._folder) != self.current.identity:
-            new = await asyncio.to_thread(Generation.open, self._folder, list(self._known), self._make)
+            known = list(self._known)
+            new = await asyncio.to_thread(Generation.open, self._folder, known, self._make, self._open_folder)
             await new.start()
             former, self.current = self.current, new
             self._known = [new.model, *(model for model in self._known if model != new.model)]

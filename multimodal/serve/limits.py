@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,6 +12,16 @@ from multimodal.serve.errors import RequestError, error_answer
 
 ALWAYS_ANSWERED = ("/", "/health", "/metrics", "/openapi.json")  # also by a server that is full
 RETRY_AFTER = "1"  # seconds
+
+
+class Counts(Protocol):
+    """Numbers, perhaps in memory that processes share."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> int: ...
+
+    def __setitem__(self, place: int, number: int, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -45,18 +56,22 @@ class Gate:
 
     Args:
         limits: the limits.
-
-    Attributes:
-        admitted: the requests that are let in and not answered yet.
+        counts: of each worker of the server, the requests that are let in and not answered yet.
+        place: of this worker among them.
 
     Examples:
         >>> Gate(Limits()).admitted
         0
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, counts: Counts | None = None, place: int = 0) -> None:
         self._limits = limits
-        self.admitted = 0
+        self._counts, self._place = [0] if counts is None else counts, place
+
+    @property
+    def admitted(self) -> int:
+        """The requests that are let in and not answered yet, by all workers."""
+        return sum(self._counts[worker] for worker in range(len(self._counts)))
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Return an application behind the gate."""
@@ -68,11 +83,11 @@ class Gate:
             if (error := self._refusal(scope)) is not None:
                 await error_answer(error)(scope, receive, send)
                 return
-            self.admitted += 1
+            self._counts[self._place] += 1
             try:
                 await self._answer_in_time(app, scope, receive, send)
             finally:
-                self.admitted -= 1
+                self._counts[self._place] -= 1
 
         return guarded
 
@@ -86,8 +101,8 @@ class Gate:
             return RequestError(400, "Content-Length is not a whole number.")
         if len(length) > 18 or int(length) > self._limits.max_body:
             return self._too_large()
-        if self.admitted >= self._limits.max_waiting:
-            message = f"{self.admitted:,} requests are waiting, as many as this server takes; try again later."
+        if (admitted := self.admitted) >= self._limits.max_waiting:
+            message = f"{admitted:,} requests are waiting, as many as this server takes; try again later."
             return RequestError(429, message, {"Retry-After": RETRY_AFTER})
         return None
 

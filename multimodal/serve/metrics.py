@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -17,6 +19,11 @@ OTHER = "other"
 
 class Metrics:
     """Counts and latencies of one application.
+
+    Attributes:
+        registry: what ``text`` returns.
+        waiting: returns the number of requests that are let in and not answered.
+        waiting_collector: collects this number.
 
     Examples:
         >>> metrics = Metrics()
@@ -33,14 +40,33 @@ class Metrics:
         self.seconds = Histogram(
             "multimodal_request_seconds", "Time from the request to its answer.", ("route",), registry=self.registry
         )
-        self.waiting = Gauge("multimodal_waiting", "Requests that are let in and not answered.", registry=self.registry)
+        self.waiting: Callable[[], int] = lambda: 0
         self.sizes = Histogram(
             "multimodal_batch_size", "Requests that were encoded together.", buckets=SIZES, registry=self.registry
         )
 
+        self.waiting_collector = _Waiting(self)
+        self.registry.register(self.waiting_collector)
+
     def batch(self, size: int) -> None:
         """Count a batch."""
         self.sizes.observe(size)
+
+    def text(self) -> bytes:
+        """Return what was counted, in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class _Waiting:
+    """The requests that are being answered, which are not counted but asked for."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "multimodal_waiting", "Requests that are let in and not answered.", self._metrics.waiting()
+        )
 
 
 class Measured:
@@ -87,11 +113,11 @@ def metrics_routes(metrics: Metrics, waiting: Callable[[], int]) -> APIRouter:
         waiting: returns the number of requests that are let in and not answered.
     """
     router = APIRouter()
-    metrics.waiting.set_function(waiting)
+    metrics.waiting = waiting
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def collect() -> Response:
         """Return counts and latencies in Prometheus's text format."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -22,6 +22,7 @@ class Rows:
         settings: settings with which the table was opened (``Samples.settings``); None: unknown.
         processors: modality -> its processor.
         changed: keys of the rows that were added or replaced since the index was built, which are not those of the table.
+        recorded: says of which rows other processes did so. None: no other process does.
 
     Examples:
         >>> Rows(None, {}).values("cup-1")
@@ -29,24 +30,30 @@ class Rows:
     """
 
     def __init__(
-        self, settings: Mapping[str, Any] | None, processors: Mapping[str, Processor], changed: Iterable[str] = ()
+        self,
+        settings: Mapping[str, Any] | None,
+        processors: Mapping[str, Processor],
+        changed: Iterable[str] = (),
+        recorded: IndexRows | None = None,
     ) -> None:
-        self._settings, self._processors = settings, processors
+        self._settings, self._processors, self._recorded = settings, processors, recorded
         self._samples: Samples | None = None
         self._unreadable = False
         self._opening = threading.Lock()
         self.changed = set(changed)
 
     @classmethod
-    def of(cls, index: Index, processors: Mapping[str, Processor]) -> Rows:
+    def of(cls, index: Index, processors: Mapping[str, Processor], shared: bool = False) -> Rows:
         """Return the rows of an index.
 
         Args:
             index: the index.
             processors: modality -> its processor.
+            shared: whether other processes change the index too.
         """
         recorded = IndexRows.of(index.folder)
-        return cls(index.data, processors, () if recorded is None else recorded.added_keys(0))
+        changed = () if recorded is None else recorded.added_keys(0)
+        return cls(index.data, processors, changed, recorded if shared else None)
 
     @property
     def known(self) -> bool:
@@ -58,6 +65,8 @@ class Rows:
         if key in self.changed or (samples := self._open()) is None:
             return {}
         try:
+            if self._recorded is not None and self._recorded.was_added(key):
+                return {}
             return samples.values_of(key, self._processors)
         except (UsageError, MultimodalError, OSError):  # a row that was added later, or whose file is gone
             return {}

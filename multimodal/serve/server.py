@@ -13,17 +13,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from multimodal.core.errors import MultimodalError
-from multimodal.monitor.rerank import FeedbackRanking
 from multimodal.search.index import Index
 from multimodal.serve.app import create_app
 from multimodal.serve.auth import configured_token
+from multimodal.serve.feedback import learn_from_feedback
 from multimodal.serve.generations import Generation, SwitchingApp
 from multimodal.serve.hosts import known_hosts
 from multimodal.serve.limits import Limits
 from multimodal.serve.metrics import Metrics
+from multimodal.serve.uvicorn_config import uvicorn_config
 from multimodal.serve.watch import LogSettings, Watch, open_watch
-
-BACKLOG = 2048  # connections that wait for the server
+from multimodal.serve.workers.shared_port import BACKLOG
 
 
 def serve(
@@ -39,6 +39,8 @@ def serve(
     drift_reference: str | Path | None = None,
     learn: bool = False,
     allow_hosts: Sequence[str] = (),
+    workers: int = 1,
+    trust_modules: Sequence[str] = (),
 ) -> None:
     """Serve an index until the process is asked to stop; requests that are let in are answered first.
 
@@ -58,6 +60,8 @@ def serve(
         drift_reference: folder of vectors with which the latest queries are compared. None: they are not.
         learn: whether judgements in the file of feedback change the ranking, within a second or two.
         allow_hosts: further names under which requests may come, see ``known_hosts``.
+        workers: processes that answer requests, each with a model of its own. With more than one, this process has the index.
+        trust_modules: modules with encoders of other packages, which workers import too.
 
     Raises:
         MultimodalError: the model or the index cannot be read, do not belong together, or the address is in use.
@@ -73,24 +77,33 @@ def serve(
             metrics.registry.register(watch)
         judgements = None if feedback is None else Path(feedback)
         if learn and judgements is not None:
-            judgements.touch()
-            opened.learned = learned = FeedbackRanking(opened, judgements)
-            learned.watch()
+            learn_from_feedback(opened, judgements)
         return create_app(opened, limits, name, token, judgements, watch, metrics, hosts)
 
-    with ExitStack() as closing, bind(host, port) as listening:
-        first = Generation.open(Path(index), [Path(run)], make)
-        app = SwitchingApp(Path(index), first, make, at_end=closing.close)
+    def announce(vectors: int, model: Path) -> None:
         shown_host = f"[{host}]" if ":" in host else host
         address = f"http://{shown_host}:{listening.getsockname()[1]}"
-        of_model = "" if first.model == Path(run) else f" of the model {first.model}, to which it was upgraded,"
-        print(f"Serving {len(first.index):,} vectors{of_model} at {address}", flush=True)
+        of_model = "" if model == Path(run) else f" of the model {model}, to which it was upgraded,"
+        by_workers = f", by {workers} workers" if workers > 1 else ""
+        print(f"Serving {vectors:,} vectors{of_model}{by_workers} at {address}", flush=True)
         if browse:  # the socket listens already; in a thread, as a browser in the terminal waits for the page
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(limits.timeout) + 1
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+
+    with ExitStack() as closing, bind(host, port) as listening:
+        if workers > 1:
+            from multimodal.serve.workers.settings import WorkerSettings
+            from multimodal.serve.workers.supervisor import serve_by_workers
+
+            judgements = None if feedback is None else Path(feedback)
+            settings = WorkerSettings(
+                Path(run), Path(index), limits, workers, token, judgements, learn, hosts, tuple(trust_modules)
+            )
+            serve_by_workers(settings, listening, announce, log, drift_reference)
+            return
+        first = Generation.open(Path(index), [Path(run)], make)
+        app = SwitchingApp(Path(index), first, make, at_end=closing.close)
+        announce(len(first.index), first.model)
+        uvicorn.Server(uvicorn_config(app, limits)).run(sockets=[listening])
 
 
 def bind(host: str, port: int) -> socket.socket:

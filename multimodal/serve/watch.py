@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from multimodal.core.errors import UsageError
 from multimodal.monitor.drift import MIN_ROWS
-from multimodal.monitor.drift_window import REFERENCE_ROWS, DriftWindow
+from multimodal.monitor.drift_window import REFERENCE_ROWS, DriftWindow, WindowDrift
 from multimodal.monitor.query_log import LoggedQuery, QueryLog, new_query_id
 from multimodal.monitor.vector_sets import read_vectors
 from multimodal.search.hits import Hits
@@ -41,6 +41,28 @@ class LogSettings:
     keep_days: int | None = None
 
 
+class _Log(Protocol):
+    """A ``QueryLog``, or what sends to one."""
+
+    dropped: int
+
+    def append(self, *queries: LoggedQuery) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Drift(Protocol):
+    """A ``DriftWindow``, or what sends to one."""
+
+    latest: dict[str, WindowDrift]
+
+    def add(
+        self, fingerprint: str, modality: str, vector: np.ndarray, query_id: str, user: str | None = None
+    ) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Watch:
     """Records the searches of a server: in a log, and in a window that is compared with a reference.
 
@@ -53,7 +75,7 @@ class Watch:
         True
     """
 
-    def __init__(self, log: QueryLog | None = None, drift: DriftWindow | None = None) -> None:
+    def __init__(self, log: _Log | None = None, drift: _Drift | None = None) -> None:
         self.log, self.drift = log, drift
 
     def record(

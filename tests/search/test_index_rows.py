@@ -81,6 +81,7 @@ def test_the_latest_change_of_a_row_counts(tmp_path: Path) -> None:
     assert found == [(1, [{"sku": "a", "name": "cup", "price": 3}]), (2, [{"sku": "d", "name": "pot"}])]
     assert [added.keys for added in rows.added(since=1)] == [["d"]]
     assert rows.added_keys(1) == {"d"}
+    assert [key for key in ("a", "b", "c", "d", "e") if rows.was_added(key)] == ["a", "d"]
 
 
 def test_numbers_of_changes_are_never_given_again(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_a_port_in_use_is_reported() -> None:
         (["--max_waiting", "0"], "argument --max_waiting: '0' is not a whole number from 1"),
         (["--token_file", "missing"], "The token cannot be read from missing"),
         (["--prot", "1"], "--prot"),
+        (["--workers", "0"], "argument --workers: '0' is not a number of processes from 1 to 64"),
         (["--learn"], "--learn learns from judgements: name their file by --feedback FILE"),
     ],
 )

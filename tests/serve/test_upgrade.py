@@ -22,6 +22,7 @@ from multimodal.cli.main import main
 from multimodal.monitor.map_index import map_index
 from multimodal.monitor.upgrade import rollback_index, upgrade_index
 from multimodal.search.index import Index
+from multimodal.search.index_folder import IndexFolder, open_index_folder
 from multimodal.serve.app import create_app
 from multimodal.serve.generations import Generation, SwitchingApp, find_model
 
@@ -85,8 +86,9 @@ def wait_for_model(address: str, fingerprint: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_answer_is_lost_or_mixed_during_upgrade_and_rollback(
-    made: Upgradable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Upgradable, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
 ) -> None:
     for name in ("index", "other"):
         made.index(tmp_path / name)
@@ -99,26 +101,33 @@ def test_no_answer_is_lost_or_mixed_during_upgrade_and_rollback(
         fingerprints[name] = json.loads((folder / "embedder.json").read_text())["fingerprint"]
     (tmp_path / "token").write_text(TOKEN)
     command = [sys.executable, "-m", "multimodal", "serve", str(made.old), str(tmp_path / "index"), "--port", "0"]
-    command += ["--token_file", str(tmp_path / "token")]
+    command += ["--token_file", str(tmp_path / "token"), "--workers", str(workers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().split()[-1]
+
+        def switched(name: str) -> None:
+            assert process.stdout is not None
+            for _ in range(workers):
+                assert f"{name} from now on" in process.stdout.readline()
+            wait_for_model(address, fingerprints[name])
+
         clients = [Client(address, models, number) for number in range(3)]
         try:
             for client in clients:
                 client.start()
             assert ask(address, "/items", {"items": [{"key": "far", "words": "new pot"}]})["added"] == 1
             upgrade_index(tmp_path / "index", made.new)
-            wait_for_model(address, fingerprints["new"])
+            switched("new")
             about = ask(address, "/about", method="GET")
             assert (about["model"], about["vectors"]) == ("new", 2 * 57 + 1)  # the added row is there
             assert ask(address, "/items", {"items": [{"key": "late", "words": "old pot"}]})["added"] == 1
             rollback_index(tmp_path / "index", made.old)
-            wait_for_model(address, fingerprints["old"])
+            switched("old")
             assert ask(address, "/about", method="GET")["vectors"] == 2 * 57 + 2
             rollback_index(tmp_path / "index")
-            wait_for_model(address, fingerprints["new"])
+            switched("new")
             time.sleep(0.3)
         finally:
             for client in clients:
@@ -225,3 +234,34 @@ def test_mapped_queries_of_the_new_model_search_the_old_index_until_the_upgrade(
         rollback_index(folder, larger.old)
         client.portal.call(app._look)
         assert client.get("/about").json()["model"] == "old"  # not the map again
+
+
+def test_an_index_that_is_replaced_while_it_is_opened_is_opened_again(
+    made: Upgradable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.index(tmp_path / "index")
+
+    def make(index: Index, name: str) -> Any:
+        return create_app(index, name=name)
+
+    def open_too_late(opened: Path) -> IndexFolder:
+        if not rolled_back:
+            rolled_back.append(True)
+            rollback_index(folder, made.old)
+        return open_index_folder(opened)
+
+    rolled_back: list[bool] = []
+    first = Generation.open(folder, [made.old], make)
+    app = SwitchingApp(folder, first, make, every=0.05, open_folder=open_too_late)
+    with TestClient(app) as client:
+        upgrade_index(folder, made.new)
+        end = time.monotonic() + SECONDS
+        while not rolled_back and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert client.get("/about").json()["model"] == "old"
+        upgrade_index(folder, made.new)
+        while client.get("/about").json()["model"] != "new" and time.monotonic() < end:
+            time.sleep(0.05)
+        assert client.get("/about").json()["model"] == "new"
+    assert "cannot be served" not in capsys.readouterr().err

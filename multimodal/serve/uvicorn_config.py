@@ -1,0 +1,21 @@
+"""How uvicorn runs an application of this package."""
+
+from __future__ import annotations
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from multimodal.serve.limits import Limits
+
+
+def uvicorn_config(app: ASGIApp, limits: Limits, shared: bool = False) -> uvicorn.Config:
+    """Return the settings of uvicorn: no log of requests, and an end that waits for those that are let in.
+
+    Args:
+        app: the application.
+        limits: what a request may cost.
+        shared: whether other processes take connections from the same port, see ``SharedPort``.
+    """
+    one_at_a_time = {"backlog": 1, "loop": "asyncio"} if shared else {}  # other loops pass the number to the system
+    end = int(limits.timeout) + 1
+    return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=end, **one_at_a_time)
