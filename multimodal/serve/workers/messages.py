@@ -127,10 +127,10 @@ def where_to_json(where: Where | None) -> dict[str, Any] | None:
 
 
 def where_of_json(where: Mapping[str, Any] | None) -> Where | None:
-    """Return conditions.
+    """Return the conditions of which ``where_to_json`` made JSON.
 
     Args:
-        where: what ``where_to_json`` returned.
+        where: what it returned.
 
     Examples:
         >>> where_of_json(where_to_json({"colour": ("red",), "price": Range.of("price", {"lt": 5})}))

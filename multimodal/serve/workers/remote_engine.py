@@ -70,7 +70,14 @@ class Link:
         return self._checked(answer)
 
     def call_by(self, connection: Connection, name: str, content: dict[str, Any], parts: Sequence[bytes] = ()) -> bytes:
-        """Call by a connection, which is closed if that fails; return the answer as it came."""
+        """Call by a connection, which is closed if that fails; return the answer as it came.
+
+        Args:
+            connection: to the other process.
+            name: of the call.
+            content: its arguments.
+            parts: its vectors and tables.
+        """
         try:
             connection.send_bytes(Message({"call": name, **content}, parts).to_bytes())
             return connection.recv_bytes()

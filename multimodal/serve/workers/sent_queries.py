@@ -35,6 +35,14 @@ class SentQueries:
     Attributes:
         dropped: always 0: the other process counts what is dropped.
         latest: always empty: the other process compares.
+
+    Examples:
+        >>> from ctypes import c_ulonglong
+        >>> from pathlib import Path
+        >>> sent = SentQueries(Link(Path("index"), Path("socket"), c_ulonglong(0)))
+        >>> sent.dropped, sent.latest
+        (0, {})
+        >>> sent.close()
     """
 
     def __init__(self, link: Link) -> None:

@@ -121,6 +121,18 @@ class Supervisor:
         count: number of workers.
         patience: seconds after which a worker that was asked to stop is killed.
         counts: of each worker, the requests that it answers; those of a worker that has ended are taken away.
+
+    Examples:
+        >>> import os
+        >>> def start(place):
+        ...     ours, theirs = CONTEXT.Pipe(duplex=False)
+        ...     process = CONTEXT.Process(target=time.sleep, args=(60,))
+        ...     process.start()
+        ...     theirs.send_bytes(b'{"model": "runs/shop"}')
+        ...     return process, ours
+        >>> supervisor = Supervisor(start, count=1, patience=10.0, counts=[0])
+        >>> supervisor.run(lambda model: os.kill(os.getpid(), signal.SIGTERM)) == signal.SIGTERM
+        True
     """
 
     def __init__(self, start: Start, count: int, patience: float, counts: Any) -> None:
