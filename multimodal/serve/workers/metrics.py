@@ -5,10 +5,10 @@ They are kept when a worker has ended, so that counts never fall.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from multimodal.serve.metrics import Metrics
@@ -38,6 +38,21 @@ class SharedMetrics(Metrics):
     def text(self) -> bytes:
         """Return what was counted, in Prometheus's text format."""
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(self._folder))
+        registry.register(_Counted(self._folder))
         registry.register(self.waiting_collector)
         return generate_latest(registry) + self._of_host()
+
+
+class _Counted:
+    """What the workers have counted, without files that have no content yet.
+
+    A worker makes an empty file and then gives it its size. One that is stopped or killed in between leaves it, and
+    prometheus_client's own collector fails on it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
+        return MultiProcessCollector.merge(files)
