@@ -35,6 +35,8 @@ def conditions(option: str, given: Sequence[str]) -> dict[str, Any]:
         if parts is None:
             raise UsageError(f"{option} {text}: {CONDITION}, like category=mugs.")
         column, sign, value = parts.groups()
+        if sign != "=":  # "price >= 5", while a value may begin with a space
+            column, value = column.strip(), value.strip()
         wanted = found.setdefault(column, [] if sign == "=" else {})
         if isinstance(wanted, list) != (sign == "="):
             raise UsageError(f"{option} {text}: {column} has both a value and a range; give one of them.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from numbers import Integral, Real
@@ -133,17 +133,24 @@ def describe_range(given: Mapping[str, Any]) -> str:
     return " and ".join(f"{SIGNS[name]} {bound}" for name, bound in given.items())
 
 
-def nothing_to_compare(column: str, kind: Kind) -> UsageError:
-    """Return the error about a range of a column in which no row has a value that a range can compare.
+def nothing_to_compare(column: str, kind: Kind, kinds: Collection[Kind] = ()) -> UsageError:
+    """Return the error about a range of a column in which no row has a value that the range can compare.
 
     Args:
         column: the column.
         kind: what the bounds of the range are.
+        kinds: what ranges of the column can compare.
 
     Examples:
         >>> print(nothing_to_compare("title", "number"))
         where: no row has a number in 'title', which a range compares; choose its texts by their values.
+        >>> print(nothing_to_compare("day", "number", {"date"}))
+        where: 'day' has dates, and the range is one of numbers; give dates like 2024-01-31.
     """
+    if kinds:
+        given, has = ("dates", "numbers") if kind == "date" else ("numbers", "dates")
+        like = "numbers" if kind == "date" else "dates like 2024-01-31"
+        return UsageError(f"where: {column!r} has {has}, and the range is one of {given}; give {like}.")
     return UsageError(
         f"where: no row has a {kind} in {column!r}, which a range compares; choose its texts by their values."
     )

@@ -180,7 +180,7 @@ def _rows_within(samples: Samples, rows: np.ndarray, column: str, wanted: Mappin
     found = [comparable(cell) for cell in samples.texts(column, rows.tolist())]
     values = [None if one is None or one[0] != within.kind else one[1] for one in found]
     if all(value is None for value in values):
-        raise nothing_to_compare(column, within.kind)
+        raise nothing_to_compare(column, within.kind, {one[0] for one in found if one is not None})
     kept = rows[[within.holds(value) for value in values]]
     if not len(kept):
         raise UsageError(f"No row has {column} {describe_range(wanted)}.")

@@ -331,8 +331,8 @@ class Index:
         for column, wanted in (conditions or {}).items():
             if column not in self.columns:
                 raise UsageError(f"No row of the index has {column!r}.{suggest(column, sorted(self.columns))}")
-            if isinstance(wanted, Range) and wanted.kind not in self.engine.kinds(column):
-                raise nothing_to_compare(column, wanted.kind)
+            if isinstance(wanted, Range) and wanted.kind not in (kinds := self.engine.kinds(column)):
+                raise nothing_to_compare(column, wanted.kind, kinds)
         return conditions
 
     def _check_stored(self, modality: str | None) -> None:

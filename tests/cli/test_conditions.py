@@ -15,6 +15,8 @@ from multimodal.core.errors import UsageError
         (["set=a", "set=b=c", "name="], {"set": ["a", "b=c"], "name": [""]}),
         (["price>=5", "price<20"], {"price": {"gte": "5", "lt": "20"}}),
         (["price>-1e3", "price<=.5"], {"price": {"gt": "-1e3", "lte": ".5"}}),
+        (["price >= 5", " price < 20 "], {"price": {"gte": "5", "lt": "20"}}),
+        (["name= a"], {"name": [" a"]}),
         (["day>=2024-01-31T10:00"], {"day": {"gte": "2024-01-31T10:00"}}),
         (["income=<=50K", "title=a\nb > c"], {"income": ["<=50K"], "title": ["a\nb > c"]}),
     ],
