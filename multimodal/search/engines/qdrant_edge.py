@@ -216,12 +216,21 @@ class QdrantEdgeEngine:
         searched = self.modalities if modality is None else [modality]
         if not len(queries) or not searched:
             return [[] for _ in queries]
-        requests = [self._request(query, count, name, where, exact) for query in queries for name in searched]
+        asked = [(query, name) for query in queries for name in searched]
+        requests = [self._request(query, count, name, where, exact) for query, name in asked]
         with _errors_of(self.folder):
             if len(requests) == 1:  # a batch would cost as much again
                 answers = [self._shard.query(requests[0])]
             else:
                 answers = self._shard.query_batch(qdrant.QueryBatchRequest(requests)) if requests else []
+            if where and not exact:
+                # Of 10,000 rows in a million that met a condition, the graph led to one: then each of them is compared.
+                answers = [
+                    points
+                    if len(points) >= count
+                    else self._shard.query(self._request(query, count, name, where, True))
+                    for points, (query, name) in zip(answers, asked, strict=True)
+                ]
         found = [found_of(points, name) for points, name in zip(answers, searched * len(queries), strict=True)]
         return merged(found, len(searched), count)
 

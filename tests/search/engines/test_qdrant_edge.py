@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -209,4 +210,29 @@ def test_rows_of_equal_fused_ranks_are_in_the_order_of_their_keys(tmp_path: Path
     for _ in range(50):
         found = [one.key for one in engine.nearest_by_words(query, "green bowl", 2)]
         assert found == ["first by vector", "second by vector"]
+    engine.close()
+
+
+def test_rows_of_a_condition_that_the_graph_does_not_lead_to_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", LAYOUT_OF_TEXT)
+    part = part_of([f"k{n}" for n in range(40)])
+    shelves = [f'{{"shelf": "s{n % 2}"}}' for n in range(40)]
+    engine.upsert([part.set_column(2, "metadata", [shelves])])
+    queries = np.eye(DIM, dtype=np.float32)[:2]
+    where = {"shelf": ("s1",)}
+    expected = engine.nearest(queries, 10, "text", where, exact=True)
+    whole = QdrantEdgeEngine._request
+
+    def one_hit(self: QdrantEdgeEngine, query: np.ndarray, count: int, modality: str, where: Any, exact: bool) -> Any:
+        return whole(self, query, count if exact else 1, modality, where, exact)
+
+    monkeypatch.setattr(QdrantEdgeEngine, "_request", one_hit)
+    for several in (queries, queries[:1]):
+        found = engine.nearest(several, 10, "text", where)
+        assert [[one.key for one in of_one] for of_one in found] == [
+            [one.key for one in of_one] for of_one in expected[: len(several)]
+        ]
+    assert [len(of_one) for of_one in engine.nearest(queries, 30, "text", where)] == [20, 20]
     engine.close()
