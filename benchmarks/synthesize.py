@@ -140,7 +140,7 @@ def train(
     return mm.Embedder.from_pretrained(run)
 
 
-def retrieval(embedder: mm.Embedder, run: Path, table: Path, split: str) -> dict[str, float]:
+def retrieval(run: Path, table: Path, split: str) -> dict[str, float]:
     """Return the mean reciprocal ranks on a split of the original table."""
     report = mm.evaluate(run, str(table), split=split)
     return {name: found.mrr for name, found in report.pairs.items()}
@@ -183,7 +183,7 @@ def measure_shop(folder: Path, titled: float, seed: int) -> dict[str, dict[str, 
             synthesize_table(table, trained_on, recipes, **settings, **made)
         run = folder / f"run_{name.replace(', ', '_').replace(' ', '_')}"
         embedder = train(SHOP, trained_on, run, seed, data, SHOP_STEPS)
-        found[name] = retrieval(embedder, run, table, "validation") | {"attributes": attribute_choices(embedder, table)}
+        found[name] = retrieval(run, table, "validation") | {"attributes": attribute_choices(embedder, table)}
     return found
 
 
@@ -208,29 +208,29 @@ def measure_molecules(source: Path, folder: Path, titled: float, seed: int, most
     settings: dict[str, Any] = {"columns": {"graph": "SMILES", "text": "description"}, "key": "CID", "group": "CID"}
     made = folder / "made"
     synthesize_table(table, made, ["molecules"], split="split", seed=seed, **settings)
-    found = {}
-    first = folder / "run_sentences"
-    begin = {"begin_with": {"graph": str(first), "text": str(first)}}
-    conditions: dict[str, tuple[Path, Path, int, dict[str, Any]]] = {
-        "as it is": (table, folder / "run", MOLECULE_STEPS, {}),
-        "as it is, twice as long": (table, folder / "run_long", 2 * MOLECULE_STEPS, {}),
-        "with sentences": (made, first, MOLECULE_STEPS, {}),
-        "sentences, then as it is": (table, folder / "run_then", MOLECULE_STEPS, begin),
-    }
-    for name, (trained_on, run, steps, model) in conditions.items():
-        embedder = train(MOLECULES, trained_on, run, seed, {"validation": "test"}, steps, model)
-        found[name] = retrieval(embedder, run, table, "test")
+    found: dict[str, dict[str, float]] = {}
+
+    def measure(
+        name: str,
+        run: str,
+        trained_on: Path = table,
+        steps: int = MOLECULE_STEPS,
+        begin_with: str | None = None,
+        **data: Any,
+    ) -> None:
+        """Train a run, from the weights of another one if it is named, and measure it."""
+        model = {} if begin_with is None else {"begin_with": dict.fromkeys(("graph", "text"), str(folder / begin_with))}
+        train(MOLECULES, trained_on, folder / run, seed, {"validation": "test", **data}, steps, model)
+        found[name] = retrieval(folder / run, table, "test")
+
+    measure("as it is", "run")
+    measure("as it is, twice as long", "run_long", steps=2 * MOLECULE_STEPS)
+    measure("with sentences", "run_sentences", made)
+    measure("sentences, then as it is", "run_then", begin_with="run_sentences")
+    measure("as it is, then again", "run_again", begin_with="run")
     mined = folder / "mined"
     mm.mine_negatives(folder / "run", str(table), pair="graph-text", skip=1, out=mined)
-    begin_with_run = {"begin_with": {"graph": str(folder / "run"), "text": str(folder / "run")}}
-    for name, trained_on, negatives in (
-        ("as it is, then again", table, {}),
-        ("as it is, then mined", mined, {"negatives": {"text": "description_negative"}}),
-    ):
-        run = folder / f"run_{name.rsplit(maxsplit=1)[-1]}"
-        data = {"validation": "test", **negatives}
-        embedder = train(MOLECULES, trained_on, run, seed, data, MOLECULE_STEPS, begin_with_run)
-        found[name] = retrieval(embedder, run, table, "test")
+    measure("as it is, then mined", "run_mined", mined, begin_with="run", negatives={"text": "description_negative"})
     return found
 
 
