@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from served_model import COLUMNS, table
-from server_process import started
+from server_process import HalfSent, started
 
 from multimodal.cli.main import main
 from multimodal.core.embedder import Embedder
@@ -41,23 +40,11 @@ def search(address: str, body: object) -> int:
 def test_requests_in_flight_are_answered_after_sigterm(folders: tuple[Path, Path]) -> None:
     with started(folders) as (process, address):
         assert search(address, {"text": "a red cup", "k": 2}) == 2
-        host, port = address.removeprefix("http://").split(":")
-        body = json.dumps({"text": "a red cup", "k": 3}).encode()
-        headers = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": len(body)}
-        head = "".join(
-            ["POST /search HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"]
-        )
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(head.encode() + body[:10])
-            assert search(address, {"text": "a red cup"}) == 10  # the first half has arrived by now
-            process.send_signal(signal.SIGTERM)
-            threading.Event().wait(0.5)
-            connection.sendall(body[10:])
-            received = b""
-            while piece := connection.recv(65536):
-                received += piece
-        assert received.startswith(b"HTTP/1.1 200")
-        assert len(json.loads(received.partition(b"\r\n\r\n")[2])["hits"]) == 3
+        sent = HalfSent(address)
+        assert search(address, {"text": "a red cup"}) == 10  # the first half has arrived by now
+        process.send_signal(signal.SIGTERM)
+        threading.Event().wait(0.5)
+        sent.assert_answered()
         assert process.wait(20) in (0, -signal.SIGTERM)
 
 

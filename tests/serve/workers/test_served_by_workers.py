@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 from served_model import COLUMNS, TOKEN, table
-from server_process import started
+from server_process import HalfSent, started
 
 from multimodal.core.embedder import Embedder
 from multimodal.monitor.query_log import read_queries
@@ -180,15 +179,10 @@ def test_a_worker_that_is_killed_is_started_again_and_nothing_is_lost(
 
 def test_requests_in_flight_are_answered_after_sigterm_and_the_bound_is_of_both(folders: tuple[Path, Path]) -> None:
     with serving(folders, "--max_waiting", "3") as (process, address, workers):
-        host, port = address.removeprefix("http://").split(":")
-        body = json.dumps({"text": "a red cup", "k": 3}).encode()
-        head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
-        connections = list[socket.socket]()
+        sent = list[HalfSent]()
         for worker in (*workers, workers[0]):
             with only(worker, workers):
-                connections.append(socket.create_connection((host, int(port)), timeout=30))
-                connections[-1].sendall(head.encode() + body[:10])
+                sent.append(HalfSent(address))
                 assert ask(address, "/health") == {"status": "ok"}  # it was let in by now
         for worker in workers:
             with only(worker, workers), pytest.raises(urllib.error.HTTPError, match="429"):
@@ -197,14 +191,8 @@ def test_requests_in_flight_are_answered_after_sigterm_and_the_bound_is_of_both(
                 assert sample(ask(address, "/metrics"), "multimodal_waiting") == 3
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
-        for connection in connections:
-            connection.sendall(body[10:])
-            received = b""
-            while piece := connection.recv(65536):
-                received += piece
-            assert received.startswith(b"HTTP/1.1 200")
-            assert len(json.loads(received.partition(b"\r\n\r\n")[2])["hits"]) == 3
-            connection.close()
+        for one in sent:
+            one.assert_answered()
         assert process.wait(60) in (0, -signal.SIGTERM)
 
 
