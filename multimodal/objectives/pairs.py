@@ -154,8 +154,8 @@ def _pair(embeddings: Embeddings, a: str, b: str) -> Pair:
     samples_a, samples_b = rows_a[own_a], rows_b[own_b]
     return Pair(
         (a, b),
-        Block(of_a.vectors[own_a], of_a.groups[own_a]),
-        Block(of_b.vectors[own_b], of_b.groups[own_b]),
+        of_a.part(own_a),
+        of_b.part(own_b),
         (samples_a, samples_b),
         _given_negatives(samples_a, owners_b, of_b.vectors),
         _given_negatives(samples_b, owners_a, of_a.vectors),

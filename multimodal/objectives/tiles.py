@@ -51,8 +51,8 @@ class Block(NamedTuple):
     vectors: Tensor
     groups: Tensor
 
-    def part(self, rows: slice) -> Block:
-        """Return some of the vectors."""
+    def part(self, rows: slice | Tensor) -> Block:
+        """Return some of the vectors: a slice of them, or those of a mask ``(n,)``."""
         return Block(self.vectors[rows], self.groups[rows])
 
     def split(self, size: int) -> Iterator[Block]:

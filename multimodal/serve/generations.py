@@ -109,7 +109,6 @@ class Generation:
         index: the index, which knows its model.
         model: the folder of the model.
         app: answers requests.
-
         identity: what it answers from.
 
     Attributes:
