@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from multimodal.core import progress
 from multimodal.core.table import Table
 from multimodal.data import samples
 from multimodal.datasets.glyphs import Glyphs
@@ -32,6 +33,12 @@ def _seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_lines_of_progress() -> None:
+    """Write no line after ten seconds: what is on standard error must not depend on the speed of the machine."""
+    progress.INTERVAL = 3600.0
 
 
 @pytest.fixture(autouse=True, scope="session")

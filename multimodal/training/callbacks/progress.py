@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from multimodal.core.progress import INTERVAL, duration, in_terminal
+from multimodal.core import progress
+from multimodal.core.progress import duration, in_terminal
 from multimodal.training.duration import planned_steps, time_limit
 
 SHOWN = {"train/loss": "loss {:.4f}", "train/samples_per_second": "{:,.0f} samples/s"}
@@ -144,7 +145,7 @@ class Progress(ProgressBar):
             return
         self._batches = 0
         if not self._tasks:
-            self._line_at = time.monotonic() + INTERVAL
+            self._line_at = time.monotonic() + progress.INTERVAL
             console = Console(stderr=True)
             if in_terminal(console):
                 columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
@@ -160,7 +161,7 @@ class Progress(ProgressBar):
             total = None if fraction is None else 1.0
             self._bars.update(self._tasks[name], total=total, completed=fraction or 0.0, state=state)
         elif time.monotonic() >= self._line_at:
-            self._line_at = time.monotonic() + INTERVAL
+            self._line_at = time.monotonic() + progress.INTERVAL
             print(f"{name}: {state}", file=sys.stderr, flush=True)
 
     def _end(self, name: str, fraction: float | None = None, state: str = "") -> None:

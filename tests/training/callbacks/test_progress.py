@@ -62,7 +62,7 @@ def loader() -> DataLoader[Any]:
 
 @pytest.fixture
 def _a_line_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr("multimodal.core.progress.INTERVAL", 0.0)
 
 
 @pytest.mark.usefixtures("_a_line_a_batch")
