@@ -126,7 +126,7 @@ def directly(folder: Path) -> Callable[..., list[int]]:
         request = qdrant.QueryRequest(
             K,
             query=qdrant.Query.Nearest(vector.tolist(), using="m0"),
-            params=qdrant.SearchParams(hnsw_ef=128),
+            params=qdrant.SearchParams(hnsw_ef=256 if where else 128),
             filter=qdrant.Filter(must=conditions) if where else None,
             with_payload=["key", "group", "metadata"],
         )

@@ -26,7 +26,7 @@ from multimodal.search.engines.engine import ITEM_SCHEMA, Found
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.engines.layout import search_texts
 from multimodal.search.engines.milvus_server import LONGEST, MOST_CELLS
-from multimodal.search.engines.qdrant_points import FUSION, OVERSAMPLED, PAGE, SEARCHED, cosine, ids_of
+from multimodal.search.engines.qdrant_points import FUSION, OVERSAMPLED, PAGE, cosine, ids_of, neighbours_kept
 from multimodal.search.pieces import modalities_of, pieces_of
 
 MOST_HITS = 16_384  # that Milvus returns
@@ -96,7 +96,7 @@ class MilvusEngine(ClusterEngine):
                 anns_field="vector",
                 filter=self._conditions(modality, where),
                 limit=min(count, MOST_HITS),
-                search_params={"params": self._parameters(count)},
+                search_params={"params": self._parameters(count, where)},
                 output_fields=SHOWN,
             )
             found += [[_found(hit["entity"], hit["distance"]) for hit in answer] for answer in answers]
@@ -120,7 +120,7 @@ class MilvusEngine(ClusterEngine):
         """
         searched = self.modalities if modality is None else [modality]
         several = min(len(searched) * max(count, PAGE // 16), MOST_HITS)  # a row is found once for each modality
-        parameters = {"params": self._parameters(several)}
+        parameters = {"params": self._parameters(several, where)}
         stages = [
             AnnSearchRequest([query.tolist()], "vector", parameters, several, expr=self._conditions(name, where))
             for name in searched
@@ -253,9 +253,9 @@ class MilvusEngine(ClusterEngine):
         field = f'ranges["{self.layout.range_name(column, wanted.kind)}"]'
         return [f"{field} {SIGNS[name]} {bound!r}" for name, bound in wanted.bounds.items()]
 
-    def _parameters(self, count: int) -> dict[str, Any]:
-        searched = {"ef": min(max(SEARCHED, count), MOST_HITS)}
-        return searched if self.layout.quantization is None else {**searched, "refine_k": OVERSAMPLED["int8"]}
+    def _parameters(self, count: int, where: Where | None) -> dict[str, Any]:
+        parameters = {"ef": min(neighbours_kept(count, where), MOST_HITS)}
+        return parameters if self.layout.quantization is None else {**parameters, "refine_k": OVERSAMPLED["int8"]}
 
     def _rows(self, chosen: str, fields: list[str]) -> Iterator[dict[str, Any]]:
         """Yield fields of the stored rows that meet conditions."""

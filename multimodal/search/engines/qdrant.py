@@ -22,12 +22,12 @@ from multimodal.search.engines.qdrant_points import (
     OVERSAMPLED,
     PAGE,
     PREFIX_OVERSAMPLED,
-    SEARCHED,
     SHOWN,
     found_by_ranks,
     found_of,
     ids_of,
     merged,
+    neighbours_kept,
     stored_of_points,
     vectors_of_rows,
     word_weights,
@@ -212,7 +212,7 @@ class QdrantEngine(ClusterEngine):
             query=self.layout.reduce(query[None])[0].tolist(),
             using=self.layout.vectors_of(modality),
             filter=self._filter(where),
-            params=self._parameters(count),
+            params=self._parameters(count, where),
             limit=count,
         )
 
@@ -224,19 +224,19 @@ class QdrantEngine(ClusterEngine):
         if self.layout.reduced and not exact:
             stage = self._stage(query, PREFIX_OVERSAMPLED * count, modality, where)
             return models.QueryRequest(**full, prefetch=stage, limit=count, with_payload=SHOWN)
-        parameters = self._parameters(count, exact)
+        parameters = self._parameters(count, where, exact)
         chosen = self._filter(where)
         return models.QueryRequest(**full, filter=chosen, params=parameters, limit=count, with_payload=SHOWN)
 
     def _filter(self, where: Where | None) -> models.Filter | None:
         return models.Filter(must=self._conditions(where)) if where else None
 
-    def _parameters(self, count: int, exact: bool = False) -> models.SearchParams:
+    def _parameters(self, count: int, where: Where | None, exact: bool = False) -> models.SearchParams:
         rescored = None
         if self.layout.quantization is not None:
             candidates = float(OVERSAMPLED[self.layout.quantization])
             rescored = models.QuantizationSearchParams(rescore=True, oversampling=candidates, ignore=exact)
-        return models.SearchParams(hnsw_ef=max(SEARCHED, count), exact=exact, quantization=rescored)
+        return models.SearchParams(hnsw_ef=neighbours_kept(count, where), exact=exact, quantization=rescored)
 
     def _scroll(self, chosen: models.Filter, payload: list[str], vectors: list[str] | bool) -> Iterator[Any]:
         at_once = self.rows_at_once(len(vectors) * self.dim) if isinstance(vectors, list) else PAGE

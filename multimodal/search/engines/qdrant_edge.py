@@ -33,13 +33,13 @@ from multimodal.search.engines.qdrant_points import (
     OVERSAMPLED,
     PAGE,
     PREFIX_OVERSAMPLED,
-    SEARCHED,
     SHOWN,
     conditions_of,
     found_by_ranks,
     found_of,
     ids_of,
     merged,
+    neighbours_kept,
     shard_config,
     stored_of_points,
     vectors_of_rows,
@@ -394,7 +394,7 @@ class QdrantEdgeEngine:
             self.layout.reduce(query[None])[0].tolist(), using=self.layout.vectors_of(modality)
         )
         chosen = qdrant.Filter(must=conditions_of(self.layout, where)) if where else None
-        return qdrant.Prefetch(count, query=nearest, params=self._parameters(count), filter=chosen)
+        return qdrant.Prefetch(count, query=nearest, params=self._parameters(count, where), filter=chosen)
 
     def _request(
         self, query: np.ndarray, count: int, modality: str, where: Where | None, exact: bool
@@ -406,15 +406,15 @@ class QdrantEdgeEngine:
             return qdrant.QueryRequest(count, query=full, prefetches=[stage], with_payload=SHOWN)
         nearest = qdrant.Query.Nearest(query.tolist(), using=self.layout.full_vectors_of(modality))
         chosen = qdrant.Filter(must=conditions_of(self.layout, where)) if where else None
-        parameters = self._parameters(count, exact)
+        parameters = self._parameters(count, where, exact)
         return qdrant.QueryRequest(count, query=nearest, params=parameters, filter=chosen, with_payload=SHOWN)
 
-    def _parameters(self, count: int, exact: bool = False) -> qdrant.SearchParams:
+    def _parameters(self, count: int, where: Where | None, exact: bool = False) -> qdrant.SearchParams:
         rescored = None
         if self.layout.quantization is not None:
             candidates = float(OVERSAMPLED[self.layout.quantization])
             rescored = qdrant.QuantizationSearchParams(rescore=True, oversampling=candidates, ignore=exact)
-        return qdrant.SearchParams(hnsw_ef=max(SEARCHED, count), exact=exact, quantization=rescored)
+        return qdrant.SearchParams(hnsw_ef=neighbours_kept(count, where), exact=exact, quantization=rescored)
 
     def _scroll(self, chosen: qdrant.Filter, payload: list[str], vectors: list[str] | bool) -> Iterator[qdrant.Record]:
         offset = None

@@ -19,12 +19,18 @@ from multimodal.search.pieces import pieces_of
 
 PAGE = 1024  # points read at a time
 SEARCHED = 128  # neighbours kept while the graph is searched; more find more of the nearest, and take longer
+SEARCHED_WHERE = 256  # the same under a condition, as the graph's paths among the rows that meet it are fewer
 OVERSAMPLED = {"int8": 4, "binary": 16}  # candidates for each hit where compressed vectors are searched first
 PREFIX_OVERSAMPLED = 4
 FUSION = 2  # of reciprocal ranks: the first hit by words alone is worth more than one that is tenth in both lists
 SHOWN = ["key", "group", "metadata"]
 
 GRAPH = qdrant.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
+
+
+def neighbours_kept(count: int, where: Where | None) -> int:
+    """Return how many neighbours are kept while the graph is searched for a number of hits."""
+    return max(SEARCHED_WHERE if where else SEARCHED, count)
 
 
 def shard_config(layout: Layout) -> qdrant.EdgeConfig:
