@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import Unreadable, UsageError, shown, suggest
+from multimodal.core.layers import check_layers
 from multimodal.core.parts import Parts, nothing_left
 from multimodal.core.registry import register
 
@@ -386,11 +387,12 @@ class TabularMLP(Encoder):
         cell_drop: float = 0.05,
     ) -> None:
         super().__init__()
-        if min(numbers, categories, width) < 1 or layers < 0 or not 0 <= cell_drop < 1:
+        if min(numbers, categories, width) < 1 or not 0 <= cell_drop < 1:
             raise UsageError(
-                f"TabularMLP: numbers {numbers}, categories {categories} and width {width} must be at least 1, layers"
-                f" {layers} at least 0, cell_drop {cell_drop} in [0, 1)."
+                f"TabularMLP: numbers {numbers}, categories {categories} and width {width} must be at least 1,"
+                f" cell_drop {cell_drop} in [0, 1)."
             )
+        check_layers("TabularMLP", "layers", layers)
         both = sorted(set(numeric or ()) & set(categorical or ()))
         if both:
             raise UsageError(f"TabularMLP: {', '.join(both)} cannot be both numeric and categorical.")

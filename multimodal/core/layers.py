@@ -12,6 +12,24 @@ from multimodal.core.errors import UsageError
 MAX_NAMES_SHOWN = 12  # in an error message
 
 
+MAX_LAYERS = 1000  # of an encoder; a configuration with more is a mistake, and would fill the memory before training
+
+
+def check_layers(owner: str, name: str, layers: int) -> None:
+    """Check a number of layers before they are made.
+
+    Args:
+        owner: the encoder, for the error.
+        name: the setting.
+        layers: its value.
+
+    Raises:
+        UsageError: the number is negative, or above 1,000.
+    """
+    if not 0 <= layers <= MAX_LAYERS:
+        raise UsageError(f"{owner}: {name} must be from 0 to {MAX_LAYERS:,}, got {layers:.12g}.")
+
+
 def parameter_names_by_depth(encoder: nn.Module) -> list[list[str]]:
     """Group the names of the parameters by depth; 0 is next to the input.
 

@@ -124,3 +124,22 @@ def test_an_invalid_pattern_or_one_without_a_match_is_rejected() -> None:
         match_parameter_names(NAMES, "conv1", "freeze.a")
     with pytest.raises(UsageError, match=r"lora.a: '\(' is not a regular expression"):
         match_parameter_names(NAMES, "(", "lora.a")
+
+
+@pytest.mark.parametrize("layers", [-1, 1001, 10**30])
+@pytest.mark.parametrize(
+    ("modality", "encoder", "setting"),
+    [
+        ("text", "transformer", "layers"),
+        ("graph", "gnn", "layers"),
+        ("graph", "gps", "layers"),
+        ("graph", "molecule", "layers"),
+        ("tabular", "mlp", "layers"),
+        ("image", "small_cnn", "depth"),
+    ],
+)
+def test_layers_that_no_memory_holds_are_refused_before_they_are_made(
+    modality: str, encoder: str, setting: str, layers: int
+) -> None:
+    with pytest.raises(UsageError, match=rf"{setting}.*(from 0 to 1,000|at least 1), got"):
+        registry.create(modality, encoder, **{setting: layers})

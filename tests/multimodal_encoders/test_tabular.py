@@ -279,7 +279,7 @@ def test_linear_features_are_standardised_numbers_and_one_hot_categories() -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"numbers": 0}, {"categories": 0}, {"width": 0}, {"layers": -1}, {"cell_drop": 1.0}, {"cell_drop": -0.1}]
+    "wrong", [{"numbers": 0}, {"categories": 0}, {"width": 0}, {"cell_drop": 1.0}, {"cell_drop": -0.1}]
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=rf"{next(iter(wrong))} {next(iter(wrong.values()))}"):

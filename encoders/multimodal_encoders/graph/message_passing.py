@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
+from multimodal.core.layers import check_layers
 from multimodal_encoders.graph.global_attention import HEADS, Attention, GlobalLayer, pad_graphs
 from multimodal_encoders.graph.structure import StructureProcessor
 
@@ -67,6 +68,7 @@ class GraphNetwork(Encoder):
             UsageError: an unknown pooling, or a width that does not divide among the heads.
         """
         kind = type(self).__name__
+        check_layers(kind, "layers", layers)
         if pooling not in get_args(Pooling):
             raise UsageError(f"{kind}: pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}.")
         if conv in ("gat", "gps") and width % HEADS:

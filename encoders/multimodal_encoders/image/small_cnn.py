@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import UsageError
+from multimodal.core.layers import check_layers
 from multimodal.core.registry import register
 from multimodal_encoders.image.image_processor import ImageProcessor, scale_pixels
 
@@ -57,6 +58,7 @@ class SmallCNN(Encoder):
             raise UsageError(f"SmallCNN: size must be at least 1 and channels 1 or 3, got {size} and {channels}.")
         if not widths or min(widths) < 1 or depth < 1:
             raise UsageError(f"SmallCNN: widths and depth must be at least 1, got {widths} and {depth}.")
+        check_layers("SmallCNN", "depth", depth)
         if not (0 <= stroke < math.inf and 0 <= jitter < math.inf):
             raise UsageError(f"SmallCNN: stroke and jitter must be at least 0, got {stroke} and {jitter}.")
         self.processor = ImageProcessor(size, channels, jitter, background, augment or (), stroke, "SmallCNN")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
 from multimodal.core.errors import UsageError
+from multimodal.core.layers import check_layers
 from multimodal.core.parts import Parts
 from multimodal.core.registry import register
 from multimodal.media.corruptions.text import TEXT_CORRUPTIONS
@@ -199,6 +200,7 @@ class TextTransformer(Encoder):
             raise UsageError(
                 f"TextTransformer: width {width} must be a multiple of heads {heads}, vocab_size at least 3."
             )
+        check_layers("TextTransformer", "layers", layers)
         self.width = width
         self.processor = SubwordProcessor(vocab_size, max_length, word_drop, word_split)
         self.tokens = nn.Embedding(vocab_size, width, padding_idx=PAD)
