@@ -18,7 +18,16 @@ from multimodal.cli.main import main
 from multimodal.core import registry
 
 ROOT = Path(__file__).parents[1]
-PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if "\n```" in page.read_text(encoding="utf-8")]
+# they train for long, or several models
+SLOW = [
+    *("cleaning", "deployed", "drawings", "encoders", "evaluate", "objectives", "search", "search_engine"),
+    *("search_pictures", "training_data", "upgrade"),
+]
+PAGES = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    if "\n```" in page.read_text(encoding="utf-8")
+]
 
 
 def run_python(words: list[str]) -> None:
@@ -49,7 +58,7 @@ def _restore_modules_and_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MULTIMODAL_CACHE", os.environ.get("MULTIMODAL_CACHE") or str(Path.home() / ".cache/multimodal"))

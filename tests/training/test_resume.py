@@ -137,7 +137,7 @@ def streamed_config(tmp_path: Path) -> Path:
     return tmp_path / "streamed.yaml"
 
 
-@pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2)), 4, 7])
+@pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 7)), 4])
 def test_a_stopped_stream_resumes_at_its_sample(
     step: int, streamed_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
