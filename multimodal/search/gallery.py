@@ -118,6 +118,7 @@ def _item(hit: Hit, values: Values, samples: Samples | None) -> str:
     row = None if samples is None else samples.rows_by_key.get(hit.key)
     name = next((str(hit.metadata[column]) for column in NAMES if hit.metadata.get(column)), hit.key)
     score = f"{hit.score:.3f}" if hit.probability is None else f"{hit.probability:.0%} likely right"
+    score += f", words: {' '.join(hit.words)}" if hit.words else ""
     shown = "" if row is None else _values_of(row, hit.modality, values)
     return (
         f'<li class="hit">{shown}<b dir="auto">{text(shorten(name, MAX_NAME))}</b>'

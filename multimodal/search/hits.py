@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
@@ -29,6 +29,7 @@ class Hit:
         metadata: values of the row's other columns, by column.
         picture_of: reads the picture of a key; None: the index does not know its table.
         probability: that the hit is right, in [0, 1]; None: the model's scores are not calibrated for it.
+        words: the words of a hybrid search that found it; none: its vector did.
 
     Examples:
         >>> Hit("cup-1", "image", 0.91, {"title": "a red cup"}).metadata["title"]
@@ -41,6 +42,7 @@ class Hit:
     metadata: dict[str, Any]
     picture_of: Callable[[str], bytes | None] | None = field(default=None, repr=False, compare=False)
     probability: float | None = None
+    words: Sequence[str] = ()
 
     @property
     def picture(self) -> bytes | None:
@@ -50,7 +52,8 @@ class Hit:
     def to_json(self) -> dict[str, Any]:
         """Return the entry of this hit in the output of ``multimodal search --json``."""
         entry = {"key": self.key, "modality": self.modality, "score": self.score, "metadata": self.metadata}
-        return entry if self.probability is None else entry | {"probability": self.probability}
+        entry |= {} if self.probability is None else {"probability": self.probability}
+        return entry | ({"words": list(self.words)} if self.words else {})
 
 
 class Hits(list[Hit]):
@@ -65,7 +68,7 @@ class Hits(list[Hit]):
     """
 
     def __repr__(self) -> str:
-        lines = (f"{hit.score:.3f} {hit.modality} {hit.key} {_described(hit)}".split() for hit in self)
+        lines = (f"{hit.score:.3f} {hit.modality} {hit.key} {_words_of(hit)} {_described(hit)}".split() for hit in self)
         return "\n".join(shorten(" ".join(words), MAX_LINE) for words in lines) or "No hits"
 
     @overload
@@ -92,7 +95,8 @@ class Hits(list[Hit]):
         first = ("",) if any(images) else ()  # without a name, as a column of the table may be a "picture"
         rows = []
         for hit, image in zip(self, images, strict=True):
-            values = (f"{hit.score:.3f}", hit.modality, hit.key, *(hit.metadata.get(name) for name in names))
+            found = f"{hit.score:.3f} {_words_of(hit)}".strip()
+            values = (found, hit.modality, hit.key, *(hit.metadata.get(name) for name in names))
             rows.append([*([image] if first else []), *map(html_cell, values)])
         return html_of_cells((*first, "score", "modality", "key", *names), rows)
 
@@ -186,6 +190,10 @@ class Grid:
         from multimodal.media.image import png_file
 
         return png_file(self.draw())
+
+
+def _words_of(hit: Hit) -> str:
+    return f"[words: {' '.join(hit.words)}]" if hit.words else ""
 
 
 def _described(hit: Hit) -> str:

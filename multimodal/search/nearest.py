@@ -153,7 +153,8 @@ class Search(NamedTuple):
         return best
 
     def _hit(self, found: Found) -> Hit:
-        return Hit(found.key, found.modality, found.score, _PARSE(found.metadata)[0], self.picture_of)
+        metadata = _PARSE(found.metadata)[0]
+        return Hit(found.key, found.modality, found.score, metadata, self.picture_of, words=found.words)
 
 
 def calibrated_hits(

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from multimodal.core.registry import registrations
+from multimodal.search.engines.open import EXACT
 from multimodal.serve.rows import Rows
 from multimodal.serve.service import Service
 
@@ -52,6 +53,7 @@ def about_routes(service: Service, rows: Rows, name: str, can_change: bool, feed
             "columns": list(index.columns),
             "calibrated": [] if embedder.calibration is None else sorted(embedder.calibration.pairs),
             "media": rows.known,
+            "words": index.engine.name != EXACT,
             "can_change": can_change,
             "feedback": feedback,
             "max_body": service.limits.max_body,

@@ -39,6 +39,14 @@ def test_hits_print_one_line_each() -> None:
     assert repr(Hits([Hit("e", "text", 0.5, {"price": 3, "name": "a\nmug"})])) == "0.500 text e a mug"
 
 
+def test_hits_that_words_found_say_which() -> None:
+    hit = Hit("AX-400", "image", 0.1, {"name": "a lamp"}, words=("ax", "400"))
+    assert repr(Hits([hit])) == "0.100 image AX-400 [words: ax 400] a lamp"
+    assert hit.to_json()["words"] == ["ax", "400"]
+    assert "[words: ax 400]" in Hits([hit])._repr_html_()
+    assert "words" not in HITS[0].to_json()
+
+
 def test_hits_of_several_queries_are_shown_apart() -> None:
     first, second = Hits(HITS[:2]), Hits(HITS[2:])
     both = HitLists([first, second])

@@ -125,6 +125,30 @@ def test_typing_finds_pictures(opened: Opened) -> None:
     assert re.fullmatch(r"12 hits in \d+ ms", opened.page.inner_text("#status"))
 
 
+def test_words_are_looked_for_too_and_shown(
+    browser: Any, address: str, model_and_table: tuple[Embedder, Path], tmp_path: Path
+) -> None:
+    model, table = model_and_table
+    with Opened(browser, address) as exact:
+        exact.searched(lambda: exact.page.fill("#box", "jug"))
+        assert not exact.page.is_visible("#words-too")  # this engine has no words
+    Index.from_table(model, str(table), columns=COLUMNS, key="sku").save(tmp_path / "index")
+    with Index.open(tmp_path / "index", model) as index, running(create_app(index, name="shop")) as found:
+        with Opened(browser, found) as opened:
+            assert not opened.page.is_visible("#words-too")
+            opened.searched(lambda: opened.page.fill("#box", "blue/jug"))
+            asked = sent(opened, lambda: opened.page.check("#words"))
+            assert asked["hybrid"] == "blue/jug"
+            assert opened.keys[0] == "blue/jug"
+            assert opened.page.inner_text("#hits .words >> nth=0") == "Has the words: blue jug"
+            link = opened.page.url
+            assert opened.problems == []
+        with Opened(browser, link) as again:
+            again.page.wait_for_selector("#hits .hit")
+            assert again.page.is_checked("#words")
+            assert again.keys[0] == "blue/jug"
+
+
 def test_a_slow_answer_never_replaces_a_later_one(laptop: Opened) -> None:
     def delay(route: Any) -> None:
         if json.loads(route.request.post_data)["text"] == "red":

@@ -38,6 +38,7 @@ class Found(NamedTuple):
         modality: modality of the vector.
         score: cosine similarity, in [-1, 1].
         metadata: the row's other columns, as JSON.
+        words: the words of the query that found the row, as they were written; none: its vector did.
 
     Examples:
         >>> Found("cup-1", "cups", "image", 0.91, '{"title": "a red cup"}').group
@@ -49,6 +50,7 @@ class Found(NamedTuple):
     modality: str
     score: float
     metadata: str
+    words: Sequence[str] = ()
 
 
 class Engine(Protocol):
@@ -132,7 +134,7 @@ class Engine(Protocol):
             where: search only the rows that meet these conditions.
 
         Returns:
-            What is found, in the order of the fused ranks; the scores are still cosines.
+            What is found, in the order that ``multimodal.search.engines.fusion`` makes; the scores are still cosines.
         """
         ...
 

@@ -3,8 +3,7 @@
 A row of a part of embeddings is stored once for each of its modalities: its vector, key, group, metadata (JSON), words, the
 texts that conditions compare with as ``cells``, such as ``c0=Arrows`` for the first column, and the numbers and dates that
 ranges compare as ``ranges`` (JSON). The id is that of the row with the
-number of the modality, so that a row that comes again takes the place of the old one. Milvus weighs the words (BM25) and fuses
-the ranks itself.
+number of the modality, so that a row that comes again takes the place of the old one. Milvus weighs the words (BM25).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pymilvus import AnnSearchRequest, RRFRanker
 
 from multimodal.core.conditions import SIGNS, Range, Where
 from multimodal.core.errors import MultimodalError, shown
@@ -24,9 +22,10 @@ from multimodal.search.engines.address import Address
 from multimodal.search.engines.cluster import FLOATS, About, ClusterEngine, current
 from multimodal.search.engines.engine import ITEM_SCHEMA, Found
 from multimodal.search.engines.exact import ExactEngine
+from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import search_texts
 from multimodal.search.engines.milvus_server import LONGEST, MOST_CELLS
-from multimodal.search.engines.qdrant_points import FUSION, OVERSAMPLED, PAGE, cosine, ids_of, neighbours_kept
+from multimodal.search.engines.qdrant_points import OVERSAMPLED, PAGE, cosine, ids_of, neighbours_kept
 from multimodal.search.pieces import modalities_of, pieces_of
 
 MOST_HITS = 16_384  # that Milvus returns
@@ -116,30 +115,25 @@ class MilvusEngine(ClusterEngine):
             where: search only the rows that meet these conditions.
 
         Returns:
-            What is found, in the order of the fused ranks; the scores are still cosines.
+            What is found, in the order of ``fuse``; the scores are still cosines.
         """
         searched = self.modalities if modality is None else [modality]
-        several = min(len(searched) * max(count, PAGE // 16), MOST_HITS)  # a row is found once for each modality
-        parameters = {"params": self._parameters(several, where)}
-        stages = [
-            AnnSearchRequest([query.tolist()], "vector", parameters, several, expr=self._conditions(name, where))
-            for name in searched
-        ]
+        several = max(count, CANDIDATES)
+        by_vectors = [self.nearest(query[None], several, name, where)[0] for name in searched]
+        hits = []
         if any(character.isalnum() for character in words):
-            stages.append(AnnSearchRequest([words], "weights", {}, several, expr=self._conditions(modality, where)))
-        hits = self.server.client.hybrid_search(
-            self.collection,
-            stages,
-            RRFRanker(FUSION - 1),  # Milvus counts ranks from 1
-            limit=min(len(searched) * count, MOST_HITS),
-            output_fields=[*SHOWN, "vector"],
-        )[0]
-        found: dict[str, Found] = {}
-        for hit in sorted(hits, key=lambda hit: (-hit["distance"], hit["id"])):  # equal ranks: in one order
-            row = hit["id"].partition("-")[0]
-            one = _found(hit["entity"], float(query @ np.float32(hit["entity"]["vector"])))
-            found[row] = max(found.get(row, one), one, key=lambda one: one.score)
-        return list(found.values())[:count]
+            hits = self.server.client.search(
+                self.collection,
+                data=[words],
+                anns_field="weights",
+                filter=self._conditions(modality, where),
+                limit=min(len(searched) * several, MOST_HITS),  # a row is found once for each modality
+                output_fields=[*SHOWN, "vector"],
+            )[0]
+        by_words = [
+            (hit["distance"], _found(hit["entity"], float(query @ np.float32(hit["entity"]["vector"])))) for hit in hits
+        ]
+        return fuse(by_vectors, by_words, words, count)
 
     def _upsert(self, part: pa.Table, replaces: bool) -> None:
         client = self.server.client

@@ -16,14 +16,14 @@ from qdrant_client import models
 from multimodal.core.conditions import Range, Where
 from multimodal.search.engines.cluster import ClusterEngine, current
 from multimodal.search.engines.engine import Found
+from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import WORDS, search_texts
 from multimodal.search.engines.qdrant_points import (
-    FUSION,
     OVERSAMPLED,
     PAGE,
     PREFIX_OVERSAMPLED,
     SHOWN,
-    found_by_ranks,
+    found_by_words,
     found_of,
     ids_of,
     merged,
@@ -109,25 +109,25 @@ class QdrantEngine(ClusterEngine):
             where: search only the rows that meet these conditions.
 
         Returns:
-            What is found, in the order of the fused ranks; the scores are still cosines.
+            What is found, in the order of ``fuse``; the scores are still cosines.
         """
         names = self.layout.full_names(modality)
-        several = max(count, PAGE // 16)
-        stages = [self._stage(query, several, name, where) for name in names]
+        several = max(count, CANDIDATES)
+        by_vectors = [self.nearest(query[None], several, name, where)[0] for name in names]
         sparse = word_weights(self.layout).embed_query(words)
+        points = []
         if sparse.indices:
             has_one = models.Filter(should=[models.HasVectorCondition(has_vector=name) for name in names.values()])
-            also = models.Filter(must=[has_one, *self._conditions(where)])
-            stages.append(models.Prefetch(query=_sparse(sparse), using=WORDS, limit=several, filter=also))
-        points = self.server.client.query_points(
-            self.collection,
-            prefetch=stages,
-            query=models.RrfQuery(rrf=models.Rrf(k=FUSION)),
-            limit=len(stages) * several,
-            with_payload=SHOWN,
-            with_vectors=list(names.values()),
-        ).points
-        return found_by_ranks(points, query, names, count)
+            points = self.server.client.query_points(
+                self.collection,
+                query=_sparse(sparse),
+                using=WORDS,
+                query_filter=models.Filter(must=[has_one, *self._conditions(where)]),
+                limit=several,
+                with_payload=SHOWN,
+                with_vectors=list(names.values()),
+            ).points
+        return fuse(by_vectors, found_by_words(points, query, names), words, count)
 
     def _upsert(self, part: pa.Table, replaces: bool) -> None:
         client = self.server.client

@@ -27,15 +27,15 @@ from multimodal.core.conditions import Kind, Where
 from multimodal.core.errors import MultimodalError
 from multimodal.core.folder_lock import LOCK_FILE, FolderLocked, hold_lock
 from multimodal.search.engines.engine import Found, IndexReplaced
+from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import WORDS, Layout, search_texts
 from multimodal.search.engines.qdrant_points import (
-    FUSION,
     OVERSAMPLED,
     PAGE,
     PREFIX_OVERSAMPLED,
     SHOWN,
     conditions_of,
-    found_by_ranks,
+    found_by_words,
     found_of,
     ids_of,
     merged,
@@ -247,29 +247,25 @@ class QdrantEdgeEngine:
             where: search only the rows that meet these conditions.
 
         Returns:
-            What is found, in the order of the fused ranks; the scores are still cosines.
+            What is found, in the order of ``fuse``; the scores are still cosines.
         """
         names = self.layout.full_names(modality)
-        several = max(count, PAGE // 16)
-        stages = [self._stage(query, several, name, where) for name in names]
-        with _errors_of(self.folder):
-            sparse = self._words.embed_query(words)
+        several = max(count, CANDIDATES)
+        by_vectors = [self.nearest(query[None], several, name, where)[0] for name in names]
+        sparse = self._words.embed_query(words)
+        points = []
+        if sparse.indices:
             has_one = qdrant.Filter(should=[qdrant.HasVectorCondition(name) for name in names.values()])
-            also = qdrant.Filter(must=[has_one, *conditions_of(self.layout, where)])
-            if sparse.indices:
-                by_words = qdrant.Query.Nearest(sparse, using=WORDS)
-                stages.append(qdrant.Prefetch(several, query=by_words, filter=also))
-            by_ranks: Any = qdrant.Fusion.Rrf(k=FUSION)  # its stub has no base class
-            points = self._shard.query(
-                qdrant.QueryRequest(
-                    len(stages) * several,
-                    prefetches=stages,
-                    query=by_ranks,
-                    with_payload=SHOWN,
-                    with_vector=list(names.values()),
-                )
+            request = qdrant.QueryRequest(
+                several,
+                query=qdrant.Query.Nearest(sparse, using=WORDS),
+                filter=qdrant.Filter(must=[has_one, *conditions_of(self.layout, where)]),
+                with_payload=SHOWN,
+                with_vector=list(names.values()),
             )
-        return found_by_ranks(points, query, names, count)
+            with _errors_of(self.folder):
+                points = self._shard.query(request)
+        return fuse(by_vectors, found_by_words(points, query, names), words, count)
 
     def upsert(self, parts: Iterable[pa.Table]) -> None:
         """Add rows, in the place of those that have their keys; they are durable when this returns.

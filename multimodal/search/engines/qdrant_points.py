@@ -22,7 +22,6 @@ SEARCHED = 128  # neighbours kept while the graph is searched; more find more of
 SEARCHED_WHERE = 256  # the same under a condition, as the graph's paths among the rows that meet it are fewer
 OVERSAMPLED = {"int8": 4, "binary": 16}  # candidates for each hit where compressed vectors are searched first
 PREFIX_OVERSAMPLED = 4
-FUSION = 2  # of reciprocal ranks: the first hit by words alone is worth more than one that is tenth in both lists
 SHOWN = ["key", "group", "metadata"]
 
 GRAPH = qdrant.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
@@ -159,24 +158,21 @@ def merged(found: Sequence[list[Found]], modalities: int, count: int) -> list[li
     return [sorted(of_query, key=lambda one: -one.score)[:count] for of_query in of_queries]
 
 
-def found_by_ranks(points: Sequence[Any], query: np.ndarray, names: Mapping[str, str], count: int) -> list[Found]:
-    """Return the points with the best fused ranks, each with the cosine of its nearest vector.
-
-    Many fused ranks are equal, such as those of the first by words and the first by vectors, and the engine orders these at
-    random: here equal ones are in the order of their keys, so that a query has the same hits each time.
+def found_by_words(points: Sequence[Any], query: np.ndarray, names: Mapping[str, str]) -> list[tuple[float, Found]]:
+    """Return the points that words have found, each with its score by words and the cosine of its nearest vector.
 
     Args:
-        points: all fused ones, the engine's or the server's, with vectors.
+        points: the engine's or the server's, with vectors.
         query: ``(dim,)`` float32 of unit length.
         names: modality -> name of its vectors.
-        count: number of points to return.
     """
     found = []
-    for point in sorted(points, key=lambda point: (-point.score, point.payload["key"]))[:count]:
+    for point in points:
         cosines = {m: float(query @ np.float32(point.vector[n])) for m, n in names.items() if n in point.vector}
         best = max(cosines, key=cosines.__getitem__)
         payload = point.payload
-        found.append(Found(payload["key"], payload["group"], best, cosine(cosines[best]), payload["metadata"]))
+        one = Found(payload["key"], payload["group"], best, cosine(cosines[best]), payload["metadata"])
+        found.append((point.score, one))
     return found
 
 

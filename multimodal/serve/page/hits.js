@@ -51,6 +51,7 @@ function hitElement(hit, { about, query, act }) {
   return make("li", { className: "hit", tabIndex: -1, hit, data: { key: hit.key } },
     valueElement(hit, about, title, character, copied),
     make("div", { className: "score", title: `score ${hit.score.toFixed(3)}` }, make("span", { textContent: score }), bar),
+    make("p", { className: "meta words", textContent: `Has the words: ${(hit.words ?? []).join(" ")}`, hidden: !hit.words }),
     make("p", { className: "title", textContent: readable(title), hidden: twice }),
     make("p", { className: "meta", textContent: meta.map(([, value]) => value).join(" · "), title: meta.map(([name, value]) => `${name}: ${value}`).join("\n") }),
     actions);

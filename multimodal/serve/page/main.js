@@ -34,6 +34,7 @@ class Page {
     $("search").onsubmit = (event) => { event.preventDefault(); this.changed(0); };
     $("box").oninput = () => { this.query.text = $("box").value; this.changed(); };
     $("typed-as").onchange = (event) => { this.query.typed = event.target.value; this.changed(0); };
+    $("words").onchange = (event) => { this.query.words = event.target.checked; this.changed(0); };
     $("weight").oninput = (event) => { this.query.balance = Number(event.target.value); this.changed(); };
     $("choose").onclick = () => $("file").click();
     $("file").onchange = (event) => { this.take(event.target.files[0]); event.target.value = ""; };
@@ -125,6 +126,7 @@ class Page {
 
   showQuery() {
     const { query } = this, parts = [];
+    $("words").checked = query.words; $("words-too").hidden = !this.about.words || !query.text.trim();
     const part = (label, picture, remove) => parts.push(make("span", { className: "part" }, ...(picture ? [make("img", { src: picture, alt: "" })] : []),
       make("span", { textContent: label }), make("button", { type: "button", textContent: "×", aria: { label: `Remove ${label}` }, onclick: () => { remove(); this.changed(0); } })));
     if (query.file) part(query.file.name, query.file.value.startsWith?.("data:image/") ? query.file.value : null, () => { query.file = null; });

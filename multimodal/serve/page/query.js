@@ -27,7 +27,7 @@ class Query {
     this.clear();
   }
 
-  clear() { Object.assign(this, { text: "", typed: this.about.typed[0] ?? null, file: null, like: [], unlike: [], where: {}, balance: 50 }); }
+  clear() { Object.assign(this, { text: "", typed: this.about.typed[0] ?? null, file: null, like: [], unlike: [], where: {}, balance: 50, words: false }); }
 
   get drawn() { return Boolean(this.drawing && !this.drawing.empty); }
 
@@ -45,6 +45,7 @@ class Query {
   request(target, k) {
     const values = this.values(), names = Object.keys(values), asked = { ...values, k };
     if (target) asked.target = target;
+    if (this.words && this.text.trim()) asked.hybrid = this.text.trim();
     if (this.like.length) asked.like = this.like.map((row) => row.key);
     if (this.unlike.length) asked.unlike = this.unlike.map((row) => row.key);
     if (Object.keys(this.where).length) asked.where = this.where;
@@ -64,6 +65,7 @@ class Query {
     for (const name of ["like", "unlike"]) for (const row of this[name]) link.append(name, row.key);
     for (const [column, values] of Object.entries(this.where)) for (const value of values) link.append(`only.${column}`, value);
     if (this.balance !== 50) link.set("balance", this.balance);
+    if (this.words) link.set("words", "1");
     if (this.drawn) link.set("drawn", this.drawing.encode());
     return link.toString();
   }
@@ -76,6 +78,7 @@ class Query {
     if (this.about.typed.includes(link.get("as"))) this.typed = link.get("as");
     for (const name of ["like", "unlike"]) this[name] = link.getAll(name).map((key) => ({ key, title: key }));
     for (const name of new Set(link.keys())) if (name.startsWith("only.")) this.where[name.slice(5)] = link.getAll(name);
+    this.words = this.about.words && link.has("words");
     const balance = Number(link.get("balance") ?? 50);
     this.balance = balance >= 0 && balance <= 100 ? balance : 50;
     if (this.drawing) {

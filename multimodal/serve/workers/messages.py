@@ -100,7 +100,10 @@ def table_from_bytes(part: bytes | memoryview) -> pa.Table:
 
 def found_to_json(lists: Sequence[Sequence[Found]]) -> list[list[list[Any]]]:
     """Return what a search has found as lists for JSON, in which float keeps every digit."""
-    return [[[*found[:3], float(found.score), found.metadata] for found in found_of] for found_of in lists]
+    return [
+        [[*found[:3], float(found.score), found.metadata, list(found.words)] for found in found_of]
+        for found_of in lists
+    ]
 
 
 def found_of_json(lists: Sequence[Sequence[Sequence[Any]]]) -> list[list[Found]]:
@@ -111,9 +114,9 @@ def found_of_json(lists: Sequence[Sequence[Sequence[Any]]]) -> list[list[Found]]
 
     Examples:
         >>> found_of_json(found_to_json([[Found("cup-1", "cups", "image", 0.5, "{}")]]))
-        [[Found(key='cup-1', group='cups', modality='image', score=0.5, metadata='{}')]]
+        [[Found(key='cup-1', group='cups', modality='image', score=0.5, metadata='{}', words=())]]
     """
-    return [[Found._make(found) for found in found_of] for found_of in lists]
+    return [[Found._make([*found[:5], tuple(found[5])]) for found in found_of] for found_of in lists]
 
 
 def where_to_json(where: Where | None) -> dict[str, Any] | None:

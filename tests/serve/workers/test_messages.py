@@ -49,7 +49,7 @@ def test_vectors_and_tables_are_identical() -> None:
 
 
 def test_scores_keep_every_digit() -> None:
-    found = [[Found("cup-1", "cups", "image", float(np.float32(0.1)), '{"n": "ü"}')], []]
+    found = [[Found("cup-1", "cups", "image", float(np.float32(0.1)), '{"n": "ü"}', ("cup", "1"))], []]
     assert found_of_json(json.loads(json.dumps(found_to_json(found)))) == found
 
 
