@@ -106,7 +106,8 @@ def embed_table(
         Numbers of rows, and those that cannot be read; these are left out and listed in ``rejects.jsonl``.
 
     Raises:
-        UsageError: ``out`` is a file, an embedder is given without a table, or the table has no such column.
+        UsageError: ``out`` is a file, an embedder is given without a table, the table has no such column, or two rows have
+            the same key.
         MultimodalError: the model or table cannot be read, ``out`` contains something else or is being written by another
             process, too many rows cannot be read, or a process was ended.
     """
@@ -173,11 +174,12 @@ def embed_samples(
         Numbers of rows, and those that cannot be read; these are left out and listed in ``rejects.jsonl``.
 
     Raises:
-        UsageError: a setting is out of range, or the table has no such column.
+        UsageError: a setting is out of range, the table has no such column, or two rows have the same key.
         MultimodalError: ``out`` contains something else or is being written by another process, too many rows cannot be
             read, or a process was ended.
     """
     from multimodal.core.embedder import Precision
+    from multimodal.data.keys import check_keys
     from multimodal.search.embed_parts import PartSettings, embedded_modalities
     from multimodal.search.embed_processes import Work
     from multimodal.search.embed_update import REJECTS, open_state, replace_state
@@ -193,6 +195,7 @@ def embed_samples(
     settings = PartSettings(embedded_modalities(embedder, samples), dtype, precision, metadata, batch_size)
     if not len(rows):
         raise MultimodalError("There are no rows to embed.")
+    check_keys(samples, rows)
     with write_lock(out), writing(out):
         manifest = Manifest(
             fingerprint=embedder.fingerprint,

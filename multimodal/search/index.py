@@ -36,6 +36,7 @@ from multimodal.search.index_rows import IndexRows
 from multimodal.search.nearest import Learned, Search, calibrated_hits
 from multimodal.search.pieces import Piece, parts_of, pieces_of, sample_of
 from multimodal.search.queries import VALUE_EXAMPLE, check_keys, check_vectors, words_of
+from multimodal.search.unique_keys import with_unique_keys
 
 if TYPE_CHECKING:
     from multimodal.core.embedder import Embedder
@@ -386,7 +387,7 @@ class Index:
             The rows that cannot be read; they are left out.
 
         Raises:
-            UsageError: the index does not know its model, or the settings do not fit the table.
+            UsageError: the index does not know its model, the settings do not fit the table, or two rows have the same key.
             MultimodalError: the table or too many of its rows cannot be read, the index has no vectors of its modalities,
                 or the folder cannot be written.
         """
@@ -414,13 +415,15 @@ class Index:
             The rows that cannot be read; they are left out.
 
         Raises:
-            UsageError: the index does not know its model.
+            UsageError: the index does not know its model, or two of the rows have the same key.
             MultimodalError: see ``upsert``.
         """
+        from multimodal.data.keys import check_keys as check_unique
         from multimodal.search.embed import embed_in_memory
 
         if self.mapped:
             raise UsageError(QUERIES_ARE_MAPPED)
+        check_unique(samples, rows)
         rejects, part = embed_in_memory(self.need_model(), samples, rows, max_rejects)
         keys, groups = part["key"].to_pylist(), part["group"].to_pylist()
         alone = [f"#={key}" if group.startswith("#") else group for key, group in zip(keys, groups, strict=True)]
@@ -504,16 +507,19 @@ class Index:
 
         Raises:
             MultimodalError: the table or too many of its rows cannot be read, or a vector is not finite.
-            UsageError: ``columns`` are missing for a table that needs them, or settings are given for a ``DataModule`` or
-                ``Samples``.
+            UsageError: ``columns`` are missing for a table that needs them, settings are given for a ``DataModule`` or
+                ``Samples``, or two rows have the same key.
         """
+        from multimodal.data.keys import check_keys as check_unique
         from multimodal.data.pictures import MODALITY, Pictures
         from multimodal.data.run_data import SETTINGS, load_run_data
         from multimodal.search.embed import embed_in_memory
 
         check_names("Index.from_table", settings, SETTINGS)
         data = load_run_data(None, table, settings)
-        _, part = embed_in_memory(embedder, data.samples, data.samples.rows(split), data.max_rejects)
+        rows = data.samples.rows(split)
+        check_unique(data.samples, rows)
+        _, part = embed_in_memory(embedder, data.samples, rows, data.max_rejects)
         engine = ExactEngine(np.empty((0, embedder.dim), np.float32), ITEM_SCHEMA.empty_table())
         engine.upsert([part])
         index = cls(engine, embedder.fingerprint, data.samples.settings, embedder)
@@ -550,8 +556,9 @@ class Index:
                 it is not recorded.
 
         Raises:
-            MultimodalError: the embeddings are missing or incomplete, a vector is not finite, another process has the index
-                open, or the server fails or has a collection of this name that this package did not make.
+            MultimodalError: the embeddings are missing or incomplete, two rows have the same key, a vector is not finite,
+                another process has the index open, or the server fails or has a collection of this name that this package
+                did not make.
             UsageError: ``out`` is a file, or a setting is wrong or does not fit the engine.
         """
         check_folder(out)
@@ -564,7 +571,7 @@ class Index:
         if reduction != "prefix":
             layout = layout.fitted(sample_of(read_parts(embeddings), manifest.modalities, manifest.dim, SAMPLE))
         with progress("Indexing", manifest.rows) as advance:
-            parts = _counted(read_parts(embeddings), advance)
+            parts = with_unique_keys(_counted(read_parts(embeddings), advance))
             pieces = (piece for part in parts for piece in pieces_of(part, manifest.modalities, manifest.dim))
             _write(out, engine, parts, pieces, layout, description)
         return cls.open(out)

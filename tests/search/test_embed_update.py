@@ -69,7 +69,11 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, int], int]] = {  # settings, 
     "a title that was there in another row": (changed("b", title={4: "mug"}), {}, 11),
     "rows removed": (changed("b", [0, 2, 9, 10]), {}, 4),
     "rows in another order": (changed("b", [10, 3, 0, 9, 1]), {}, 5),
-    "rows added": (changed("b", [*range(11), 0, 0], title={11: "jug", 12: "tea"}), {"graph": 2, "text": 2}, 11),
+    "rows added": (
+        changed("b", [*range(11), 0, 0], title={11: "jug", 12: "tea"}, sku={11: "s-11", 12: "s-12"}),
+        {"graph": 2, "text": 2},
+        11,
+    ),
 }
 
 
@@ -170,7 +174,9 @@ def contents_of_files(folder: Path) -> dict[str, bytes]:
 def test_a_replacement_that_is_stopped_anywhere_leaves_no_mixture(
     embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, rows: int
 ) -> None:
-    out, new = tmp_path / "out", changed("b", [*range(11), 0, 1, 2][:rows], title=dict.fromkeys(range(rows), "jug"))
+    keys = {row: f"s-{row}" for row in range(rows)}
+    cells = {"title": dict.fromkeys(range(rows), "jug"), "sku": keys}
+    out, new = tmp_path / "out", changed("b", [*range(11), 0, 1, 2][:rows], **cells)
     embed(embedder, out, max_rejects=0.2, **changed("a", title={1: ""}))
     embed(embedder, tmp_path / "whole", **new)
     old, whole = state(out), state(tmp_path / "whole")
