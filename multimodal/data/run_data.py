@@ -43,6 +43,7 @@ class RunData:
         seed: seed of the run; None: unknown.
         is_another_table: whether these are not the rows that the run was trained on.
         validation_split: the split, or splits, that the run was validated on.
+        missing_key: the run's column of keys, which another table does not have. None: it has it, or the run has none.
     """
 
     samples: Samples
@@ -52,6 +53,15 @@ class RunData:
     seed: int | None
     is_another_table: bool = False
     validation_split: str | list[str] = "validation"
+    missing_key: str | None = None
+
+    def check_key(self) -> None:
+        """Raise a ``UsageError`` if rows that are to be stored have no keys, though those of the run have."""
+        if self.missing_key is not None:
+            raise UsageError(
+                f"The run names its rows by the column {self.missing_key!r}, which the table {self.samples.name!r} does not"
+                " have. Name the column that has its keys: --key COLUMN; or take the numbers of the rows: --key ''."
+            )
 
 
 class SplitData(Protocol):
@@ -89,7 +99,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         >>> data.samples[0].values, data.test_split
         ({'text': 'a red cup'}, 'all')
     """
-    overrides = dict(overrides or {})
+    overrides = {name: None if name == "key" and value == "" else value for name, value in (overrides or {}).items()}
     check_names("data", overrides, SETTINGS)
     run_config = None if run is None else run / RUN_CONFIG
     config = _read_config(run_config) if run_config is not None and run_config.is_file() else {}
@@ -98,12 +108,14 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         return _with_own_settings(data, overrides, of_run)
     if data is None and run is None:
         raise UsageError("An embedder has no data of its own: give the table, as its name, rows or a DataModule.")
+    missing_key = None
     data = str(data) if isinstance(data, Path) else data
     if isinstance(data, str) and Path(data).suffix in (".yaml", ".yml"):
         settings = _read_config(Path(data))["data"] | overrides
     elif data is not None:
         _check_not_a_split(data, of_run)
         settings = _settings_for_table(of_run, data, overrides)
+        missing_key = of_run.get("key") if "key" not in overrides and settings.get("key") is None else None
     else:
         settings = of_run | overrides
     if run is not None and not of_run and not settings.get("columns"):
@@ -130,6 +142,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         config.get("seed_everything"),
         data is not None and _is_another_table(of_run, _name(settings["table"]), run is not None),
         settings.get("validation", "validation"),
+        missing_key,
     )
 
 

@@ -16,7 +16,7 @@ from multimodal.core.errors import MultimodalError, UsageError, shown
 from multimodal.core.json_file import read_json
 from multimodal.core.progress import progress
 from multimodal.data.samples import Samples
-from multimodal.data.tables.open import IN_MEMORY
+from multimodal.data.tables.open import IN_MEMORY, open_table
 from multimodal.monitor.query_map import stored_map
 from multimodal.search.engines.layout import Layout
 from multimodal.search.engines.open import EXACT
@@ -171,6 +171,10 @@ def table_of(index: Path, description: Mapping[str, Any], table: str | None) -> 
         raise UsageError(
             f"{index} does not know the table that it was built from: name it, multimodal upgrade INDEX RUN TABLE."
         )
+    split = settings.get("split")
+    if table is not None and isinstance(split, str):  # all rows of the index are embedded, whatever their split is
+        opened = open_table(settings["table"], settings.get("options"))
+        settings["split"] = split if split in opened.columns else None
     return Samples.of(**settings)
 
 

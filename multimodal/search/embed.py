@@ -122,6 +122,7 @@ def embed_table(
     with write_lock(out):  # before the model is loaded, so that a second command is refused at once
         embedder = run if isinstance(run, Embedder) else Embedder.from_pretrained(run).to(fast_device())
         data = load_run_data(None if isinstance(run, Embedder) else Path(run), table, settings)
+        data.check_key()
         if processes is None and ray is None:
             processes = 1 if isinstance(run, Embedder) else default_processes()
         rows = data.samples.rows(split)

@@ -66,6 +66,26 @@ def test_columns_that_another_table_does_not_have_are_left_out(run: Path, tmp_pa
         load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
 
 
+def test_rows_that_are_stored_need_the_column_of_keys_of_the_run(run: Path, tmp_path: Path) -> None:
+    table, columns = tmp_path / "words.csv", {"text": "name"}
+    table.write_text("name,sku\nstar,a\n")
+    data = load_run_data(run, str(table), {"columns": columns})
+    assert (settings_of(data)["key"], data.missing_key) == (None, "key")  # enough to evaluate
+    with pytest.raises(
+        UsageError, match=r"by the column 'key', which the table '.*words\.csv' .* --key COLUMN; .* --key ''"
+    ):
+        data.check_key()
+    for key, expected in (("sku", "a"), ("", "0"), (None, "0")):
+        chosen = load_run_data(run, str(table), {"columns": columns, "key": key})
+        chosen.check_key()
+        assert chosen.samples[0].key == expected
+    load_run_data(run).check_key()
+    other = write(
+        tmp_path / "other.yaml", {"data": {"table": str(table), "columns": columns}}
+    )  # has settings of its own
+    load_run_data(run, str(other)).check_key()
+
+
 def test_another_table_is_read_with_the_settings_of_the_run(run: Path) -> None:
     assert settings_of(load_run_data(run, "glyphs")) == settings_of(load_run_data(run))
     with pytest.raises(UsageError, match="no table 'scenes'"):

@@ -21,7 +21,7 @@ from multimodal.core.folder_lock import write_lock
 from multimodal.data.samples import Samples
 from multimodal.monitor import new_index, upgrade
 from multimodal.monitor.upgrade import rollback_index, upgrade_index
-from multimodal.search.embed import embed_table
+from multimodal.search.embed import embed_samples, embed_table
 from multimodal.search.engines.engine import IndexReplaced
 from multimodal.search.index import Index
 from multimodal.search.index_rows import IndexRows
@@ -64,6 +64,17 @@ def test_the_new_index_is_that_of_the_new_model_with_the_rows_of_the_old(
         Index.open(folder, model=made.old)
     assert sorted(os.listdir(tmp_path)) == ["index", "index.former"]
     assert upgrade_index(folder, made.new).already
+
+
+def test_another_copy_of_the_table_needs_no_column_of_splits(made: Upgradable, tmp_path: Path) -> None:
+    samples = Samples.of(str(made.table), COLUMNS, split="split")
+    old = Embedder.from_pretrained(made.old)
+    embed_samples(old, samples, samples.rows("train"), tmp_path / "vectors", metadata=["name"])
+    Index.build(tmp_path / "vectors", tmp_path / "index", engine="exact").close()
+    pd.read_csv(made.table).drop(columns="split").to_csv(tmp_path / "copy.csv", index=False)
+    before = keys_of(tmp_path / "index")
+    assert upgrade_index(tmp_path / "index", made.new, str(tmp_path / "copy.csv")).rows == 57
+    assert keys_of(tmp_path / "index") == before
 
 
 def test_rollback_brings_the_old_index_back_and_forth(made: Upgradable, tmp_path: Path) -> None:
