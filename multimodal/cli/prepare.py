@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
@@ -16,9 +17,10 @@ split, and write it as shards with a report. The output folder is then the table
 --data.split split.
 
 The folder gets SPLIT-00000.parquet (or .tar), report.html, rejects.jsonl (rows left out, with their reasons),
-duplicates.jsonl and prepare.json. Without --columns, every column of pictures, sounds, SVG or GraphML
-files, or texts is one modality's."""
+duplicates.jsonl (rows left out that repeat another, with both keys) and prepare.json. Without --columns, every column of
+pictures, sounds, SVG or GraphML files, or texts is one modality's."""
 PREPARE_OPTIONS = ("seed", "format", "near", "near_bits", "shares", "balance", "shard_rows")
+OFF = "off"
 DATA_OPTIONS = ("columns", "key", "group", "split", "max_rejects")
 
 
@@ -47,10 +49,16 @@ def run(command: str, arguments: list[str]) -> None:
     )
     p.add_argument("--balance", metavar="COLUMN", help="keep as many rows of each value as the rarest has")
     p.add_argument(
-        "--near", type=float, metavar="SIMILARITY", help="long texts this similar are near duplicates (default: 0.8)"
+        "--near",
+        type=_or_off(float, "0.9"),
+        metavar="SIMILARITY",
+        help="texts this similar are near duplicates, from 0.3 to 1 (default: 0.8); off: only equal ones are",
     )
     p.add_argument(
-        "--near_bits", type=int, metavar="N", help="so are pictures whose hashes differ in at most N bits (default: 4)"
+        "--near_bits",
+        type=_or_off(int, "4"),
+        metavar="N",
+        help="so are pictures whose hashes differ in at most N bits, from 0 to 12 (default: 4); off: only equal ones are",
     )
     p.add_argument("--seed", type=int, help="of splits and balancing (default: 0)")
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -64,6 +72,7 @@ def run(command: str, arguments: list[str]) -> None:
     if isinstance(chosen.get("split"), dict):  # as in a configuration: the shares to split by
         chosen["shares"] = chosen.pop("split")
     chosen |= {key: value for key in PREPARE_OPTIONS if (value := getattr(options, key)) is not None}
+    chosen |= {key: None for key in ("near", "near_bits") if chosen.get(key) == OFF}
     if options.shares is not None:
         chosen["shares"] = dict(options.shares)
     if options.encoders is not None:
@@ -75,6 +84,16 @@ def run(command: str, arguments: list[str]) -> None:
     print(f"{outcome.summary}: {options.out}")
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _or_off(number: type[float] | type[int], example: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return OFF if text == OFF else number(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number such as {example}, or {OFF}") from None
+
+    return parse
 
 
 def _split_share(text: str) -> tuple[str, float]:

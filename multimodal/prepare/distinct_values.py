@@ -63,8 +63,8 @@ class ContentValues(DistinctValues):
 
     Args:
         column: the column.
-        near: Jaccard similarity from which two texts are near.
-        near_bits: maximum number of different bits in the perceptual hashes of two near pictures.
+        near: Jaccard similarity from which two texts are near. None: none are.
+        near_bits: maximum number of different bits in the perceptual hashes of two near pictures. None: none are.
         check: called with every new value (files: their bytes) to find out whether it can be read; None: no check.
 
     Examples:
@@ -75,12 +75,15 @@ class ContentValues(DistinctValues):
         ([0, 1, 0, 2], {0: [1], 1: [0]})
     """
 
-    def __init__(self, column: Column, near: float, near_bits: int, check: ValueCheck | None = None) -> None:
+    def __init__(
+        self, column: Column, near: float | None, near_bits: int | None, check: ValueCheck | None = None
+    ) -> None:
         super().__init__()
         self.column = column
         self._check = check
-        self._texts = NearTexts(near) if column.kind == "text" else None
-        self._pictures = NearPictures(near_bits) if column.kind == "image" else None
+        self._compare_texts, self._compare_pictures = near is not None, near_bits is not None
+        self._texts = NearTexts(near or 1.0) if column.kind == "text" else None
+        self._pictures = NearPictures(near_bits or 0) if column.kind == "image" else None
         self._files: dict[bytes, int] = {}  # digest of a picture's file -> number of the picture
 
     def number(self, value: Any) -> int:
@@ -121,7 +124,7 @@ class ContentValues(DistinctValues):
 
     def neighbours(self) -> dict[int, list[int]]:
         """Return value -> the values near it, by their numbers, ascending; values without neighbours have no entry."""
-        index = self._texts or self._pictures
+        index = (self._texts if self._compare_texts else None) or (self._pictures if self._compare_pictures else None)
         near: dict[int, list[int]] = {}
         for a, b in index.pairs().tolist() if index is not None else ():
             near.setdefault(a, []).append(b)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -68,8 +68,9 @@ def prepare(source: Source, settings: Settings, out: Path, progress: Progress = 
             _raise_if_too_many_rejects(reading, rejects, out)
             plan = make_plan(reading)
             statistics, examples = Statistics(reading.columns), Examples(reading, plan)
-            rows_per_split = _second_pass(reading, plan, new, rejects, statistics, examples, progress)
-        _write_duplicates(new / DUPLICATES, reading, plan)
+            keys: dict[int, str] = {}
+            rows_per_split = _second_pass(reading, plan, new, rejects, statistics, examples, keys, progress)
+        _write_duplicates(new / DUPLICATES, reading, plan, keys)
         outcome = count_outcome(reading, plan, rows_per_split)
         outcome.warnings.extend(make_warnings(reading, plan, statistics, outcome))
         write_report(new / REPORT, reading, plan, statistics, examples, outcome)
@@ -105,10 +106,16 @@ def _second_pass(
     rejects: TextIO,
     statistics: Statistics,
     examples: Examples,
+    keys: dict[int, str],
     progress: Progress,
 ) -> dict[str, int]:
-    """Read the table again and write the rows that are kept; return the number of rows of each split."""
+    """Read the table again and write the rows that are kept; return the number of rows of each split.
+
+    ``keys`` gets those of the rows that repeat another or are repeated.
+    """
     settings = reading.settings
+    repeated = ~plan.duplicates.kept
+    repeated[plan.duplicates.original[repeated]] = True
     shards = ShardWriter(folder, settings.format, settings.shard_rows, reading.output_columns, reading.stored_types)
     kept = plan.kept
     position = accepted = 0
@@ -130,6 +137,8 @@ def _second_pass(
                         shards.write(split, position, clean | {SPLIT: split})
                         statistics.add(clean)
                     examples.collect(accepted, clean)
+                    if repeated[accepted] and settings.key is not None and clean[settings.key] is not None:
+                        keys[accepted] = str(clean[settings.key])
                     accepted += 1
                 position += 1
                 advance(1)
@@ -153,10 +162,19 @@ def _balance_reject(reading: FirstPass, row: Row) -> Reject:
     return reading.clean.reject(row, column, row.values[column], "balanced", message)
 
 
-def _write_duplicates(path: Path, reading: FirstPass, plan: Plan) -> None:
-    """Write a line ``{"row": ..., "repeats": ..., "near": ...}`` for each row that repeats another."""
+def _write_duplicates(path: Path, reading: FirstPass, plan: Plan, keys: Mapping[int, str]) -> None:
+    """Write a line for each row that repeats another: the numbers of both, their keys if they have any, and whether it is near.
+
+    As ``{"row": 7, "key": "s-8", "repeats": 2, "repeats_key": "s-3", "near": false}``.
+    """
     numbers, repeats = reading.numbers, plan.duplicates
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in np.flatnonzero(~repeats.kept).tolist():
-            line = {"row": numbers[row], "repeats": numbers[repeats.original[row]], "near": bool(repeats.near[row])}
+            original = int(repeats.original[row])
+            line: dict[str, object] = {}
+            for name, key_name, place in (("row", "key", row), ("repeats", "repeats_key", original)):
+                line[name] = numbers[place]
+                if place in keys:
+                    line[key_name] = keys[place]
+            line["near"] = bool(repeats.near[row])
             file.write(json.dumps(line) + "\n")

@@ -25,8 +25,9 @@ class Settings:
         seed: seed of the splits and the balancing, at least 0.
         format: ``parquet`` or ``webdataset``.
         near: two texts are near if the Jaccard similarity of their 5-character shingles is at least this value, in [0.3, 1];
-            texts of fewer than 50 characters must also have the same words.
+            texts of fewer than 50 characters must also have the same words. None: only equal ones are.
         near_bits: two pictures are near if their perceptual hashes differ in at most this many of 64 bits, in [0, 12].
+            None: only pictures of equal pixels are.
         shares: split -> its fraction of the rows, above 0; the fractions add up to 1.
         balance: the column whose values all keep as many rows as the rarest value has.
         shard_rows: rows in a shard, at least 1.
@@ -48,8 +49,8 @@ class Settings:
     max_rejects: float = 0.01
     seed: int = 0
     format: str = "parquet"
-    near: float = 0.8
-    near_bits: int = 4
+    near: float | None = 0.8
+    near_bits: int | None = 4
     shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "validation": 0.1, "test": 0.1})
     balance: str | None = None
     shard_rows: int = 10_000
@@ -60,12 +61,15 @@ class Settings:
             raise UsageError(f"max_rejects must be a fraction of the rows, from 0 to 1; got {self.max_rejects}.")
         if self.format not in FORMATS:
             raise UsageError(f"There is no format {self.format!r}.{suggest(self.format, list(FORMATS))}")
-        if not 0.3 <= self.near <= 1:
+        if self.near is not None and not 0.3 <= self.near <= 1:
             raise UsageError(
-                f"near must be a similarity from 0.3 (some words in common) to 1 (equal); got {self.near}."
+                "near must be a similarity from 0.3 (some words in common) to 1 (all of them), or off;"
+                f" got {self.near}."
             )
-        if not 0 <= self.near_bits <= 12:
-            raise UsageError(f"near_bits must be a number of bits from 0 (equal hashes) to 12; got {self.near_bits}.")
+        if self.near_bits is not None and not 0 <= self.near_bits <= 12:
+            raise UsageError(
+                f"near_bits must be a number of bits from 0 (equal hashes) to 12, or off; got {self.near_bits}."
+            )
         if self.shard_rows < 1:
             raise UsageError(f"shard_rows must be at least 1; got {self.shard_rows}.")
         if self.seed < 0:

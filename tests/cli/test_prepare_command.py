@@ -52,6 +52,22 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, printed.out, printed.err
 
 
+def test_near_duplicates_are_left_out_unless_this_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = tmp_path / "pairs.csv", tmp_path / "out"
+    table.write_text("title\n" + "".join(f"{title}\n{title.upper()}!\n" for title in (one.replace(",", "") for one in words(20))), encoding="utf-8")
+    for options, kept in (((), 20), (("--near", "off"), 40), (("--near", "off", "--near_bits", "off"), 40)):
+        code, printed, _ = run(capsys, table, "--out", out, "--columns.text", "title", "--json", *options)
+        assert (code, json.loads(printed)["rows_out"]) == (0, kept)
+    assert {json.loads((out / "prepare.json").read_text())["settings"][name] for name in ("near", "near_bits")} == {
+        None
+    }
+    for option, value in (("--near", "none"), ("--near_bits", "4.5")):
+        code, _, err = run(capsys, table, "--out", out, option, value)
+        assert code == 2
+        assert f"'{value}' is not a number such as" in err
+        assert "or off" in err
+
+
 def test_the_result_is_one_json_document(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = ("--columns.text", "title", "--key", "sku", "--group", "maker", "--balance", "kind", "--json")

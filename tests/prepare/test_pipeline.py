@@ -87,12 +87,25 @@ def test_every_row_is_written_rejected_or_repeats_another(shop: Any, tmp_path: P
         **{row: (2 * n, False) for n, row in enumerate(planted["exact"])},
         **{row: (2 * n, True) for n, row in enumerate(planted["near"])},
     }
+    ids = [row["id"] for row in table.rows]
+    assert all((r["key"], r["repeats_key"]) == (ids[r["row"]], ids[r["repeats"]]) for r in repeats)
     left_out = {r["row"] for r in (*rejects, *repeats)}
     rows = written(tmp_path / "out")
     assert Counter(row["id"] for row in rows) == Counter(r["id"] for n, r in enumerate(table.rows) if n not in left_out)
     by_id = {row["id"]: row for row in rows}
     assert by_id["p3"]["picture"] == {"bytes": (tmp_path / "3.png").read_bytes(), "path": "3.png"}
     assert by_id["p3"]["title"] == table.rows[3]["title"]
+
+
+def test_near_duplicates_are_kept_where_they_are_not_looked_for(shop: Any, tmp_path: Path) -> None:
+    table, planted = shop
+    outcome = prepare(table, Settings(max_rejects=0.1, near=None, near_bits=None), tmp_path / "out")
+    assert (outcome.duplicates, outcome.near_duplicates) == (10, 0)
+    repeats = lines(tmp_path / "out" / "duplicates.jsonl")
+    assert [set(r) for r in repeats] == [{"row", "repeats", "near"}] * 10  # there are no keys
+    assert sorted(r["row"] for r in repeats) == planted["exact"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Texts are near only if they are equal; pictures only if their pixels are equal" in report
 
 
 def test_rows_with_some_equal_content_are_in_one_split(shop: Any, tmp_path: Path) -> None:

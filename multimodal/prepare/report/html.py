@@ -177,11 +177,19 @@ def _pairs(examples: Examples, pairs: Sequence[tuple[int, int]], left: str, righ
 
 def _near_duplicates(reading: FirstPass, examples: Examples, outcome: Outcome) -> str:
     settings = reading.settings
+    texts = "only if they are equal"
+    if settings.near is not None:
+        texts = (
+            f"if their 5-character shingles have a Jaccard similarity of at least {settings.near:g} and they contain"
+        )
+        texts += " the same numbers"
+    pictures = "only if their pixels are equal"
+    if settings.near_bits is not None:
+        pictures = f"if at most {settings.near_bits} of 64 bits of their perceptual hashes differ and their colours are"
+        pictures += " similar"
     explanation = (
-        f"Texts are near if their 5-character shingles have a Jaccard similarity of at least {settings.near:g} and they contain"
-        f" the same numbers; pictures if at most {settings.near_bits} of 64 bits of their perceptual hashes differ and their"
-        " colours are similar; sounds and other values only if they are equal. A row is left out if all of its content is"
-        " near the content of an earlier row."
+        f"Texts are near {texts}; pictures {pictures}; sounds and other values only if they are equal. A row is left out if"
+        " all of its content is near the content of an earlier row."
     )
     if not outcome.near_duplicates:
         return section("Near duplicates", paragraph(explanation), paragraph("There are none."))
