@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from multimodal.core.conditions import SIGNS
+from multimodal.core.conditions import SIGNS, comparable
 from multimodal.core.errors import UsageError
 
 CONDITION = 'a condition is COLUMN=VALUE, or a range as "COLUMN>=VALUE" (>, >=, <, <=; in quotes)'
@@ -35,6 +35,11 @@ def conditions(option: str, given: Sequence[str]) -> dict[str, Any]:
         if parts is None:
             raise UsageError(f"{option} {text}: {CONDITION}, like category=mugs.")
         column, sign, value = parts.groups()
+        if sign == "=" and value[:1] in ("<", ">") and comparable(value.lstrip("<>= ")) is not None:
+            raise UsageError(
+                f'{option} {text}: a range is written "{column}{value[0]}={value.lstrip("<>= ")}" or'
+                f' "{column}{value[0]}{value.lstrip("<>= ")}". (A text such as {value!r} can be asked for from Python.)'
+            )
         if sign != "=":  # "price >= 5", while a value may begin with a space
             column, value = column.strip(), value.strip()
         wanted = found.setdefault(column, [] if sign == "=" else {})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from multimodal.cli.conditions import CONDITION, conditions
 from multimodal.cli.options import parser
@@ -70,6 +71,7 @@ def run(command: str, arguments: list[str]) -> None:
 
     from multimodal.search.query import search_index
 
+    where = conditions("--where", options.where or [])
     with asking_for_json(" ".join(f"--{modality} {value}" for modality, value in queries)):
         hits = search_index(
             options.run,
@@ -77,7 +79,7 @@ def run(command: str, arguments: list[str]) -> None:
             options.k,
             options.target,
             options.min_precision,
-            where=conditions("--where", options.where or []),
+            where=where,
             like=options.like or [],
             unlike=options.unlike or [],
             weights=_weights(options.weight or []),
@@ -85,6 +87,8 @@ def run(command: str, arguments: list[str]) -> None:
             exact=options.exact,
             **query,
         )
+    if not hits and where:
+        _explain(options.index, where)
     if options.json:
         asked = query | {name: value for name in ("like", "unlike") if (value := getattr(options, name))}
         print(json.dumps({"query": asked, "hits": [hit.to_json() for hit in hits]}, indent=1))
@@ -94,6 +98,16 @@ def run(command: str, arguments: list[str]) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     print(repr(hits).encode(encoding, "replace").decode(encoding))
+
+
+def _explain(folder: str, where: Mapping[str, Any]) -> None:
+    """Say on standard error which condition no row meets."""
+    from multimodal.search.index import Index
+    from multimodal.search.no_hits import explain_no_hits
+
+    with Index.open(folder) as index:
+        for sentence in explain_no_hits(index, where):
+            print(sentence, file=sys.stderr)
 
 
 def _weights(given: Sequence[str]) -> dict[str, float]:

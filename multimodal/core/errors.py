@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_CHARACTERS = 200  # of a value in a message
+MAX_KNOWN = 15  # names that a message lists
 LONG_WORD = re.compile(r"\S{1001,}")
 
 
@@ -51,8 +52,16 @@ class Unreadable(MultimodalError):
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """Return the end of an error message: the close matches of ``word``, then all known names."""
-    return f"{_did_you_mean(word, known)} Known: {', '.join(sorted(known)) or 'none'}."
+    """Return the end of an error message: the close matches of ``word``, then the known names, of many the first ones.
+
+    Examples:
+        >>> suggest("colur", ["colour", "price"]), suggest("x", [f"c{n:02}" for n in range(40)])[-28:]
+        (" Did you mean 'colour'? Known: colour, price.", 'c12, c13, c14 and 25 others.')
+    """
+    names = sorted(known)
+    listed = ", ".join(map(shown, names[:MAX_KNOWN])) or "none"
+    more = f" and {len(names) - MAX_KNOWN:,} others" if len(names) > MAX_KNOWN else ""
+    return f"{_did_you_mean(word, known)} Known: {listed}{more}."
 
 
 def suggest_near(word: str, known: list[str]) -> str:

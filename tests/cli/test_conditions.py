@@ -31,6 +31,8 @@ def test_conditions_of_a_column_belong_together(given: list[str], expected: dict
         (["shelf"], r"--pool_where shelf: a condition is COLUMN=VALUE, or a range as \"COLUMN>=VALUE\""),
         (["price>=5", "price=7"], "--pool_where price=7: price has both a value and a range"),
         (["price=7", "price>=5"], "--pool_where price>=5: price has both a value and a range"),
+        (["price=>5"], r'--pool_where price=>5: a range is written "price>=5" or "price>5"\. \(A text such as .>5.'),
+        (["day=<2024-01-31"], 'a range is written "day<=2024-01-31" or "day<2024-01-31"'),
         (["price<5", "price<7"], "--pool_where price<7: price has two bounds with <; give one"),
     ],
 )

@@ -54,7 +54,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def test_near_duplicates_are_left_out_unless_this_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, out = tmp_path / "pairs.csv", tmp_path / "out"
-    table.write_text("title\n" + "".join(f"{title}\n{title.upper()}!\n" for title in (one.replace(",", "") for one in words(20))), encoding="utf-8")
+    table.write_text(
+        "title\n" + "".join(f"{title}\n{title.upper()}!\n" for title in (one.replace(",", "") for one in words(20))),
+        encoding="utf-8",
+    )
     for options, kept in (((), 20), (("--near", "off"), 40), (("--near", "off", "--near_bits", "off"), 40)):
         code, printed, _ = run(capsys, table, "--out", out, "--columns.text", "title", "--json", *options)
         assert (code, json.loads(printed)["rows_out"]) == (0, kept)

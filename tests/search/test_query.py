@@ -97,6 +97,13 @@ def test_the_command_line_prints_the_hits_of_python(
     assert printed == {"query": {"title": "tall plate"}, "hits": [hit.to_json() for hit in hits]}
 
 
+def test_a_condition_that_no_row_meets_is_named(model: Path, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", str(model), str(index), "--title", "tall plate", "--where", "shelf=nowhere"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "No hits\n"
+    assert "No row has 'nowhere' in the column 'shelf'." in printed.err
+
+
 def test_only_the_encoder_of_the_query_is_loaded(model: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[list[str]] = []
     encode = Embedder.encode
