@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from multimodal.cli.data_options import add_data_options, add_split_options, parse_with_data
-from multimodal.cli.options import folder, parser
+from multimodal.cli.options import folder, model, parser
 
 KEYS = ("key", "group", "max_rejects", "options")
 DESCRIPTION = """\
@@ -15,7 +15,7 @@ model, so that `multimodal search --min_precision 0.9` finds nothing where nothi
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
     add_split_options(
         p,
         split="rows that the model was not trained on (default: the validation split; of another table, all)",
@@ -30,6 +30,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print the calibration as JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
+    p.check_paths(options)
 
     from rich.console import Console
 

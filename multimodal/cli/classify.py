@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
-from multimodal.cli.options import parser
+from multimodal.cli.options import model, parser, table
 
 KEYS = ("key", "max_rejects", "options")
 DESCRIPTION = """\
@@ -18,8 +18,10 @@ the accuracy is printed as well."""
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("table", metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
+    p.add_argument(
+        "table", type=table, metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)"
+    )
     p.add_argument("--target", help="the target to predict (default: the only one)")
     p.add_argument("--label", metavar="COLUMN", help="the column to compare with (default: that of the run's targets)")
     p.add_argument("--split", help="the split to predict (default: the run's test split; of another table, all rows)")
@@ -27,6 +29,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print the outcome as JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
+    p.check_paths(options)
 
     from multimodal.core.errors import UsageError
     from multimodal.evaluation.classify import classify_table

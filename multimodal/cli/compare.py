@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from multimodal.cli.data_options import add_data_options, add_split_options, parse_with_data
-from multimodal.cli.options import folder, parser
+from multimodal.cli.options import folder, model, parser
 
 KEYS = ("key", "group", "max_rejects", "options")
 DESCRIPTION = """\
@@ -16,13 +16,14 @@ runs cannot read is left out for all."""
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("runs", metavar="RUN", nargs="+", help="run or model folder; the first is the baseline")
+    p.add_argument("runs", type=model, metavar="RUN", nargs="+", help="run or model folder; the first is the baseline")
     p.add_argument("--baseline", metavar="RUN", help="the run that the others are compared with (default: the first)")
     add_split_options(p, of="the runs'")
     p.add_argument("--out", type=folder, help="also write compare.json, compare.md and compare.png to this folder")
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
+    p.check_paths(options)
 
     from multimodal.evaluation.compare import compare
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from multimodal.cli.options import fraction, yaml_settings
+from multimodal.cli.options import fraction, table, yaml_settings
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.yaml_file import read_yaml
 
@@ -48,7 +48,7 @@ def add_split_options(
         pool: what is said of ``--pool``. None: the command does not search.
     """
     parser.add_argument(
-        "--data", help=f"a configuration with a `data:` section, or a table's name (default: {of} data)"
+        "--data", type=table, help=f"a configuration with a `data:` section, or a table's name (default: {of} data)"
     )
     parser.add_argument("--split", help=split)
     if pool is not None:

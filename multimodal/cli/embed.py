@@ -7,7 +7,7 @@ import sys
 import time
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
-from multimodal.cli.options import folder, parser, whole_number
+from multimodal.cli.options import folder, model, parser, table, whole_number
 
 PROCESSES = whole_number("a number of processes", 1024)
 KEYS = ("key", "group", "max_rejects", "options")
@@ -18,8 +18,10 @@ def run(command: str, arguments: list[str]) -> None:
         command,
         "Embed the rows of a table. The same command continues what was stopped, and embeds again what has changed.",
     )
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("table", metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
+    p.add_argument(
+        "table", type=table, metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)"
+    )
     p.add_argument("--split", default="all", help="the split to embed (default: all rows)")
     p.add_argument("--out", type=folder, required=True, help="folder of the embeddings")
     p.add_argument(
@@ -45,6 +47,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
+    p.check_paths(options)
 
     from multimodal.search.embed import embed_table
     from multimodal.search.embedding_folder import read_manifest

@@ -7,7 +7,7 @@ import sys
 
 from multimodal.cli.conditions import CONDITION, conditions
 from multimodal.cli.data_options import add_data_options, add_split_options, parse_with_data
-from multimodal.cli.options import folder, parser
+from multimodal.cli.options import folder, model, parser
 from multimodal.core.errors import UsageError
 
 KEYS = ("key", "group", "max_rejects", "options")
@@ -23,7 +23,7 @@ SECTION_NAMES = (
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, "Measure retrieval between all ordered pairs of modalities of a split.")
-    p.add_argument("run", metavar="RUN", help="run or model folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
     add_split_options(p)
     p.add_argument(
         "--baseline",
@@ -97,6 +97,7 @@ def run(command: str, arguments: list[str]) -> None:
     options, given = parse_with_data(p, arguments, KEYS)
     if options.template and options.label is None:
         raise UsageError("--template describes the classes of a column: name it with --label.")
+    p.check_paths(options)
 
     from rich.console import Console
 

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from multimodal.cli.options import parser
+from multimodal.cli.options import model, parser
 from multimodal.cli.values import JSON_EXAMPLE, asking_for_json, check_modalities, split_values
 from multimodal.core.errors import UsageError
 
@@ -24,7 +24,7 @@ def run(command: str, arguments: list[str]) -> None:
         "multimodal explain RUN (--text T | --image FILE | --graph FILE | --MODALITY VALUE) (the same again)"
         " [--out FILE.html] [--json]"
     )
-    p.add_argument("run", metavar="RUN", help="run or model folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
     p.add_argument("--out", type=Path, metavar="FILE", help="write a page with the parts drawn (.html), or .json")
     p.add_argument("--json", action="store_true", help="print JSON: the worth of every part")
     values, rest = split_values(arguments, OWN_OPTIONS)
@@ -36,6 +36,7 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError(
             f"give two values, the query and the candidate, by --text, --image, --graph or --MODALITY; got {given}."
         )
+    p.check_paths(options)
 
     from multimodal.evaluation.explain import explain
     from multimodal.evaluation.explanation import check_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from multimodal.cli.options import folder, parser
+from multimodal.cli.options import folder, model, parser
 
 FORMATS = ("onnx", "torch-export", "open_clip", "sentence-transformers")
 DESCRIPTION = """\
@@ -20,12 +20,13 @@ sentence-transformers a text encoder of Hugging Face."""
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
     p.add_argument("--to", required=True, choices=FORMATS, help="the format")
     p.add_argument("--modality", action="append", default=[], help="only this one; may be given several times")
     p.add_argument("--out", type=folder, help="folder to write, replaced if it is an export (default: RUN/FORMAT)")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
+    p.check_paths(options)
 
     from multimodal.export.folder import export_model
 

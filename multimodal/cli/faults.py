@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from multimodal.cli.data_options import add_data_options, add_split_options, parse_with_data
-from multimodal.cli.options import parser
+from multimodal.cli.options import model, parser
 
 KEYS = ("key", "group", "max_rejects", "options")
 DESCRIPTION = """\
@@ -17,7 +17,7 @@ the table that is written, put yes in the column `approve` of those that are rig
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
     add_split_options(p, split="the rows to go through (default: all)", pool=None)
     p.add_argument(
         "--by",
@@ -29,6 +29,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     add_data_options(p, KEYS)
     options, given = parse_with_data(p, arguments, KEYS)
+    p.check_paths(options)
 
     from rich.console import Console
 

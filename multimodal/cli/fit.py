@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
+from multimodal.core.errors import UsageError, suggest
+
 HELP = """\
 usage: multimodal {command} --config FILE [--any.key value] [--print_config]
 
@@ -33,11 +38,38 @@ RESUME = "resume from a checkpoint; `last`: from the run's last one, or begin if
 CHECKPOINT = {"fit": RESUME, "pretrain": RESUME}
 
 
+# what Lightning's command line takes, besides keys of these
+KEYS = ("config", "c", "data", "model", "monitor", "print_config", "run", "seed_everything", "trainer", "ckpt_path")
+MORE_KEYS = ("weights_only", "verbose", "return_predictions")
+
+
 def run(command: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):  # without the seconds that Lightning takes to import
         checkpoint = CHECKPOINT.get(command, "the checkpoint to use; `best` (the default) or `last`: the run's")
         print(HELP.format(command=command, what=DESCRIPTIONS[command], checkpoint=checkpoint))
         return
+    _check(command, arguments)
+
     from multimodal.experiment.lightning_cli import train
 
     train(command, arguments)
+
+
+def _check(command: str, arguments: Sequence[str]) -> None:
+    """Refuse what is wrong at first sight, without the seconds that Lightning takes to import.
+
+    Raises:
+        UsageError: an option is unknown, or a configuration does not exist.
+    """
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not name:
+            continue
+        key = name.partition(".")[0].removesuffix("+")
+        if key not in (*KEYS, *MORE_KEYS):
+            raise UsageError(f"{command} has no option --{name}.{suggest(key, list(KEYS))}")
+        if name == "config":
+            value = value if equals else next(iter(arguments[position + 1 :]), "")
+            is_path = not any(character in value for character in "{:\n")  # else it is the configuration itself
+            if is_path and not os.path.exists(value):
+                raise UsageError(f"--config {value}: the file does not exist.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.cli.conditions import CONDITION, conditions
-from multimodal.cli.options import parser
+from multimodal.cli.options import index_folder, model, parser
 from multimodal.core.errors import UsageError
 
 MAX_BYTES = 64 << 20  # of the file of queries
@@ -19,8 +19,8 @@ def run(command: str, arguments: list[str]) -> None:
         "Write the hits of queries as one HTML file that can be sent to others. QUERIES is a text file with a query in each\n"
         'line, or JSON Lines (.jsonl) with an object of modalities and values in each line: {"text": "a red cup"}.',
     )
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("index", metavar="INDEX", help="index folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
+    p.add_argument("index", type=index_folder, metavar="INDEX", help="index folder")
     p.add_argument("queries", metavar="QUERIES", type=Path, help="file of queries, .txt or .jsonl")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, .html")
     p.add_argument("--title", help="of the page (default: the name of the file of queries)")
@@ -35,6 +35,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--hybrid", action="store_true", help="also look for the words of each query")
     options = p.parse_args(arguments)
     queries = _read(options.queries)
+    p.check_paths(options)
 
     from multimodal.search.gallery import write_gallery
     from multimodal.search.index import Index

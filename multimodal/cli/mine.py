@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from multimodal.cli.data_options import add_data_options, parse_with_data
-from multimodal.cli.options import parser
+from multimodal.cli.options import model, parser, table
 from multimodal.core.errors import UsageError
 
 KEYS = ("key", "group", "max_rejects", "options")
@@ -22,8 +22,10 @@ own. Train with `negatives: {text: COLUMN_negative}` under `data:`."""
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("table", metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
+    p.add_argument(
+        "table", type=table, metavar="TABLE", nargs="?", help="a table, or a configuration (default: the run's)"
+    )
     p.add_argument("--out", type=Path, required=True, help="the CSV file to write; with --negatives, the folder")
     p.add_argument("--split", help="the rows to go through (default: all; with --negatives, the training split)")
     p.add_argument(
@@ -48,6 +50,7 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError(f"--{next(iter(of_negatives))} is an option of --negatives PAIR, which is not given.")
     if options.negatives is not None and options.by is not None:
         raise UsageError("--by chooses rows to pair; hard negatives are always the nearest ones.")
+    p.check_paths(options)
     count = {} if options.count is None else {"count": options.count}
 
     if options.negatives is None:

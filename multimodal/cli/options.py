@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from multimodal.core.errors import UsageError
-from multimodal.core.files import check_folder
+from multimodal.core.files import check_folder, no_such_folder
 
+TABLE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".yaml", ".yml", ".gz")
 TRUSTED_MODULES: list[str] = []  # what --trust_module named, which a command gives to processes that it starts
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """Raises errors, and says early which folders and files are not there.
+
+    Examples:
+        >>> p = CommandParser()
+        >>> action = p.add_argument("run", type=model)
+        >>> p.check_paths(p.parse_args(["nowhere"]))
+        Traceback (most recent call last):
+        ...
+        multimodal.core.errors.MultimodalError: nowhere does not exist; give a run folder or an exported model folder.
+    """
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see --help)")
+
+    def check_paths(self, options: argparse.Namespace) -> None:
+        """Raise an error for a model, an index or a table that is not there, before libraries are imported for seconds.
+
+        Args:
+            options: what was parsed.
+
+        Raises:
+            MultimodalError: a folder does not exist.
+            UsageError: a table's file does not exist.
+        """
+        for action in self._actions:
+            given = getattr(options, action.dest, None)
+            for path in given if isinstance(given, list) else [given]:
+                if not isinstance(path, str) or os.path.exists(path):
+                    continue
+                if action.type is model:
+                    raise no_such_folder(Path(path), " does not exist; give a run folder or an exported model folder.")
+                if action.type is index_folder:
+                    reason = " is not an index: index.json is missing. Build one with `multimodal index`."
+                    raise no_such_folder(Path(path), reason)
+                if action.type is table and path.endswith(TABLE_FILES) and not any(sign in path for sign in "*?[{:"):
+                    raise UsageError(f"There is no table {path!r}: no file or folder of that name.")
 
 
 def folder(text: str) -> Path:
@@ -25,6 +61,28 @@ def folder(text: str) -> Path:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error  # the parser adds the name of the option
     return Path(text)
+
+
+def model(text: str) -> str:
+    """The type of an option that names a run or a model, see ``CommandParser.check_paths``."""
+    return text
+
+
+def index_folder(text: str) -> str:
+    """The type of an option that names an index."""
+    return text
+
+
+def table(text: str) -> str:
+    """The type of an option that names a table."""
+    return text
+
+
+def port(text: str) -> int:
+    """The type of an option that is a port."""
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 (a free one) to 65535")
+    return int(text)
 
 
 def fraction(text: str) -> float:
@@ -67,9 +125,9 @@ def yaml_settings(text: str, example: str) -> dict[str, Any]:
     return settings
 
 
-def parser(command: str, description: str) -> argparse.ArgumentParser:
+def parser(command: str, description: str) -> CommandParser:
     """A parser for one of the plain commands."""
-    return _Parser(
+    return CommandParser(
         prog=f"multimodal {command}",
         description=description,
         epilog="--debug shows the traceback of an error. --trust_module NAME imports the module of an encoder of your own.",

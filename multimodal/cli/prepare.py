@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
-from multimodal.cli.options import folder, parser
+from multimodal.cli.options import folder, parser, table
 
 DESCRIPTION = """\
 Clean a table, take out duplicates and near duplicates, split it so that rows with near-duplicate values stay in one
@@ -26,7 +26,9 @@ DATA_OPTIONS = ("columns", "key", "group", "split", "max_rejects")
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("table", metavar="TABLE", help="file, pattern, folder or URL of a table; or a configuration (.yaml)")
+    p.add_argument(
+        "table", type=table, metavar="TABLE", help="file, pattern, folder or URL of a table; or a configuration"
+    )
     p.add_argument("--out", type=folder, required=True, help="folder to write; one of an earlier run is replaced")
     p.add_argument(
         "--files", type=folder, metavar="FOLDER", help="the table may name files in it too, not only in its own folder"
@@ -64,6 +66,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p)
     options, given = parse_with_data(p, arguments)
+    p.check_paths(options)
 
     from multimodal.prepare.table import prepare_table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from multimodal.cli.options import folder, fraction, parser
+from multimodal.cli.options import folder, fraction, index_folder, model, parser
 
 DESCRIPTION = """\
 Train a run's model on by feedback (the file of `multimodal serve --feedback FILE`), and write the new run if its model is
@@ -14,9 +14,15 @@ exit code is 3. The run and the index are only read. The same command continues 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run folder")
     p.add_argument("feedback", metavar="FEEDBACK", help="file of judgements, as JSON lines")
-    p.add_argument("--index", metavar="INDEX", required=True, help="index folder that was judged, of this run's model")
+    p.add_argument(
+        "--index",
+        type=index_folder,
+        metavar="INDEX",
+        required=True,
+        help="index that was judged, of this model",
+    )
     p.add_argument("--out", metavar="NEWRUN", type=folder, required=True, help="folder of the new run")
     p.add_argument("--canaries", metavar="FILE", help="table of queries whose hits are known, see `multimodal canary`")
     p.add_argument("--steps", type=int, default=100, metavar="N", help="training steps (default: 100)")
@@ -38,6 +44,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--seed", type=int, default=0, help="of the draws and the training (default: 0)")
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
+    p.check_paths(options)
 
     from multimodal.monitor.refine import RefineSettings, Refused, refine
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multimodal.cli.conditions import CONDITION, conditions
-from multimodal.cli.options import parser
+from multimodal.cli.options import index_folder, model, parser
 from multimodal.cli.values import JSON_EXAMPLE, asking_for_json, check_modalities, split_values
 from multimodal.core.errors import UsageError
 
@@ -28,8 +28,8 @@ def run(command: str, arguments: list[str]) -> None:
         " [--unlike KEY] [--weight MODALITY=W] [-k 10] [--target MODALITY] [--where COLUMN=VALUE] [--min_precision P]"
         " [--hybrid [WORDS]] [--exact] [--json]"
     )
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("index", metavar="INDEX", help="index folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
+    p.add_argument("index", type=index_folder, metavar="INDEX", help="index folder")
     p.add_argument("-k", "--k", type=int, default=10, help="how many hits (default: 10)")
     p.add_argument("--target", metavar="MODALITY", help="search the vectors of this modality alone, e.g. image")
     p.add_argument(
@@ -68,10 +68,11 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError("each modality takes one value; give several things by --like.")
     if not query and not options.like:
         raise UsageError("give a query, by --text, --image, --graph or --MODALITY, or by --like KEY.")
+    where, weights = conditions("--where", options.where or []), _weights(options.weight or [])
+    p.check_paths(options)
 
     from multimodal.search.query import search_index
 
-    where = conditions("--where", options.where or [])
     with asking_for_json(" ".join(f"--{modality} {value}" for modality, value in queries)):
         hits = search_index(
             options.run,
@@ -82,7 +83,7 @@ def run(command: str, arguments: list[str]) -> None:
             where=where,
             like=options.like or [],
             unlike=options.unlike or [],
-            weights=_weights(options.weight or []),
+            weights=weights,
             hybrid=options.hybrid,
             exact=options.exact,
             **query,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from multimodal.cli.options import TRUSTED_MODULES, folder, parser, whole_number
+from multimodal.cli.options import TRUSTED_MODULES, folder, index_folder, model, parser, port, whole_number
 from multimodal.core.errors import UsageError
 
 FROM_ONE = whole_number("a whole number from 1", 10**18 - 1)
@@ -16,10 +16,10 @@ Without RUN and INDEX, --log_queries DIR --delete_user NAME deletes a user's que
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", nargs="?", help="run or model folder")
-    p.add_argument("index", metavar="INDEX", nargs="?", help="index folder")
+    p.add_argument("run", type=model, metavar="RUN", nargs="?", help="run or model folder")
+    p.add_argument("index", type=index_folder, metavar="INDEX", nargs="?", help="index folder")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    p.add_argument("--port", type=int, default=8000, help="port; 0: a free one (default: 8000)")
+    p.add_argument("--port", type=port, default=8000, help="port; 0: a free one (default: 8000)")
     p.add_argument(
         "--allow_host",
         metavar="NAME",
@@ -103,6 +103,7 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError("--log_text and --keep_days are settings of a log: name its folder by --log_queries DIR.")
     if options.learn and options.feedback is None:
         raise UsageError("--learn learns from judgements: name their file by --feedback FILE.")
+    p.check_paths(options)
 
     from multimodal.core.extras import require
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from multimodal.cli.data_options import add_data_options, data_settings, parse_with_data
-from multimodal.cli.options import folder, parser
+from multimodal.cli.options import folder, parser, table
 
 RECIPES = {
     "captions": "texts from templates over columns (--template)",
@@ -27,7 +27,9 @@ OPTIONS = ("vary", "count", "train", "seed", "near", "near_bits", "format")
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("table", metavar="TABLE", help="file, pattern, folder or URL of a table; or a configuration (.yaml)")
+    p.add_argument(
+        "table", type=table, metavar="TABLE", help="file, pattern, folder or URL of a table; or a configuration"
+    )
     p.add_argument("recipes", metavar="RECIPE", nargs="+", help=", ".join(RECIPES))
     p.add_argument("--out", type=folder, required=True, help="folder to write; one of an earlier run is replaced")
     p.add_argument(
@@ -57,6 +59,7 @@ def run(command: str, arguments: list[str]) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(p)
     options, given = parse_with_data(p, arguments)
+    p.check_paths(options)
 
     from multimodal.prepare.synthesize.table import synthesize_table
 

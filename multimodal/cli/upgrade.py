@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from multimodal.cli.options import fraction, parser, whole_number
+from multimodal.cli.options import fraction, index_folder, model, parser, table, whole_number
 from multimodal.core.errors import MultimodalError, UsageError
 
 ABOVE_ZERO = whole_number("a whole number above 0", 10**7)
@@ -19,10 +19,16 @@ command continues what was stopped. The former index is kept: --rollback puts it
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("index", metavar="INDEX", help="index folder")
-    p.add_argument("run", metavar="NEWRUN", nargs="?", help="run or model folder that takes the place of the old one")
+    p.add_argument("index", type=index_folder, metavar="INDEX", help="index folder")
     p.add_argument(
-        "table", metavar="TABLE", nargs="?", help="table of the index's rows (default: the one of the index)"
+        "run", type=model, metavar="NEWRUN", nargs="?", help="run or model folder that takes the old one's place"
+    )
+    p.add_argument(
+        "table",
+        type=table,
+        metavar="TABLE",
+        nargs="?",
+        help="table of the index's rows (default: the one of the index)",
     )
     p.add_argument(
         "--rollback",
@@ -46,7 +52,9 @@ def run(command: str, arguments: list[str]) -> None:
         help="before anything is embedded, fit a map from the new model's queries to the old index: measure prints what it"
         " finds and stops; use lets a running server answer with it until the new index is there",
     )
-    p.add_argument("--old", metavar="RUN", help="for --map: the index's model (default: the one that it records)")
+    p.add_argument(
+        "--old", type=model, metavar="RUN", help="for --map: the index's model (default: the one that it records)"
+    )
     p.add_argument(
         "--min_recall",
         type=fraction,
@@ -67,6 +75,7 @@ def run(command: str, arguments: list[str]) -> None:
         raise UsageError("--rollback embeds no table, asks no canaries and fits no map.")
     if not options.rollback and options.run is None:
         raise UsageError("Name the new model: multimodal upgrade INDEX NEWRUN.")
+    p.check_paths(options)
 
     from multimodal.monitor.upgrade import rollback_index, upgrade_index
 

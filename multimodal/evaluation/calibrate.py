@@ -88,9 +88,13 @@ def calibrate(
         candidates = embed_rows(embedder, samples, searched, rejects, "Embedding the pool").embeddings
     found = calibrate_embeddings(queries, candidates)
     if not found.pairs:
+        most = max((len(torch.unique(queries.groups_of(a))) for a in queries.modalities), default=0)
+        advice = "Train the model longer, or calibrate it on other rows by --split or --data."
+        if most < FEWEST_QUERIES:
+            advice = "Name a split with more rows by --split, or another table by --data; rows of one group count once."
         raise MultimodalError(
-            f"Nothing can be calibrated in {split!r}: a pair of modalities needs {FEWEST_QUERIES} queries, some of which"
-            " find their row."
+            f"Nothing can be calibrated in {split!r}: a pair of modalities needs {FEWEST_QUERIES} queries of different"
+            f" groups, some of which find their row, and there are {most:,}. {advice}"
         )
     found = embedder.calibration = replace(found, table=samples.fingerprint, splits=splits)
     embedder.to("cpu").save_pretrained(model_folder(folder) if out is None else out)

@@ -148,9 +148,13 @@ class TrainingModule(Recorded, pl.LightningModule):
             self.log("train/gradient_norm", gradient_norm(self.parameters()))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.make_optimizer(
-            parameter_groups(self, self.embedder, self.trained, self.rates, self.layer_decay)
-        )
+        groups = parameter_groups(self, self.embedder, self.trained, self.rates, self.layer_decay)
+        try:
+            optimizer = self.make_optimizer(groups)
+        except ValueError as error:  # torch names the setting in other words: "Invalid learning rate: -0.003"
+            raise UsageError(
+                f"model.optimizer: {error}. Set another value of it, as in --model.optimizer.init_args.lr 0.001."
+            ) from error
         apply_rate_factors(optimizer)
         scheduler = LambdaLR(optimizer, lambda step: self._rate_factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

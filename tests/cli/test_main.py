@@ -258,6 +258,9 @@ FAILURES = [
     ("evaluate {run} --data {tmp}/broken.yaml", 1, "broken.yaml"),
     ("evaluate {run}/model", 1, "run/model has no config.yaml"),
     ("evaluate {tmp}/nowhere", 1, "nowhere does not exist"),
+    ("evaluate {run} --data {tmp}/nowhere.csv", 2, "There is no table"),
+    ("upgrade {tmp}/nowhere {run}", 1, "nowhere is not an index"),
+    ("compare {run} {tmp}/nowhere", 1, "nowhere does not exist; give a run folder"),
     ("evaluate {tmp}/empty", 1, "empty contains no model"),
     ("evaluate {tmp}/half", 1, "half is a run without a model"),
     ("embed {tmp}/half --out {tmp}/out", 1, "half is a run without a model"),
@@ -332,6 +335,33 @@ def test_a_failure_is_one_line_on_standard_error_and_an_exit_code(
     assert not (places["tmp"] / "out").exists()
 
 
+AT_ONCE = [  # without the seconds that torch and Lightning take to import
+    ("fit --config nowhere.yaml", "--config nowhere.yaml: the file does not exist."),
+    ("validate --config=nowhere.yaml", "--config nowhere.yaml: the file does not exist."),
+    ("fit --confg x.yaml", "fit has no option --confg. Did you mean 'config'"),
+    ("predict --modle.dim 3", "predict has no option --modle.dim. Did you mean 'model'"),
+    ("evaluate nowhere", "nowhere does not exist; give a run folder or an exported model folder."),
+    ("compare nowhere x", "nowhere does not exist"),
+    ("serve nowhere x", "nowhere does not exist"),
+    ("serve x y --port 99999", "argument --port: '99999' is not a port: give a number from 0 (a free one) to 65535"),
+    ("serve x y --port -1", "argument --port: '-1' is not a port"),
+    ("prepare nowhere.csv --out y", "There is no table 'nowhere.csv': no file or folder of that name."),
+]
+
+
+def test_what_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    commands = [arguments.split() for arguments, _ in AT_ONCE]
+    code = "import json, sys\nfrom multimodal.cli.main import main\n"
+    code += f"codes = [main(arguments) for arguments in {commands!r}]\n"
+    code += "print(json.dumps([codes, [name for name in ('torch', 'lightning', 'uvicorn') if name in sys.modules]]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    codes, imported = json.loads(done.stdout)
+    assert imported == []
+    for line, (arguments, said) in zip(done.stderr.splitlines(), AT_ONCE, strict=True):
+        assert line.startswith(f"multimodal {arguments.split()[0]}: {said}"), line
+    assert set(codes) == {1, 2}
+
+
 WRONG_USAGE = [  # found by the parser
     *((f"{command} --no_such_option", "--no_such_option") for command in ("encoders", "evaluate x", "index x --out y")),
     ("embed x --out y --no_such_option", "--no_such_option"),
@@ -344,8 +374,8 @@ WRONG_USAGE = [  # found by the parser
     ("prepare x --out y --columns.text --json", "--columns.text takes the name of a column"),
     ("prepare x --out y --columns.a-b c", "'a-b' is not the name of a modality"),
     (
-        "prepare nowhere.csv --out y --near 7",
-        "near must be a similarity from 0.3 (some words in common) to 1 (equal); got 7.0",
+        "prepare glyphs --out y --near 7",
+        "near must be a similarity from 0.3 (some words in common) to 1 (all of them), or off; got 7.0",
     ),
     ("prepare nowhere.csv --out y", "no table 'nowhere.csv'"),
     ("evaluate", "RUN"),

@@ -186,6 +186,12 @@ def test_training_lowers_the_loss() -> None:
     assert last < 0.7 * first
 
 
+def test_what_an_optimizer_refuses_is_named() -> None:
+    refused = module(optimizer=functools.partial(torch.optim.AdamW, lr=-0.003))
+    with pytest.raises(UsageError, match=r"^model\.optimizer: Invalid learning rate: -0\.003\. Set another value"):
+        refused.configure_optimizers()
+
+
 @pytest.mark.parametrize("steps", [-1, 0, float("inf")])
 def test_a_training_of_unknown_length_is_rejected(steps: float) -> None:
     trainer: Any = SimpleNamespace(max_steps=-1, max_epochs=3, callbacks=[], estimated_stepping_batches=steps)
