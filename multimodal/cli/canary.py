@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from multimodal.cli.options import fraction, parser
+from multimodal.cli.options import fraction, index_folder, model, parser
 from multimodal.core.errors import MultimodalError
 
 DESCRIPTION = """\
@@ -15,8 +15,8 @@ hits, or a list of keys. The columns k, target and where set these for a query. 
 
 def run(command: str, arguments: list[str]) -> None:
     p = parser(command, DESCRIPTION)
-    p.add_argument("run", metavar="RUN", help="run or model folder")
-    p.add_argument("index", metavar="INDEX", help="index folder")
+    p.add_argument("run", type=model, metavar="RUN", help="run or model folder")
+    p.add_argument("index", type=index_folder, metavar="INDEX", help="index folder")
     p.add_argument("file", metavar="FILE", help="table of queries and the keys that they have to find")
     p.add_argument(
         "--allow",
@@ -27,6 +27,7 @@ def run(command: str, arguments: list[str]) -> None:
     )
     p.add_argument("--json", action="store_true", help="print JSON")
     options = p.parse_args(arguments)
+    p.check_paths(options)
 
     from multimodal.monitor.canary import run_canaries
     from multimodal.search.index import Index
@@ -36,5 +37,5 @@ def run(command: str, arguments: list[str]) -> None:
     print(json.dumps(result.to_json(), indent=1) if options.json else result)
     failed, count = len(result.failed), len(result.outcomes)
     if failed > options.allow * count:
-        allowed = f", and {options.allow:.3g} of them may" if options.allow else ""
-        raise MultimodalError(f"{failed:,} of {count:,} canaries failed{allowed}.")
+        allowed = f"{options.allow:.3g} of them" if options.allow else "none"
+        raise MultimodalError(f"more canaries failed than may: {allowed} (--allow).")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+CONFIDENCE = 0.95  # of the intervals of a report
 BLOCK = 2**22  # drawn numbers in memory at a time
 
 
@@ -36,7 +37,7 @@ def bootstrap(
     values: Mapping[str, np.ndarray],
     groups: np.ndarray,
     *,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -89,7 +90,7 @@ def compare_paired(
     b: Mapping[str, np.ndarray],
     groups: np.ndarray,
     *,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     resamples: int = 2000,
     exchanges: int | None = None,
     seed: int = 0,

@@ -16,6 +16,7 @@ from multimodal.core.files import check_folder
 from multimodal.core.progress import progress
 from multimodal.data.shown_values import Values
 from multimodal.evaluation.grid import Grid
+from multimodal.evaluation.intervals import CONFIDENCE
 from multimodal.evaluation.model_card import CARD, model_card
 from multimodal.evaluation.page.write_page import PAGE, page_html
 from multimodal.evaluation.points import POINTS, Points, write_points
@@ -145,6 +146,9 @@ class Report(Results):
             for title, found in self._titled()
         ]
         notes = [f"- {note}" for note in self.notes]
+        if self.intervals:
+            what = f"{100 * CONFIDENCE:g} % confidence intervals, by drawing the groups of the queries again"
+            notes.insert(0, f"- In brackets: {what}.")
         notes += [f"- The section {name!r} is left out: {reason}" for name, reason in self.left_out.items()]
         return "\n\n".join([*tables, *(grid.markdown() for grid in self._grids()), *notes]) + "\n"
 

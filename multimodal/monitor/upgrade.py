@@ -139,7 +139,7 @@ def upgrade_index(
         with build_index(index, description, embedder, run) as new:
             added, applied = bring_up_to_date(rows, new, 0)
             if canaries is not None:
-                _check_canaries(new, canaries, allow)
+                _check_canaries(new, canaries, allow, work)
             more, applied = bring_up_to_date(rows, new, applied)
             locked = time.perf_counter()
             with rows.locked():
@@ -203,10 +203,12 @@ def rollback_index(index: str | Path, run: str | Path | None = None) -> Upgraded
 @contextmanager
 def _working(work: Path) -> Iterator[None]:
     """Be the only one who works in a folder, which is removed if it is empty at the end."""
-    with write_lock(work), writing(work):
-        yield
-    with suppress(OSError):
-        work.rmdir()
+    try:
+        with write_lock(work), writing(work):
+            yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            work.rmdir()
 
 
 def finish_exchange(index: Path) -> None:
@@ -261,13 +263,15 @@ def _open_former(former: Path, description: Mapping[str, Any], needs_model: bool
     return Index.open(former, model=description[MODEL])
 
 
-def _check_canaries(new: Index, canaries: str, allow: float) -> CanaryResult:
+def _check_canaries(new: Index, canaries: str, allow: float, work: Path) -> CanaryResult:
     from multimodal.monitor.canary import run_canaries
 
     result = run_canaries(new, canaries)
     failed, count = len(result.failed), len(result.outcomes)
     if failed > allow * count:
+        lines = "\n".join(map(str, result.failed))
         raise MultimodalError(
-            f"{failed:,} of {count:,} canaries fail in the new index, so the old one is kept:\n{result}"
+            f"{failed:,} of {count:,} canaries fail in the new index, so the old one is kept:\n{lines}\nThe embeddings stay in"
+            f" {work}, so that the same command with --allow need not make them again; delete that folder otherwise."
         )
     return result

@@ -182,6 +182,7 @@ class SwitchingApp:
         every: seconds between two looks at the folder.
         at_end: called when the server has answered its last request. A signal ends the process soon after that. None: nothing.
         open_folder: opens the folder of the index.
+        announces: whether it prints which index it continues with; of several workers, one does.
 
     Attributes:
         current: what answers now.
@@ -206,8 +207,9 @@ class SwitchingApp:
         every: float = EVERY,
         at_end: Callable[[], object] | None = None,
         open_folder: OpenFolder = open_index_folder,
+        announces: bool = True,
     ) -> None:
-        self.current = first
+        self.current, self._announces = first, announces
         self._folder, self._make, self._every, self._open_folder = folder, make, every, open_folder
         self._known = [first.model]  # models that were served, the newest first
         self._closing: set[asyncio.Task[None]] = set()
@@ -273,7 +275,8 @@ class SwitchingApp:
             former, self.current = self.current, new
             self._known = [new.model, *(model for model in self._known if model != new.model)]
             mapped = " and its queries mapped" if new.index.mapped else ""
-            print(f"Serving {len(new.index):,} vectors with the model {new.model}{mapped} from now on", flush=True)
+            if self._announces:
+                print(f"Serving {len(new.index):,} vectors with the model {new.model}{mapped} from now on", flush=True)
             self._close_if_done(former)
         self._seen = seen
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import uvicorn
@@ -43,6 +43,8 @@ def serve(
     trust_modules: Sequence[str] = (),
 ) -> None:
     """Serve an index until the process is asked to stop; requests that are let in are answered first.
+
+    Ctrl+C is such a request, after which this returns; SIGTERM ends the process.
 
     If another index takes its place, of a model that an upgrade recorded or that was served before, it continues with that.
 
@@ -89,7 +91,11 @@ def serve(
         if browse:  # the socket listens already; in a thread, as a browser in the terminal waits for the page
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    with ExitStack() as closing, bind(host, port) as listening:
+    with (
+        suppress(KeyboardInterrupt),
+        ExitStack() as closing,
+        bind(host, port) as listening,
+    ):  # Ctrl+C is how it is ended
         if workers > 1:
             from multimodal.serve.workers.settings import WorkerSettings
             from multimodal.serve.workers.supervisor import serve_by_workers

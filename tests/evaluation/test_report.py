@@ -432,6 +432,7 @@ def test_the_shape_of_the_space_is_measured_if_asked_for(run: Path, tmp_path: Pa
     assert saved["sections"]["space"]["pairs"]["title-caption"]["gap"] == space.pairs["title-caption"].gap
     text = (tmp_path / "out" / "metrics.md").read_text()
     assert "Search in all modalities at once" in text
+    assert "- In brackets: 95 % confidence intervals, by drawing the groups of the queries again." in text
     assert "Search in all modalities at once" in str(report)
     none_left = evaluate(run, split="train", sections=["space"])
     space = none_left.sections["space"]

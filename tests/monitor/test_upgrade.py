@@ -212,12 +212,18 @@ def test_values_that_are_not_kept_are_refused(made: Upgradable, tmp_path: Path) 
         new_index.bring_up_to_date(rows, index, 0)
 
 
-def test_canaries_that_fail_keep_the_old_index(made: Upgradable, tmp_path: Path) -> None:
+def test_canaries_that_fail_keep_the_old_index(
+    made: Upgradable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = made.index(tmp_path / "index", engine="exact")
     name = pd.read_csv(made.table)["name"][7]
     canaries = tmp_path / "canaries.jsonl"
     canaries.write_text(json.dumps({"text": name, "expected": "no such key"}))
     assert main(["upgrade", str(folder), str(made.new), "--canaries", str(canaries)]) == 1
+    said = capsys.readouterr().err
+    assert "1 of 1 canaries fail in the new index" in said
+    assert said.count("canaries fail") == said.count("no such key (not") == 1
+    assert "The embeddings stay in" in said
     assert Index.open(folder, model=made.old).search(text=name, k=1)
     canaries.write_text(json.dumps({"text": name, "expected": "7", "k": 20}))
     assert main(["upgrade", str(folder), str(made.new), "--canaries", str(canaries)]) == 0
@@ -231,6 +237,7 @@ def test_an_index_of_an_earlier_version_is_upgraded(made: Upgradable, tmp_path: 
         index.upsert([in_memory_row("mine", "red cup")], **KEY)
     with pytest.raises(MultimodalError, match=r"1 of the 58 rows .* are not in the table"):
         upgrade_index(folder, made.new)
+    assert os.listdir(tmp_path) == ["index"]  # nothing is left of what was refused
     with Index.open(folder, model=made.old) as index:
         index.remove(["mine"])
     assert upgrade_index(folder, made.new).rows == 57

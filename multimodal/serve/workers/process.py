@@ -105,7 +105,9 @@ def _serve(settings: WorkerSettings, shared: Shared, place: int, listening: sock
 
     first = Generation.open(settings.index, [settings.run], make, lambda folder: link.open())
     at_end = None if watch is None else watch.close
-    app = SwitchingApp(settings.index, first, make, at_end=at_end, open_folder=lambda folder: link.open())
+    app = SwitchingApp(
+        settings.index, first, make, at_end=at_end, open_folder=lambda folder: link.open(), announces=place == 0
+    )
     _report(ready, {"model": str(first.model)})
     uvicorn.Server(uvicorn_config(app, settings.limits, shared=True)).run(sockets=[SharedPort.of(listening)])
 

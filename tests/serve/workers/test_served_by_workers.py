@@ -196,6 +196,14 @@ def test_requests_in_flight_are_answered_after_sigterm_and_the_bound_is_of_both(
         assert process.wait(60) in (0, -signal.SIGTERM)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_is_how_a_server_is_ended(folders: tuple[Path, Path], workers: str) -> None:
+    with started(folders, "--workers", workers) as (process, address):  # it prints no error
+        assert ask(address, "/health") == {"status": "ok"}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+
+
 def test_a_model_that_is_missing_is_reported_at_the_beginning(folders: tuple[Path, Path], tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     command = [sys.executable, "-m", "multimodal", "serve", missing, str(folders[1]), "--port", "0", "--workers", "2"]
