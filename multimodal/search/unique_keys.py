@@ -28,7 +28,7 @@ def with_unique_keys(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         ...
         multimodal.core.errors.MultimodalError: Rows 0 and 1 of the embeddings both have the key 'a', ...
     """
-    seen = np.empty(0, np.int64)  # hashes of keys, sorted: 8 bytes a row
+    seen: list[np.ndarray] = []  # hashes of keys: few sorted arrays, each larger than the next; 8 bytes a row
     keys: list[pa.ChunkedArray] = []
     last: tuple[str, str, str] | None = None
     rows = 0
@@ -43,10 +43,16 @@ def with_unique_keys(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         keys.append(part["key"])
         new = np.array(hashes, np.int64)
         values, counts = np.unique(new, return_counts=True)
-        again = set(values[(counts > 1) | np.isin(values, seen)].tolist())
+        repeated = counts > 1
+        for earlier in seen:
+            repeated |= earlier[np.minimum(np.searchsorted(earlier, values), len(earlier) - 1)] == values
+        again = set(values[repeated].tolist())
         if again:
             _check(keys, [place for one, place in zip(hashes, places, strict=True) if one in again])
-        seen = np.union1d(seen, values)
+        if len(values):
+            seen.append(values)
+        while len(seen) > 1 and len(seen[-2]) <= len(seen[-1]):  # each hash is merged a few times, not at each part
+            seen[-2:] = [np.union1d(seen[-2], seen[-1])]
         rows += len(part)
         yield part
 

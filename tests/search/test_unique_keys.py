@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
@@ -68,3 +70,18 @@ def test_rows_of_other_parts_count(monkeypatch: pytest.MonkeyPatch) -> None:
         list(with_unique_keys([first, part_of(("b", "#1", '{"n": 1}'))]))
     monkeypatch.setattr("builtins.hash", lambda _: 7)  # equal hashes are not equal keys
     assert len(list(with_unique_keys([first, part_of(("c", "#2", "{}"))]))) == 2
+
+
+@given(st.lists(st.lists(st.integers(0, 60), max_size=6), max_size=12))
+def test_a_key_of_any_earlier_part_is_found(numbers: list[list[int]]) -> None:
+    rows = [(f"k{number}", f"#{place}", "{}") for place, number in enumerate(n for part in numbers for n in part)]
+    parts, start = [], 0
+    for part in numbers:
+        if part:
+            parts.append(part_of(*rows[start : start + len(part)]))
+        start += len(part)
+    if len({key for key, _, _ in rows}) == len(rows):
+        assert list(with_unique_keys(parts)) == parts
+    else:
+        with pytest.raises(MultimodalError, match="both have the key"):
+            list(with_unique_keys(parts))
