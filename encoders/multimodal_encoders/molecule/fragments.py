@@ -1,0 +1,119 @@
+"""Counts of a molecule's fragments, groups and atom pairs by RDKit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from multimodal.core.encoder import Corruption, Inputs, Processor
+from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
+from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, morgan_generator, parse
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+Fragments = Literal["morgan", "features", "pairs", "torsions", "keys", "groups"]
+Counter = Callable[["Mol"], np.ndarray]
+
+# positions that each kind is hashed to; of keys and groups, their number in RDKit
+SIZES: dict[Fragments, int] = {
+    "morgan": 2048,
+    "features": 1024,
+    "pairs": 2048,
+    "torsions": 2048,
+    "keys": 167,
+    "groups": 85,
+}
+
+
+NAMES = (
+    "Al_COO Al_OH Al_OH_noTert ArN Ar_COO Ar_N Ar_NH Ar_OH COO COO2 C_O C_O_noCOO C_S HOCCN Imine NH0 NH1 "
+    "NH2 N_O Ndealkylation1 Ndealkylation2 Nhpyrrole SH aldehyde alkyl_carbamate alkyl_halide "
+    "allylic_oxid amide amidine aniline aryl_methyl azide azo barbitur benzene benzodiazepine bicyclic "
+    "diazo dihydropyridine epoxide ester ether furan guanido halogen hdrzine hdrzone imidazole imide "
+    "isocyan isothiocyan ketone ketone_Topliss lactam lactone methoxy morpholine nitrile nitro nitro_arom "
+    "nitro_arom_nonortho nitroso oxazole oxime para_hydroxylation phenol phenol_noOrthoHbond phos_acid "
+    "phos_ester piperdine piperzine priamide prisulfonamd pyridine quatN sulfide sulfonamd sulfone "
+    "term_acetylene tetrazole thiazole thiocyan thiophene unbrch_alkane urea"
+)
+# functions of rdkit.Chem.Fragments; another release may have more
+GROUPS = [f"fr_{name}" for name in NAMES.split()]
+
+
+class FragmentProcessor(Processor):
+    """Turns SMILES strings into counts of what a molecule contains, by RDKit.
+
+    - ``morgan``: the environments of the atoms up to two bonds (Rogers and Hahn 2010); ``features``: the same, of atoms
+      distinguished by what they can do (donate a hydrogen, be charged, ...) instead of by their element;
+    - ``pairs``: two atoms and the bonds between them (Carhart et al. 1985); ``torsions``: four atoms in a row (Nilakantan et
+      al. 1987);
+    - ``keys``: the 166 MACCS keys (Durant et al. 2002), 0 or 1; ``groups``: 85 functional groups and rings.
+
+    Args:
+        kinds: which of these, one after the other.
+
+    Examples:
+        >>> counts = FragmentProcessor(["groups"])("CC(=O)O")  # acetic acid
+        >>> counts.shape, int(counts[GROUPS.index("fr_COO")])
+        ((85,), 1)
+    """
+
+    def __init__(self, kinds: Sequence[Fragments]) -> None:
+        self.kinds = list(kinds)
+
+    def __call__(self, value: Any) -> np.ndarray:
+        """``(positions,)`` uint8, at most 255."""
+        molecule = parse(value)
+        counts = np.concatenate([self._counters[kind](molecule) for kind in self.kinds])
+        return np.minimum(counts, 255).astype(np.uint8)
+
+    @cached_property
+    def _counters(self) -> dict[Fragments, Counter]:
+        return {kind: _counter(kind) for kind in self.kinds}
+
+    def __getstate__(self) -> dict[str, Any]:  # RDKit's generators cannot be pickled
+        return {"kinds": self.kinds}
+
+    def collate(self, items: Sequence[np.ndarray]) -> Inputs:
+        """``counts``: ``(n, positions)`` uint8."""
+        return {"counts": torch.from_numpy(np.stack(items))}
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return MOLECULE_CORRUPTIONS
+
+    def examples(self) -> list[Any]:
+        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
+
+    def linear_features(self) -> Any:
+        """Morgan counts (radius 2, 2,048 places), as their log1p."""
+        return morgan_counts()
+
+    def drawing(self, value: Any) -> str:
+        return draw_svg(value)
+
+
+def _counter(kind: Fragments) -> Counter:
+    from rdkit.Chem import Fragments as Groups
+    from rdkit.Chem import rdFingerprintGenerator
+    from rdkit.Chem.MACCSkeys import GenMACCSKeys
+
+    if kind == "keys":
+        return lambda molecule: np.frombuffer(GenMACCSKeys(molecule).ToBitString().encode(), np.uint8) - ord("0")
+    if kind == "groups":
+        functions = [getattr(Groups, name) for name in GROUPS]
+        return lambda molecule: np.array([count(molecule) for count in functions])
+    size = SIZES[kind]
+    if kind == "morgan":
+        generator = morgan_generator(size, radius=2)
+    elif kind == "features":
+        atoms = rdFingerprintGenerator.GetMorganFeatureAtomInvGen()
+        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=size, atomInvariantsGenerator=atoms)
+    elif kind == "pairs":
+        generator = rdFingerprintGenerator.GetAtomPairGenerator(fpSize=size)
+    else:
+        generator = rdFingerprintGenerator.GetTopologicalTorsionGenerator(fpSize=size)
+    return generator.GetCountFingerprintAsNumPy
