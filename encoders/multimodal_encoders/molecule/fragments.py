@@ -16,12 +16,13 @@ from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, morgan_
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-Fragments = Literal["morgan", "features", "pairs", "torsions", "keys", "groups"]
+Fragments = Literal["morgan", "stereo", "features", "pairs", "torsions", "keys", "groups"]
 Counter = Callable[["Mol"], np.ndarray]
 
 # positions that each kind is hashed to; of keys and groups, their number in RDKit
 SIZES: dict[Fragments, int] = {
     "morgan": 2048,
+    "stereo": 2048,
     "features": 1024,
     "pairs": 2048,
     "torsions": 2048,
@@ -47,8 +48,9 @@ GROUPS = [f"fr_{name}" for name in NAMES.split()]
 class FragmentProcessor(Processor):
     """Turns SMILES strings into counts of what a molecule contains, by RDKit.
 
-    - ``morgan``: the environments of the atoms up to two bonds (Rogers and Hahn 2010); ``features``: the same, of atoms
-      distinguished by what they can do (donate a hydrogen, be charged, ...) instead of by their element;
+    - ``morgan``: the environments of the atoms up to two bonds (Rogers and Hahn 2010); ``stereo``: the same with
+      the arrangement around centres and double bonds; ``features``: the same, of atoms distinguished by what they can do
+      (donate a hydrogen, be charged, ...) instead of by their element;
     - ``pairs``: two atoms and the bonds between them (Carhart et al. 1985); ``torsions``: four atoms in a row (Nilakantan et
       al. 1987);
     - ``keys``: the 166 MACCS keys (Durant et al. 2002), 0 or 1; ``groups``: 85 functional groups and rings.
@@ -109,6 +111,8 @@ def _counter(kind: Fragments) -> Counter:
     size = SIZES[kind]
     if kind == "morgan":
         generator = morgan_generator(size, radius=2)
+    elif kind == "stereo":
+        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=size, includeChirality=True)
     elif kind == "features":
         atoms = rdFingerprintGenerator.GetMorganFeatureAtomInvGen()
         generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=size, atomInvariantsGenerator=atoms)

@@ -18,6 +18,7 @@ from multimodal_encoders.molecule.fragments import SIZES, FragmentProcessor, Fra
 from multimodal_encoders.molecule.smiles import require_rdkit
 
 MOST_MOLECULES = 50_000  # to which the directions are fitted
+KINDS: Sequence[Fragments] = ["morgan", "stereo", "features", "pairs", "torsions", "keys", "groups"]
 
 
 @register("graph", "molecule_svd", extra="molecules")
@@ -30,7 +31,7 @@ class MoleculeSVD(Encoder):
 
     Args:
         width: number of directions; those beyond what the molecules have are 0.
-        kinds: which fragments are counted, see ``FragmentProcessor``; null: all.
+        kinds: which fragments are counted, see ``FragmentProcessor``.
 
     Examples:
         >>> encoder = MoleculeSVD(width=2, kinds=["morgan", "groups"])
@@ -39,9 +40,8 @@ class MoleculeSVD(Encoder):
         torch.Size([1, 2])
     """
 
-    def __init__(self, width: int = 600, kinds: Sequence[Fragments] | None = None) -> None:
+    def __init__(self, width: int = 600, kinds: Sequence[Fragments] = KINDS) -> None:
         super().__init__()
-        kinds = list(SIZES) if kinds is None else kinds
         if width < 1 or not kinds or not set(kinds) <= set(SIZES):
             raise UsageError(
                 f"MoleculeSVD: width {width} must be at least 1, and kinds {list(kinds)} some of {', '.join(SIZES)}."

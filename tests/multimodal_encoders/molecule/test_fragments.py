@@ -24,6 +24,9 @@ def test_counts_equal_rdkits() -> None:
     features = rdFingerprintGenerator.GetMorganFeatureAtomInvGen()
     expected: dict[Fragments, Any] = {
         "morgan": rdFingerprintGenerator.GetMorganGenerator(2, fpSize=2048).GetCountFingerprint(molecule),
+        "stereo": rdFingerprintGenerator.GetMorganGenerator(2, fpSize=2048, includeChirality=True).GetCountFingerprint(
+            molecule
+        ),
         "features": rdFingerprintGenerator.GetMorganGenerator(
             2, fpSize=1024, atomInvariantsGenerator=features
         ).GetCountFingerprint(molecule),
@@ -39,6 +42,14 @@ def test_counts_equal_rdkits() -> None:
     together = FragmentProcessor(["groups", "keys"])
     assert np.array_equal(together(ASPIRIN), [*expected["groups"], *expected["keys"]])
     assert together.collate([together(ASPIRIN)] * 2)["counts"].shape == (2, 85 + 167)
+
+
+def test_only_stereo_distinguishes_mirror_images_and_sides_of_double_bonds() -> None:
+    for one, other in (("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"), ("F/C=C/F", r"F/C=C\F")):
+        differing = [
+            kind for kind in SIZES if (FragmentProcessor([kind])(one) != FragmentProcessor([kind])(other)).any()
+        ]
+        assert differing == ["stereo"]
 
 
 def test_counts_above_255_are_255() -> None:

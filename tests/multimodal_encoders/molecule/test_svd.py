@@ -70,7 +70,7 @@ def test_a_saved_model_gives_the_same_vectors(tmp_path: Path) -> None:
 
 def test_wrong_settings_say_what_is_possible() -> None:
     kinds: Any = ["rings"]
-    with pytest.raises(UsageError, match=r"\['rings'\] some of morgan, features"):
+    with pytest.raises(UsageError, match=r"\['rings'\] some of morgan, stereo, features"):
         MoleculeSVD(kinds=kinds)
     with pytest.raises(UsageError, match="width 0 must be at least 1"):
         MoleculeSVD(width=0)
