@@ -27,7 +27,7 @@ class MoleculeSVD(Encoder):
 
     The counts enter as log1p, and each kind is scaled so that all contribute equally to the length of a usual molecule. The
     directions are fitted to the training split; nothing in it is trained: only the projection head learns. With the text
-    encoder ``svd`` it finds more among a few thousand described molecules than trained encoders do, in seconds.
+    encoder ``svd`` it found more among a few thousand described molecules than the trained ``bag`` and ``molecule``.
 
     Args:
         width: number of directions; those beyond what the molecules have are 0.
