@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from multimodal.core.encoder import Corruption, Inputs, Processor
+from multimodal.core.parts import Parts
+from multimodal.media.parts.graph import GraphParts
 from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
+from multimodal_encoders.molecule.highlight import atom_names, highlight
 from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, morgan_generator, parse
 
 if TYPE_CHECKING:
@@ -69,7 +73,9 @@ class FragmentProcessor(Processor):
 
     def __call__(self, value: Any) -> np.ndarray:
         """``(positions,)`` uint8, at most 255."""
-        molecule = parse(value)
+        return self._count(parse(value))
+
+    def _count(self, molecule: Mol) -> np.ndarray:
         counts = np.concatenate([self._counters[kind](molecule) for kind in self.kinds])
         return np.minimum(counts, 255).astype(np.uint8)
 
@@ -84,6 +90,24 @@ class FragmentProcessor(Processor):
         """``counts``: ``(n, positions)`` uint8."""
         return {"counts": torch.from_numpy(np.stack(items))}
 
+    def parts(self, value: Any) -> Parts:
+        """Return the atoms, each with its bonds, and the bonds, drawn by RDKit.
+
+        Without a part, what the molecule no longer contains is not counted, and neither is what only the broken one contains;
+        the other atoms keep their hydrogens.
+        """
+        molecule = parse(value)
+        counts = self._count(molecule)
+        bonds = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()], np.int64)
+        ends = bonds.reshape(-1, 2).T
+
+        def without(atoms: np.ndarray, bonds: np.ndarray) -> np.ndarray:
+            left = _broken(molecule, np.flatnonzero(~atoms).tolist(), ends[:, ~bonds].T.tolist())
+            return np.minimum(counts, self._count(left))
+
+        graph = GraphParts(ends, molecule.GetNumAtoms(), without, "atom", "bond", atom_names(molecule))
+        return replace(graph, draw=partial(highlight, molecule, graph.pairs)).parts()
+
     def corruptions(self) -> Mapping[str, Corruption]:
         return MOLECULE_CORRUPTIONS
 
@@ -96,6 +120,23 @@ class FragmentProcessor(Processor):
 
     def drawing(self, value: Any) -> str:
         return draw_svg(value)
+
+
+def _broken(molecule: Mol, atoms: list[int], bonds: list[list[int]]) -> Mol:
+    """Return a molecule without some atoms and bonds; it is not made valid again, and the other atoms keep their hydrogens."""
+    from rdkit import Chem
+
+    left = Chem.RWMol(molecule)
+    for atom in left.GetAtoms():
+        atom.SetNumExplicitHs(atom.GetTotalNumHs())
+        atom.SetNoImplicit(True)
+    for first, second in bonds:
+        left.RemoveBond(first, second)
+    for atom in sorted(atoms, reverse=True):  # those after it get other numbers
+        left.RemoveAtom(atom)
+    left.UpdatePropertyCache(strict=False)
+    Chem.GetSymmSSSR(left)
+    return left.GetMol()
 
 
 def _counter(kind: Fragments) -> Counter:

@@ -70,3 +70,42 @@ def test_workers_receive_the_processor() -> None:
 def test_invalid_smiles_are_unreadable() -> None:
     with pytest.raises(Unreadable, match="not valid SMILES"):
         FragmentProcessor(["keys"])("no molecule")
+
+
+@pytest.mark.parametrize(
+    ("smiles", "part", "gone", "kept"),
+    [
+        ("CSCCO", "atom S2", "fr_sulfide", "fr_Al_OH"),
+        ("CSCCO", "atom O5", "fr_Al_OH", "fr_sulfide"),
+        ("CC(=O)OCCC#N", "bond C2-O4", "fr_ester", "fr_nitrile"),
+        ("c1ccccc1CCN", "atom C1", "fr_benzene", "fr_NH2"),
+        ("[Na+].CC(=O)[O-]", "atom O5", "fr_COO", ""),
+    ],
+)
+def test_the_groups_of_a_removed_part_are_gone_and_others_are_kept(
+    smiles: str, part: str, gone: str, kept: str
+) -> None:
+    processor = FragmentProcessor(["groups"])
+    parts = processor.parts(smiles)
+    whole, without = processor(smiles), parts.without(list(parts.names).index(part))
+    assert whole[GROUPS.index(gone)] > 0
+    assert without[GROUPS.index(gone)] == 0
+    assert not kept or without[GROUPS.index(kept)] == whole[GROUPS.index(kept)] > 0
+
+
+@pytest.mark.parametrize(
+    "smiles", [ASPIRIN, "C", "[Na+].[Cl-]", "C1CC1C#N", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "C/C=C/[C@H](N)O"]
+)
+def test_a_molecule_without_a_part_contains_nothing_new(smiles: str) -> None:
+    processor = FragmentProcessor(list(SIZES))
+    whole, parts = processor(smiles), processor.parts(smiles)
+    for number in range(len(parts)):
+        try:
+            without = parts.without(number)
+        except Unreadable:
+            assert len(parts) == 1  # nothing is left
+            continue
+        assert (without <= whole).all()
+        assert without.sum() < whole.sum()
+    assert parts.draw is not None
+    assert "<svg" in parts.draw([0.5] + [0.0] * (len(parts) - 1))
