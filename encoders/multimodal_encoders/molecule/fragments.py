@@ -142,10 +142,12 @@ def _broken(molecule: Mol, atoms: list[int], bonds: list[list[int]]) -> Mol:
 def _counter(kind: Fragments) -> Counter:
     from rdkit.Chem import Fragments as Groups
     from rdkit.Chem import rdFingerprintGenerator
-    from rdkit.Chem.MACCSkeys import GenMACCSKeys
+    from rdkit.Chem.rdMolDescriptors import GetMACCSKeysFingerprint
 
     if kind == "keys":
-        return lambda molecule: np.frombuffer(GenMACCSKeys(molecule).ToBitString().encode(), np.uint8) - ord("0")
+        return lambda molecule: (
+            np.frombuffer(GetMACCSKeysFingerprint(molecule).ToBitString().encode(), np.uint8) - ord("0")
+        )
     if kind == "groups":
         functions = [getattr(Groups, name) for name in GROUPS]
         return lambda molecule: np.array([count(molecule) for count in functions])

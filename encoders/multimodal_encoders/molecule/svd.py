@@ -68,8 +68,8 @@ class MoleculeSVD(Encoder):
             return
         counts = vstack(rows, format="csr")
         scales = self._scales(np.asarray(counts.multiply(counts).sum(axis=0)).ravel() / len(rows))
-        kept = min(self.width, *counts.shape)
-        _, singular, directions = randomized_svd(counts.multiply(scales[None]).tocsr(), kept, random_state=0)
+        kept = min(self.width, len(rows), len(scales))
+        _, singular, directions = randomized_svd(csr_array(counts.multiply(scales[None])), kept, random_state=0)
         scale = np.sqrt((singular**2).sum() / (len(rows) * self.width))
         with torch.no_grad():
             self.directions.zero_()
