@@ -70,6 +70,8 @@ def _check(command: str, arguments: Sequence[str]) -> None:
             raise UsageError(f"{command} has no option --{name}.{suggest(key, list(KEYS))}")
         if name == "config":
             value = value if equals else next(iter(arguments[position + 1 :]), "")
+            if not value:
+                raise UsageError("--config needs the path of a YAML file.")
             is_path = not any(character in value for character in "{:\n")  # else it is the configuration itself
             if is_path and not os.path.exists(value):
                 raise UsageError(f"--config {value}: the file does not exist.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from multimodal.cli.conditions import CONDITION, conditions
 from multimodal.cli.options import index_folder, model, parser
 from multimodal.cli.values import JSON_EXAMPLE, asking_for_json, check_modalities, split_values
-from multimodal.core.errors import UsageError
+from multimodal.core.errors import MultimodalError, UsageError
 
 LISTS = ("--like", "--unlike", "--where", "--weight")
 OWN_OPTIONS = ("--k", "--target", "--min_precision", "--hybrid", "--exact", "--json", "--help", *LISTS)
@@ -88,17 +89,17 @@ def run(command: str, arguments: list[str]) -> None:
             exact=options.exact,
             **query,
         )
-    if not hits and where:
-        _explain(options.index, where)
     if options.json:
         asked = query | {name: value for name in ("like", "unlike") if (value := getattr(options, name))}
         print(json.dumps({"query": asked, "hits": [hit.to_json() for hit in hits]}, indent=1))
-        return
-    if not hits and options.min_precision is not None:
+    elif not hits and options.min_precision is not None:
         print(f"Nothing is found with a precision of {options.min_precision:g}.")
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    print(repr(hits).encode(encoding, "replace").decode(encoding))
+    else:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(repr(hits).encode(encoding, "replace").decode(encoding))
+    if not hits and where:
+        with suppress(MultimodalError):  # the search itself has succeeded
+            _explain(options.index, where)
 
 
 def _explain(folder: str, where: Mapping[str, Any]) -> None:

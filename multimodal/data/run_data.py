@@ -44,6 +44,12 @@ class RunData:
         is_another_table: whether these are not the rows that the run was trained on.
         validation_split: the split, or splits, that the run was validated on.
         missing_key: the run's column of keys, which another table does not have. None: it has it, or the run has none.
+
+    Examples:
+        >>> samples = Samples.of([{"title": "a cup"}], {"text": "title"})
+        >>> RunData(samples, "train", "test", 0.01, seed=0, missing_key="sku").check_key()
+        Traceback (most recent call last):
+        multimodal.core.errors.UsageError: The run names its rows by the column 'sku', which the table 'in memory' does not ...
     """
 
     samples: Samples

@@ -119,9 +119,12 @@ class Search(NamedTuple):
         wanted = (self.k if alone else CANDIDATES * self.k) + len(self.without)
         lists = []
         for vector, found in zip(vectors, self.candidates(engine, vectors, wanted, target), strict=True):
-            count = wanted
-            while len(best := self._best_of_groups(found)) < self.k and len(found) >= count:
-                count *= CANDIDATES  # too few groups among them
+            count, fewer = wanted, -1
+            # Too few groups among them. Words find each row once, so that fewer rows than asked for need not be all.
+            while len(best := self._best_of_groups(found)) < self.k and (
+                len(found) >= count if self.words is None else len(found) > fewer
+            ):
+                count, fewer = count * CANDIDATES, len(found)
                 found = self.candidates(engine, vector[None], count, target)[0]
             lists.append(best)
         return lists

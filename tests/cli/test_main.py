@@ -252,7 +252,7 @@ FAILURES = [
     ("encoders --modality text --name bag --settings [", 2, "--settings '[' is not YAML"),
     ("encoders --modality text --name bag --settings 3", 2, "write it as '{arch: ViT-B-32}'"),
     ("encoders --modality text --name bag --settings widht:", 2, "no parameter 'widht'. Did you mean 'width'?"),
-    ("encoders --modality graph --name molecul", 2, "as 'molecul'. Did you mean 'molecule'?"),
+    ("encoders --modality graph --name molecul", 2, "as 'molecul'. Did you mean 'molecule' or 'molecule_svd'?"),
     ("evaluate {run} --split tests", 2, "no split 'tests'"),
     ("evaluate {run} --data glyph", 2, "no table 'glyph': no file or folder of that name. Did you mean 'glyphs'?"),
     ("evaluate {run} --data {tmp}/broken.yaml", 1, "broken.yaml"),

@@ -35,7 +35,7 @@ SIZES: dict[Fragments, int] = {
 }
 
 
-NAMES = (
+GROUP_NAMES = (
     "Al_COO Al_OH Al_OH_noTert ArN Ar_COO Ar_N Ar_NH Ar_OH COO COO2 C_O C_O_noCOO C_S HOCCN Imine NH0 NH1 "
     "NH2 N_O Ndealkylation1 Ndealkylation2 Nhpyrrole SH aldehyde alkyl_carbamate alkyl_halide "
     "allylic_oxid amide amidine aniline aryl_methyl azide azo barbitur benzene benzodiazepine bicyclic "
@@ -46,7 +46,7 @@ NAMES = (
     "term_acetylene tetrazole thiazole thiocyan thiophene unbrch_alkane urea"
 )
 # functions of rdkit.Chem.Fragments; another release may have more
-GROUPS = [f"fr_{name}" for name in NAMES.split()]
+GROUPS = [f"fr_{name}" for name in GROUP_NAMES.split()]
 
 
 class FragmentProcessor(Processor):

@@ -53,7 +53,7 @@ class MoleculeSVD(Encoder):
         self.directions = nn.Parameter(torch.zeros(sum(self._sizes), width), requires_grad=False)
 
     def fit(self, values: Iterable[Any]) -> None:
-        """Fit the directions to the first 50,000 molecules that can be read.
+        """Fit the directions to those of the first 50,000 molecules that can be read.
 
         They are scaled so that the features of these molecules have a mean square of 1.
         """
@@ -73,6 +73,8 @@ class MoleculeSVD(Encoder):
         scale = np.sqrt((singular**2).sum() / (len(rows) * self.width))
         with torch.no_grad():
             self.directions.zero_()
+            if not scale > 0:  # no molecule has any of these fragments
+                return
             self.directions[:, :kept] = torch.from_numpy(scales[:, None] * directions.T / scale)
 
     def _scales(self, squares: np.ndarray) -> np.ndarray:

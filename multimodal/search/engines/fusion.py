@@ -14,8 +14,16 @@ FUSION = 2  # of reciprocal ranks: the first hit by words alone is worth more th
 CANDIDATES = 64  # rows of each list that are fused, at least
 FEW = 10  # rows, or fewer, are what the query names if they alone have its words
 CODE = 3  # letters and digits of a code, at least
+NUMBER = 4  # digits of a code without letters, at least: "the 100 best" names nothing
 
-_WORD = re.compile(r"[^\W_]+")
+# what is between spaces and punctuation: Python does not count the vowel signs of many scripts as letters
+_WORD = re.compile(
+    r"[^\s!-/:-@\[-`{-~\u00a0-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb-\u00bf\u055a-\u055f\u0589\u05be\u05c0\u05c3"
+    r"\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u2000-\u200b\u200e-\u206f\u3000-\u3003\u3008-\u301f\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
+    r"\uff5b-\uff65]+"
+)
+_CODE = re.compile(r"[^\W_]+(?:[-.:_][^\W_]+)*")  # one with its separators, as in AX-400
+_ACCENTS = re.compile("[\u0300-\u036f]")  # of Latin, Greek and Cyrillic letters, whose words are found without them
 
 
 def fuse(
@@ -24,7 +32,8 @@ def fuse(
     """Return what is found in the order of reciprocal ranks (Cormack et al. 2009); what the words name comes first.
 
     However many modalities vote against it, a row that the query names comes before all others: one whose key, or one of whose
-    texts, is the query; then one of the few rows that have every word of it, or else every code of it (a word with a digit).
+    texts, is the query; then one of the few rows that have every word of it, or else every code of it (of digits and letters,
+    or of four digits and more; AX-400 is AX400). These are sought among the rows that the words found.
 
     Args:
         by_vectors: for each modality, the nearest vectors.
@@ -49,25 +58,23 @@ def fuse(
             if one.key not in best or one.score > best[one.key].score:
                 best[one.key] = one
     wanted = _words_of(words)
+    codes = _codes_of([words])
     texts: dict[str, list[str]] = {}
     for key in dict.fromkeys(one.key for _, one in by_words):
         cells = json.loads(best[key].metadata).values()
         texts[key] = [key, *(cell for cell in cells if isinstance(cell, str))]
         there = _words_of(" ".join(texts[key]))
         best[key] = best[key]._replace(words=tuple(word for form, word in wanted.items() if form in there))
-    named = _named(wanted, texts)
+    named = _named(wanted, codes, texts)
     order = {key: (named.get(key, 2), -round(worth[key], 9), key) for key in best}
     return sorted(best.values(), key=lambda one: order[one.key])[:count]
 
 
-def _named(wanted: Mapping[str, str], texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _named(wanted: Mapping[str, str], codes: set[str], texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Return the few rows that a query names: key -> 0 if that is what the row is called, else 1."""
-    words_of = {key: _words_of(" ".join(several)) for key, several in texts.items()}
-    codes = {form for form in wanted if len(form) >= CODE and any(map(str.isdigit, form))}
-    for names in (wanted.keys(), codes):
-        named = [key for key, there in words_of.items() if names and names <= there.keys()]
-        if named:
-            break
+    named = [key for key, of_row in texts.items() if wanted and wanted.keys() <= _words_of(" ".join(of_row)).keys()]
+    if not named and codes:
+        named = [key for key, of_row in texts.items() if codes <= _codes_of(of_row)]
     called = {key for key in named if any(list(_words_of(one)) == list(wanted) for one in texts[key])}
     if len(named) > FEW:
         return dict.fromkeys(called, 0) if len(called) <= FEW else {}
@@ -89,7 +96,14 @@ def _ranked(scored: Sequence[tuple[float, Found]]) -> list[tuple[Found, float]]:
 
 def _words_of(text: str) -> dict[str, str]:
     """Return the words of a text, as they are compared -> as they are written."""
-    return {
-        "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c)): word
-        for word in _WORD.findall(text)
-    }
+    return {_folded(word): word for word in _WORD.findall(unicodedata.normalize("NFC", text))}
+
+
+def _codes_of(texts: Sequence[str]) -> set[str]:
+    """Return the codes in texts, without what separates their parts."""
+    found = {_folded("".join(filter(str.isalnum, code))) for text in texts for code in _CODE.findall(text)}
+    return {code for code in found if any(map(str.isdigit, code)) and len(code) >= (NUMBER if code.isdigit() else CODE)}
+
+
+def _folded(word: str) -> str:
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", word.casefold())))

@@ -54,6 +54,9 @@ def test_few_and_no_molecules() -> None:
     few = MoleculeSVD(width=9, kinds=["groups", "torsions"])
     few.fit(["CCO", "CC"])  # neither has four atoms in a row
     assert np.isfinite(features(few, ["CCCC"])).all()
+    without = MoleculeSVD(width=2, kinds=["torsions"])
+    without.fit(["CCO", "CC"])
+    assert not features(without, ["CCCC"]).any()
     nothing = MoleculeSVD(width=2)
     nothing.fit([])
     assert not features(nothing, ["CCO"]).any()

@@ -108,3 +108,31 @@ def test_a_number_is_found_first_however_many_modalities_vote_against_it(tmp_pat
         nearest = engine.nearest(query[None], 1, target)[0][0].key
         assert nearest in [one.key for one in engine.nearest_by_words(query, f"sku-{n}", 10, target)]
     engine.close()
+
+
+def test_codes_are_compared_whole_and_small_numbers_are_not_codes() -> None:
+    near = [row("lamp", 0.9, name="AX-500 reading lamp"), row("photos", 0.8, name="dog photos best")]
+    drill = (9.0, row("drill", name="drill BX-400"))
+    both = (9.5, near[0])
+    assert keys(fuse([near], [both, drill], "reading lamp AX-400", 1)) == ["lamp"]
+    assert keys(fuse([near], [both, drill, (8.0, row("ax", name="ax 400/ax400"))], "reading lamp AX-400", 1)) == ["ax"]
+    cats = (9.0, row("cats", name="100 cats"))
+    assert keys(fuse([near], [(9.5, near[1]), cats], "the 100 best dog photos", 1)) == ["photos"]
+    assert keys(fuse([near], [(9.0, row("order", name="of 2024-0007"))], "my order 2024-0007", 1)) == ["order"]
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "other"),
+    [
+        ("Zu\u0308rich", "Z\u00fcrich", "zu rich"),  # decomposed, and composed
+        ("\u0915\u0940", "\u0915\u0940", "\u0915\u093e"),  # vowel signs of Devanagari
+        ("\u304b\u304e", "\u304b\u304e", "\u304b\u304d"),  # voiced and unvoiced kana
+        ("\u00e9t\u00e9", "Ete", "et e"),
+    ],
+)
+def test_words_of_other_scripts_are_compared_by_what_distinguishes_them(query: str, name: str, other: str) -> None:
+    by_words = [(2.0, row("other", name=other)), (1.0, row("right", name=name))]
+    found = fuse([[row("near", 0.9)]], by_words, query, 3)
+    assert found[0].key == "right"
+    assert len(found[0].words) == 1
+    assert not next(one for one in found if one.key == "other").words
