@@ -437,7 +437,8 @@ def test_a_module_that_the_user_names_is_trusted(
         "from multimodal_encoders.text.transformer import TextTransformer\n\n\nclass Text(TextTransformer): ...\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    command = ["evaluate", str(folder), "--data", str(tmp_path / "nothing.csv")]
+    (tmp_path / "texts.csv").write_text("text\na red cup\n")
+    command = ["evaluate", str(folder), "--data", str(tmp_path / "texts.csv")]
 
     def error(*options: str) -> str:
         assert main([*command, *options]) != 0

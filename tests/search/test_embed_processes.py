@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from embedded_shop import CELLS, ShopTable, assert_like, embed, new_embedder, samples_of, state
+from embedded_shop import CELLS, ShopTable, assert_like, embed, new_embedder, repeated, samples_of, state
 
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, Unreadable, UsageError
@@ -115,8 +115,7 @@ def test_one_process_is_usual_without_gpus(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_parts_are_smaller_for_several_processes_and_stay_so(embedder: Embedder, tmp_path: Path) -> None:
-    cells = {column: list(values) * 400 for column, values in CELLS.items()}
-    settings: dict[str, Any] = {"samples": samples_of(cells=cells, text="title"), "rows": np.arange(4400)}
+    settings: dict[str, Any] = {"samples": samples_of(cells=repeated(400), text="title"), "rows": np.arange(4400)}
     settings |= {"part_rows": None, "batch_size": None}
 
     def stop(rows: int) -> None:
@@ -132,12 +131,11 @@ def test_parts_are_smaller_for_several_processes_and_stay_so(embedder: Embedder,
 PROGRAM = """
 import sys
 from pathlib import Path
-from embedded_shop import CELLS, embed, new_embedder, samples_of
+from embedded_shop import embed, new_embedder, repeated, samples_of
 import numpy as np
 
 if __name__ == "__main__":
-    cells = {column: list(values) * 4000 for column, values in CELLS.items()}
-    embed(new_embedder(), Path(sys.argv[1]), np.arange(44000), samples=samples_of(cells=cells), part_rows=1000,
+    embed(new_embedder(), Path(sys.argv[1]), np.arange(44000), samples=samples_of(cells=repeated(4000)), part_rows=1000,
           processes=2, advance=lambda rows: print(rows, flush=True))
 """
 

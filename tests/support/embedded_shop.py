@@ -30,6 +30,12 @@ CELLS: dict[str, Sequence[Any]] = {
 ROWS = np.arange(11)
 
 
+def repeated(times: int) -> dict[str, Sequence[Any]]:
+    """The cells several times, each row with a key of its own."""
+    cells = {column: list(values) * times for column, values in CELLS.items()}
+    return cells | {"sku": [f"s-{row}" for row in range(11 * times)]}
+
+
 class ShopTable(Table):
     """Return columns of cells; rows 4 to 7, a full part, have no text, and rows 6 to 8 have nothing."""
 
