@@ -30,7 +30,7 @@ CELLS: dict[str, Sequence[Any]] = {
 ROWS = np.arange(11)
 
 
-def repeated(times: int) -> dict[str, Sequence[Any]]:
+def repeated(times: int) -> Mapping[str, Sequence[Any]]:
     """The cells several times, each row with a key of its own."""
     cells = {column: list(values) * times for column, values in CELLS.items()}
     return cells | {"sku": [f"s-{row}" for row in range(11 * times)]}
