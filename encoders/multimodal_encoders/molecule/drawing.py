@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
+from multimodal.core.encoder import Encoder, Inputs, Processor
 from multimodal.core.parts import Parts
 from multimodal.core.registry import register
 from multimodal_encoders.image.cnn import CNN
-from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
-from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, parse, require_rdkit
+from multimodal_encoders.molecule.smiles import parse, require_rdkit
+from multimodal_encoders.molecule.smiles_processor import SmilesProcessor
 
 
-class DrawingProcessor(Processor):
+class DrawingProcessor(SmilesProcessor):
     """Draws molecules from SMILES strings by RDKit, and processes the drawings as pictures.
 
     Args:
@@ -41,24 +41,11 @@ class DrawingProcessor(Processor):
         """Return the parts of the drawing."""
         return self.pictures.parts(draw(value, self.size))
 
-    def corruptions(self) -> Mapping[str, Corruption]:
-        return MOLECULE_CORRUPTIONS
-
     def augment(self, item: Any, rng: np.random.Generator) -> Any:
         return self.pictures.augment(item, rng)
 
     def collate(self, items: Sequence[Any]) -> Inputs:
         return self.pictures.collate(items)
-
-    def examples(self) -> list[Any]:
-        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
-
-    def linear_features(self) -> Any:
-        """Morgan counts (radius 2, 2,048 places), as their log1p."""
-        return morgan_counts()
-
-    def drawing(self, value: Any) -> str:
-        return draw_svg(value)
 
 
 def draw(smiles: Any, size: int) -> Image.Image:

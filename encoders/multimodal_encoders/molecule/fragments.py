@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from multimodal.core.encoder import Corruption, Inputs, Processor
+from multimodal.core.encoder import Inputs
 from multimodal.core.parts import Parts
-from multimodal.media.parts.graph import GraphParts
-from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
-from multimodal_encoders.molecule.highlight import atom_names, highlight
-from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, morgan_generator, parse
+from multimodal_encoders.molecule.smiles import morgan_generator, parse
+from multimodal_encoders.molecule.smiles_processor import SmilesProcessor, molecule_parts
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -49,7 +46,7 @@ GROUP_NAMES = (
 GROUPS = [f"fr_{name}" for name in GROUP_NAMES.split()]
 
 
-class FragmentProcessor(Processor):
+class FragmentProcessor(SmilesProcessor):
     """Turns SMILES strings into counts of what a molecule contains, by RDKit.
 
     - ``morgan``: the environments of the atoms up to two bonds (Rogers and Hahn 2010); ``stereo``: the same with
@@ -91,7 +88,7 @@ class FragmentProcessor(Processor):
         return {"counts": torch.from_numpy(np.stack(items))}
 
     def parts(self, value: Any) -> Parts:
-        """Return the atoms, each with its bonds, and the bonds, drawn by RDKit.
+        """Return the parts of ``molecule_parts``.
 
         Without a part, what the molecule no longer contains is not counted, and neither is what only the broken one contains;
         the other atoms keep their hydrogens.
@@ -105,21 +102,7 @@ class FragmentProcessor(Processor):
             left = _broken(molecule, np.flatnonzero(~atoms).tolist(), ends[:, ~bonds].T.tolist())
             return np.minimum(counts, self._count(left))
 
-        graph = GraphParts(ends, molecule.GetNumAtoms(), without, "atom", "bond", atom_names(molecule))
-        return replace(graph, draw=partial(highlight, molecule, graph.pairs)).parts()
-
-    def corruptions(self) -> Mapping[str, Corruption]:
-        return MOLECULE_CORRUPTIONS
-
-    def examples(self) -> list[Any]:
-        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
-
-    def linear_features(self) -> Any:
-        """Morgan counts (radius 2, 2,048 places), as their log1p."""
-        return morgan_counts()
-
-    def drawing(self, value: Any) -> str:
-        return draw_svg(value)
+        return molecule_parts(molecule, ends, without)
 
 
 def _broken(molecule: Mol, atoms: list[int], bonds: list[list[int]]) -> Mol:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.encoder import Corruption, Inputs, Processor
+from multimodal.core.encoder import Inputs
 from multimodal.core.errors import UsageError
 from multimodal.core.parts import Parts
 from multimodal.core.registry import register
-from multimodal.media.parts.graph import GraphParts
 from multimodal_encoders.graph.message_passing import EdgeConv, GraphNetwork, Pooling, graph_of_node
 from multimodal_encoders.graph.structure import StructureProcessor
-from multimodal_encoders.molecule.corruptions import MOLECULE_CORRUPTIONS
 from multimodal_encoders.molecule.environments import Environments
-from multimodal_encoders.molecule.highlight import atom_names, highlight
-from multimodal_encoders.molecule.smiles import draw_svg, morgan_counts, morgan_generator, parse, require_rdkit
+from multimodal_encoders.molecule.smiles import morgan_generator, parse, require_rdkit
+from multimodal_encoders.molecule.smiles_processor import SmilesProcessor, molecule_parts
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -73,7 +71,7 @@ class Molecule:
     counts: np.ndarray
 
 
-class MoleculeProcessor(Processor):
+class MoleculeProcessor(SmilesProcessor):
     """Turns SMILES strings into atoms, bonds and hashed fragments, by RDKit.
 
     Hydrogens are counts of their atoms, not atoms. Fragments are the environments of the atoms up to ``radius`` bonds
@@ -175,7 +173,7 @@ class MoleculeProcessor(Processor):
         return inputs
 
     def parts(self, value: Any) -> Parts:
-        """Return the atoms, each with its bonds, and the bonds, drawn by RDKit.
+        """Return the parts of ``molecule_parts``.
 
         What is removed is hidden from the encoder, with the fragments that contain it; the other atoms keep their hydrogens and
         other columns.
@@ -188,21 +186,7 @@ class MoleculeProcessor(Processor):
             number = np.cumsum(atoms) - 1
             return Molecule(item.atoms[atoms], item.bonds[bonds], number[item.ends[:, bonds]], counts)
 
-        graph = GraphParts(item.ends, len(item.atoms), without, "atom", "bond", atom_names(molecule))
-        return replace(graph, draw=partial(highlight, molecule, graph.pairs)).parts()
-
-    def corruptions(self) -> Mapping[str, Corruption]:
-        return MOLECULE_CORRUPTIONS
-
-    def examples(self) -> list[Any]:
-        return ["CC(=O)O", "CC(=O)Oc1ccccc1C(=O)O"]
-
-    def linear_features(self) -> Any:
-        """Morgan counts (radius 2, 2,048 places), as their log1p."""
-        return morgan_counts()
-
-    def drawing(self, value: Any) -> str:
-        return draw_svg(value)
+        return molecule_parts(molecule, item.ends, without)
 
 
 def _columns(atom: Any) -> bytes:

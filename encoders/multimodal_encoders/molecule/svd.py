@@ -16,9 +16,10 @@ from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
 from multimodal_encoders.molecule.fragments import SIZES, FragmentProcessor, Fragments
 from multimodal_encoders.molecule.smiles import require_rdkit
+from multimodal_encoders.singular_directions import singular_directions
 
 MOST_MOLECULES = 50_000  # to which the directions are fitted
-KINDS: Sequence[Fragments] = ["morgan", "stereo", "features", "pairs", "torsions", "keys", "groups"]
+KINDS: Sequence[Fragments] = list(SIZES)
 
 
 @register("graph", "molecule_svd", extra="molecules")
@@ -58,7 +59,6 @@ class MoleculeSVD(Encoder):
         They are scaled so that the features of these molecules have a mean square of 1.
         """
         from scipy.sparse import csr_array, vstack
-        from sklearn.utils.extmath import randomized_svd
 
         rows = []
         for value in islice(values, MOST_MOLECULES):
@@ -68,14 +68,9 @@ class MoleculeSVD(Encoder):
             return
         counts = vstack(rows, format="csr")
         scales = self._scales(np.asarray(counts.multiply(counts).sum(axis=0)).ravel() / len(rows))
-        kept = min(self.width, len(rows), len(scales))
-        _, singular, directions = randomized_svd(csr_array(counts.multiply(scales[None])), kept, random_state=0)
-        scale = np.sqrt((singular**2).sum() / (len(rows) * self.width))
+        directions = singular_directions(csr_array(counts.multiply(scales[None])), self.width)
         with torch.no_grad():
-            self.directions.zero_()
-            if not scale > 0:  # no molecule has any of these fragments
-                return
-            self.directions[:, :kept] = torch.from_numpy(scales[:, None] * directions.T / scale)
+            self.directions.copy_(torch.from_numpy(scales[:, None] * directions))
 
     def _scales(self, squares: np.ndarray) -> np.ndarray:
         """Return the factor of each position that gives every kind a mean square length of 1, ``(positions,)`` float32.

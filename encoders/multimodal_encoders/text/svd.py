@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import Unreadable, UsageError
 from multimodal.core.registry import register
+from multimodal_encoders.singular_directions import singular_directions
 from multimodal_encoders.text.bag_of_words import BagProcessor
 
 MOST_TEXTS = 200_000  # to which the directions are fitted
@@ -55,7 +56,6 @@ class SVD(Encoder):
         They are scaled so that the features of these texts have a mean square of 1.
         """
         from scipy.sparse import csr_array
-        from sklearn.utils.extmath import randomized_svd
 
         texts = list(values)
         super().fit(texts)
@@ -69,13 +69,8 @@ class SVD(Encoder):
         starts = np.concatenate([[0], inputs["sizes"].cumsum()])
         terms = len(self.table.weight)
         counts = csr_array((inputs["weights"], inputs["terms"], starts), shape=(len(items), terms))
-        kept = min(self.width, terms, len(items))
         with torch.no_grad():
-            self.table.weight.zero_()
-            if counts.nnz:
-                _, singular, directions = randomized_svd(counts, kept, random_state=0)
-                scale = np.sqrt((singular**2).sum() / (len(items) * self.width))
-                self.table.weight[:, :kept] = torch.from_numpy(directions.T / scale)
+            self.table.weight.copy_(torch.from_numpy(singular_directions(counts, self.width)))
 
     def forward(self, terms: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
         """``terms`` and ``weights`` ``(t,)`` of n texts, ``sizes`` ``(n,)`` their numbers of terms -> ``(n, width)``."""
