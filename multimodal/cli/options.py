@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from multimodal.core.errors import UsageError
-from multimodal.core.files import check_folder, no_such_folder
+from multimodal.core.files import check_folder, no_such_index, no_such_model
 
 TABLE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".yaml", ".yml", ".gz")
 TRUSTED_MODULES: list[str] = []  # what --trust_module named, which a command gives to processes that it starts
@@ -46,10 +46,9 @@ class CommandParser(argparse.ArgumentParser):
                 if not isinstance(path, str) or os.path.exists(path):
                     continue
                 if action.type is model:
-                    raise no_such_folder(Path(path), " does not exist; give a run folder or an exported model folder.")
+                    raise no_such_model(Path(path))
                 if action.type is index_folder:
-                    reason = " is not an index: index.json is missing. Build one with `multimodal index`."
-                    raise no_such_folder(Path(path), reason)
+                    raise no_such_index(Path(path))
                 if action.type is table and path.endswith(TABLE_FILES) and not any(sign in path for sign in "*?[{:"):
                     raise UsageError(f"There is no table {path!r}: no file or folder of that name.")
 

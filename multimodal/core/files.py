@@ -66,6 +66,29 @@ def no_such_folder(path: Path, reason: str) -> MultimodalError:
     return MultimodalError(f"{path}{reason}")
 
 
+def no_such_model(folder: Path) -> MultimodalError:
+    """Make the error for a folder of a run or of a model that does not exist.
+
+    Examples:
+        >>> print(no_such_model(Path("runs/cups")))
+        runs/cups does not exist; give a run folder or an exported model folder.
+    """
+    if lost := interrupted_replacement(folder):
+        return MultimodalError(f"{folder} does not exist.{lost}")
+    return no_such_folder(folder, " does not exist; give a run folder or an exported model folder.")
+
+
+def no_such_index(folder: Path) -> MultimodalError:
+    """Make the error for a folder that is not an index, or does not exist.
+
+    Examples:
+        >>> print(no_such_index(Path("cups")))
+        cups is not an index: index.json is missing. Build one with `multimodal index`.
+    """
+    reason = " is not an index: index.json is missing. Build one with `multimodal index`."
+    return no_such_folder(folder, f"{reason}{interrupted_replacement(folder)}")
+
+
 def _as_written(path: str | Path) -> str:
     """Return a path for a message; an address that became a ``Path``, which keeps one slash of two, as it was written."""
     return shown(

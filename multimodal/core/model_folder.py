@@ -25,7 +25,7 @@ from torch import Tensor
 from multimodal.core.calibration import Calibration
 from multimodal.core.digests import FILES, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_folder, umask
+from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_model, umask
 from multimodal.core.json_file import read_json
 from multimodal.core.lora import LoRA
 from multimodal.core.manifests import MODEL as MODEL_JSON
@@ -75,11 +75,10 @@ def model_folder(folder: Path) -> Path:
     for candidate in (folder, folder / RUN_MODEL):
         if (candidate / MODEL_JSON).is_file():
             return candidate
-    for missing in (folder, folder / RUN_MODEL):
-        if lost := interrupted_replacement(missing):
-            raise MultimodalError(f"{missing} does not exist.{lost}")
     if not folder.exists():
-        raise no_such_folder(folder, " does not exist; give a run folder or an exported model folder.")
+        raise no_such_model(folder)
+    if lost := interrupted_replacement(folder / RUN_MODEL):
+        raise MultimodalError(f"{folder / RUN_MODEL} does not exist.{lost}")
     if (folder / RUN_CONFIG).is_file():
         raise MultimodalError(
             f"{folder} is a run without a model: one is saved at the first validation, and at the end of training."

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from multimodal.core.digests import FILES, DamagedFile, check_document, check_file, describe_files, with_digest
 from multimodal.core.errors import MultimodalError
-from multimodal.core.files import atomic_folder, interrupted_replacement, no_such_folder
+from multimodal.core.files import atomic_folder, no_such_index
 from multimodal.core.json_file import read_json
 from multimodal.core.manifests import INDEX as DESCRIPTION
 from multimodal.core.manifests import ITEMS, VECTORS
@@ -148,11 +148,7 @@ def read_index_description(folder: Path) -> dict[str, Any]:
         MultimodalError: there is no index, or its description is damaged.
     """
     if not (folder / DESCRIPTION).is_file():
-        raise no_such_folder(
-            folder,
-            f" is not an index: {DESCRIPTION} is missing. Build one with `multimodal index`."
-            f"{interrupted_replacement(folder)}",
-        )
+        raise no_such_index(folder)
     try:
         description = read_json(folder / DESCRIPTION)
         if description["format"] not in (FORMAT, ENGINE_FORMAT):

@@ -349,6 +349,14 @@ AT_ONCE = [  # without the seconds that torch and Lightning take to import
 ]
 
 
+@pytest.mark.parametrize("command", ["evaluate {0}/cups", "search {0} {0}/cups --text a"])
+def test_what_a_killed_process_left_is_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = tmp_path / ".cups.old-k3_x9abc" / "cups"
+    lost.mkdir(parents=True)
+    assert main(command.format(tmp_path).split()) == 1
+    assert f"while it replaced it: move {lost} to {tmp_path / 'cups'}." in capsys.readouterr().err
+
+
 def test_what_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     commands = [arguments.split() for arguments, _ in AT_ONCE]
     code = "import json, sys\nfrom multimodal.cli.main import main\n"
