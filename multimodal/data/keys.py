@@ -10,7 +10,7 @@ from multimodal.data.samples import Samples
 HELP = "name a column of which each row has its own value (`--key COLUMN`), or remove the rows that are there twice."
 
 
-def check_keys(samples: Samples, rows: np.ndarray) -> None:
+def check_unique_keys(samples: Samples, rows: np.ndarray) -> None:
     """Raise a ``UsageError`` that names the first two rows of one key, if several have it.
 
     Args:
@@ -19,7 +19,7 @@ def check_keys(samples: Samples, rows: np.ndarray) -> None:
 
     Examples:
         >>> samples = Samples.of([{"t": "a", "sku": "s-1"}, {"t": "b", "sku": "s-1"}], {"text": "t"}, key="sku")
-        >>> check_keys(samples, np.arange(2))
+        >>> check_unique_keys(samples, np.arange(2))
         Traceback (most recent call last):
         ...
         multimodal.core.errors.UsageError: Rows 0 and 1 of 'in memory' both have the key 's-1' ...

@@ -180,7 +180,7 @@ def embed_samples(
             read, or a process was ended.
     """
     from multimodal.core.embedder import Precision
-    from multimodal.data.keys import check_keys
+    from multimodal.data.keys import check_unique_keys
     from multimodal.search.embed_parts import PartSettings, embedded_modalities
     from multimodal.search.embed_processes import Work
     from multimodal.search.embed_update import REJECTS, open_state, replace_state
@@ -196,7 +196,7 @@ def embed_samples(
     settings = PartSettings(embedded_modalities(embedder, samples), dtype, precision, metadata, batch_size)
     if not len(rows):
         raise MultimodalError("There are no rows to embed.")
-    check_keys(samples, rows)
+    check_unique_keys(samples, rows)
     with write_lock(out), writing(out):
         manifest = Manifest(
             fingerprint=embedder.fingerprint,

@@ -418,12 +418,12 @@ class Index:
             UsageError: the index does not know its model, or two of the rows have the same key.
             MultimodalError: see ``upsert``.
         """
-        from multimodal.data.keys import check_keys as check_unique
+        from multimodal.data.keys import check_unique_keys
         from multimodal.search.embed import embed_in_memory
 
         if self.mapped:
             raise UsageError(QUERIES_ARE_MAPPED)
-        check_unique(samples, rows)
+        check_unique_keys(samples, rows)
         rejects, part = embed_in_memory(self.need_model(), samples, rows, max_rejects)
         keys, groups = part["key"].to_pylist(), part["group"].to_pylist()
         alone = [f"#={key}" if group.startswith("#") else group for key, group in zip(keys, groups, strict=True)]
@@ -510,7 +510,7 @@ class Index:
             UsageError: ``columns`` are missing for a table that needs them, settings are given for a ``DataModule`` or
                 ``Samples``, or two rows have the same key.
         """
-        from multimodal.data.keys import check_keys as check_unique
+        from multimodal.data.keys import check_unique_keys
         from multimodal.data.pictures import MODALITY, Pictures
         from multimodal.data.run_data import SETTINGS, load_run_data
         from multimodal.search.embed import embed_in_memory
@@ -518,7 +518,7 @@ class Index:
         check_names("Index.from_table", settings, SETTINGS)
         data = load_run_data(None, table, settings)
         rows = data.samples.rows(split)
-        check_unique(data.samples, rows)
+        check_unique_keys(data.samples, rows)
         _, part = embed_in_memory(embedder, data.samples, rows, data.max_rejects)
         engine = ExactEngine(np.empty((0, embedder.dim), np.float32), ITEM_SCHEMA.empty_table())
         engine.upsert([part])

@@ -53,7 +53,7 @@ def test_embeddings_of_an_earlier_version_are_refused_and_an_index_is_kept(
     columns = {"text": ["title", "words"]}
     embed_table(embedder, ROWS[:3], out=tmp_path / "good", columns=columns, key="id")
     Index.build(tmp_path / "good", tmp_path / "index", engine=engine).close()  # alternatives of one row
-    monkeypatch.setattr("multimodal.data.keys.check_keys", lambda *_: None)
+    monkeypatch.setattr("multimodal.data.keys.check_unique_keys", lambda *_: None)
     embed_table(embedder, ROWS, out=tmp_path / "vectors", columns=columns, key="id")
     with pytest.raises(MultimodalError, match=r"Rows 2 and 6 of the embeddings both have the key 'b'.*--key COLUMN"):
         Index.build(tmp_path / "vectors", tmp_path / "index", engine=engine)

@@ -58,27 +58,33 @@ def fuse(
             if one.key not in best or one.score > best[one.key].score:
                 best[one.key] = one
     wanted = _words_of(words)
-    codes = _codes_of([words])
     texts: dict[str, list[str]] = {}
+    complete: list[str] = []  # rows that have all of the words, or else all of the codes
     for key in dict.fromkeys(one.key for _, one in by_words):
         cells = json.loads(best[key].metadata).values()
         texts[key] = [key, *(cell for cell in cells if isinstance(cell, str))]
         there = _words_of(" ".join(texts[key]))
         best[key] = best[key]._replace(words=tuple(word for form, word in wanted.items() if form in there))
-    named = _named(wanted, codes, texts)
+        if wanted and wanted.keys() <= there.keys():
+            complete.append(key)
+    if not complete and (codes := _codes_of([words])):
+        complete = [key for key, of_row in texts.items() if codes <= _codes_of(of_row)]
+    named = _named(list(wanted), {key: texts[key] for key in complete})
     order = {key: (named.get(key, 2), -round(worth[key], 9), key) for key in best}
     return sorted(best.values(), key=lambda one: order[one.key])[:count]
 
 
-def _named(wanted: Mapping[str, str], codes: set[str], texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return the few rows that a query names: key -> 0 if that is what the row is called, else 1."""
-    named = [key for key, of_row in texts.items() if wanted and wanted.keys() <= _words_of(" ".join(of_row)).keys()]
-    if not named and codes:
-        named = [key for key, of_row in texts.items() if codes <= _codes_of(of_row)]
-    called = {key for key in named if any(list(_words_of(one)) == list(wanted) for one in texts[key])}
-    if len(named) > FEW:
+def _named(wanted: Sequence[str], texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return the few rows that a query names: key -> 0 if that is what the row is called, else 1.
+
+    Args:
+        wanted: the words of the query.
+        texts: key -> texts, of the rows that have all of its words or codes.
+    """
+    called = {key for key, of_row in texts.items() if any(list(_words_of(one)) == wanted for one in of_row)}
+    if len(texts) > FEW:
         return dict.fromkeys(called, 0) if len(called) <= FEW else {}
-    return {key: int(key not in called) for key in named}
+    return {key: int(key not in called) for key in texts}
 
 
 def _ranked(scored: Sequence[tuple[float, Found]]) -> list[tuple[Found, float]]:
