@@ -81,7 +81,7 @@ class ContentValues(DistinctValues):
         super().__init__()
         self.column = column
         self._check = check
-        self._compare_texts, self._compare_pictures = near is not None, near_bits is not None
+        self._finds_near = (near if column.kind == "text" else near_bits) is not None
         self._texts = NearTexts(near or 1.0) if column.kind == "text" else None
         self._pictures = NearPictures(near_bits or 0) if column.kind == "image" else None
         self._files: dict[bytes, int] = {}  # digest of a picture's file -> number of the picture
@@ -124,9 +124,9 @@ class ContentValues(DistinctValues):
 
     def neighbours(self) -> dict[int, list[int]]:
         """Return value -> the values near it, by their numbers, ascending; values without neighbours have no entry."""
-        index = (self._texts if self._compare_texts else None) or (self._pictures if self._compare_pictures else None)
+        index = self._texts or self._pictures
         near: dict[int, list[int]] = {}
-        for a, b in index.pairs().tolist() if index is not None else ():
+        for a, b in index.pairs().tolist() if index is not None and self._finds_near else ():
             near.setdefault(a, []).append(b)
             near.setdefault(b, []).append(a)
         return {number: sorted(others) for number, others in near.items()}

@@ -180,13 +180,12 @@ def _near_duplicates(reading: FirstPass, examples: Examples, outcome: Outcome) -
     texts = "only if they are equal"
     if settings.near is not None:
         texts = (
-            f"if their 5-character shingles have a Jaccard similarity of at least {settings.near:g} and they contain"
+            f"if their 5-character shingles have a Jaccard similarity of at least {settings.near:g} and they contain the"
+            " same numbers"
         )
-        texts += " the same numbers"
     pictures = "only if their pixels are equal"
     if settings.near_bits is not None:
-        pictures = f"if at most {settings.near_bits} of 64 bits of their perceptual hashes differ and their colours are"
-        pictures += " similar"
+        pictures = f"if at most {settings.near_bits} of 64 bits of their perceptual hashes differ and their colours are similar"
     explanation = (
         f"Texts are near {texts}; pictures {pictures}; sounds and other values only if they are equal. A row is left out if"
         " all of its content is near the content of an earlier row."
