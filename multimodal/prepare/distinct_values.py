@@ -12,7 +12,7 @@ from multimodal.prepare.cleaning import File, to_text
 from multimodal.prepare.columns import Column
 from multimodal.prepare.encoder_check import ValueCheck
 from multimodal.prepare.near_pictures import NearPictures, fingerprint
-from multimodal.prepare.near_texts import NearTexts
+from multimodal.prepare.near_texts import NearTexts, is_short
 
 MISSING = -1
 
@@ -81,9 +81,9 @@ class ContentValues(DistinctValues):
         super().__init__()
         self.column = column
         self._check = check
-        self._finds_near = (near if column.kind == "text" else near_bits) is not None
-        self._texts = NearTexts(near or 1.0) if column.kind == "text" else None
-        self._pictures = NearPictures(near_bits or 0) if column.kind == "image" else None
+        self._texts = NearTexts(near) if column.kind == "text" and near is not None else None
+        self._pictures = NearPictures(near_bits) if column.kind == "image" and near_bits is not None else None
+        self._short = array("B")  # of each value, whether it is a short text
         self._files: dict[bytes, int] = {}  # digest of a picture's file -> number of the picture
 
     def number(self, value: Any) -> int:
@@ -92,41 +92,45 @@ class ContentValues(DistinctValues):
         Raises:
             Unreadable: the file is not an image, or the check cannot read the value.
         """
-        if isinstance(value, File) and self._pictures is not None:
-            return self._number_of_picture(value, self._pictures)
+        if isinstance(value, File) and self.column.kind == "image":
+            return self._number_of_picture(value)
         content: Any = value.data if isinstance(value, File) else value
         digest = _digest(content if isinstance(content, bytes) else to_text(content).encode())
         if digest not in self._numbers:
             self._check_value(content)
-            if self._texts is not None and isinstance(content, str):
-                self._texts.add(content)
+            if self.column.kind == "text" and isinstance(content, str):
+                self._short.append(is_short(content))
+                if self._texts is not None:
+                    self._texts.add(content)
         return self._number_of_digest(digest)
 
     def _check_value(self, value: Any) -> None:
         if self._check is not None:
             self._check(value)
 
-    def _number_of_picture(self, file: File, pictures: NearPictures) -> int:
+    def _number_of_picture(self, file: File) -> int:
         digest = _digest(file.data)
         if digest not in self._files:
             picture_fingerprint = fingerprint(file.data)
             self._check_value(file.data)
             before = len(self)
             self._files[digest] = self._number_of_digest(picture_fingerprint.digest)
-            if self._files[digest] == before:
-                pictures.add(picture_fingerprint.phash, picture_fingerprint.colours)
+            if self._files[digest] == before and self._pictures is not None:
+                self._pictures.add(picture_fingerprint.phash, picture_fingerprint.colours)
         return self._files[digest]
 
     @property
     def may_be_label(self) -> np.ndarray:
         """Whether each value may be a label of a kind rather than an item, ``(values,)`` bool: all but files, long texts."""
-        return self._texts.short if self._texts is not None else np.full(len(self), not self.column.is_file)
+        if self.column.kind == "text":
+            return np.array(self._short, dtype=bool)
+        return np.full(len(self), not self.column.is_file)
 
     def neighbours(self) -> dict[int, list[int]]:
         """Return value -> the values near it, by their numbers, ascending; values without neighbours have no entry."""
         index = self._texts or self._pictures
         near: dict[int, list[int]] = {}
-        for a, b in index.pairs().tolist() if index is not None and self._finds_near else ():
+        for a, b in index.pairs().tolist() if index is not None else ():
             near.setdefault(a, []).append(b)
             near.setdefault(b, []).append(a)
         return {number: sorted(others) for number, others in near.items()}

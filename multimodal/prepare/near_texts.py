@@ -32,6 +32,11 @@ def fold(text: str) -> str:
     return folded.strip(EDGE_PUNCTUATION) or folded
 
 
+def is_short(text: str) -> bool:
+    """Whether a text has fewer than 50 characters, see ``fold``."""
+    return len(fold(text[:MAX_CHARACTERS])) < SHORT_TEXT_CHARACTERS
+
+
 def hash_numbers(text: str) -> int:
     """Hash the numbers in a folded text, in order, to 64 bits."""
     return int.from_bytes(blake2b(" ".join(re.findall(r"\d+", text)).encode(), digest_size=8).digest(), "big")
@@ -110,11 +115,6 @@ class NearTexts:
         self._signatures += self._minhash.digest().astype(np.uint32).tobytes()
         self._sketches += hashes[:SKETCH_SIZE].tobytes()
         self._ends.append(len(self._sketches) // 4)
-
-    @property
-    def short(self) -> np.ndarray:
-        """Whether each text has fewer than 50 characters, ``(n,)`` bool."""
-        return np.array(self._words, dtype=np.uint64) != 0
 
     def pairs(self) -> np.ndarray:
         """Return the near pairs, ``(m, 2)`` int64, sorted."""
