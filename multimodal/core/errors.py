@@ -61,15 +61,16 @@ def suggest(word: str, known: list[str]) -> str:
     names = sorted(known)
     listed = ", ".join(map(shown, names[:MAX_KNOWN])) or "none"
     more = f" and {len(names) - MAX_KNOWN:,} others" if len(names) > MAX_KNOWN else ""
-    return f"{_did_you_mean(word, known)} Known: {listed}{more}."
+    return f"{did_you_mean(word, known)} Known: {listed}{more}."
 
 
 def suggest_near(word: str, known: list[str]) -> str:
     """Return the end of an error message: the close matches of ``word``, or all known names if there are none."""
-    return _did_you_mean(word, known) or suggest(word, known)
+    return did_you_mean(word, known) or suggest(word, known)
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Return the end of an error message: the close matches of ``word``, or nothing."""
     from difflib import get_close_matches
 
     longer = [name for name in known if len(word) >= 3 and name.startswith(word)]  # of which it is an abbreviation

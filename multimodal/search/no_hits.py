@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multimodal.core.conditions import Range, check_where
-from multimodal.core.errors import shown, suggest
+from multimodal.core.errors import did_you_mean, shown, suggest
 from multimodal.search.index import Index
 
 MAX_VALUES = 1000  # most frequent values of a column that are compared with one that no row has
@@ -37,6 +37,7 @@ def explain_no_hits(index: Index, where: Mapping[str, Any]) -> list[str]:
             continue
         known = list(index.facets(column, limit=MAX_VALUES))
         asked = shown(wanted[0]) if wanted else ""
+        hint = (suggest if len(known) < MAX_VALUES else did_you_mean)(asked, known)  # else how many are known is not
         others = f" or {len(wanted) - 1:,} other values" if len(wanted) > 1 else ""
-        sentences.append(f"No row has {asked!r}{others} in the column {column!r}.{suggest(asked, known)}")
+        sentences.append(f"No row has {asked!r}{others} in the column {column!r}.{hint}")
     return sentences

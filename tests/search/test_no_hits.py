@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from multimodal.search import no_hits
 from multimodal.search.engines.exact import ExactEngine
 from multimodal.search.index import Index
 from multimodal.search.no_hits import explain_no_hits
@@ -34,6 +35,16 @@ def test_a_value_that_no_row_has_is_named_with_those_that_come_close(index: Inde
         "No row has 'x' or 2 other values in the column 'colour'. Known: a, b.",
         "No row has a value in the range of 'price'.",
     ]
+
+
+def test_how_many_values_there_are_is_not_said_where_not_all_are_counted(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(no_hits, "MAX_VALUES", 3)
+    assert explain_no_hits(index, {"shelf": "x"}) == ["No row has 'x' in the column 'shelf'."]
+    (sentence,) = explain_no_hits(index, {"shelf": "s"})
+    assert "Did you mean 's" in sentence
+    assert "Known" not in sentence
 
 
 def test_conditions_that_exclude_one_another_are_met_by_themselves(index: Index) -> None:
