@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from multimodal.core.errors import UsageError
+from multimodal.core.errors import UsageError, did_you_mean
 from multimodal.core.files import check_folder, no_such_index, no_such_model
 
 TABLE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".yaml", ".yml", ".gz")
+MAX_FILES = 1000  # of a folder, whose names are compared with one that does not exist
 TRUSTED_MODULES: list[str] = []  # what --trust_module named, which a command gives to processes that it starts
 
 
@@ -50,7 +52,16 @@ class CommandParser(argparse.ArgumentParser):
                 if action.type is index_folder:
                     raise no_such_index(Path(path))
                 if action.type is table and path.endswith(TABLE_FILES) and not any(sign in path for sign in "*?[{:"):
-                    raise UsageError(f"There is no table {path!r}: no file or folder of that name.")
+                    near = did_you_mean(path, [str(file) for file in _tables_next_to(Path(path))])
+                    raise UsageError(f"There is no table {path!r}: no file or folder of that name.{near}")
+
+
+def _tables_next_to(path: Path) -> list[Path]:
+    try:
+        files = islice(path.parent.iterdir(), MAX_FILES)
+        return sorted(file for file in files if file.name.endswith(TABLE_FILES))
+    except OSError:  # the folder does not exist, or cannot be read
+        return []
 
 
 def folder(text: str) -> Path:
