@@ -31,10 +31,11 @@ def conditions(option: str, given: Sequence[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for text in given:
-        parts = re.fullmatch(r"([^<>=]*)(>=|<=|>|<|=)(.*)", text, re.DOTALL)
+        parts = re.fullmatch(r"([^<>=]*)(>=|<=|==|>|<|=)(.*)", text, re.DOTALL)
         if parts is None:
             raise UsageError(f"{option} {text}: {CONDITION}, like category=mugs.")
         column, sign, value = parts.groups()
+        sign = "=" if sign == "==" else sign
         if sign == "=" and value[:1] in ("<", ">") and comparable(value.lstrip("<>= ")) is not None:
             raise UsageError(
                 f'{option} {text}: a range is written "{column}{value[0]}={value.lstrip("<>= ")}" or'

@@ -16,6 +16,7 @@ from multimodal.core.errors import UsageError
         (["price>=5", "price<20"], {"price": {"gte": "5", "lt": "20"}}),
         (["price>-1e3", "price<=.5"], {"price": {"gt": "-1e3", "lte": ".5"}}),
         (["price >= 5", " price < 20 "], {"price": {"gte": "5", "lt": "20"}}),
+        (["price==5", "set==a", "name== a"], {"price": ["5"], "set": ["a"], "name": [" a"]}),
         (["name= a"], {"name": [" a"]}),
         (["day>=2024-01-31T10:00"], {"day": {"gte": "2024-01-31T10:00"}}),
         (["income=<=50K", "title=a\nb > c"], {"income": ["<=50K"], "title": ["a\nb > c"]}),
