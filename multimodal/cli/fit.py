@@ -62,6 +62,8 @@ def _check(command: str, arguments: Sequence[str]) -> None:
         UsageError: an option is unknown, or a configuration does not exist.
     """
     for position, argument in enumerate(arguments):
+        if argument == "-c":
+            argument = "--config"
         name, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not name:
             continue

@@ -338,6 +338,7 @@ def test_a_failure_is_one_line_on_standard_error_and_an_exit_code(
 AT_ONCE = [  # without the seconds that torch and Lightning take to import
     ("fit --config nowhere.yaml", "--config nowhere.yaml: the file does not exist."),
     ("validate --config=nowhere.yaml", "--config nowhere.yaml: the file does not exist."),
+    ("pretrain -c nowhere.yaml", "--config nowhere.yaml: the file does not exist."),
     ("fit --confg x.yaml", "fit has no option --confg. Did you mean 'config'"),
     ("predict --modle.dim 3", "predict has no option --modle.dim. Did you mean 'model'"),
     ("evaluate nowhere", "nowhere does not exist; give a run folder or an exported model folder."),
@@ -346,6 +347,10 @@ AT_ONCE = [  # without the seconds that torch and Lightning take to import
     ("serve x y --port 99999", "argument --port: '99999' is not a port: give a number from 0 (a free one) to 65535"),
     ("serve x y --port -1", "argument --port: '-1' is not a port"),
     ("prepare nowhere.csv --out y", "There is no table 'nowhere.csv': no file or folder of that name."),
+    (
+        "prepare shop.csv --out y",
+        "There is no table 'shop.csv': no file or folder of that name. Did you mean 'shops.csv'?",
+    ),
 ]
 
 
@@ -358,6 +363,7 @@ def test_what_a_killed_process_left_is_named(command: str, tmp_path: Path, capsy
 
 
 def test_what_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "shops.csv").touch()
     commands = [arguments.split() for arguments, _ in AT_ONCE]
     code = "import json, sys\nfrom multimodal.cli.main import main\n"
     code += f"codes = [main(arguments) for arguments in {commands!r}]\n"
