@@ -111,6 +111,9 @@ def test_no_request_is_lost_and_memory_is_bounded(tmp_path: Path, embedder: Embe
         for thread in clients:
             thread.join()
         process.terminate()
+    print(
+        f"{answers.total():,} requests, {max(measured[: len(measured) // 3]):.0f}, then {max(measured):.0f} MiB at most"
+    )
     assert lost == []
     assert {wanted for wanted, _ in answers} == {200, 400, 422}
     assert [pair for pair in answers if pair[0] != pair[1]] == []
