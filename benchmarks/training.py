@@ -7,7 +7,7 @@ They take turns within one run; a round's speed leaves the first steps out. Prin
 (median of the rounds) and their ratio, round by round, with its median; and which share of the machine's speed for products of
 large matrices, in the same number format and with the same threads, the products of our training steps reach.
 
-    python benchmarks/training.py [--steps 30] [--rounds 5] [--batch-size 256]
+    python benchmarks/training.py [--steps 30] [--rounds 5] [--batch-size 512]
     python benchmarks/training.py --device cuda --workers 12 --steps 100
 """
 
@@ -134,17 +134,17 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--steps", type=int, default=30, help="steps in a round, the warm-up among them")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--batch-size", type=int, default=256)
+    p.add_argument("--batch-size", type=int, help="by default that of the configuration")
     p.add_argument("--workers", type=int, help="processes that read data; by default those of the configuration")
     add_options(p)
     options = p.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     config = yaml.safe_load(CONFIG.read_text())
-    workers = {} if options.workers is None else {"workers": options.workers}
-    data = DataModule(**config["data"] | {"batch_size": options.batch_size} | workers)
+    given = {"workers": options.workers, "batch_size": options.batch_size}
+    data = DataModule(**config["data"] | {name: value for name, value in given.items() if value is not None})
     share_cores(data.workers)
-    counted = (options.steps - WARM_UP) * options.batch_size
+    counted = (options.steps - WARM_UP) * data.batch_size
     speeds: dict[str, list[float]] = {"ours": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
@@ -162,7 +162,7 @@ def main() -> None:
             )
     ratios = [a / b for a, b in zip(speeds["ours"], speeds["bare"], strict=True)]
     medians = {name: statistics.median(values) for name, values in speeds.items()}
-    print(f"{torch.get_num_threads()} threads, {fast_precision()}, batches of {options.batch_size}")
+    print(f"{torch.get_num_threads()} threads, {fast_precision()}, batches of {data.batch_size}")
     print(f"ours {medians['ours']:.0f}, bare {medians['bare']:.0f} samples/s (medians)")
     print(f"ratio ours/bare: median {statistics.median(ratios):.3f}, all {', '.join(f'{r:.3f}' for r in ratios)}")
     dtype = torch.float32 if fast_precision() == "32-true" else torch.bfloat16
