@@ -28,6 +28,7 @@ from multimodal.core.rejects import Rejects
 from multimodal.core.run_folder import REJECTS
 from multimodal.data.frozen_features import load_or_compute_features
 from multimodal.data.loaders import CheckedLoader, ProcessedSamples, ResumableLoader, ordered_loader
+from multimodal.data.modality_drop import check_modality_drop
 from multimodal.data.pair_checks import (
     check_batches,
     check_training_pairs,
@@ -78,6 +79,8 @@ class DataModule(Recorded, pl.LightningDataModule):
             batch differ; or "rows", all of them, so that a batch may hold several rows of a group. Streams contain all rows.
         balance_pairs: give every pair of modalities that the objective compares the same share of each batch; null: only
             if fewer than half of the groups have some pair. Not available for streams.
+        modality_drop: modality -> the fraction of the training rows, in [0, 1), that it is left out of, drawn again each
+            time: so that a model does without it, or to save the time of an encoder that is costly and learns fast.
         max_rejects: fraction of the rows, in [0, 1], that may be unreadable before the run stops.
         train: the split to train on, or several splits.
         validation: the split to validate on during training.
@@ -105,6 +108,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         "approved": "'faults.csv'",
         "targets": "{'price': 'price'}",
         "negatives": "{'text': 'wrong_title'}",
+        "modality_drop": "{'graph': 0.75}",
         "options": "{'delimiter': ';'}",
     }
 
@@ -124,6 +128,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         buffer: int = 10_000,
         epoch: Literal["groups", "rows"] = "groups",
         balance_pairs: bool | None = None,
+        modality_drop: dict[str, float] | None = None,
         max_rejects: float = 0.01,
         train: str | list[str] = "train",
         validation: str | list[str] = "validation",
@@ -148,6 +153,7 @@ class DataModule(Recorded, pl.LightningDataModule):
                 "A streamed table is split by a column: set split to the column that names each row's split, or"
                 " group to the column whose values are assigned to splits."
             )
+        check_modality_drop(modality_drop or {}, columns)
         if self.source is not None and balance_pairs:
             raise UsageError(
                 "balance_pairs is not available with access: streamed, as the rows of each pair are not known in"
@@ -171,7 +177,7 @@ class DataModule(Recorded, pl.LightningDataModule):
         if self.source is None:
             self._samples = Samples(*self._table, approved=approved)
         self.buffer, self.balance_pairs, self.max_rejects = buffer, balance_pairs, max_rejects
-        self.epoch = epoch
+        self.epoch, self.modality_drop = epoch, modality_drop or {}
         self.train_split, self.validation_split, self.test_split = train, validation, test
         if micro_batch is not None and micro_batch < 1:
             raise UsageError(f"micro_batch must be at least 1, got {micro_batch}.")
@@ -322,6 +328,7 @@ class DataModule(Recorded, pl.LightningDataModule):
             max(self.buffer, 1),
             **self._distributed_position,
             micro_batch=self.micro_batch,
+            drop=self.modality_drop,
         )
 
     @property
@@ -363,7 +370,7 @@ class DataModule(Recorded, pl.LightningDataModule):
             if balanced is not None and trainer.is_global_zero:
                 Console(stderr=True).print(balanced)
             self._train_loader = ResumableLoader(
-                ProcessedSamples(self.samples, self._with_frozen_features(rows), self.keep_items),
+                ProcessedSamples(self.samples, self._with_frozen_features(rows), self.keep_items, self.modality_drop),
                 sampler,
                 self._rejects(len(self.samples)),
                 self.micro_batch,

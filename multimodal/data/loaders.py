@@ -16,6 +16,7 @@ from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import MultimodalError
 from multimodal.core.rejects import Reject, Rejects
+from multimodal.data.modality_drop import kept_modalities
 from multimodal.data.samplers import BatchSampler, Draw
 from multimodal.data.samples import Samples
 
@@ -27,6 +28,7 @@ class ProcessedSamples(Dataset[Any]):
         samples: the rows.
         processors: modality -> its processor, for the modalities to read.
         cache_items: keep items, before their augmentation, in the memory of the process that reads them.
+        drop: modality -> the probability that it is left out of a row in training, see ``kept_modalities``.
 
     Examples:
         >>> samples = Samples.of([{"title": "a cup"}], {"text": "title"})
@@ -34,12 +36,21 @@ class ProcessedSamples(Dataset[Any]):
         1
     """
 
-    def __init__(self, samples: Samples, processors: Mapping[str, Processor], cache_items: bool = False) -> None:
-        self.samples, self.processors = samples, dict(processors)
+    def __init__(
+        self,
+        samples: Samples,
+        processors: Mapping[str, Processor],
+        cache_items: bool = False,
+        drop: Mapping[str, float] | None = None,
+    ) -> None:
+        self.samples, self.processors, self.drop = samples, dict(processors), dict(drop or {})
         self._item_cache: dict[tuple[int, str], Any] | None = {} if cache_items else None
 
     def __getitem__(self, draw: Draw) -> list[Sample | Reject]:
-        return self.samples.items(draw.row, self.processors, draw.seed, self._item_cache)
+        processors = self.processors
+        if draw.seed is not None:
+            processors = kept_modalities(processors, self.drop, draw.seed)
+        return self.samples.items(draw.row, processors, draw.seed, self._item_cache)
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from multimodal.core.batch import Batch, MicroBatches
+from multimodal.core.batch import Batch, MicroBatches, Sample
 from multimodal.core.distributed import until_any_rank_ends
 from multimodal.core.encoder import Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Reject, Rejects
 from multimodal.data.loaders import CheckedLoader, Collate
+from multimodal.data.modality_drop import kept_modalities
 from multimodal.data.schema import Row, Schema
 from multimodal.data.tables.cells import raw_value
 from multimodal.data.tables.file_cells import resolve_file_cell
@@ -173,6 +174,7 @@ class StreamedBatches(IterableDataset[Any]):
         buffer: rows that are shuffled together; 0: rows in order and without augmentation, as for validation.
         seed, rank, world_size: see ``BatchSampler``.
         micro_batch: rows in a micro-batch; None: batches are not divided.
+        drop: modality -> the probability that it is left out of a row in training, see ``kept_modalities``.
 
     Examples:
         >>> from pathlib import Path
@@ -194,8 +196,10 @@ class StreamedBatches(IterableDataset[Any]):
         rank: int = 0,
         world_size: int = 1,
         micro_batch: int | None = None,
+        drop: Mapping[str, float] | None = None,
     ) -> None:
         self.stream, self.processors, self.collate = stream, dict(processors), Collate(dict(processors), micro_batch)
+        self.drop = dict(drop or {})
         self.batch_size, self.buffer, self.seed = batch_size, buffer, seed
         self.rank, self.world_size = rank, world_size
         # shared with persistent workers
@@ -242,18 +246,17 @@ class StreamedBatches(IterableDataset[Any]):
                 yield window[position]
 
     def _batch(self, rows: list[StreamedRow], epoch: int) -> Batch | MicroBatches:
-        files = self.stream.source.files
-        return self.collate([
-            [
-                replace(item, file=row.relative_file) if isinstance(item, Reject) else item
-                for item in self.stream.schema.items(
-                    row.row,
-                    self.processors,
-                    (self.seed, epoch, files.index(row.file), row.number) if self.buffer else None,
-                )
-            ]
-            for row in rows
-        ])  # fmt: skip
+        return self.collate([self._items(row, epoch) for row in rows])
+
+    def _items(self, row: StreamedRow, epoch: int) -> list[Sample | Reject]:
+        files, processors, seed = self.stream.source.files, self.processors, None
+        if self.buffer:
+            seed = (self.seed, epoch, files.index(row.file), row.number)
+            processors = kept_modalities(processors, self.drop, seed)
+        return [
+            replace(item, file=row.relative_file) if isinstance(item, Reject) else item
+            for item in self.stream.schema.items(row.row, processors, seed)
+        ]
 
 
 class StreamLoader(CheckedLoader):
