@@ -7,6 +7,10 @@ from starlette.types import ASGIApp
 
 from multimodal.serve.limits import Limits
 
+# seconds; longer than proxies and clients keep a connection that is not used (mostly 60 at most), so that they close it, not
+# the server just when the next request is sent
+KEEP_ALIVE = 75
+
 
 def uvicorn_config(app: ASGIApp, limits: Limits, shared: bool = False) -> uvicorn.Config:
     """Return the settings of uvicorn: no log of requests, and an end that waits for those that are let in.
@@ -18,4 +22,11 @@ def uvicorn_config(app: ASGIApp, limits: Limits, shared: bool = False) -> uvicor
     """
     one_at_a_time = {"backlog": 1, "loop": "asyncio"} if shared else {}  # other loops pass the number to the system
     end = int(limits.timeout) + 1
-    return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=end, **one_at_a_time)
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=end,
+        **one_at_a_time,
+    )

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def test_requests_in_flight_are_answered_after_sigterm(folders: tuple[Path, Path
         threading.Event().wait(0.5)
         sent.assert_answered()
         assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_a_connection_that_is_not_used_for_some_seconds_is_kept(folders: tuple[Path, Path]) -> None:
+    with started(folders) as (_, address):
+        connection = HTTPConnection(address.removeprefix("http://"), timeout=30)
+        for wait in (6, 0):  # uvicorn's own limit is 5 s, at which a client's next request may be lost
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            threading.Event().wait(wait)
+        connection.close()
 
 
 def test_the_page_is_opened_and_a_judgement_stored(
