@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 
 from multimodal.core.errors import MultimodalError, shown
 
@@ -104,6 +105,20 @@ def _fault(error: BaseException) -> SystemFault | None:
     if isinstance(error, OSError | RuntimeError) and any(words in text for words in INCOMPLETE_WRITES):
         return SystemFault(errno.ENOSPC)
     return None
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise what writing to a full disk raises, before a library writes to mapped files: there, the system ends the process.
+
+    Args:
+        folder: where it will write.
+        needed: bytes.
+
+    Raises:
+        OSError: the disk has less space.
+    """
+    if disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from multimodal.core.errors import MultimodalError, UsageError, check_names, sug
 from multimodal.core.files import check_folder
 from multimodal.core.html_table import html_table
 from multimodal.core.progress import progress
+from multimodal.core.system_errors import writing
 from multimodal.search.combine import combine
 from multimodal.search.embedding_folder import read_manifest, read_parts
 from multimodal.search.engines.engine import ITEM_SCHEMA, Engine, IndexReplaced
@@ -441,9 +442,10 @@ class Index:
             return
         if read_index_description(self.folder)["fingerprint"] != self.fingerprint:
             raise IndexReplaced(self.folder)
-        record(rows)
-        with rows.locked():
-            yield
+        with writing(self.folder):
+            record(rows)
+            with rows.locked():
+                yield
 
     def remove(self, keys: Sequence[str]) -> int:
         """Remove rows, and return how many were there; in a folder, they are gone for good when this returns.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from multimodal.core import system_errors
 from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.registry import create
@@ -201,3 +203,18 @@ def test_ranges_of_numbers_and_dates(index: Index) -> None:
 def test_words_cannot_be_searched_exactly(index: Index) -> None:
     with pytest.raises(UsageError, match="hybrid search is never exact"):
         index.search(text="green jug", hybrid=True, exact=True)
+
+
+def test_a_full_disk_is_one_line_that_names_the_index(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_table(embedder, ROWS, out=tmp_path / "vectors", columns=COLUMNS, key="id")
+    Index.build(tmp_path / "vectors", tmp_path / "index").close()
+    with Index.open(tmp_path / "index", model=embedder) as index:
+        monkeypatch.setattr(system_errors, "disk_usage", lambda folder: SimpleNamespace(free=0))
+        with pytest.raises(MultimodalError, match=r"index cannot be written: the disk is full; free some space"):
+            index.upsert([{"id": "new", "title": "green jug"}])
+        monkeypatch.undo()
+        assert len(index) == 6
+        index.upsert([{"id": "new", "title": "green jug"}])
+        assert first(index, "green jug") == ("new", 1.0)

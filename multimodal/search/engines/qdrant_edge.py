@@ -26,6 +26,7 @@ import qdrant_edge as qdrant
 from multimodal.core.conditions import Kind, Where
 from multimodal.core.errors import MultimodalError
 from multimodal.core.folder_lock import LOCK_FILE, FolderLocked, hold_lock
+from multimodal.core.system_errors import check_space
 from multimodal.search.engines.engine import Found, IndexReplaced
 from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import WORDS, Layout, search_texts
@@ -49,6 +50,8 @@ from multimodal.search.pieces import modalities_of
 
 SHARD = "shard"
 POINTS = 512  # written at a time
+CHUNK = 2**25  # bytes of the smallest file of a segment's vectors
+COPIES = 3  # of rows that are written: in the log, the vectors, and the descriptions with their index
 INDEXES = {"keyword": qdrant.PayloadSchemaType.Keyword, "float": qdrant.PayloadSchemaType.Float}
 WAIT_SECONDS = 10.0  # for another process that has the folder open
 
@@ -102,6 +105,7 @@ class QdrantEdgeEngine:
         """
         folder = folder.absolute()
         (folder / SHARD).mkdir(parents=True)
+        check_space(folder, _allocated(layout))
         files = ExitStack()
         files.enter_context(_locked(folder))
         with _errors_of(folder):
@@ -273,10 +277,14 @@ class QdrantEdgeEngine:
         Args:
             parts: parts of embeddings, see ``multimodal.search.embed``; vectors are float32 of unit length.
         """
+        size = 0
         with self._change():
             replaces = self._shard.count(qdrant.CountRequest()) > 0
             for part in parts:
+                size += part.nbytes
+                check_space(self.folder, COPIES * part.nbytes)
                 self._upsert(part, replaces)
+            check_space(self.folder, size + _allocated(self.layout))
 
     def _upsert(self, part: pa.Table, replaces: bool) -> None:
         modalities = modalities_of(part)
@@ -444,6 +452,11 @@ def _keep_open(folder: Path, files: ExitStack) -> None:
     """Keep a folder open, so that its number is not given to another one if it is removed."""
     if hasattr(os, "O_DIRECTORY") and folder.is_dir():
         files.callback(os.close, os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+
+
+def _allocated(layout: Layout) -> int:
+    """Return the bytes that the engine takes for a new segment, however few rows it has."""
+    return CHUNK * len(layout.modalities)
 
 
 def _release(shard: qdrant.EdgeShard, files: ExitStack) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from multimodal.core.errors import MultimodalError
+from multimodal.core.system_errors import system_fault
 from multimodal.search.engines.engine import Engine
 from multimodal.search.index_folder import IndexFolder, open_index_folder, read_index_description
 from multimodal.serve.workers.messages import (
@@ -206,7 +207,9 @@ class IndexHost:
             return Message({"error": error_to_json(error)}).to_bytes()
         except Exception as error:  # a defect, of which the worker reports only that there is one
             traceback.print_exc(file=sys.stderr)
-            failed = MultimodalError(f"The process that has the index failed ({type(error).__name__}).")
+            fault = system_fault(error)
+            reason = type(error).__name__ if fault is None else fault.advice
+            failed = MultimodalError(f"The process that has the index failed ({reason}).")
             failed.__cause__ = error
             return Message({"error": error_to_json(failed)}).to_bytes()
 

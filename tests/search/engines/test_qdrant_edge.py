@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from multimodal.core import system_errors
 from multimodal.core.errors import MultimodalError
 from multimodal.search.engines import qdrant_edge
 from multimodal.search.engines.layout import LAYOUT, Layout
@@ -173,6 +175,32 @@ def test_a_modality_that_the_index_does_not_have_is_refused(tmp_path: Path) -> N
     with pytest.raises(MultimodalError, match="stores vectors of text, not of image"):
         engine.upsert([part_of(["a"]).rename_columns(["key", "group", "metadata", "image"])])
     engine.close()
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_full_disk_is_noticed_before_the_engine_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """The engine writes to mapped files; where these find no space, the system ends the process."""
+    create(tmp_path / "engine", ["old"])
+    engine = QdrantEdgeEngine.open(tmp_path / "engine")
+    asked: list[int] = []
+
+    def disk_usage(folder: Path) -> Any:
+        asked.append(1)
+        return SimpleNamespace(free=10**12 if len(asked) <= written else 0)
+
+    monkeypatch.setattr(system_errors, "disk_usage", disk_usage)
+    with pytest.raises(OSError, match="No space left on device"):
+        engine.upsert([part_of(["new"])])
+    monkeypatch.undo()
+    assert engine.select()[1]["key"].to_pylist() == ["old", "new"][: 1 + written]
+    engine.upsert([part_of(["later"])])
+    assert len(engine.select()[1]) == 2 + written
+    engine.close()
+    monkeypatch.setattr(system_errors, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left on device"):
+        QdrantEdgeEngine.create(tmp_path / "other", LAYOUT_OF_TEXT)
 
 
 def test_words_find_a_rare_name_that_vectors_miss(tmp_path: Path) -> None:
