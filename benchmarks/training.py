@@ -98,7 +98,7 @@ def bare(config: dict[str, Any], data: DataModule, steps: int, device: Device) -
 
 
 def batches(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]:
-    samples = ProcessedSamples(data.samples, embedder.processors)
+    samples = ProcessedSamples(data.samples, embedder.processors, drop=data.modality_drop)
     collate = Collate(embedder.processors)
     rows = torch.from_numpy(data.samples.rows("train"))
     for _ in range(steps):
@@ -107,7 +107,8 @@ def batches(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]
 
 
 def read_ahead(embedder: Embedder, data: DataModule, steps: int) -> Iterator[Batch]:
-    samples, collate = ProcessedSamples(data.samples, embedder.processors), Collate(embedder.processors)
+    samples = ProcessedSamples(data.samples, embedder.processors, drop=data.modality_drop)
+    collate = Collate(embedder.processors)
     rows = torch.from_numpy(data.samples.rows("train"))
     drawn = [rows[torch.randperm(len(rows))[: data.batch_size]].tolist() for _ in range(steps)]
     order = [[Draw(row, (0, row)) for row in batch] for batch in drawn]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from multimodal import DataModule
+from multimodal.core.batch import Sample
 from multimodal.core.encoder import Inputs, Processor
 from multimodal.core.errors import UsageError
 from multimodal.core.rejects import Rejects
@@ -51,7 +52,8 @@ def drawn(
 ) -> tuple[list[dict[str, float]], dict[str, Noisy]]:
     processors = {modality: Noisy() for modality in "abc"}
     data = ProcessedSamples(samples(), processors, cached, drop)
-    return [dict(sample.values) for row in range(ROWS) for sample in data[Draw(row, (7, epoch, row))]], processors
+    items = [item for row in range(ROWS) for item in data[Draw(row, (7, epoch, row))]]
+    return [dict(item.values) for item in items if isinstance(item, Sample)], processors
 
 
 def share(rows: Sequence[dict[str, float]], *modalities: str) -> float:
