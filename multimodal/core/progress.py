@@ -67,7 +67,7 @@ class ProgressLine:
             return f"{self.what}: {duration(seconds)} so far"
         of = f" of {self.total:,}" if self.total else ""
         text = f"{self.what}: {self.done:,}{of} {self.unit}, {self.done / seconds:,.3g} {self.unit}/s"
-        return f"{text}, {duration(seconds / self.done * (self.total - self.done))} left" if self.total else text
+        return f"{text}, {duration(seconds * (self.total - self.done) / self.done)} left" if self.total else text
 
 
 @contextmanager
