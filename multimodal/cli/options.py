@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from multimodal.core.errors import UsageError, did_you_mean
-from multimodal.core.files import check_folder, no_such_index, no_such_model
+from multimodal.core.files import check_folder, no_such_index, no_such_model, no_such_table
 
 TABLE_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".yaml", ".yml", ".gz")
 MAX_FILES = 1000  # of a folder, whose names are compared with one that does not exist
@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
                     raise no_such_index(Path(path))
                 if action.type is table and path.endswith(TABLE_FILES) and not any(sign in path for sign in "*?[{:"):
                     near = did_you_mean(path, [str(file) for file in _tables_next_to(Path(path))])
-                    raise UsageError(f"There is no table {path!r}: no file or folder of that name.{near}")
+                    raise no_such_table(path, near)
 
 
 def _tables_next_to(path: Path) -> list[Path]:

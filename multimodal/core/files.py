@@ -89,6 +89,20 @@ def no_such_index(folder: Path) -> MultimodalError:
     return no_such_folder(folder, f"{reason}{interrupted_replacement(folder)}")
 
 
+def no_such_table(name: str, hint: str) -> UsageError:
+    """Make the error for a table that does not exist.
+
+    Args:
+        name: what was given as the table.
+        hint: what may have been meant, which follows.
+
+    Examples:
+        >>> print(no_such_table("shop.csv", " Did you mean 'shops.csv'?"))
+        There is no table 'shop.csv': no file or folder of that name. Did you mean 'shops.csv'?
+    """
+    return UsageError(f"There is no table {name!r}: no file or folder of that name.{hint}")
+
+
 def _as_written(path: str | Path) -> str:
     """Return a path for a message; an address that became a ``Path``, which keeps one slash of two, as it was written."""
     return shown(

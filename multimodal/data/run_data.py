@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from multimodal.core.errors import MultimodalError, UsageError, check_names
+from multimodal.core.files import no_such_table
 from multimodal.core.run_folder import RUN_CONFIG
 from multimodal.core.yaml_file import read_yaml
 from multimodal.data.samples import Samples
@@ -192,7 +193,7 @@ def _check_not_a_split(table: Any, of_run: Mapping[str, Any]) -> None:
         *(s for s in named if isinstance(s, str)),
     }
     if isinstance(table, str) and table in splits and not Path(table).exists():
-        raise UsageError(f"There is no table {table!r}: no file or folder of that name. Did you mean split={table!r}?")
+        raise no_such_table(table, f" Did you mean split={table!r}?")
 
 
 def _name(table: Any) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from multimodal import datasets as builtin
 from multimodal.core.errors import UsageError, suggest
-from multimodal.core.files import default_cache, interrupted_replacement
+from multimodal.core.files import default_cache, interrupted_replacement, no_such_table
 from multimodal.core.manifests import EMBEDDINGS, PREPARED
 from multimodal.core.progress import progress
 from multimodal.core.table import Table
@@ -171,11 +171,11 @@ def locate(table: str, options: Mapping[str, Any] | None = None) -> Source:
         else:
             files, base = _matching(table, system, path)
     if not files:
-        raise UsageError(
-            f"There is no table {table!r}: no file or folder of that name."
+        raise no_such_table(
+            table,
             f"{suggest(table, list(builtin.TABLES))} Or name a file ({', '.join(READERS)}), a folder, a URL, or"
             f" hf:OWNER/NAME as the table.{_searched_path_hint(table)}"
-            f"{'' if is_remote(table) else interrupted_replacement(Path(table))}"
+            f"{'' if is_remote(table) else interrupted_replacement(Path(table))}",
         )
     suffixes = {format_suffix(file) for file in files}
     if len(suffixes) > 1:
