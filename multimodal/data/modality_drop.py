@@ -33,7 +33,7 @@ def check_modality_drop(drop: Mapping[str, float], modalities: Iterable[str]) ->
         raise UsageError("modality_drop names all modalities; leave out at least one, which every row keeps.")
 
 
-def kept_modalities(processors: Mapping[str, P], drop: Mapping[str, float], seed: tuple[int, ...]) -> dict[str, P]:
+def kept_modalities(processors: Mapping[str, P], drop: Mapping[str, float], seed: tuple[int, ...]) -> Mapping[str, P]:
     """Return the processors of the modalities that a row keeps this time.
 
     Args:
@@ -50,7 +50,7 @@ def kept_modalities(processors: Mapping[str, P], drop: Mapping[str, float], seed
         (100, 30)
     """
     if not drop:
-        return dict(processors)
+        return processors
     drawn = np.random.default_rng([*seed, STREAM]).random(len(drop))
     left_out = {modality for modality, number in zip(drop, drawn, strict=True) if number < drop[modality]}
     return {modality: processor for modality, processor in processors.items() if modality not in left_out}

@@ -99,9 +99,7 @@ class ContentValues(DistinctValues):
         if digest not in self._numbers:
             self._check_value(content)
             if self.column.kind == "text" and isinstance(content, str):
-                self._short.append(is_short(content))
-                if self._texts is not None:
-                    self._texts.add(content)
+                self._short.append(is_short(content) if self._texts is None else self._texts.add(content))
         return self._number_of_digest(digest)
 
     def _check_value(self, value: Any) -> None:

@@ -87,7 +87,7 @@ class NearTexts:
     Examples:
         >>> near = NearTexts(threshold=0.8)
         >>> for text in ("a red cup", "A red cup.", "two bowls"):
-        ...     near.add(text)
+        ...     _ = near.add(text)
         >>> near.pairs().tolist()
         [[0, 1]]
     """
@@ -103,8 +103,8 @@ class NearTexts:
         self._numbers = array("Q")
         self._words = array("Q")
 
-    def add(self, text: str) -> None:
-        """Add a text; of a long one, the first 1,048,576 characters are compared."""
+    def add(self, text: str) -> bool:
+        """Add a text, and return whether it is short; of a long one, the first 1,048,576 characters are compared."""
         text = fold(text[:MAX_CHARACTERS])
         hashes = shingles(text)
         self._numbers.append(hash_numbers(text))
@@ -115,6 +115,7 @@ class NearTexts:
         self._signatures += self._minhash.digest().astype(np.uint32).tobytes()
         self._sketches += hashes[:SKETCH_SIZE].tobytes()
         self._ends.append(len(self._sketches) // 4)
+        return self._words[-1] != 0
 
     def pairs(self) -> np.ndarray:
         """Return the near pairs, ``(m, 2)`` int64, sorted."""

@@ -37,7 +37,8 @@ def explain_no_hits(index: Index, where: Mapping[str, Any]) -> list[str]:
             continue
         known = list(index.facets(column, limit=MAX_VALUES))
         asked = shown(wanted[0]) if wanted else ""
-        hint = (suggest if len(known) < MAX_VALUES else did_you_mean)(asked, known)  # else how many are known is not
+        all_known = len(known) < MAX_VALUES
+        hint = suggest(asked, known) if all_known else did_you_mean(asked, known)
         others = f" or {len(wanted) - 1:,} other values" if len(wanted) > 1 else ""
         sentences.append(f"No row has {asked!r}{others} in the column {column!r}.{hint}")
     return sentences
