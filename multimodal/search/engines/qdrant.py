@@ -19,6 +19,7 @@ from multimodal.search.engines.engine import Found
 from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import WORDS, search_texts
 from multimodal.search.engines.qdrant_points import (
+    ACORN_SHARE,
     OVERSAMPLED,
     PAGE,
     PREFIX_OVERSAMPLED,
@@ -26,6 +27,7 @@ from multimodal.search.engines.qdrant_points import (
     found_by_words,
     found_of,
     ids_of,
+    lists_values,
     merged,
     neighbours_kept,
     stored_of_points,
@@ -236,7 +238,11 @@ class QdrantEngine(ClusterEngine):
         if self.layout.quantization is not None:
             candidates = float(OVERSAMPLED[self.layout.quantization])
             rescored = models.QuantizationSearchParams(rescore=True, oversampling=candidates, ignore=exact)
-        return models.SearchParams(hnsw_ef=neighbours_kept(count, where), exact=exact, quantization=rescored)
+        acorn = None
+        if lists_values(where) and not exact:
+            acorn = models.AcornSearchParams(enable=True, max_selectivity=ACORN_SHARE)
+        kept = neighbours_kept(count, where)
+        return models.SearchParams(hnsw_ef=kept, exact=exact, quantization=rescored, acorn=acorn)
 
     def _scroll(self, chosen: models.Filter, payload: list[str], vectors: list[str] | bool) -> Iterator[Any]:
         at_once = self.rows_at_once(len(vectors) * self.dim) if isinstance(vectors, list) else PAGE

@@ -31,6 +31,8 @@ from multimodal.search.engines.engine import Found, IndexReplaced
 from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import WORDS, Layout, search_texts
 from multimodal.search.engines.qdrant_points import (
+    ACORN_SHARE,
+    COMPARED,
     OVERSAMPLED,
     PAGE,
     PREFIX_OVERSAMPLED,
@@ -39,6 +41,7 @@ from multimodal.search.engines.qdrant_points import (
     found_by_words,
     found_of,
     ids_of,
+    lists_values,
     merged,
     neighbours_kept,
     shard_config,
@@ -220,6 +223,7 @@ class QdrantEdgeEngine:
         searched = self.modalities if modality is None else [modality]
         if not len(queries) or not searched:
             return [[] for _ in queries]
+        exact = exact or (bool(where) and self._few_meet(where))
         asked = [(query, name) for query in queries for name in searched]
         requests = [self._request(query, count, name, where, exact) for query, name in asked]
         with _errors_of(self.folder):
@@ -228,7 +232,7 @@ class QdrantEdgeEngine:
             else:
                 answers = self._shard.query_batch(qdrant.QueryBatchRequest(requests)) if requests else []
             if where and not exact:
-                # Of 10,000 rows in a million that met a condition, the graph led to one: then each of them is compared.
+                # Where the graph led to fewer than are asked for, each row that meets the condition is compared.
                 answers = [
                     points
                     if len(points) >= count
@@ -413,12 +417,20 @@ class QdrantEdgeEngine:
         parameters = self._parameters(count, where, exact)
         return qdrant.QueryRequest(count, query=nearest, params=parameters, filter=chosen, with_payload=SHOWN)
 
+    def _few_meet(self, where: Where | None) -> bool:
+        """Return whether so few rows meet a condition, by the engine's estimate, that the graph would miss some."""
+        meeting = qdrant.Filter(must=conditions_of(self.layout, where))
+        with _errors_of(self.folder):
+            return self._shard.count(qdrant.CountRequest(exact=False, filter=meeting)) <= COMPARED
+
     def _parameters(self, count: int, where: Where | None, exact: bool = False) -> qdrant.SearchParams:
         rescored = None
         if self.layout.quantization is not None:
             candidates = float(OVERSAMPLED[self.layout.quantization])
             rescored = qdrant.QuantizationSearchParams(rescore=True, oversampling=candidates, ignore=exact)
-        return qdrant.SearchParams(hnsw_ef=neighbours_kept(count, where), exact=exact, quantization=rescored)
+        acorn = qdrant.AcornSearchParams(True, ACORN_SHARE) if lists_values(where) and not exact else None
+        kept = neighbours_kept(count, where)
+        return qdrant.SearchParams(hnsw_ef=kept, exact=exact, quantization=rescored, acorn=acorn)
 
     def _scroll(self, chosen: qdrant.Filter, payload: list[str], vectors: list[str] | bool) -> Iterator[qdrant.Record]:
         offset = None

@@ -20,6 +20,8 @@ from multimodal.search.pieces import pieces_of
 PAGE = 1024  # points read at a time
 SEARCHED = 128  # neighbours kept while the graph is searched; more find more of the nearest, and take longer
 SEARCHED_WHERE = 256  # the same under a condition, as the graph's paths among the rows that meet it are fewer
+COMPARED = 50_000  # rows that meet a condition, up to which each of them is compared: some 13 ms for 256 components
+ACORN_SHARE = 0.4  # of the rows that meet a list of values, up to which the neighbours' neighbours are searched too
 OVERSAMPLED = {"int8": 4, "binary": 16}  # candidates for each hit where compressed vectors are searched first
 PREFIX_OVERSAMPLED = 4
 SHOWN = ["key", "group", "metadata"]
@@ -30,6 +32,18 @@ GRAPH = qdrant.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_00
 def neighbours_kept(count: int, where: Where | None) -> int:
     """Return how many neighbours are kept while the graph is searched for a number of hits."""
     return max(SEARCHED_WHERE if where else SEARCHED, count)
+
+
+def lists_values(where: Where | None) -> bool:
+    """Return whether a condition allows several values of a column, whose rows the graph does not link to each other.
+
+    Each frequent value has links of its own. Among the rows of 10 values in 100, 0.13 of the nearest were found by these.
+
+    Examples:
+        >>> lists_values({"set": ["a", "b"]}), lists_values({"set": ["a"]})
+        (True, False)
+    """
+    return any(not isinstance(wanted, Range) and len(wanted) > 1 for wanted in (where or {}).values())
 
 
 def shard_config(layout: Layout) -> qdrant.EdgeConfig:

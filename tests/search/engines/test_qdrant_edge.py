@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from qdrant_edge import HnswIndexConfig
 
 from multimodal.core import system_errors
 from multimodal.core.errors import MultimodalError
-from multimodal.search.engines import qdrant_edge
+from multimodal.search.engines import qdrant_edge, qdrant_points
 from multimodal.search.engines.layout import LAYOUT, Layout
 from multimodal.search.engines.qdrant_edge import QdrantEdgeEngine
 
@@ -258,10 +259,40 @@ def test_rows_of_a_condition_that_the_graph_does_not_lead_to_are_found(
         return whole(self, query, count if exact else 1, modality, where, exact)
 
     monkeypatch.setattr(QdrantEdgeEngine, "_request", one_hit)
+    monkeypatch.setattr(qdrant_edge, "COMPARED", 0)
     for several in (queries, queries[:1]):
         found = engine.nearest(several, 10, "text", where)
         assert [[one.key for one in of_one] for of_one in found] == [
             [one.key for one in of_one] for of_one in expected[: len(several)]
         ]
     assert [len(of_one) for of_one in engine.nearest(queries, 30, "text", where)] == [20, 20]
+    engine.close()
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_rows_of_one_in_ten_values_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: str | None
+) -> None:
+    """No value is frequent enough for links of its own, so that the graph hardly connects the rows that meet the condition."""
+    monkeypatch.setattr(qdrant_points, "GRAPH", HnswIndexConfig(m=8, ef_construct=64, full_scan_threshold=400))
+    dim, rows, rng = 128, 24_000, np.random.default_rng(0)
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", Layout(dim, ["text"], quantization=quantization))
+    vectors = rng.standard_normal((rows, dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    keys = [f"k{row}" for row in range(rows)]
+    metadata = [f'{{"shelf": "s{row % 100}"}}' for row in range(rows)]
+    cells = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
+    engine.upsert([pa.table({"key": keys, "group": keys, "metadata": metadata, "text": cells})])
+    where = {"shelf": tuple(f"s{number}" for number in range(10))}
+    chosen = np.flatnonzero(np.arange(rows) % 100 < 10)
+    queries = vectors[:50]
+    nearest = chosen[np.argsort(-queries @ vectors[chosen].T, axis=1)[:, :10]]
+
+    def recall() -> float:
+        found = [[int(one.key[1:]) for one in of_one] for of_one in engine.nearest(queries, 10, "text", where)]
+        return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, nearest.tolist(), strict=True)]))
+
+    assert recall() == 1
+    monkeypatch.setattr(qdrant_edge, "COMPARED", 0)
+    assert recall() >= 0.8  # 0.2 to 0.4 by the graph's own links
     engine.close()
