@@ -238,17 +238,18 @@ PICTURE_PROCESSORS: dict[str, Processor] = {
 def text_processors(folder: Path) -> dict[str, Processor]:
     """Return fitted processors of texts of every kind."""
     made: dict[str, Processor] = {}
-    for name, settings_ in {
+    for kind, settings_ in {
         "transformer": {"vocab_size": 90, "max_length": 12},
         "bag": {"vocab_size": 500},
+        "bag with pairs": {"vocab_size": 500, "word_pairs": True},
         "svd": {"vocab_size": 300, "longest": 0},
         "word_vectors": {"vocab_size": 6, "width": 4, "pooling": "sif"},
     }.items():
-        encoder = create("text", name, **settings_)
-        if name == "word_vectors":  # as a file would have set
+        encoder = create("text", kind.partition(" ")[0], **settings_)
+        if kind == "word_vectors":  # as a file would have set
             encoder.processor.load_state({"words": ["red", "cup", "Σίσυφος", "naïve", "कृष्ण", "the"]})
         encoder.processor.fit(NAMES)
-        made[name] = encoder.processor
+        made[kind] = encoder.processor
     kinds = {"bert": ("bert", ""), "prompt": ("bert", "query: "), "gpt2": ("gpt2", "")}
     for name, (kind, prompt) in kinds.items():
         made[name] = TokenProcessor(10, prompt)

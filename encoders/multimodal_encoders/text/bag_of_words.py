@@ -1,4 +1,4 @@
-"""Texts as bags of words and of the letter groups in them."""
+"""Texts as bags of words, of pairs of words and of the letter groups in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import compress
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,19 @@ class BagProcessor(Processor):
     r"""Turns texts into terms with weights.
 
     Terms are the words, and the groups of ``shortest`` to ``longest`` neighbouring characters between two spaces, the
-    spaces among them; upper and lower case are the same. The vocabulary and the number of texts that hold a term come from
-    the training texts. A term that occurs c times in a text, and in d of the N training texts, weighs
-    :math:`(1 + \ln c) (1 + \ln \frac{1 + N}{1 + d})`; the weights of a text are then scaled to unit length (TF-IDF with
-    sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character, of which the first
-    1,048,576 characters are read.
+    spaces among them; upper and lower case are the same. With ``word_pairs``, two neighbours between spaces are a term too,
+    so that the order of the words counts (the word bigrams of fastText; Joulin et al. 2017). The vocabulary and the number
+    of texts that hold a term come from the training texts. A term that occurs c times in a text, and in d of the N training
+    texts, weighs :math:`(1 + \ln c) (1 + \ln \frac{1 + N}{1 + d})`; the weights of a text are then scaled to unit length
+    (TF-IDF with sub-linear counts; Salton and Buckley 1988). Raw values: strings with at least one visible character, of which
+    the first 1,048,576 characters are read.
 
     Args:
         vocab_size: the largest number of terms, those in the most texts; terms of a single text are left out.
         shortest: the shortest letter group, in characters.
         longest: the longest letter group; 0: words only.
-        word_drop: for training, the probability that a word is left out (one is always kept).
+        word_drop: for training, the probability that a word is left out, with its pairs (one is always kept).
+        word_pairs: two neighbouring words are a term.
 
     Examples:
         >>> processor = BagProcessor(vocab_size=100, shortest=2, longest=3, word_drop=0.0)
@@ -49,8 +51,13 @@ class BagProcessor(Processor):
         ['sizes', 'terms', 'weights']
     """
 
-    def __init__(self, vocab_size: int, shortest: int, longest: int, word_drop: float) -> None:
-        self.vocab_size, self.shortest, self.longest, self.word_drop = vocab_size, shortest, longest, word_drop
+    _OPTIONS = ("vocab_size", "shortest", "longest", "word_drop", "word_pairs")
+
+    def __init__(
+        self, vocab_size: int, shortest: int, longest: int, word_drop: float, word_pairs: bool = False
+    ) -> None:
+        self.vocab_size, self.shortest, self.longest = vocab_size, shortest, longest
+        self.word_drop, self.word_pairs = word_drop, word_pairs
         self._take([], [], 0)
 
     def _take(self, terms: list[str], texts_with: list[int], texts: int) -> None:
@@ -67,7 +74,8 @@ class BagProcessor(Processor):
             if not isinstance(text, str):  # the reader skips this row
                 continue
             texts += 1
-            texts_with.update(set().union(*map(terms_of, _split_words(text))))
+            chunks = _split_words(text)
+            texts_with.update(set(self._pairs_of(chunks)).union(*map(terms_of, chunks)))
         common = sorted((-count, term) for term, count in texts_with.items() if count > 1)[: self.vocab_size]
         self._take([term for _, term in common], [-count for count, _ in common], texts)
 
@@ -78,6 +86,10 @@ class BagProcessor(Processor):
         for size in range(self.shortest, self.longest + 1):
             for start in range(max(len(padded) - size, 0) + 1):
                 yield padded[start : start + size]
+
+    def _pairs_of(self, chunks: Sequence[str]) -> Iterator[str]:
+        if self.word_pairs:
+            yield from (f"  {first} {second}" for first, second in pairwise(chunks))  # a word has no space
 
     def _look_up(self, chunk: str) -> np.ndarray:
         known = (self._number.get(term) for term in self._terms_of(chunk))
@@ -92,19 +104,21 @@ class BagProcessor(Processor):
         self._take(state.get("terms", []), state.get("texts_with", []), state.get("texts", 0))
 
     def __getstate__(self) -> dict[str, Any]:  # a cache cannot be pickled
-        return {name: getattr(self, name) for name in ("vocab_size", "shortest", "longest", "word_drop")} | self.state()
+        return {name: getattr(self, name) for name in self._OPTIONS} | self.state()
 
     def __setstate__(self, values: dict[str, Any]) -> None:
-        for name in ("vocab_size", "shortest", "longest", "word_drop"):
+        for name in self._OPTIONS:
             setattr(self, name, values[name])
         self.load_state(values)
 
     def __call__(self, value: Any) -> list[np.ndarray]:
-        """For each word (one at least) the numbers of its terms, with repeats."""
+        """For each word (one at least) the numbers of its terms, with repeats; then those of the pairs, each alone or none."""
         chunks = _split_words(read_text(value))
         if not self._texts:
             raise UsageError("the vocabulary has not been fitted; call fit_processors, train, or load a trained model.")
-        return [self._numbers_of(chunk) for chunk in chunks]
+        pairs = (self._number.get(pair) for pair in self._pairs_of(chunks))
+        of_pairs = [np.array([] if number is None else [number], dtype=np.int32) for number in pairs]
+        return [self._numbers_of(chunk) for chunk in chunks] + of_pairs
 
     def parts(self, value: Any) -> Parts:
         return word_parts(read_text(value), self)
@@ -113,8 +127,11 @@ class BagProcessor(Processor):
         return TEXT_CORRUPTIONS
 
     def augment(self, item: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-        keep = rng.random(len(item)) >= self.word_drop
-        return list(compress(item, keep)) or [item[rng.integers(len(item))]]
+        words = (len(item) + 1) // 2 if self.word_pairs else len(item)
+        keep = rng.random(words) >= self.word_drop
+        if not keep.any():
+            keep[rng.integers(words)] = True
+        return list(compress(item, [*keep, *(keep[:-1] & keep[1:])] if self.word_pairs else keep))
 
     def preprocessing(self) -> dict[str, Any] | None:
         return {
@@ -123,6 +140,7 @@ class BagProcessor(Processor):
             "idf": self._idf.tolist(),
             "shortest": self.shortest,
             "longest": self.longest,
+            "word_pairs": self.word_pairs,
             "characters": MAX_TEXT_CHARACTERS,
             "chunk_characters": MAX_CHUNK_CHARACTERS,
         }
@@ -154,10 +172,10 @@ def _split_words(text: str) -> list[str]:
 
 @register("text", "bag")
 class BagOfWords(Encoder):
-    """A weighted sum of learned embeddings of words and letter groups, normalised.
+    """A weighted sum of learned embeddings of words, letter groups and, if wanted, pairs of words, normalised.
 
     Names with parts (of chemicals, places, products) are distinguished by their letters; the order of the words has no
-    effect. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
+    effect but by ``word_pairs``. The input is that of fastText (Joulin et al. 2017) with weights by TF-IDF.
 
     Args:
         vocab_size: rows of the table of terms; the vocabulary, fitted on the training split, has at most this many.
@@ -167,6 +185,7 @@ class BagOfWords(Encoder):
         term_drop: dropout of the terms.
         drop: dropout of the features.
         word_drop: in training, the probability that a word is left out of the text.
+        word_pairs: two neighbouring words are a term too ("leftwards arrow" is not "arrow leftwards").
 
     Examples:
         >>> encoder = BagOfWords(width=8)
@@ -184,12 +203,13 @@ class BagOfWords(Encoder):
         term_drop: float = 0.0,
         drop: float = 0.0,
         word_drop: float = 0.0,
+        word_pairs: bool = False,
     ) -> None:
         super().__init__()
         if vocab_size < 1 or shortest < 1:
             raise UsageError(f"BagOfWords: vocab_size {vocab_size} and shortest {shortest} must be at least 1.")
         self.width = width
-        self.processor = BagProcessor(vocab_size, shortest, longest, word_drop)
+        self.processor = BagProcessor(vocab_size, shortest, longest, word_drop, word_pairs)
         self.table = nn.EmbeddingBag(vocab_size, width, mode="sum")
         nn.init.normal_(self.table.weight, std=width**-0.5)
         self.term_drop = nn.Dropout(term_drop)

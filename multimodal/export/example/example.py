@@ -9,6 +9,7 @@ preprocessing.json says for each modality how a value becomes the inputs of its 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import sys
@@ -270,9 +271,11 @@ def term_inputs(description: Description, value: Any) -> dict[str, np.ndarray]:
     """``terms`` ``(t,)`` int64, ``weights`` ``(t,)`` float32 and ``sizes`` ``(1,)`` int64."""
     number = once(description, lambda: {term: number for number, term in enumerate(description["terms"])})
     shortest, longest = description["shortest"], description["longest"]
-    found = []
-    for chunk in read_text(value, description["characters"]).lower().split():
-        chunk = chunk[: description["chunk_characters"]]
+    chunks = read_text(value, description["characters"]).lower().split()
+    chunks = [chunk[: description["chunk_characters"]] for chunk in chunks]
+    pairs = itertools.pairwise(chunks) if description["word_pairs"] else ()
+    found = [number[pair] for pair in map("  {0[0]} {0[1]}".format, pairs) if pair in number]
+    for chunk in chunks:
         padded = f" {chunk} "
         terms = [f"  {word}" for word in re.findall(r"\w\w+", chunk)]
         for size in range(shortest, longest + 1):

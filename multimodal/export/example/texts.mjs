@@ -136,11 +136,15 @@ export function tokenInputs(description, value, Tokenizer) {
 export function termInputs(description, value) {
   const number = once(description, () => new Map(description.terms.map((term, place) => [term, place])));
   const counts = new Map();
-  for (const chunk of split(readText(value, description.characters).toLowerCase())) {
-    for (const term of termsOf(Array.from(chunk).slice(0, description.chunk_characters), description)) {
-      const found = number.get(term);
-      if (found !== undefined) counts.set(found, (counts.get(found) ?? 0) + 1);
-    }
+  const count = (term) => {
+    const found = number.get(term);
+    if (found !== undefined) counts.set(found, (counts.get(found) ?? 0) + 1);
+  };
+  const words = split(readText(value, description.characters).toLowerCase());
+  const chunks = words.map((word) => Array.from(word).slice(0, description.chunk_characters));
+  for (const [place, letters] of chunks.entries()) {
+    for (const term of termsOf(letters, description)) count(term);
+    if (description.word_pairs && place) count(`  ${chunks[place - 1].join("")} ${letters.join("")}`);
   }
   const numbers = [...counts.keys()].sort((a, b) => a - b);
   const raw = numbers.map((term) => (1 + Math.log(counts.get(term))) * description.idf[term]);

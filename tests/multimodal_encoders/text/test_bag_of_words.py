@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ TEXTS = [
 ]
 
 
-def fitted(texts: list[str] = TEXTS, vocab_size: int = 5000, longest: int = 4, word_drop: float = 0.0) -> BagProcessor:
-    processor = BagProcessor(vocab_size, 2, longest, word_drop)
+def fitted(
+    texts: list[str] = TEXTS, vocab_size: int = 5000, longest: int = 4, word_drop: float = 0.0, word_pairs: bool = False
+) -> BagProcessor:
+    processor = BagProcessor(vocab_size, 2, longest, word_drop, word_pairs)
     processor.fit(texts)
     return processor
 
@@ -46,6 +49,43 @@ def test_weights_are_those_of_scikit_learn(longest: int) -> None:
     terms = processor.state()["terms"]
     theirs = TfidfVectorizer(sublinear_tf=True, vocabulary=terms, analyzer=analyzer(longest))
     np.testing.assert_allclose(matrix(processor, TEXTS), theirs.fit_transform(TEXTS).toarray(), atol=1e-6)
+
+
+NAMES = ["black heart suit", "white heart suit", "Heart suit, black heart", "suit", "heart Black", "a black heart"]
+
+
+def test_weights_of_pairs_are_those_of_scikit_learn() -> None:
+    processor = fitted(NAMES, word_pairs=True)
+    pairs = TfidfVectorizer(analyzer="word", ngram_range=(2, 2), token_pattern=r"\S+").build_analyzer()
+    others = analyzer(4)
+    both = TfidfVectorizer(
+        sublinear_tf=True, min_df=2, analyzer=lambda text: [*others(text), *(f"  {pair}" for pair in pairs(text))]
+    ).fit(NAMES)
+    terms = processor.state()["terms"]
+    assert set(terms) == set(both.vocabulary_) > {"  black heart", "  heart suit"}
+    theirs = both.transform(NAMES).toarray()[:, [both.vocabulary_[term] for term in terms]]
+    np.testing.assert_allclose(matrix(processor, NAMES), theirs, atol=1e-6)
+
+
+def test_pairs_distinguish_the_order_of_words() -> None:
+    names = ["upwards arrow leftwards of bar", "bar leftwards of arrow upwards"]
+    one, other = matrix(fitted(names * 2), names)
+    np.testing.assert_array_equal(one, other)
+    one, other = matrix(fitted(names * 2, word_pairs=True), names)
+    assert np.abs(one - other).max() > 0.05
+
+
+@pytest.mark.parametrize("word_drop", [0.5, 0.9])
+def test_a_word_is_left_out_with_its_pairs(word_drop: float) -> None:
+    processor = fitted(NAMES, longest=0, word_drop=word_drop, word_pairs=True)
+    terms = processor.state()["terms"]
+    for seed in range(50):
+        kept = processor.augment(processor("black heart suit"), np.random.default_rng(seed))
+        found = [terms[number] for numbers in kept for number in numbers]
+        words = [term[2:] for term in found if " " not in term[2:]]
+        assert words  # in the order of the text
+        pairs = {("black", "heart"), ("heart", "suit")} & {*pairwise(words)}
+        assert {tuple(term.split()) for term in found if " " in term[2:]} == pairs
 
 
 def analyzer(longest: int) -> Any:
@@ -83,9 +123,10 @@ def test_training_drops_words_but_never_all() -> None:
     assert len(fitted().augment(item, np.random.default_rng(0))) == len(item)
 
 
-def test_state_and_pickle_restore_the_vocabulary() -> None:
-    processor = fitted()
-    restored = BagProcessor(5000, 2, 4, 0.0)
+@pytest.mark.parametrize("word_pairs", [False, True])
+def test_state_and_pickle_restore_the_vocabulary(word_pairs: bool) -> None:
+    processor = fitted(word_pairs=word_pairs)
+    restored = BagProcessor(5000, 2, 4, 0.0, word_pairs)
     assert restored.state() == {}
     restored.load_state(processor.state())
     for other in (restored, pickle.loads(pickle.dumps(processor))):
