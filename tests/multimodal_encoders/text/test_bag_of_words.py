@@ -56,15 +56,12 @@ NAMES = ["black heart suit", "white heart suit", "Heart suit, black heart", "sui
 
 def test_weights_of_pairs_are_those_of_scikit_learn() -> None:
     processor = fitted(NAMES, word_pairs=True)
-    pairs = TfidfVectorizer(analyzer="word", ngram_range=(2, 2), token_pattern=r"\S+").build_analyzer()
-    others = analyzer(4)
-    both = TfidfVectorizer(
-        sublinear_tf=True, min_df=2, analyzer=lambda text: [*others(text), *(f"  {pair}" for pair in pairs(text))]
-    ).fit(NAMES)
+    both = TfidfVectorizer(sublinear_tf=True, min_df=2, analyzer=analyzer(4, word_pairs=True)).fit(NAMES)
     terms = processor.state()["terms"]
     assert set(terms) == set(both.vocabulary_) > {"  black heart", "  heart suit"}
-    theirs = both.transform(NAMES).toarray()[:, [both.vocabulary_[term] for term in terms]]
-    np.testing.assert_allclose(matrix(processor, NAMES), theirs, atol=1e-6)
+    theirs: Any = both.transform(NAMES)
+    columns = [both.vocabulary_[term] for term in terms]
+    np.testing.assert_allclose(matrix(processor, NAMES), theirs.toarray()[:, columns], atol=1e-6)
 
 
 def test_pairs_distinguish_the_order_of_words() -> None:
@@ -88,10 +85,11 @@ def test_a_word_is_left_out_with_its_pairs(word_drop: float) -> None:
         assert {tuple(term.split()) for term in found if " " in term[2:]} == pairs
 
 
-def analyzer(longest: int) -> Any:
+def analyzer(longest: int, word_pairs: bool = False) -> Any:
     words = TfidfVectorizer().build_analyzer()
+    pairs = TfidfVectorizer(ngram_range=(2, 2), token_pattern=r"\S+").build_analyzer() if word_pairs else lambda _: []
     groups = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, longest)).build_analyzer() if longest else lambda _: []
-    return lambda text: [*(f"  {word}" for word in words(text)), *groups(text)]
+    return lambda text: [*(f"  {term}" for term in [*words(text), *pairs(text)]), *groups(text)]
 
 
 @pytest.mark.parametrize("longest", [0, 4])
