@@ -97,9 +97,9 @@ class Search(NamedTuple):
             vectors: ``(q, dim)`` float32 of unit length.
             target: modality of the stored vectors. None: all.
         """
-        changes: list[Change | None] = [None] * len(vectors)
-        if self.learned is not None and self.words is None:
-            changes = self.learned.changes(vectors, target)
+        if self.learned is None or self.words is not None:
+            return HitLists(Hits(map(self._hit, best)) for best in self.nearest_groups(engine, vectors, target))
+        changes = self.learned.changes(vectors, target)
         unchanged = np.array([change is None for change in changes], bool)
         plain = iter(self.nearest_groups(engine, vectors[unchanged], target) if unchanged.any() else ())
         return HitLists(

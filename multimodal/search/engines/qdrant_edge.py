@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary, finalize
 
 import numpy as np
@@ -57,12 +57,20 @@ CHUNK = 2**25  # bytes of the smallest file of a segment's vectors
 COPIES = 3  # of rows that are written: in the log, the vectors, and the descriptions with their index
 INDEXES = {"keyword": qdrant.PayloadSchemaType.Keyword, "float": qdrant.PayloadSchemaType.Float}
 WAIT_SECONDS = 10.0  # for another process that has the folder open
+REMEMBERED = 256  # conditions
 
 Identity = tuple[int, int]  # of a folder, wherever it is moved
 
 _OPEN: WeakValueDictionary[Identity, QdrantEdgeEngine] = WeakValueDictionary()
 _OPENING = threading.RLock()
 _FOLDER_LOCKS: dict[Path, threading.RLock] = {}  # while one is built, others can be opened
+
+
+class Chosen(NamedTuple):
+    """The rows that meet conditions: the engine's filter, and its estimate of their number."""
+
+    filter: qdrant.Filter
+    estimate: int
 
 
 class QdrantEdgeEngine:
@@ -97,6 +105,7 @@ class QdrantEdgeEngine:
         self._close = finalize(self, _release, shard, files)  # also where nobody closes it
         self._changing = threading.Lock()
         self._words = word_weights(layout)
+        self._chosen: dict[str, Chosen] = {}  # of the last conditions, until rows change
 
     @classmethod
     def create(cls, folder: Path, layout: Layout) -> QdrantEdgeEngine:
@@ -223,7 +232,8 @@ class QdrantEdgeEngine:
         searched = self.modalities if modality is None else [modality]
         if not len(queries) or not searched:
             return [[] for _ in queries]
-        exact = exact or (bool(where) and self._few_meet(where))
+        # The graph would miss some of a few rows.
+        exact = exact or (bool(where) and self._rows_meeting(where).estimate <= COMPARED)
         asked = [(query, name) for query in queries for name in searched]
         requests = [self._request(query, count, name, where, exact) for query, name in asked]
         with _errors_of(self.folder):
@@ -352,9 +362,12 @@ class QdrantEdgeEngine:
         with self._changing, _errors_of(self.folder):
             if _identity(self.folder) != self._identity:  # what the engine writes would go to another index
                 raise IndexReplaced(self.folder.parent)
-            yield
-            self._shard.flush()
-            self._shard.optimize()  # until then, what is new is compared one by one
+            try:
+                yield
+                self._shard.flush()
+                self._shard.optimize()  # until then, what is new is compared one by one
+            finally:
+                self._chosen = {}  # a search that runs now remembers in the old one
 
     def select(
         self, modality: str | None = None, where: Where | None = None, keys: Sequence[str] | None = None
@@ -401,7 +414,7 @@ class QdrantEdgeEngine:
         nearest = qdrant.Query.Nearest(
             self.layout.reduce(query[None])[0].tolist(), using=self.layout.vectors_of(modality)
         )
-        chosen = qdrant.Filter(must=conditions_of(self.layout, where)) if where else None
+        chosen = self._rows_meeting(where).filter if where else None
         return qdrant.Prefetch(count, query=nearest, params=self._parameters(count, where), filter=chosen)
 
     def _request(
@@ -413,15 +426,21 @@ class QdrantEdgeEngine:
             stage = self._stage(query, PREFIX_OVERSAMPLED * count, modality, where)
             return qdrant.QueryRequest(count, query=full, prefetches=[stage], with_payload=SHOWN)
         nearest = qdrant.Query.Nearest(query.tolist(), using=self.layout.full_vectors_of(modality))
-        chosen = qdrant.Filter(must=conditions_of(self.layout, where)) if where else None
+        chosen = self._rows_meeting(where).filter if where else None
         parameters = self._parameters(count, where, exact)
         return qdrant.QueryRequest(count, query=nearest, params=parameters, filter=chosen, with_payload=SHOWN)
 
-    def _few_meet(self, where: Where | None) -> bool:
-        """Return whether so few rows meet a condition, by the engine's estimate, that the graph would miss some."""
-        meeting = qdrant.Filter(must=conditions_of(self.layout, where))
-        with _errors_of(self.folder):
-            return self._shard.count(qdrant.CountRequest(exact=False, filter=meeting)) <= COMPARED
+    def _rows_meeting(self, where: Where) -> Chosen:
+        """Return the rows that meet conditions; as somebody types, one condition is asked for with each letter."""
+        remembered, name = self._chosen, repr(where)
+        if (chosen := remembered.get(name)) is None:
+            meeting = qdrant.Filter(must=conditions_of(self.layout, where))
+            with _errors_of(self.folder):
+                estimate = self._shard.count(qdrant.CountRequest(exact=False, filter=meeting))
+            if len(remembered) >= REMEMBERED:
+                remembered.clear()
+            chosen = remembered[name] = Chosen(meeting, estimate)
+        return chosen
 
     def _parameters(self, count: int, where: Where | None, exact: bool = False) -> qdrant.SearchParams:
         rescored = None

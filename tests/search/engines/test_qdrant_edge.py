@@ -296,3 +296,26 @@ def test_rows_of_one_in_ten_values_are_found(
     monkeypatch.setattr(qdrant_edge, "COMPARED", 0)
     assert recall() >= 0.8  # 0.2 to 0.4 by the graph's own links
     engine.close()
+
+
+def test_the_number_of_rows_that_meet_a_condition_is_estimated_again_after_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qdrant_edge, "COMPARED", 15)
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", LAYOUT_OF_TEXT)
+    ways: list[bool] = []
+    whole = QdrantEdgeEngine._request
+
+    def noted(self: QdrantEdgeEngine, query: np.ndarray, count: int, modality: str, where: Any, exact: bool) -> Any:
+        ways.append(exact)
+        return whole(self, query, count, modality, where, exact)
+
+    monkeypatch.setattr(QdrantEdgeEngine, "_request", noted)
+    keys = [f"k{n}" for n in range(20)]
+    part = part_of(keys).set_column(2, "metadata", [['{"shelf": "s"}'] * 20])
+    for change in (lambda: engine.upsert([part[:10]]), lambda: engine.upsert([part]), lambda: engine.remove(keys[:10])):
+        change()
+        for _ in range(2):
+            engine.nearest(np.eye(DIM, dtype=np.float32)[:1], 5, "text", {"shelf": ("s",)})
+    assert ways == [True, True, False, False, True, True]
+    engine.close()
