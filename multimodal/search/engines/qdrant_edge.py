@@ -10,9 +10,7 @@ The engine can be open in one process at a time; within it, those who open the s
 from __future__ import annotations
 
 import json
-import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,10 +22,17 @@ import pyarrow as pa
 import qdrant_edge as qdrant
 
 from multimodal.core.conditions import Kind, Where
-from multimodal.core.errors import MultimodalError
-from multimodal.core.folder_lock import LOCK_FILE, FolderLocked, hold_lock
 from multimodal.core.system_errors import check_space
 from multimodal.search.engines.engine import Found, IndexReplaced
+from multimodal.search.engines.engine_folder import (
+    OPENING,
+    Identity,
+    errors_of,
+    identity_of,
+    keep_open,
+    lock_of,
+    locked,
+)
 from multimodal.search.engines.fusion import CANDIDATES, fuse
 from multimodal.search.engines.layout import WORDS, Layout, search_texts
 from multimodal.search.engines.qdrant_points import (
@@ -56,14 +61,9 @@ POINTS = 512  # written at a time
 CHUNK = 2**25  # bytes of the smallest file of a segment's vectors
 COPIES = 3  # of rows that are written: in the log, the vectors, and the descriptions with their index
 INDEXES = {"keyword": qdrant.PayloadSchemaType.Keyword, "float": qdrant.PayloadSchemaType.Float}
-WAIT_SECONDS = 10.0  # for another process that has the folder open
 REMEMBERED = 256  # conditions
 
-Identity = tuple[int, int]  # of a folder, wherever it is moved
-
 _OPEN: WeakValueDictionary[Identity, QdrantEdgeEngine] = WeakValueDictionary()
-_OPENING = threading.RLock()
-_FOLDER_LOCKS: dict[Path, threading.RLock] = {}  # while one is built, others can be opened
 
 
 class Chosen(NamedTuple):
@@ -101,7 +101,7 @@ class QdrantEdgeEngine:
     def __init__(self, folder: Path, layout: Layout, shard: qdrant.EdgeShard, files: ExitStack) -> None:
         self.folder, self.layout, self._shard, self._files = folder, layout, shard, files
         self.dim, self._users = layout.dim, 1
-        self._identity = _identity(folder)
+        self._identity = identity_of(folder)
         self._close = finalize(self, _release, shard, files)  # also where nobody closes it
         self._changing = threading.Lock()
         self._words = word_weights(layout)
@@ -119,8 +119,8 @@ class QdrantEdgeEngine:
         (folder / SHARD).mkdir(parents=True)
         check_space(folder, _allocated(layout))
         files = ExitStack()
-        files.enter_context(_locked(folder))
-        with _errors_of(folder):
+        files.enter_context(locked(folder))
+        with errors_of(folder):
             shard = qdrant.EdgeShard.create(str(folder / SHARD), shard_config(layout))
             shard.update(qdrant.UpdateOperation.create_field_index("key", qdrant.PayloadSchemaType.Keyword))
         layout.write(folder)
@@ -137,19 +137,19 @@ class QdrantEdgeEngine:
             MultimodalError: another process has it open, or it is damaged.
         """
         folder = folder.resolve()
-        with _lock_of(folder):
-            with _OPENING:
-                if (opened := _OPEN.get(_identity(folder))) is not None:
+        with lock_of(folder):
+            with OPENING:
+                if (opened := _OPEN.get(identity_of(folder))) is not None:
                     opened._users += 1
                     return opened
             with ExitStack() as files:
-                _keep_open(folder, files)
-                files.enter_context(_locked(folder))
+                keep_open(folder, files)
+                files.enter_context(locked(folder))
                 layout = Layout.read(folder)
-                with _errors_of(folder):
+                with errors_of(folder):
                     shard = qdrant.EdgeShard.load(str(folder / SHARD))
                 engine = cls(folder, layout, shard, files.pop_all())
-            with _OPENING:
+            with OPENING:
                 _OPEN[engine._identity] = engine
             return engine
 
@@ -165,14 +165,14 @@ class QdrantEdgeEngine:
             MultimodalError: another process has it open.
         """
         folder = folder.resolve()
-        with _lock_of(folder), ExitStack() as lock:
-            with _OPENING:
-                opened = _OPEN.get(_identity(folder))
+        with lock_of(folder), ExitStack() as lock:
+            with OPENING:
+                opened = _OPEN.get(identity_of(folder))
             if opened is None and folder.exists():
-                lock.enter_context(_locked(folder))
+                lock.enter_context(locked(folder))
             yield
             if opened is not None:
-                with _OPENING:
+                with OPENING:
                     _OPEN.pop(opened._identity, None)
                 opened._files.close()  # so that the new folder can be locked
 
@@ -197,7 +197,7 @@ class QdrantEdgeEngine:
         Args:
             modality: one of ``modalities``.
         """
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             has_it = qdrant.Filter(must=[qdrant.HasVectorCondition(self.layout.vectors_of(modality))])
             return self._shard.count(qdrant.CountRequest(filter=has_it))
 
@@ -236,7 +236,7 @@ class QdrantEdgeEngine:
         exact = exact or (bool(where) and self._rows_meeting(where).estimate <= COMPARED)
         asked = [(query, name) for query in queries for name in searched]
         requests = [self._request(query, count, name, where, exact) for query, name in asked]
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             if len(requests) == 1:  # a batch would cost as much again
                 answers = [self._shard.query(requests[0])]
             else:
@@ -281,7 +281,7 @@ class QdrantEdgeEngine:
                 with_payload=SHOWN,
                 with_vector=list(names.values()),
             )
-            with _errors_of(self.folder):
+            with errors_of(self.folder):
                 points = self._shard.query(request)
         return fuse(by_vectors, found_by_words(points, query, names), words, count)
 
@@ -359,8 +359,8 @@ class QdrantEdgeEngine:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Change the stored rows in the block, one thread at a time."""
-        with self._changing, _errors_of(self.folder):
-            if _identity(self.folder) != self._identity:  # what the engine writes would go to another index
+        with self._changing, errors_of(self.folder):
+            if identity_of(self.folder) != self._identity:  # what the engine writes would go to another index
                 raise IndexReplaced(self.folder.parent)
             try:
                 yield
@@ -383,7 +383,7 @@ class QdrantEdgeEngine:
         conditions = conditions_of(self.layout, where)
         if keys is not None:
             conditions.append(qdrant.FieldCondition("key", match=qdrant.MatchAny(list(keys))))
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             points = self._scroll(qdrant.Filter(must=conditions), SHOWN, list(names.values()))
             return stored_of_points(points, names, self.dim)
 
@@ -396,13 +396,13 @@ class QdrantEdgeEngine:
             limit: number of values.
         """
         chosen = qdrant.Filter(must=conditions_of(self.layout, where))
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             request = qdrant.FacetRequest(self.layout.field_of(column), limit=limit, exact=True, filter=chosen)
             return {str(hit.value): hit.count for hit in self._shard.facet(request).hits}
 
     def close(self) -> None:
         """Close the folder, unless another part of this process has it open too."""
-        with _OPENING:
+        with OPENING:
             self._users -= 1
             if self._users <= 0:
                 if _OPEN.get(self._identity) is self:
@@ -435,7 +435,7 @@ class QdrantEdgeEngine:
         remembered, name = self._chosen, repr(where)
         if (chosen := remembered.get(name)) is None:
             meeting = qdrant.Filter(must=conditions_of(self.layout, where))
-            with _errors_of(self.folder):
+            with errors_of(self.folder):
                 estimate = self._shard.count(qdrant.CountRequest(exact=False, filter=meeting))
             if len(remembered) >= REMEMBERED:
                 remembered.clear()
@@ -464,27 +464,6 @@ class QdrantEdgeEngine:
                 return
 
 
-def _lock_of(folder: Path) -> threading.RLock:
-    """Return the lock of a folder, held while it is opened or replaced in this process."""
-    with _OPENING:
-        return _FOLDER_LOCKS.setdefault(folder, threading.RLock())
-
-
-def _identity(folder: Path) -> Identity:
-    """Return what identifies a folder, wherever it is moved; (0, 0): there is none."""
-    try:
-        found = os.stat(folder)
-    except OSError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)
-
-
-def _keep_open(folder: Path, files: ExitStack) -> None:
-    """Keep a folder open, so that its number is not given to another one if it is removed."""
-    if hasattr(os, "O_DIRECTORY") and folder.is_dir():
-        files.callback(os.close, os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-
-
 def _allocated(layout: Layout) -> int:
     """Return the bytes that the engine takes for a new segment, however few rows it has."""
     return CHUNK * len(layout.modalities)
@@ -493,35 +472,3 @@ def _allocated(layout: Layout) -> int:
 def _release(shard: qdrant.EdgeShard, files: ExitStack) -> None:
     shard.close()
     files.close()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder; another process, such as a search, gets some seconds to end."""
-    end = time.monotonic() + WAIT_SECONDS
-    with ExitStack() as lock:
-        while True:
-            try:
-                lock.enter_context(hold_lock(folder / LOCK_FILE, folder))
-                break
-            except FolderLocked as error:
-                if time.monotonic() > end:
-                    raise MultimodalError(
-                        f"{folder.parent} is open in {error.holder}. An index of this engine is open in one process at a"
-                        " time: wait, close it there, or search it through `multimodal serve`."
-                    ) from error
-            time.sleep(0.1)
-        yield
-
-
-@contextmanager
-def _errors_of(folder: Path) -> Iterator[None]:
-    """Report the engine's errors as ours."""
-    try:
-        yield
-    except MultimodalError:
-        raise
-    except BaseException as error:  # a panic of the engine is not an Exception
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
-            raise
-        raise MultimodalError(f"The engine of the index {folder.parent} failed: {error}") from error

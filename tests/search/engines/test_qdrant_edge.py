@@ -19,7 +19,7 @@ from qdrant_edge import HnswIndexConfig
 
 from multimodal.core import system_errors
 from multimodal.core.errors import MultimodalError
-from multimodal.search.engines import qdrant_edge, qdrant_points
+from multimodal.search.engines import engine_folder, qdrant_edge, qdrant_points
 from multimodal.search.engines.layout import LAYOUT, Layout
 from multimodal.search.engines.qdrant_edge import QdrantEdgeEngine
 
@@ -99,7 +99,7 @@ def test_acknowledged_changes_survive_a_kill(tmp_path: Path, trial: int) -> None
 
 
 def test_another_process_is_refused_with_who_has_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qdrant_edge, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(engine_folder, "WAIT_SECONDS", 0.2)
     create(tmp_path / "index" / "engine", ["old"])
     with start_writer(tmp_path / "index" / "engine") as writer:
         assert writer.stdout is not None
