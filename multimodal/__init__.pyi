@@ -2,6 +2,7 @@ from .core.batch import Batch, Sample
 from .core.embedder import Embedder
 from .core.embeddings import Embeddings
 from .core.encoder import Encoder, Inputs, Processor
+from .core.ensemble import ensemble
 from .core.errors import MultimodalError, Unreadable, UsageError
 from .core.lora import LoRA
 from .core.parts import Parts
@@ -21,6 +22,7 @@ from .evaluation.faults import Faults
 from .evaluation.find_faults import find_faults
 from .evaluation.report import Report
 from .evaluation.run_evaluation import evaluate
+from .experiment.ensemble_runs import ensemble_runs
 from .experiment.fit import fit
 from .experiment.load import Experiment, load_config
 from .experiment.seed import seed_everything
@@ -105,6 +107,8 @@ __all__ = [
     "delete_queries",
     "drift",
     "embed_table",
+    "ensemble",
+    "ensemble_runs",
     "evaluate",
     "explain",
     "export_model",

@@ -30,6 +30,7 @@ COMMANDS = {
     "synthesize": ("multimodal.cli.synthesize", "add captions, hard negatives and variants made from a table's rows"),
     "evaluate": ("multimodal.cli.evaluate", "measure retrieval between all pairs of modalities"),
     "calibrate": ("multimodal.cli.calibrate", "measure what scores mean, for searches with a wanted precision"),
+    "ensemble": ("multimodal.cli.ensemble", "make one model of several trained ones"),
     "compare": ("multimodal.cli.compare", "put runs side by side on the same queries, and test which differences hold"),
     "explain": ("multimodal.cli.explain", "say which parts of two values make them match"),
     "faults": ("multimodal.cli.faults", "find wrong pairs and doubled rows, as a table to approve"),

@@ -514,6 +514,16 @@ class Embedder(nn.Module):
         return embedder.eval()
 
     @classmethod
+    def from_description(cls, description: Mapping[str, Any], folder: Path) -> Embedder:
+        """Build the embedder that ``describe`` described, with new weights.
+
+        Args:
+            description: what ``describe`` returned.
+            folder: the folder that it was read from, for errors.
+        """
+        return cls._build(description, list(description["encoders"]), folder)[0]
+
+    @classmethod
     def _build(
         cls, description: Mapping[str, Any], modalities: Sequence[str], folder: Path
     ) -> tuple[Embedder, dict[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Signature, signature
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,10 @@ class Encoder(nn.Module, ABC):
     def fit(self, values: Iterable[Any]) -> None:
         """Fit the processor, and buffers that depend on it, to the raw values of the training split."""
         self.processor.fit(values)
+
+    def forward_signature(self) -> Signature:
+        """Return the signature of ``forward``: its parameters name the inputs of an exported encoder."""
+        return signature(self.forward)
 
     def parts(self, library: str) -> dict[str, Any] | None:
         """Return the parts that a library's own format needs, for export. None: it is not an encoder of that library.

@@ -12,6 +12,8 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.model_folder import fingerprint
 
+OWN_MODULE = "multimodal.core.ensemble"  # holds the one encoder that belongs to no modality, and so is not registered
+
 
 def describe_encoder(modality: str, encoder: Encoder) -> dict[str, Any]:
     """Return what builds an encoder again, except its weights: registered name, class path, settings, processor state."""
@@ -52,7 +54,7 @@ def build_encoder(modality: str, described: Mapping[str, Any], folder: Path) -> 
 def _require_trust(folder: Path, path: str) -> None:
     """Raise a ``UsageError`` if a class path names a module that the user has not imported: a model runs no code of its own."""
     module = path.rpartition(".")[0]
-    if module not in sys.modules:
+    if module not in sys.modules and module != OWN_MODULE:
         raise UsageError(
             f"The model in {folder} names the encoder {path}, which is not registered; its code is not run. If you trust"
             f" it, import {module} first, or in a command add --trust_module {module}."

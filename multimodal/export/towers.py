@@ -55,7 +55,7 @@ class Tower(nn.Module):
         def forward(**inputs: Tensor) -> Tensor:
             return self.centring(nn.functional.normalize(self.head(self.encoder(**inputs)), dim=-1))
 
-        forward.__signature__ = inspect.signature(self.encoder.forward)  # pyright: ignore[reportFunctionMemberAccess]
+        forward.__signature__ = self.encoder.forward_signature()  # pyright: ignore[reportFunctionMemberAccess]
         return forward
 
     @property

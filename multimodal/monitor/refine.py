@@ -209,7 +209,10 @@ def _opened(index: str | Path | Index, embedder: Embedder) -> Iterator[Index]:
 
 
 def _check_run(run: Path, data: RunData) -> None:
-    if data.samples.schema.targets or (read_yaml(run / RUN_CONFIG).get("data") or {}).get("targets"):
+    config = read_yaml(run / RUN_CONFIG)
+    if not config.get("model"):
+        raise UsageError(f"refine: {run / RUN_CONFIG} has no model to train; of an ensemble, refine its runs.")
+    if data.samples.schema.targets or (config.get("data") or {}).get("targets"):
         raise UsageError(f"refine: {run} was trained with targets, which judged queries do not have.")
 
 

@@ -39,6 +39,7 @@ OPTIONS = {  # command -> what its help has to name
     "evaluate": ["RUN", "--data", "--split", "--out", "--json"],
     "calibrate": ["RUN", "--data", "--split", "--pool", "--close_gap", "--out", "--key", "--json"],
     "faults": ["RUN", "--out"],
+    "ensemble": ["RUN", "--out", "--weights"],
     "compare": ["RUN", "--baseline", "--data", "--split", "--pool", "--out", "--columns.MODALITY", "--json"],
     "explain": ["RUN", "--text", "--image", "--graph", "--MODALITY", "--out", "--json"],
     "classify": ["RUN", "TABLE", "--target", "--label", "--split", "--out", "--key", "--json"],

@@ -22,6 +22,7 @@ from multimodal.core.embedder import Embedder
 from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.data.run_data import load_run_data
 from multimodal.data.samples import Samples
+from multimodal.experiment.ensemble_runs import ensemble_runs
 from multimodal.monitor.acceptance import Criterion, compare_values
 from multimodal.monitor.feedback_pairs import WeightedPair
 from multimodal.monitor.refine import RefineSettings, refine
@@ -105,6 +106,12 @@ def test_wrong_feedback_is_refused_and_leaves_nothing(
     assert "the refined model is not accepted (" in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ["poisoned.jsonl"]
     assert digests(run, index) == before
+
+
+def test_an_ensemble_is_not_refined(run: Path, index: Path, honest: Path, tmp_path: Path) -> None:
+    ensemble_runs([run, run], tmp_path / "both")
+    with pytest.raises(UsageError, match="has no model to train; of an ensemble, refine its runs"):
+        refine(tmp_path / "both", honest, index, tmp_path / "new", settings=SETTINGS)
 
 
 def test_the_flood_of_a_user_is_bounded(run: Path, index: Path, honest: Path, tmp_path: Path) -> None:

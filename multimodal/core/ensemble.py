@@ -1,0 +1,233 @@
+"""Ensembles: several trained models as one, whose scores are the means of theirs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
+from multimodal.core.encoder_description import describe_encoder
+from multimodal.core.errors import UsageError
+from multimodal.core.model_folder import FORMAT
+from multimodal.core.parts import Parts
+
+if TYPE_CHECKING:
+    from multimodal.core.embedder import Embedder
+
+PREFIX = "member"  # of the names of inputs; torch.export takes a name that ends in _0 for one of several arguments
+
+
+def ensemble(models: Sequence[Embedder], weights: Sequence[float] | None = None) -> Embedder:
+    """Return one model of several: its vectors are theirs, one after the other, and its scores are the means of theirs.
+
+    Models that err differently correct each other: those of other seeds, and more so those with other encoders. The result
+    is as wide, and as slow, as all of them together. It is not trained further.
+
+    Args:
+        models: at least two, of the same modalities; their widths may differ. They are copied.
+        weights: how much the scores of each model count, above 0. None: each 1.
+
+    Raises:
+        UsageError: there are fewer than two models, their modalities differ, or the weights are not a positive number for
+            each model.
+
+    Examples:
+        >>> from multimodal import Embedder, create
+        >>> models = [Embedder({"text": create("text", "bag")}, dim) for dim in (8, 16)]
+        >>> for model in models:
+        ...     model.fit_processors({"text": ["a red cup"]})
+        >>> cup, mug = ensemble(models).encode(text=["a red cup", "a blue mug"])
+        >>> scores = [np.dot(*model.encode(text=["a red cup", "a blue mug"])) for model in models]
+        >>> cup.shape, bool(np.isclose(cup @ mug, np.mean(scores), atol=1e-6))
+        ((24,), True)
+    """
+    from multimodal.core.embedder import Embedder
+
+    if len(models) < 2:
+        raise UsageError("An ensemble needs at least two models.")
+    weights = [1.0] * len(models) if weights is None else list(weights)
+    if len(weights) != len(models) or not all(0 < weight < float("inf") for weight in weights):
+        raise UsageError(f"An ensemble of {len(models)} models needs as many weights above 0, got {weights}.")
+    modalities = models[0].modalities
+    for number, model in enumerate(models[1:], start=2):
+        if different := sorted({*modalities} ^ {*model.modalities}):
+            raise UsageError(
+                "The models of an ensemble need the same modalities; the first has"
+                f" {', '.join(modalities)}, model {number} has {', '.join(model.modalities)}: they differ in {different[0]!r}."
+            )
+    encoders: dict[str, Encoder] = {}
+    for modality in modalities:
+        members = [
+            {"modality": modality, "weight": weight / sum(weights), "model": _description_of(model, modality)}
+            for model, weight in zip(models, weights, strict=True)
+        ]
+        encoder = encoders[modality] = Ensemble(members)
+        for member, model in zip(encoder.members, models, strict=True):
+            owner = model.shared.get(modality, modality)
+            of_model = model.state_dict()
+            member.load_state_dict({name: of_model[_name_in(name, owner)] for name in member.state_dict()})
+    joined = Embedder(encoders, sum(model.dim for model in models), dict.fromkeys(modalities, "none"))
+    return joined.to(models[0].device).eval()
+
+
+def _description_of(model: Embedder, modality: str) -> dict[str, Any]:
+    """Describe the part of a model that embeds one modality, as ``Embedder.describe`` does."""
+    of_all = model.describe()["encoders"]
+    described = describe_encoder(modality, model.encoder(modality))
+    described |= {name: of_all[modality][name] for name in ("head", "centred") if name in of_all[modality]}
+    of_owner = of_all[model.shared.get(modality, modality)]
+    described |= {"lora": of_owner["lora"]} if "lora" in of_owner else {}
+    return {"format": FORMAT, "dim": model.dim, "encoders": {modality: described}}
+
+
+def _name_in(name: str, owner: str) -> str:
+    """Return the name of a member's weight in its model, where an encoder is listed under the modality that owns it."""
+    part, _, rest = name.partition(".")
+    return f"{part}.{owner}.{rest.partition('.')[2]}" if part == "encoders" else name
+
+
+class Ensemble(Encoder):
+    """The vectors of several models of one modality, one after the other; ``ensemble`` makes it. It is not trained.
+
+    Args:
+        members: for each model the ``modality``, its ``weight`` (all of them add up to 1) and the ``model``, as
+            ``Embedder.describe`` describes it.
+
+    Examples:
+        >>> from multimodal import Embedder, create
+        >>> model = Embedder({"text": create("text", "bag")}, dim=4)
+        >>> model.fit_processors({"text": ["a red cup"]})
+        >>> encoder = ensemble([model, model]).encoder("text")
+        >>> encoder.width, [member.dim for member in encoder.members]
+        (8, [4, 4])
+    """
+
+    def __init__(self, members: list[dict[str, Any]]) -> None:
+        super().__init__()
+        from multimodal.core.embedder import Embedder
+
+        built = [Embedder.from_description(member["model"], Path("the ensemble")) for member in members]
+        self.members: Any = nn.ModuleList(built)
+        self.modalities = [member["modality"] for member in members]
+        self.factors = [float(member["weight"]) ** 0.5 for member in members]  # a score has the factor of both vectors
+        self.width = sum(member.dim for member in built)
+        described = [member["model"]["encoders"][member["modality"]] for member in members]
+        texts = [json.dumps([d["class"], d["settings"], d["processor"]], sort_keys=True) for d in described]
+        first = {text: number for number, text in reversed([*enumerate(texts)])}
+        self.processor = self._read = EnsembleProcessor(
+            [model.encoder(modality).processor for model, modality in zip(built, self.modalities, strict=True)],
+            [first[text] for text in texts],
+        )
+        self.requires_grad_(False)
+
+    def forward_signature(self) -> Signature:
+        parameters = [
+            Parameter(f"{PREFIX}{number}_{name}", Parameter.KEYWORD_ONLY)
+            for number in self._read.distinct
+            for name in self.members[number].encoder(self.modalities[number]).forward_signature().parameters
+        ]
+        return Signature(parameters)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The inputs of each distinct processor -> the members' weighted vectors ``(n, width)``."""
+        of_members = self._read.inputs_of_members(inputs)
+        vectors = []
+        for model, modality, factor, own in zip(self.members, self.modalities, self.factors, of_members, strict=True):
+            vectors.append(factor * model.project(modality, model.features(modality, own)))
+        return torch.cat(vectors, dim=1)
+
+
+class EnsembleProcessor(Processor):
+    """Reads a value for each member of an ensemble; members whose processors are the same share one item.
+
+    Corruptions, drawings and examples of values are those of the first member's.
+
+    Args:
+        processors: the members' processors.
+        same_as: for each member, the first member that has the same processor.
+
+    Raises:
+        UsageError: a text is a file for one member, and a value for another.
+
+    Examples:
+        >>> from multimodal import create
+        >>> bag, words = create("text", "bag").processor, create("text", "bag", longest=0).processor
+        >>> bag.fit(["a red cup"]), words.fit(["a red cup"])
+        (None, None)
+        >>> len(EnsembleProcessor([bag, bag, words], [0, 0, 2])("a red cup"))
+        2
+    """
+
+    def __init__(self, processors: Sequence[Processor], same_as: Sequence[int]) -> None:
+        self.distinct = {number: processors[number] for number in dict.fromkeys(same_as)}
+        self.same_as = list(same_as)
+        self.first = processors[0]
+        self.reads_files = self.first.reads_files
+        if any(processor.reads_files != self.reads_files for processor in processors):
+            raise UsageError(
+                "The models of an ensemble must read the same: a text is a file for one, and not for another."
+            )
+
+    def __call__(self, value: Any) -> tuple[Any, ...]:
+        return tuple(processor(value) for processor in self.distinct.values())
+
+    def process(self, values: Sequence[Any]) -> list[Any]:
+        return list(zip(*(processor.process(values) for processor in self.distinct.values()), strict=True))
+
+    def collate(self, items: Sequence[Any]) -> Inputs:
+        columns = zip(self.distinct.items(), zip(*items, strict=True), strict=True)
+        return {
+            f"{PREFIX}{number}_{name}": tensor
+            for (number, processor), column in columns
+            for name, tensor in processor.collate(column).items()
+        }
+
+    def inputs_of_members(self, inputs: Mapping[str, Tensor]) -> list[Inputs]:
+        """Return the inputs of each member, by the names that its own processor gives them.
+
+        Args:
+            inputs: what ``collate`` returned.
+        """
+        found: dict[int, Inputs] = {number: {} for number in self.distinct}
+        for name, tensor in inputs.items():
+            number, _, own = name.removeprefix(PREFIX).partition("_")
+            found[int(number)][own] = tensor
+        return [found[number] for number in self.same_as]
+
+    def is_one_value(self, given: np.ndarray | Tensor | list[Any] | tuple[Any, ...]) -> bool:
+        return self.first.is_one_value(given)
+
+    def cost(self, item: Any) -> float:
+        costs = [processor.cost(own) for processor, own in zip(self.distinct.values(), item, strict=True)]
+        return sum(costs) / len(costs)
+
+    def examples(self) -> list[Any]:
+        return self.first.examples()
+
+    def linear_features(self) -> Any | None:
+        return self.first.linear_features()
+
+    def neighbour_features(self) -> Any | None:
+        return self.first.neighbour_features()
+
+    def parts(self, value: Any) -> Parts | None:
+        """Take a value apart as the members do; None if they take it apart differently."""
+        of_members = [parts for processor in self.distinct.values() if (parts := processor.parts(value)) is not None]
+        names = {tuple(parts.names) for parts in of_members}
+        if len(of_members) < len(self.distinct) or len(names) > 1:
+            return None
+        return replace(of_members[0], without=lambda part: tuple(parts.without(part) for parts in of_members))
+
+    def corruptions(self) -> Mapping[str, Corruption]:
+        return self.first.corruptions()
+
+    def drawing(self, value: Any) -> str | None:
+        return self.first.drawing(value)
