@@ -45,6 +45,7 @@ class RunData:
         is_another_table: whether these are not the rows that the run was trained on.
         validation_split: the split, or splits, that the run was validated on.
         missing_key: the run's column of keys, which another table does not have. None: it has it, or the run has none.
+        missing_group: the same for the column of groups.
 
     Examples:
         >>> samples = Samples.of([{"title": "a cup"}], {"text": "title"})
@@ -61,6 +62,7 @@ class RunData:
     is_another_table: bool = False
     validation_split: str | list[str] = "validation"
     missing_key: str | None = None
+    missing_group: str | None = None
 
     def check_key(self) -> None:
         """Raise a ``UsageError`` if rows that are to be stored have no keys, though those of the run have."""
@@ -115,14 +117,15 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         return _with_own_settings(data, overrides, of_run)
     if data is None and run is None:
         raise UsageError("An embedder has no data of its own: give the table, as its name, rows or a DataModule.")
-    missing_key = None
+    missing: dict[str, str] = {}
     data = str(data) if isinstance(data, Path) else data
     if isinstance(data, str) and Path(data).suffix in (".yaml", ".yml"):
         settings = _read_config(Path(data))["data"] | overrides
     elif data is not None:
         _check_not_a_split(data, of_run)
         settings = _settings_for_table(of_run, data, overrides)
-        missing_key = of_run.get("key") if "key" not in overrides and settings.get("key") is None else None
+        dropped = [name for name in ("key", "group") if name not in overrides and settings.get(name) is None]
+        missing = {f"missing_{name}": of_run[name] for name in dropped if of_run.get(name) is not None}
     else:
         settings = of_run | overrides
     if run is not None and not of_run and not settings.get("columns"):
@@ -149,7 +152,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         config.get("seed_everything"),
         data is not None and _is_another_table(of_run, _name(settings["table"]), run is not None),
         settings.get("validation", "validation"),
-        missing_key,
+        **missing,
     )
 
 

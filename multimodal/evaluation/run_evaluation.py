@@ -125,6 +125,11 @@ def evaluate(
     if weights is not None:
         check_fusion(weights, modalities)
     notes: list[str] = []
+    if of_run.missing_group is not None:
+        notes.append(
+            f"The run groups its rows by the column {of_run.missing_group!r}, which the table {samples.name!r} does not have:"
+            " each row is its own group, and no other row is a right answer to it. Name the column: --group COLUMN."
+        )
     fits = baseline is not None or "space" in chosen or label is not None
     training = _training_rows(folder, of_run, rows, notes, required=baseline is not None) if fits else None
     rejects_path = None if out is None else Path(out) / REJECTS

@@ -202,6 +202,20 @@ def test_evaluate_takes_other_data_and_an_exported_model(called: Called, run: Pa
     assert document["split"] == "validation"
 
 
+def test_evaluate_says_that_a_table_lacks_the_column_of_groups(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(3):
+        Image.new("L", (48, 48), 80 * n).save(tmp_path / f"{n}.png")
+    (tmp_path / "signs.csv").write_text("photo,name\n0.png,black\n1.png,grey\n2.png,light\n")
+    table = [str(run), "--data", str(tmp_path / "signs.csv"), "--columns.image", "photo", "--columns.text", "name"]
+    assert main(["evaluate", *table, "--key", ""]) == 0
+    note = "The run groups its rows by the column 'character', which the table "
+    assert note in capsys.readouterr().err
+    assert main(["evaluate", *table, "--key", "", "--group", "name"]) == 0
+    assert note not in capsys.readouterr().err
+
+
 def test_evaluate_searches_another_pool(called: Called, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = [str(run), "--split", "validation", "--columns.text", "name", "--columns.graph", "outline", "--json"]
     alone = json.loads(called("evaluate", *data))

@@ -62,6 +62,8 @@ def test_columns_that_another_table_does_not_have_are_left_out(run: Path, tmp_pa
     data = load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}})
     found = settings_of(data)
     assert (found["key"], found["group"], found["split"]) == ("key", None, ALL_ROWS)
+    assert (data.missing_key, data.missing_group) == (None, "character")
+    assert load_run_data(run).missing_group is None
     with pytest.raises(UsageError, match=r"group: .* has no column 'sort'"):  # requested columns must exist
         load_run_data(run, str(tmp_path / "words.csv"), {"columns": {"text": "name"}, "group": "sort"})
 
