@@ -109,12 +109,12 @@ class ContentValues(DistinctValues):
     def _number_of_picture(self, file: File) -> int:
         digest = _digest(file.data)
         if digest not in self._files:
-            picture_fingerprint = fingerprint(file.data)
+            picture_fingerprint = fingerprint(file.data, look=self._pictures is not None)
             self._check_value(file.data)
             before = len(self)
             self._files[digest] = self._number_of_digest(picture_fingerprint.digest)
-            if self._files[digest] == before and self._pictures is not None:
-                self._pictures.add(picture_fingerprint.phash, picture_fingerprint.colours)
+            if self._files[digest] == before and self._pictures is not None and picture_fingerprint.look is not None:
+                self._pictures.add(picture_fingerprint.look)
         return self._files[digest]
 
     @property

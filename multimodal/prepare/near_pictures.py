@@ -27,32 +27,49 @@ class Fingerprint:
 
     Attributes:
         digest: 16 bytes, equal for pictures with equal pixels in any file format (with several frames: for equal files).
+        look: what is compared to find near pictures; None: it was not asked for.
+    """
+
+    digest: bytes
+    look: Look | None
+
+
+class Look(NamedTuple):
+    """What a picture looks like.
+
+    Attributes:
         phash: 64-bit perceptual hash.
         colours: ``(16, 16, 3)`` uint8, the picture scaled to 16 x 16 pixels.
     """
 
-    digest: bytes
     phash: int
     colours: np.ndarray
 
 
-def fingerprint(data: bytes) -> Fingerprint:
+def fingerprint(data: bytes, look: bool = True) -> Fingerprint:
     """Compute the fingerprint of an image file.
 
-    The perceptual hash is ImageHash's ``phash``: which of the 64 lowest frequencies of the grey picture exceed their median.
+    Args:
+        data: the file.
+        look: also compute what the picture looks like, which takes longer than the rest.
 
     Raises:
         Unreadable: the file is not an image, is damaged or too large, see ``open_picture``.
     """
-    import imagehash
-
     picture, frames = open_with_frames(data)
     with conversion_errors(data):  # conversions fail for some modes that decoders return
         digest = (_hash_pixels(picture) if frames == 1 else blake2b(data, digest_size=16)).digest()
-        flattened = on_white(picture)
-        bits = imagehash.phash(flattened).hash.reshape(64)
-        colours = np.asarray(flattened.resize((COLOUR_GRID, COLOUR_GRID), Image.Resampling.BOX))
-    return Fingerprint(digest, int.from_bytes(np.packbits(bits).tobytes(), "big"), colours)
+        return Fingerprint(digest, _look_of(picture) if look else None)
+
+
+def _look_of(picture: Image.Image) -> Look:
+    """Compute colours, and ImageHash's ``phash``: which of 64 low frequencies of the grey picture exceed their median."""
+    import imagehash
+
+    flattened = on_white(picture)
+    bits = imagehash.phash(flattened).hash.reshape(64)
+    colours = np.asarray(flattened.resize((COLOUR_GRID, COLOUR_GRID), Image.Resampling.BOX))
+    return Look(int.from_bytes(np.packbits(bits).tobytes(), "big"), colours)
 
 
 def _hash_pixels(picture: Image.Image) -> blake2b:
@@ -83,7 +100,7 @@ class NearPictures:
         >>> grey = np.full((16, 16, 3), 128, dtype=np.uint8)
         >>> near = NearPictures(bits=4)
         >>> for phash in (0b0000, 0b1100, 2**64 - 1):
-        ...     near.add(phash, grey)
+        ...     near.add(Look(phash, grey))
         >>> near.pairs().tolist()
         [[0, 1]]
     """
@@ -93,10 +110,10 @@ class NearPictures:
         self._hashes = array("Q")
         self._colours = bytearray()
 
-    def add(self, phash: int, colours: np.ndarray) -> None:
-        """Add a picture by its 64-bit hash and its colours, ``(16, 16, 3)`` uint8."""
-        self._hashes.append(phash)
-        self._colours += colours.tobytes()
+    def add(self, look: Look) -> None:
+        """Add a picture by what it looks like."""
+        self._hashes.append(look.phash)
+        self._colours += look.colours.tobytes()
 
     def pairs(self) -> np.ndarray:
         """Return the near pairs, ``(m, 2)`` int64, sorted."""

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from multimodal.prepare.near_pairs import near_pairs
-from multimodal.prepare.near_pictures import NearPictures
+from multimodal.prepare.near_pictures import Look, NearPictures
 from multimodal.prepare.near_texts import NearTexts, fold, rows_per_band, shingles
 
 
@@ -138,7 +138,7 @@ def test_near_hashes_equal_those_of_a_comparison_of_all_pairs(seed: int, bits: i
         hashes.append(flipped)
     near, grey = NearPictures(bits), np.full((16, 16, 3), 128, dtype=np.uint8)
     for number in hashes:
-        near.add(number, grey)
+        near.add(Look(number, grey))
     expected = [[a, b] for a, b in combinations(range(60), 2) if (hashes[a] ^ hashes[b]).bit_count() <= bits]
     assert near.pairs().tolist() == expected
 
@@ -146,7 +146,7 @@ def test_near_hashes_equal_those_of_a_comparison_of_all_pairs(seed: int, bits: i
 def test_pictures_of_other_colours_are_not_near() -> None:
     near = NearPictures(4)
     for colour in ((255, 0, 0), (0, 0, 255), (250, 4, 3)):
-        near.add(0, np.full((16, 16, 3), colour, dtype=np.uint8))
+        near.add(Look(0, np.full((16, 16, 3), colour, dtype=np.uint8)))
     assert near.pairs().tolist() == [[0, 2]]
 
 
