@@ -202,7 +202,7 @@ def test_evaluate_takes_other_data_and_an_exported_model(called: Called, run: Pa
     assert document["split"] == "validation"
 
 
-def test_evaluate_says_that_a_table_lacks_the_column_of_groups(
+def test_evaluate_says_that_a_table_is_without_the_column_of_groups(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for n in range(3):
