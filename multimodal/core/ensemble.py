@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, Signature
@@ -29,7 +30,8 @@ def ensemble(models: Sequence[Embedder], weights: Sequence[float] | None = None)
     """Return one model of several: its vectors are theirs, one after the other, and its scores are the means of theirs.
 
     Models that err differently correct each other: those of other seeds, and more so those with other encoders. The result
-    is as wide, and as slow, as all of them together. It is not trained further.
+    is as wide, and as slow, as all of them together. It is not trained further, and has neither their calibration nor their
+    heads that predict targets.
 
     Args:
         models: at least two, of the same modalities; their widths may differ. They are copied.
@@ -54,7 +56,7 @@ def ensemble(models: Sequence[Embedder], weights: Sequence[float] | None = None)
     if len(models) < 2:
         raise UsageError("An ensemble needs at least two models.")
     weights = [1.0] * len(models) if weights is None else list(weights)
-    if len(weights) != len(models) or not all(0 < weight < float("inf") for weight in weights):
+    if len(weights) != len(models) or not all(0 < weight < math.inf for weight in weights):
         raise UsageError(f"An ensemble of {len(models)} models needs as many weights above 0, got {weights}.")
     modalities = models[0].modalities
     for number, model in enumerate(models[1:], start=2):
@@ -117,7 +119,7 @@ class Ensemble(Encoder):
         built = [Embedder.from_description(member["model"], Path("the ensemble")) for member in members]
         self.members: Any = nn.ModuleList(built)
         self.modalities = [member["modality"] for member in members]
-        self.factors = [float(member["weight"]) ** 0.5 for member in members]  # a score has the factor of both vectors
+        self.factors = [math.sqrt(member["weight"]) for member in members]  # a score has the factors of both vectors
         self.width = sum(member.dim for member in built)
         described = [member["model"]["encoders"][member["modality"]] for member in members]
         texts = [json.dumps([d["class"], d["settings"], d["processor"]], sort_keys=True) for d in described]

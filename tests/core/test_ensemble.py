@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder, Head
 from multimodal.core.ensemble import Ensemble, EnsembleProcessor, ensemble
-from multimodal.core.errors import UsageError
+from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.lora import LoRA
 from multimodal.evaluation.explain import explain
 from multimodal.export.folder import export
@@ -143,6 +144,30 @@ def test_values_that_members_take_apart_differently_have_no_parts() -> None:
     assert molecule.parts("CCO") is not None
     mixed = EnsembleProcessor([molecule, registry.create("text", "bag").processor], [0, 1])
     assert mixed.parts("CCO") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda members: members.clear(),
+        lambda members: members[0].update(weight=-0.5),
+        lambda members: members[0].update(weight="half"),
+        lambda members: members[0].pop("model"),
+        lambda members: members[0].update(modality="image"),
+        lambda members: members[0]["model"].update(dim=10**9),
+        lambda members: members[0]["model"]["encoders"]["text"].update(
+            name="module.Class", **{"class": "module.Class"}
+        ),
+    ],
+)
+def test_a_changed_model_folder_is_refused(change: Callable[[Any], Any], tmp_path: Path) -> None:
+    ensemble([of_texts(0), of_texts(1)]).save_pretrained(tmp_path)
+    description = json.loads((tmp_path / "embedder.json").read_text())
+    description.pop("digest")
+    change(description["encoders"]["text"]["settings"]["members"])
+    (tmp_path / "embedder.json").write_text(json.dumps(description))
+    with pytest.raises(MultimodalError, match=r"ensemble|cannot be (built|rebuilt)|is not built"):
+        Embedder.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("to", ["torch-export", "onnx"])
