@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -53,10 +53,15 @@ def ensemble(models: Sequence[Embedder], weights: Sequence[float] | None = None)
     """
     from multimodal.core.embedder import Embedder
 
+    if not isinstance(models, Sequence) or not all(isinstance(model, Embedder) for model in models):
+        raise UsageError("ensemble takes a list of models; for the folders of runs, use ensemble_runs.")
     if len(models) < 2:
         raise UsageError("An ensemble needs at least two models.")
-    weights = [1.0] * len(models) if weights is None else list(weights)
-    if len(weights) != len(models) or not all(0 < weight < math.inf for weight in weights):
+    try:
+        weights = [1.0] * len(models) if weights is None else [float(weight) for weight in weights]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"The weights of an ensemble are a list of numbers, got {weights!r}.") from error
+    if len(weights) != len(models) or not all(weight > 0 for weight in weights) or not math.isfinite(sum(weights)):
         raise UsageError(f"An ensemble of {len(models)} models needs as many weights above 0, got {weights}.")
     modalities = models[0].modalities
     for number, model in enumerate(models[1:], start=2):
@@ -116,10 +121,13 @@ class Ensemble(Encoder):
         super().__init__()
         from multimodal.core.embedder import Embedder
 
+        weights = [float(member["weight"]) for member in members]
+        if not all(0 < weight <= 1 for weight in weights) or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise UsageError(f"The weights of an ensemble are above 0 and add up to 1, got {weights}.")
         built = [Embedder.from_description(member["model"], Path("the ensemble")) for member in members]
         self.members: Any = nn.ModuleList(built)
         self.modalities = [member["modality"] for member in members]
-        self.factors = [math.sqrt(member["weight"]) for member in members]  # a score has the factors of both vectors
+        self.factors = [math.sqrt(weight) for weight in weights]  # a score has the factors of both vectors
         self.width = sum(member.dim for member in built)
         described = [member["model"]["encoders"][member["modality"]] for member in members]
         texts = [json.dumps([d["class"], d["settings"], d["processor"]], sort_keys=True) for d in described]
@@ -130,11 +138,14 @@ class Ensemble(Encoder):
         )
         self.requires_grad_(False)
 
+    def _inputs_of(self, number: int) -> Iterable[tuple[str, Parameter]]:
+        return self.members[number].encoder(self.modalities[number]).forward_signature().parameters.items()
+
     def forward_signature(self) -> Signature:
         parameters = [
-            Parameter(f"{PREFIX}{number}_{name}", Parameter.KEYWORD_ONLY)
+            parameter.replace(name=f"{PREFIX}{number}_{name}", kind=Parameter.KEYWORD_ONLY)
             for number in self._read.distinct
-            for name in self.members[number].encoder(self.modalities[number]).forward_signature().parameters
+            for name, parameter in self._inputs_of(number)
         ]
         return Signature(parameters)
 

@@ -152,6 +152,10 @@ def test_values_that_members_take_apart_differently_have_no_parts() -> None:
         lambda members: members.clear(),
         lambda members: members[0].update(weight=-0.5),
         lambda members: members[0].update(weight="half"),
+        lambda members: members[0].update(weight=float("nan")),
+        lambda members: members[0].update(weight=float("inf")),
+        lambda members: members[0].update(weight=9),
+        lambda members: [member.update(weight=0) for member in members],
         lambda members: members[0].pop("model"),
         lambda members: members[0].update(modality="image"),
         lambda members: members[0]["model"].update(dim=10**9),
@@ -194,6 +198,29 @@ def test_too_few_models_and_wrong_weights_are_refused(models: int, weights: list
 def test_models_of_different_modalities_are_refused(make_embedder: Make) -> None:
     with pytest.raises(UsageError, match=r"the first has graph, text, model 2 has text: they differ in 'graph'"):
         ensemble([make_embedder("graph", "text"), make_embedder("text")])
+
+
+def test_an_encoder_with_optional_inputs_is_exported(tmp_path: Path) -> None:
+    models = [Embedder({"graph": registry.create("graph", "molecule", width=8, layers=1)}, 4) for _ in range(2)]
+    for model in models:
+        model.fit_processors({"graph": ["CCO", "CCN", "c1ccccc1"]})
+    assert export(ensemble(models), "onnx", tmp_path / "exported").differences["graph"] < 1e-5
+
+
+@pytest.mark.parametrize("models", [["runs/a", "runs/b"], of_texts, None])
+def test_what_is_not_a_list_of_models_is_refused(models: Any) -> None:
+    with pytest.raises(UsageError, match="takes a list of models; for the folders of runs, use ensemble_runs"):
+        ensemble(models)
+
+
+def test_weights_of_other_types_are_saved(tmp_path: Path) -> None:
+    models: Any = [of_texts(0), of_texts(1)]
+    weights: Any = np.array([1, 3], np.float32)
+    ensemble(models, weights).save_pretrained(tmp_path)
+    assert ensemble(models, [1, 3]).fingerprint == Embedder.from_pretrained(tmp_path).fingerprint
+    for wrong in (["half", "half"], 2, [1e308, 1e308]):
+        with pytest.raises(UsageError, match="weights"):
+            ensemble(models, wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_ensemble_is_not_a_registered_encoder() -> None:

@@ -62,6 +62,7 @@ CHUNK = 2**25  # bytes of the smallest file of a segment's vectors
 COPIES = 3  # of rows that are written: in the log, the vectors, and the descriptions with their index
 INDEXES = {"keyword": qdrant.PayloadSchemaType.Keyword, "float": qdrant.PayloadSchemaType.Float}
 REMEMBERED = 256  # conditions
+LONGEST = 4096  # characters of a condition that is remembered; thousands of values would take megabytes
 
 _OPEN: WeakValueDictionary[Identity, QdrantEdgeEngine] = WeakValueDictionary()
 
@@ -437,9 +438,11 @@ class QdrantEdgeEngine:
             meeting = qdrant.Filter(must=conditions_of(self.layout, where))
             with errors_of(self.folder):
                 estimate = self._shard.count(qdrant.CountRequest(exact=False, filter=meeting))
-            if len(remembered) >= REMEMBERED:
-                remembered.clear()
-            chosen = remembered[name] = Chosen(meeting, estimate)
+            chosen = Chosen(meeting, estimate)
+            if len(name) <= LONGEST:
+                if len(remembered) >= REMEMBERED:
+                    remembered.clear()
+                remembered[name] = chosen
         return chosen
 
     def _parameters(self, count: int, where: Where | None, exact: bool = False) -> qdrant.SearchParams:
