@@ -68,8 +68,9 @@ _OPEN: WeakValueDictionary[Identity, QdrantEdgeEngine] = WeakValueDictionary()
 
 
 class Chosen(NamedTuple):
-    """The rows that meet conditions: the engine's filter, and its estimate of their number."""
+    """The rows that meet conditions, with the engine's filter, and its estimate of their number."""
 
+    where: Where
     filter: qdrant.Filter
     estimate: int
 
@@ -233,21 +234,21 @@ class QdrantEdgeEngine:
         searched = self.modalities if modality is None else [modality]
         if not len(queries) or not searched:
             return [[] for _ in queries]
-        # The graph would miss some of a few rows.
-        exact = exact or (bool(where) and self._rows_meeting(where).estimate <= COMPARED)
+        chosen = self._rows_meeting(where) if where else None
+        exact = exact or (chosen is not None and chosen.estimate <= COMPARED)  # the graph would miss some of a few rows
         asked = [(query, name) for query in queries for name in searched]
-        requests = [self._request(query, count, name, where, exact) for query, name in asked]
+        requests = [self._request(query, count, name, chosen, exact) for query, name in asked]
         with errors_of(self.folder):
             if len(requests) == 1:  # a batch would cost as much again
                 answers = [self._shard.query(requests[0])]
             else:
                 answers = self._shard.query_batch(qdrant.QueryBatchRequest(requests)) if requests else []
-            if where and not exact:
+            if chosen is not None and not exact:
                 # Where the graph led to fewer than are asked for, each row that meets the condition is compared.
                 answers = [
                     points
                     if len(points) >= count
-                    else self._shard.query(self._request(query, count, name, where, True))
+                    else self._shard.query(self._request(query, count, name, chosen, True))
                     for points, (query, name) in zip(answers, asked, strict=True)
                 ]
         found = [found_of(points, name) for points, name in zip(answers, searched * len(queries), strict=True)]
@@ -410,26 +411,26 @@ class QdrantEdgeEngine:
                     del _OPEN[self._identity]
                 self._close()
 
-    def _stage(self, query: np.ndarray, count: int, modality: str, where: Where | None) -> qdrant.Prefetch:
+    def _stage(self, query: np.ndarray, count: int, modality: str, chosen: Chosen | None) -> qdrant.Prefetch:
         """Return the search of the stored vectors, as the first stage of a query."""
         nearest = qdrant.Query.Nearest(
             self.layout.reduce(query[None])[0].tolist(), using=self.layout.vectors_of(modality)
         )
-        chosen = self._rows_meeting(where).filter if where else None
-        return qdrant.Prefetch(count, query=nearest, params=self._parameters(count, where), filter=chosen)
+        where, meeting = (None, None) if chosen is None else (chosen.where, chosen.filter)
+        return qdrant.Prefetch(count, query=nearest, params=self._parameters(count, where), filter=meeting)
 
     def _request(
-        self, query: np.ndarray, count: int, modality: str, where: Where | None, exact: bool
+        self, query: np.ndarray, count: int, modality: str, chosen: Chosen | None, exact: bool
     ) -> qdrant.QueryRequest:
         """Return the search for one query; a reduced vector finds the candidates, the full one orders them."""
         if self.layout.reduced and not exact:
             full = qdrant.Query.Nearest(query.tolist(), using=self.layout.full_vectors_of(modality))
-            stage = self._stage(query, PREFIX_OVERSAMPLED * count, modality, where)
+            stage = self._stage(query, PREFIX_OVERSAMPLED * count, modality, chosen)
             return qdrant.QueryRequest(count, query=full, prefetches=[stage], with_payload=SHOWN)
         nearest = qdrant.Query.Nearest(query.tolist(), using=self.layout.full_vectors_of(modality))
-        chosen = self._rows_meeting(where).filter if where else None
+        where, meeting = (None, None) if chosen is None else (chosen.where, chosen.filter)
         parameters = self._parameters(count, where, exact)
-        return qdrant.QueryRequest(count, query=nearest, params=parameters, filter=chosen, with_payload=SHOWN)
+        return qdrant.QueryRequest(count, query=nearest, params=parameters, filter=meeting, with_payload=SHOWN)
 
     def _rows_meeting(self, where: Where) -> Chosen:
         """Return the rows that meet conditions; as somebody types, one condition is asked for with each letter."""
@@ -438,7 +439,7 @@ class QdrantEdgeEngine:
             meeting = qdrant.Filter(must=conditions_of(self.layout, where))
             with errors_of(self.folder):
                 estimate = self._shard.count(qdrant.CountRequest(exact=False, filter=meeting))
-            chosen = Chosen(meeting, estimate)
+            chosen = Chosen(where, meeting, estimate)
             if len(name) <= LONGEST:
                 if len(remembered) >= REMEMBERED:
                     remembered.clear()
