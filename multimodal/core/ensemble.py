@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.core.encoder import Corruption, Encoder, Inputs, Processor
-from multimodal.core.encoder_description import describe_encoder
 from multimodal.core.errors import UsageError
-from multimodal.core.model_folder import FORMAT
 from multimodal.core.parts import Parts
 
 if TYPE_CHECKING:
@@ -72,33 +70,29 @@ def ensemble(models: Sequence[Embedder], weights: Sequence[float] | None = None)
             )
     encoders: dict[str, Encoder] = {}
     for modality in modalities:
+        parts = [_part_of(model, modality) for model in models]
         members = [
-            {"modality": modality, "weight": weight / sum(weights), "model": _description_of(model, modality)}
-            for model, weight in zip(models, weights, strict=True)
+            {"modality": modality, "weight": weight / sum(weights), "model": part.describe()}
+            for part, weight in zip(parts, weights, strict=True)
         ]
         encoder = encoders[modality] = Ensemble(members)
-        for member, model in zip(encoder.members, models, strict=True):
-            owner = model.shared.get(modality, modality)
-            of_model = model.state_dict()
-            member.load_state_dict({name: of_model[_name_in(name, owner)] for name in member.state_dict()})
+        for member, part in zip(encoder.members, parts, strict=True):
+            member.load_state_dict(part.state_dict())
     joined = Embedder(encoders, sum(model.dim for model in models), dict.fromkeys(modalities, "none"))
     return joined.to(models[0].device).eval()
 
 
-def _description_of(model: Embedder, modality: str) -> dict[str, Any]:
-    """Describe the part of a model that embeds one modality, as ``Embedder.describe`` does."""
-    of_all = model.describe()["encoders"]
-    described = describe_encoder(modality, model.encoder(modality))
-    described |= {name: of_all[modality][name] for name in ("head", "centred") if name in of_all[modality]}
-    of_owner = of_all[model.shared.get(modality, modality)]
-    described |= {"lora": of_owner["lora"]} if "lora" in of_owner else {}
-    return {"format": FORMAT, "dim": model.dim, "encoders": {modality: described}}
+def _part_of(model: Embedder, modality: str) -> Embedder:
+    """Return the part of a model that embeds one modality; its modules are those of the model."""
+    from multimodal.core.embedder import Embedder
 
-
-def _name_in(name: str, owner: str) -> str:
-    """Return the name of a member's weight in its model, where an encoder is listed under the modality that owns it."""
-    part, _, rest = name.partition(".")
-    return f"{part}.{owner}.{rest.partition('.')[2]}" if part == "encoders" else name
+    part = Embedder({modality: model.encoder(modality)}, model.dim, {modality: model.head_kinds[modality]})
+    part.heads[modality] = model.heads[modality]
+    if (owner := model.shared.get(modality, modality)) in model.lora:
+        part.lora = {modality: model.lora[owner]}  # its matrices are in the encoder already
+    if modality in model.centring:
+        part.centring[modality] = model.centring[modality]
+    return part
 
 
 class Ensemble(Encoder):
