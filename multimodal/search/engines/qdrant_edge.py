@@ -68,7 +68,13 @@ _OPEN: WeakValueDictionary[Identity, QdrantEdgeEngine] = WeakValueDictionary()
 
 
 class Chosen(NamedTuple):
-    """The rows that meet conditions, with the engine's filter, and its estimate of their number."""
+    """The rows that meet conditions.
+
+    Attributes:
+        where: the conditions.
+        filter: the conditions in the engine's form.
+        estimate: the engine's estimate of the number of rows.
+    """
 
     where: Where
     filter: qdrant.Filter
