@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,32 @@ def test_a_change_in_the_moment_of_the_switch_is_sent_again(made: Upgradable, tm
         assert client.get("/about").json()["model"] == "new"
     with Index.open(folder, model=made.new) as index:
         assert "mine" in index.items["key"].to_pylist()
+
+
+def test_the_garbage_collector_passes_over_what_is_served_until_it_is_replaced(
+    made: Upgradable, tmp_path: Path
+) -> None:
+    folder = made.index(tmp_path / "index")
+
+    def make(index: Index, name: str) -> Any:
+        return create_app(index, name=name)
+
+    app = SwitchingApp(folder, Generation.open(folder, [made.old], make), make, every=3600)
+    model = weakref.ref(app.current.index.embedder)
+    assert any(found is model() for found in gc.get_objects())
+    with TestClient(app) as client:
+        assert not any(found is model() for found in gc.get_objects())
+        assert client.post("/search", json={"text": "red cup"}).status_code == 200
+        upgrade_index(folder, made.new)
+        assert client.portal is not None
+        client.portal.call(app._look)
+        end = time.monotonic() + SECONDS
+        while model() is not None and time.monotonic() < end:
+            time.sleep(0.05)
+        assert model() is None
+        assert client.get("/about").json()["model"] == "new"
+        new = app.current.index.embedder
+        assert not any(found is new for found in gc.get_objects())
 
 
 def test_a_server_that_is_started_again_finds_the_recorded_model(made: Upgradable, tmp_path: Path) -> None:
