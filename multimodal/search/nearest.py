@@ -15,7 +15,7 @@ from multimodal.search.engines.engine import Engine, Found
 from multimodal.search.hits import Hit, HitLists, Hits
 
 _PARSE = json.JSONDecoder().raw_decode  # without the checks of ``json.loads``, which take longer than the parsing
-CANDIDATES = 4  # vectors examined for each hit, because several may be in one group
+CANDIDATES = 4  # vectors looked at for each hit, as several may be in one group; and how much wider it looks then
 
 
 class Change(NamedTuple):
@@ -115,19 +115,26 @@ class Search(NamedTuple):
             vectors: ``(q, dim)`` float32 of unit length.
             target: modality of the stored vectors. None: all.
         """
-        alone = target is not None and not engine.grouped
-        wanted = (self.k if alone else CANDIDATES * self.k) + len(self.without)
-        lists = []
-        for vector, found in zip(vectors, self.candidates(engine, vectors, wanted, target), strict=True):
-            count, fewer = wanted, -1
-            # Too few groups among them. Words find each row once, so that fewer rows than asked for need not be all.
-            while len(best := self._best_of_groups(found)) < self.k and (
-                len(found) >= count if self.words is None else len(found) > fewer
-            ):
-                count, fewer = count * CANDIDATES, len(found)
-                found = self.candidates(engine, vector[None], count, target)[0]
-            lists.append(best)
-        return lists
+        count = self._first_count(engine, target) + len(self.without)
+        found = self.candidates(engine, vectors, count, target)
+        best = [self._best_of_groups(of_query) for of_query in found]
+        fewer = [-1] * len(found)
+        # Too few groups among them. Words find each row once, so that fewer rows than asked for need not be all.
+        while again := [
+            n
+            for n, of_query in enumerate(found)
+            if len(best[n]) < self.k and (len(of_query) >= count if self.words is None else len(of_query) > fewer[n])
+        ]:
+            count *= CANDIDATES
+            for n, more in zip(again, self.candidates(engine, vectors[again], count, target), strict=True):
+                fewer[n], found[n], best[n] = len(found[n]), more, self._best_of_groups(more)
+        return best
+
+    def _first_count(self, engine: Engine, target: str | None) -> int:
+        """Return how many vectors are looked at first: to read what is stored with each takes longer than to find it."""
+        if self.words is not None or target is None:
+            return CANDIDATES * self.k
+        return self.k + self.k // 2 if engine.grouped else self.k
 
     def _changed(self, engine: Engine, vector: np.ndarray, target: str | None, change: Change) -> list[Found]:
         """Return the best groups of a query by cosine and bonus."""
