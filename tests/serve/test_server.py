@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -59,6 +60,23 @@ def test_a_connection_that_is_not_used_for_some_seconds_is_kept(folders: tuple[P
             assert answer.status == 200
             threading.Event().wait(wait)
         connection.close()
+
+
+@pytest.mark.parametrize("sent", [b"GET /", b"GET /health HTTP/1.1\r\nX-Long: ", b"GET /health HTTP/1.1\r\n"])
+def test_requests_with_endless_heads_are_ended(folders: tuple[Path, Path], sent: bytes) -> None:
+    more = b"X-More: 1\r\n" if sent.endswith(b"\n") else b"a" * 1024
+    with started(folders, quiet=False) as (_, address):
+        host, _, port = address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(sent)
+            try:
+                for _ in range(2**20):  # at least 10 MB
+                    connection.sendall(more)
+            except OSError:
+                pass
+            else:
+                pytest.fail("it was read to its end")
+        assert search(address, {"text": "a red cup"}) == 10
 
 
 def test_the_page_is_opened_and_a_judgement_stored(
