@@ -23,6 +23,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "glyphs.yaml"
 SPLIT = "unseen_characters"
 TARGET, K = "image", 10
 COMPARED_WITH = {"serve": "plain", "workers": "serve"}
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 WARM = 1.0  # seconds before the clock runs
 
 
@@ -102,27 +105,79 @@ def running(command: Sequence[str]) -> Iterator[tuple[int, int]]:
             process.terminate()
 
 
-async def ask(port: int, texts: Sequence[str], end: float, taken: list[tuple[float, float]]) -> int:
-    """Ask one query after the other over one connection; note when each ended and how long it took; return how many failed."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    failed = number = 0
-    while time.perf_counter() < end:
-        body = json.dumps({"text": texts[number % len(texts)], "target": TARGET, "k": K}).encode()
-        number += 1
-        start = time.perf_counter()
-        writer.write(
-            b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            answer = json.loads(await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0])))
-        except (OSError, asyncio.IncompleteReadError):
-            return failed + 1
-        taken.append((time.perf_counter(), time.perf_counter() - start))
-        failed += not head.startswith(b"http/1.1 200") or len(answer["hits"]) != K
-    writer.close()
-    return failed
+def request(text: str) -> bytes:
+    """A query as it is sent."""
+    body = json.dumps({"text": text, "target": TARGET, "k": K}).encode()
+    return (
+        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (len(body), body)
+    )
+
+
+class Client(asyncio.Protocol):
+    """Asks one query after the other over one connection, with little work for an answer, as it shares the processor.
+
+    Args:
+        requests: asked in turns.
+        end: when to stop.
+        taken: to which it appends when each answer came, and how long it took.
+        answers: to which it appends each answer, of which ``failed`` says whether it is right.
+        done: set when the last answer came, or the connection is lost.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[bytes],
+        end: float,
+        taken: list[tuple[float, float]],
+        answers: list[bytes],
+        done: asyncio.Future[None],
+    ) -> None:
+        self._requests, self._end, self._taken, self._answers, self._done = requests, end, taken, answers, done
+        self._received, self._wanted, self._asked = b"", 0, 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._received, self._wanted = b"", 0
+        request = self._requests[self._asked % len(self._requests)]
+        self._asked += 1
+        self._start = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not self._wanted and (head := self._received.find(b"\r\n\r\n")) >= 0:
+            length = LENGTH.search(self._received, 0, head + 2)
+            assert length is not None
+            self._wanted = head + 4 + int(length[1])
+        if not self._wanted or len(self._received) < self._wanted:
+            return
+        now = time.perf_counter()
+        self._taken.append((now, now - self._start))
+        self._answers.append(self._received)
+        if now < self._end:
+            self._ask()
+        else:
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._answers.append(b"")
+            self._finish()
+
+    def _finish(self) -> None:
+        self._done.set_result(None)
+        self._transport.close()
+
+
+def failed(answer: bytes) -> bool:
+    """Whether an answer is none, an error or not complete."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return not head.startswith(b"HTTP/1.1 200") or len(json.loads(body)["hits"]) != K
 
 
 def processor_seconds(process: int) -> float:
@@ -139,18 +194,25 @@ def processes_of(process: int) -> list[int]:
 
 async def load(port: int, texts: Sequence[str], clients: int, seconds: float) -> dict[str, float]:
     """Ask with a number of connections at a time."""
+    loop = asyncio.get_running_loop()
     start = time.perf_counter() + WARM
+    end = start + seconds
     taken: list[tuple[float, float]] = []
-    orders: list[list[int]] = [np.random.default_rng(n).permutation(len(texts)).tolist() for n in range(clients)]
-    asked = (ask(port, [texts[i] for i in order], start + seconds, taken) for order in orders)
-    failed = sum(await asyncio.gather(*asked))
-    counted = [time_of for ended, time_of in taken if start <= ended < start + seconds]
+    answers: list[bytes] = []
+    requests = [request(text) for text in texts]
+    finished: list[asyncio.Future[None]] = []
+    for number in range(clients):
+        order = [requests[i] for i in np.random.default_rng(number).permutation(len(requests))]
+        finished.append(done := loop.create_future())
+        await loop.create_connection(partial(Client, order, end, taken, answers, done), "127.0.0.1", port)
+    await asyncio.gather(*finished)
+    counted = [time_of for ended, time_of in taken if start <= ended < end]
     low, high = np.percentile(counted, [50, 99])
     return {
         "per_second": len(counted) / seconds,
         "p50_ms": 1000 * low,
         "p99_ms": 1000 * high,
-        "failed": failed,
+        "failed": sum(map(failed, answers)),
         "answers": len(taken),
     }
 
