@@ -115,7 +115,7 @@ def request(text: str) -> bytes:
 
 
 class Client(asyncio.Protocol):
-    """Asks one query after the other over one connection, with little work for an answer, as it shares the processor.
+    """Asks one query after the other over one connection; does little for each answer, as it shares the CPU with the server.
 
     Args:
         requests: asked in turns.

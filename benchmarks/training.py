@@ -34,6 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from multimodal.core import registry
 from multimodal.core.batch import Batch
 from multimodal.core.embedder import Embedder
+from multimodal.core.garbage import loaded_frozen
 from multimodal.core.hardware import fast_precision, share_cores
 from multimodal.data.datamodule import DataModule
 from multimodal.data.loaders import Collate, ProcessedSamples
@@ -70,7 +71,8 @@ def ours(config: dict[str, Any], data: DataModule, steps: int, folder: Path, dev
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, data)
+    with loaded_frozen():  # as `multimodal fit` does
+        trainer.fit(module, data)
     return watch.seconds
 
 

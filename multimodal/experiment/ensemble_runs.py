@@ -15,10 +15,12 @@ from multimodal.core.errors import MultimodalError, UsageError
 from multimodal.core.files import check_folder
 from multimodal.core.run_folder import RUN_CONFIG, RUN_MODEL
 from multimodal.core.yaml_file import read_yaml
-from multimodal.data.run_data import SETTINGS
 
-# what decides which rows a run held back
-ROWS = ("table", "validation", *(name for name in SETTINGS if name != "max_rejects"))
+HELD_BACK = ("table", "options", "approved", "key", "group", "split", "split_seed", "train", "validation", "test")
+# setting that runs must agree on -> what follows if they do not
+SAME = dict.fromkeys(HELD_BACK, "one may have learned what the other held back") | {
+    "columns": "they read different values"
+}
 
 
 def ensemble_runs(runs: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None) -> Embedder:
@@ -73,9 +75,9 @@ def _why_without_data(runs: Sequence[str | Path], configs: Sequence[Mapping[str,
     for run, config in zip(runs, configs, strict=True):
         if not config.get("data", {}).get("table"):
             return f"{run} does not name the table that it was trained on"
-        for name in ROWS:
+        for name, why in SAME.items():
             first, this = configs[0]["data"].get(name), config["data"].get(name)
             if first != this:
                 differ = f"data.{name} is {first!r} in {runs[0]} and {this!r} in {run}"
-                return f"{differ}, so that one may have learned what the other held back"
+                return f"{differ}, so that {why}"
     return None

@@ -16,6 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
 
 from multimodal.core.errors import UsageError
+from multimodal.core.garbage import loaded_frozen
 from multimodal.core.library_warnings import IMPORT_WARNINGS
 from multimodal.core.system_errors import writing
 from multimodal.experiment.checkpoint_errors import explain_checkpoint_errors
@@ -79,7 +80,7 @@ class QuietTrainer(pl.Trainer):
             raise UsageError("Set how long to train: the trainer's max_steps, max_epochs or max_time.")
         run = Path(self.default_root_dir)
         lock = run_lock(run) if self.is_global_zero else nullcontext()
-        with lock, writing(run), explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries():
+        with lock, writing(run), explain_checkpoint_errors(kwargs.get("ckpt_path")), quiet_libraries(), loaded_frozen():
             try:
                 super().fit(*args, **kwargs)
             except MisconfigurationException as error:

@@ -15,7 +15,7 @@ from multimodal.search.engines.engine import Engine, Found
 from multimodal.search.hits import Hit, HitLists, Hits
 
 _PARSE = json.JSONDecoder().raw_decode  # without the checks of ``json.loads``, which take longer than the parsing
-CANDIDATES = 4  # vectors looked at for each hit, as several may be in one group; and how much wider it looks then
+CANDIDATES = 4  # vectors looked at for each hit, because several may be in one group; if that is too few, times this
 
 
 class Change(NamedTuple):
@@ -131,8 +131,8 @@ class Search(NamedTuple):
         return best
 
     def _first_count(self, engine: Engine, target: str | None) -> int:
-        """Return how many vectors are looked at first: to read what is stored with each takes longer than to find it."""
-        if self.words is not None or target is None:
+        """Return how many vectors are looked at first: reading what is stored with each takes longer than finding it."""
+        if self.words is not None or self.exact or target is None:
             return CANDIDATES * self.k
         return self.k + self.k // 2 if engine.grouped else self.k
 

@@ -128,10 +128,11 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     def close(self) -> None:
-        """Finish what is waiting, end the threads, and let go of the model: FastAPI's caches keep the functions of routes."""
+        """Finish what is waiting, end the threads, and let go of the model."""
         self.readers.shutdown()
         self.explainer.shutdown()
         self.writer.shutdown()
         self.mapper.shutdown()
         self.batcher.close()
-        del self.embedder, self.processors
+        del self.embedder  # FastAPI's caches keep the functions of routes, and so this service
+        self.processors.clear()

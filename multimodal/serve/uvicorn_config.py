@@ -24,7 +24,7 @@ def uvicorn_config(app: ASGIApp, limits: Limits, shared: bool = False) -> uvicor
     end = int(limits.timeout) + 1
     return uvicorn.Config(
         app,
-        http="h11",  # the other parser takes headers of any length
+        http="h11",  # httptools does not limit the size of headers
         log_level="warning",
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE,

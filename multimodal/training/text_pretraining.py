@@ -85,7 +85,6 @@ class TextPretrainingModule(TrainingModule):
         return self.embedder.encoder(self.modality)
 
     def on_fit_start(self) -> None:
-        super().on_fit_start()
         if not self.objective.counts.any():  # a resumed run has them already
             data: TextSource = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
             processor = self.encoder.processor

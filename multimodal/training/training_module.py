@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -82,7 +81,6 @@ class TrainingModule(Recorded, pl.LightningModule):
         self.rates: Mapping[str, float] = {}
         self.layer_decay: Mapping[str, float] = {}
         self._loss: _PendingLoss | None = None  # of the current step
-        self._set_aside = False
 
     def __repr__(self) -> str:
         objective = getattr(self, "objective", None)  # a subclass has it
@@ -94,17 +92,6 @@ class TrainingModule(Recorded, pl.LightningModule):
     def forward(self, batch: Batch) -> Embeddings:
         """Embed a batch."""
         return self.embedder.embed(batch)
-
-    def on_fit_start(self) -> None:
-        """Take what is loaded out of the garbage collector's work, which looks through all modules for 0.3 s each time."""
-        self._set_aside = not gc.get_freeze_count()  # else somebody else does it
-        if self._set_aside:
-            gc.freeze()
-
-    def on_fit_end(self) -> None:
-        """Let the garbage collector look through everything again."""
-        if self._set_aside:
-            gc.unfreeze()
 
     @property
     def frozen(self) -> frozenset[str]:

@@ -67,7 +67,8 @@ def test_an_ensemble_is_evaluated_on_the_rows_that_its_runs_held_back(
         ({"split_seed": 7}, "data.split_seed is None in .* and 7 in .*, so that one may have learned what the other"),
         ({"table": "others.csv"}, "data.table is .* and 'others.csv'"),
         ({"table": None}, "does not name the table that it was trained on"),
-        ({"columns": {"text": "words", "words": "words"}}, "data.columns is"),
+        ({"columns": {"text": "words", "words": "words"}}, "data.columns is .*, so that they read different values"),
+        ({"group": "words"}, "data.group is .* and 'words'"),
     ],
 )
 def test_runs_of_other_rows_have_no_rows_together(
@@ -83,6 +84,15 @@ def test_runs_of_other_rows_have_no_rows_together(
     assert re.search(reason, printed.err)
     with pytest.raises(MultimodalError, match=r"has no config\.yaml"):
         evaluate(out)
+
+
+@pytest.mark.parametrize("data", [{"access": "memory"}, {"batch_size": 7}, {"max_rejects": 0.5}])
+def test_runs_may_differ_in_what_does_not_choose_rows(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: dict[str, Any]
+) -> None:
+    ensemble_runs([make_run("a", 0), make_run("b", 1, **data)], tmp_path / "both")
+    assert capsys.readouterr().err == ""
+    assert evaluate(tmp_path / "both").to_json()["rows"] == 6
 
 
 def test_models_without_a_run_have_no_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,25 @@ def test_python_and_the_command_line_leave_the_same_run(table: Path, config_file
     np.testing.assert_array_equal(
         embedder.encode(text=["thing 7"]), mm.Embedder.from_pretrained(tmp_path / "cli").encode(text=["thing 7"])
     )
+
+
+def test_what_was_loaded_is_frozen_while_it_trains_also_where_that_fails(table: Path, tmp_path: Path) -> None:
+    frozen: list[int] = []
+
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            frozen.append(gc.get_freeze_count())
+            raise RuntimeError("out of memory")
+
+    model, data = three_objects(table)
+    gc.unfreeze()  # the tests' own, see conftest.py
+    try:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            mm.fit(model, data, tmp_path / "run", max_steps=6, callbacks=[Fails()], **SETTINGS)
+        assert frozen[0] > 10_000
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
 
 
 def test_a_configuration_loads_into_the_objects_that_train_the_same(config_file: Path, tmp_path: Path) -> None:

@@ -47,3 +47,34 @@ def test_alternatives_of_rows_do_not_take_the_place_of_other_rows(
     assert len(keys) == len(set(keys)) == min(k, ROWS)
     assert words != "r7" or keys[0] == "r7"
     engine.close()
+
+
+@pytest.mark.parametrize("k", [1, 4, 30, 100])
+@pytest.mark.parametrize("without", [0, 1, 3])
+def test_queries_among_groups_of_different_sizes(tmp_path: Path, k: int, without: int) -> None:
+    rng = np.random.default_rng(1)
+    sizes = [1] * 20 + [2] * 5 + [40, 80]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    vectors = rng.standard_normal((len(sizes), DIM))[groups] + 0.3 * rng.standard_normal((len(groups), DIM))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    part = pa.table(
+        {
+            "key": [f"r{n}" for n in range(len(groups))],
+            "group": [f"={n}" for n in groups],
+            "metadata": ["{}"] * len(groups),
+            "text": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM),
+        }
+    )
+    engine = QdrantEdgeEngine.create(tmp_path / "engine", Layout(DIM, ["text"]))
+    engine.upsert([part])
+    queries = vectors[[0, 25, 60, -1]]
+    unwanted = [f"={len(sizes) - 1 - n}" for n in range(without)]
+    found = Search(k, without=unwanted).nearest_groups(engine, queries, "text")
+    for query, best in zip(queries, found, strict=True):
+        scores = vectors @ query
+        of_group = {f"={n}": float(scores[groups == n].max()) for n in range(len(sizes))}
+        expected = sorted((score for group, score in of_group.items() if group not in unwanted), reverse=True)[:k]
+        assert [one.score for one in best] == pytest.approx(expected, abs=1e-5)
+        assert [of_group[one.group] for one in best] == pytest.approx(expected, abs=1e-5)
+    assert Search(k).nearest_groups(engine, queries[:0], "text") == []
+    engine.close()

@@ -26,6 +26,7 @@ from multimodal.monitor.upgrade import rollback_index, upgrade_index
 from multimodal.search.index import Index
 from multimodal.search.index_folder import IndexFolder, open_index_folder
 from multimodal.serve.app import create_app
+from multimodal.serve.feedback import learn_from_feedback
 from multimodal.serve.generations import Generation, SwitchingApp, find_model
 
 QUERIES = ("red cup", "small old jug", "blue bowl tall")
@@ -167,13 +168,17 @@ def test_a_change_in_the_moment_of_the_switch_is_sent_again(made: Upgradable, tm
         assert "mine" in index.items["key"].to_pylist()
 
 
-def test_the_garbage_collector_passes_over_what_is_served_until_it_is_replaced(
-    made: Upgradable, tmp_path: Path
+@pytest.mark.parametrize("learn", [False, True])
+def test_what_is_served_is_not_scanned_for_garbage_until_it_is_replaced(
+    made: Upgradable, tmp_path: Path, learn: bool
 ) -> None:
     folder = made.index(tmp_path / "index")
+    feedback = tmp_path / "feedback.jsonl"
 
     def make(index: Index, name: str) -> Any:
-        return create_app(index, name=name)
+        if learn:
+            learn_from_feedback(index, feedback)
+        return create_app(index, name=name, feedback=feedback)
 
     app = SwitchingApp(folder, Generation.open(folder, [made.old], make), make, every=3600)
     model = weakref.ref(app.current.index.embedder)

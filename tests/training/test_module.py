@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -106,24 +105,6 @@ def test_the_progress_shows_what_the_module_logs(capsys: pytest.CaptureFixture[s
     trainer = fit(module(), steps=3, enable_progress_bar=True, callbacks=[Throughput(), Progress()])
     loss, speed = (float(trainer.callback_metrics[f"train/{name}"]) for name in ("loss", "samples_per_second"))
     assert f"Training: step 3/3, loss {loss:.4f}, {speed:,.0f} samples/s, 0 s left" in capsys.readouterr().err
-
-
-def test_the_garbage_collector_passes_over_what_is_loaded_while_it_trains() -> None:
-    set_aside: list[int] = []
-
-    class Count(pl.Callback):
-        def on_train_start(self, *_: Any) -> None:
-            set_aside.append(gc.get_freeze_count())
-
-    gc.unfreeze()  # the tests' own, see conftest.py
-    try:
-        fit(module(), steps=1, callbacks=[Count()])
-        assert set_aside[0] > 10_000
-        assert gc.get_freeze_count() == 0
-    finally:
-        gc.freeze()
-    fit(module(), steps=1, callbacks=[Count()])
-    assert gc.get_freeze_count() > 10_000  # those who set things aside take them back
 
 
 def test_the_random_numbers_of_a_step_depend_only_on_seed_and_step() -> None:

@@ -1,0 +1,60 @@
+"""What was loaded is frozen, and what was left of it is still collected."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from multimodal.core.garbage import freeze_loaded, loaded_frozen
+
+
+class Cycle:
+    """An object that only the garbage collector frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def _nothing_frozen() -> Iterator[None]:
+    gc.unfreeze()  # the tests' own, see conftest.py
+    yield
+    gc.freeze()
+
+
+def scanned(thing: object) -> bool:
+    return any(found is thing for found in gc.get_objects())
+
+
+def test_garbage_of_what_was_frozen_is_collected() -> None:
+    first = Cycle()
+    seen = weakref.ref(first)
+    freeze_loaded()
+    assert not scanned(first)
+    del first
+    gc.collect()
+    assert seen() is not None
+    freeze_loaded()
+    assert seen() is None
+
+
+@pytest.mark.usefixtures("_nothing_frozen")
+def test_a_block_that_fails_leaves_nothing_frozen() -> None:
+    thing = Cycle()
+    with pytest.raises(KeyboardInterrupt), loaded_frozen():
+        assert not scanned(thing)
+        raise KeyboardInterrupt
+    assert gc.get_freeze_count() == 0
+    assert scanned(thing)
+
+
+@pytest.mark.usefixtures("_nothing_frozen")
+def test_what_the_caller_froze_stays_so() -> None:
+    freeze_loaded()
+    later = Cycle()
+    with loaded_frozen():
+        assert scanned(later)
+    assert gc.get_freeze_count() > 10_000
