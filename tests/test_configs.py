@@ -15,6 +15,7 @@ import yaml
 from fontTools.ttLib import TTFont
 from PIL import Image
 from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
 
 from multimodal.cli.main import main
 from multimodal.datasets import TABLES
@@ -70,14 +71,18 @@ def with_a_small_clip(config: Path, settings: Any, folder: Path) -> Path:
 def with_a_small_bert(config: Path, settings: Any, folder: Path) -> Path:
     """The configuration, with a small new model of Hugging Face instead of a published one."""
     encoders = settings["model"].get("encoders", {}).values()
-    published = [encoder["init_args"] for encoder in encoders if encoder["class_path"] == "huggingface"]
+    published = [encoder for encoder in encoders if encoder["class_path"] in ("huggingface", "sentence_transformers")]
     if not published:
         return config
     bert = folder / "bert"
     small_transformers.model(bert, "bert")
     small_transformers.tokenizer(bert)
-    for arguments in published:
-        arguments |= {"weights": str(bert), "max_length": 24}
+    for encoder in published:
+        if encoder["class_path"] == "sentence_transformers":
+            SentenceTransformer(str(bert), device="cpu", local_files_only=True).save(str(folder / "sentences"))
+            encoder["init_args"]["weights"] = str(folder / "sentences")
+        else:
+            encoder["init_args"] |= {"weights": str(bert), "max_length": 24}
     (folder / config.name).write_text(yaml.safe_dump(settings))
     return folder / config.name
 
