@@ -175,7 +175,7 @@ class Client(asyncio.Protocol):
 
 
 def failed(answer: bytes) -> bool:
-    """Whether an answer is none, an error or not complete."""
+    """Whether an answer is missing, an error or not complete."""
     head, _, body = answer.partition(b"\r\n\r\n")
     return not head.startswith(b"HTTP/1.1 200") or len(json.loads(body)["hits"]) != K
 

@@ -1,7 +1,7 @@
 """What was loaded is frozen, so that the garbage collector does not scan it again and again.
 
-The modules of the libraries and a model are 300,000 objects: a full collection takes 0.3 s to scan them, and neither a server under
-load nor training does anything meanwhile.
+The modules of the libraries and a model are 300,000 objects: a full collection takes 0.3 s to scan them, and neither a server
+under load nor training does anything meanwhile.
 """
 
 from __future__ import annotations

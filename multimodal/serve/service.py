@@ -128,7 +128,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     def close(self) -> None:
-        """Finish what is waiting, end the threads, and let go of the model."""
+        """Finish what is waiting, end the threads, and release the model."""
         self.readers.shutdown()
         self.explainer.shutdown()
         self.writer.shutdown()
