@@ -1,10 +1,11 @@
 """Cache of the features that frozen encoders compute for a table's rows: computed once, stored on disk, memory-mapped.
 
-The name of a cache folder is a hash of everything that the features depend on: the encoder (its settings, processor,
-weights and source code), the table and how it is read, the column, the rows and the precision. The folder contains
-``part-00000.npy``, ...: float32 ``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of what is
-before. A part that is damaged is computed again. A part is written atomically, so
-that a killed process loses only its current part, and several processes can share the folder.
+Equal texts have equal features, so that only those of the first row with each text are computed. The name of a cache
+folder is a hash of everything that the features depend on: the encoder (its settings, processor, weights and source code),
+the table and how it is read, the column, those rows and the precision. The folder contains ``part-00000.npy``, ...: float32
+``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of what is before. A part that is damaged is
+computed again. A part is written atomically, so that a killed process loses only its current part, and several processes
+can share the folder.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +46,31 @@ class Features:
     Args:
         folder: folder of the parts.
         rows: ``(r,)`` int64 row numbers, ascending.
+        places: ``(r,)`` int64, where in the parts a row's features are; rows with equal texts have the same place.
 
     Examples:
         >>> np.save("part-00000.npy", np.array([[0.5, 1.0], [np.nan, np.nan]], dtype=np.float32))
-        >>> features = Features(Path(), rows=np.array([3, 8]))
-        >>> features.of_row(3)
+        >>> features = Features(Path(), rows=np.array([3, 8, 9]), places=np.array([0, 1, 0]))
+        >>> features.of_row(9)
         tensor([0.5000, 1.0000])
     """
 
     folder: Path
     rows: np.ndarray
+    places: np.ndarray
 
     @property
     def parts(self) -> list[Path]:
         """The files of ``PART_ROWS`` rows each, whether they exist or not."""
-        return [self.folder / f"part-{number:05}.npy" for number in range(-(-len(self.rows) // PART_ROWS))]
+        places = int(self.places.max(initial=-1)) + 1
+        return [self.folder / f"part-{number:05}.npy" for number in range(-(-places // PART_ROWS))]
 
     @cached_property
     def _mapped(self) -> list[np.ndarray]:
         return [map_npy(part) for part in self.parts]
 
     def __getstate__(self) -> dict[str, Any]:  # a process that unpickles it maps the files itself
-        return {"folder": self.folder, "rows": self.rows}
+        return {"folder": self.folder, "rows": self.rows, "places": self.places}
 
     def of_row(self, row: int) -> Tensor:
         """Return the features of a row, ``(width,)`` float32.
@@ -74,7 +78,7 @@ class Features:
         Raises:
             Unreadable: the encoder's processor could not read the value.
         """
-        part, offset = divmod(int(np.searchsorted(self.rows, row)), PART_ROWS)
+        part, offset = divmod(int(self.places[np.searchsorted(self.rows, row)]), PART_ROWS)
         features = torch.from_numpy(np.array(self._mapped[part][offset]))
         if features.isnan().any():
             raise Unreadable(
@@ -91,7 +95,7 @@ class FeatureProcessor(RowLookupProcessor):
 
     Examples:
         >>> np.save("part-00000.npy", np.array([[0.5, 1.0]], dtype=np.float32))
-        >>> processor = FeatureProcessor({"title": Features(Path(), rows=np.array([3]))})
+        >>> processor = FeatureProcessor({"title": Features(Path(), rows=np.array([3]), places=np.array([0]))})
         >>> processor.item_of_row(3, "title")
         tensor([0.5000, 1.0000])
     """
@@ -137,7 +141,7 @@ def load_or_compute_features(
         batch_size: values that are encoded at a time.
         rank_and_world_size: rank of this process and number of processes. The processes divide the parts among them;
             the caller must then wait until all are done.
-        advance: called with the number of rows of each batch, and of each part that is skipped.
+        advance: called with the number of rows that have the features of a batch, or of a part that is skipped.
     """
     features_by_column = {}
     rank, world_size = rank_and_world_size
@@ -145,24 +149,48 @@ def load_or_compute_features(
     encoder.eval()
     for column in (*samples.schema.columns[modality], *samples.schema.negatives.get(modality, ())):
         column_samples = samples.single_column(modality, column)
-        features = Features(cache / _cache_name(encoder, column_samples, rows, context), rows)
+        computed, places = _rows_with_new_texts(column_samples, modality, rows, encoder)
+        features = Features(cache / _cache_name(encoder, column_samples, computed, context), rows, places)
         features.folder.mkdir(parents=True, exist_ok=True)
-        has_value = column_samples.present(modality)[rows]
+        has_value = column_samples.present(modality)[computed]
+        counts = np.bincount(places, minlength=len(computed))
         for part_number, part in enumerate(features.parts):
             in_part = slice(part_number * PART_ROWS, (part_number + 1) * PART_ROWS)
-            part_rows = rows[in_part]
+            part_rows, part_counts = computed[in_part], counts[in_part]
             if part_number % world_size == rank and not _is_complete(part, (len(part_rows), encoder.width)):
                 loader = ordered_loader(
                     column_samples, part_rows, {modality: encoder.processor}, batch_size, rejects, options
                 )
-                values = _compute(encoder, loader, modality, part_rows, context, advance)
+                values = _compute(encoder, loader, modality, part_rows, part_counts, context, advance)
                 values[~has_value[in_part]] = 0  # never looked up; NaN would mark the part as incomplete
                 _write(part, values)
             elif advance is not None:
-                advance(len(part_rows))
+                advance(int(part_counts.sum()))
         features_by_column[column] = features
     encoder.train(training)
     return FeatureProcessor(features_by_column)
+
+
+def _rows_with_new_texts(
+    samples: Samples, modality: str, rows: np.ndarray, encoder: Encoder
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the rows whose text no earlier one has; in a column with other values than texts, these are all rows.
+
+    Returns:
+        Those rows, ``(c,)`` int64 ascending, and which of them each row's features are those of, ``(r,)`` int64.
+    """
+    every_row = rows, np.arange(len(rows))
+    if isinstance(encoder.processor, RowLookupProcessor):  # equal cells may have different items
+        return every_row
+    digests = bytearray()
+    for position, row in enumerate(rows):
+        text = next(samples.values(modality, row[None]), None)
+        if not isinstance(text, str | None):
+            return every_row
+        named = f"#{position}" if text is None else f"={text}"
+        digests += blake2b(named.encode(errors="surrogatepass"), digest_size=16).digest()
+    _, first, of_row = np.unique(np.frombuffer(digests, dtype="S16"), return_index=True, return_inverse=True)
+    return rows[np.sort(first)], np.argsort(np.argsort(first))[of_row]
 
 
 @torch.no_grad()
@@ -171,10 +199,14 @@ def _compute(
     loader: Any,
     modality: str,
     rows: np.ndarray,
+    counts: np.ndarray,
     context: Any,
     advance: Callable[[int], object] | None,
 ) -> np.ndarray:
-    """Encode a column's values in some rows, ``(rows, width)`` float32; NaN for missing and unreadable values."""
+    """Encode a column's values in some rows, ``(rows, width)`` float32; NaN for missing and unreadable values.
+
+    Each row counts as ``counts`` ``(rows,)`` in the progress.
+    """
     device = next(encoder.parameters()).device
     values = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
     for batch in loader:
@@ -185,7 +217,7 @@ def _compute(
             row_numbers = [int(batch.keys[row]) for row in batch.rows[modality].tolist()]  # the keys of the samples
             values[np.searchsorted(rows, row_numbers)] = features.float().cpu().numpy()
         if advance is not None:
-            advance(len(batch))
+            advance(int(counts[np.searchsorted(rows, list(map(int, batch.keys)))].sum()))
     return values
 
 

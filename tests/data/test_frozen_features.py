@@ -22,11 +22,12 @@ from multimodal.core.rejects import Reject, Rejects
 from multimodal.data import frozen_features as features
 from multimodal.data.frozen_features import FeatureProcessor, load_or_compute_features
 from multimodal.data.samples import Samples
+from multimodal.data.schema import RowLookupProcessor
 
 
 class Numbers(Processor):
     def __call__(self, value: Any) -> float:
-        if value == 13:
+        if float(value) == 13:
             raise Unreadable("unlucky", "13 is not read.")
         return float(value)
 
@@ -160,6 +161,46 @@ def test_a_part_with_an_unreadable_row_is_computed_again(
     (item,) = samples.items(13, {"number": make(encoder, tmp_path)})
     assert isinstance(item, Sample)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_equal_texts_are_encoded_once(tmp_path: Path, small_parts: None) -> None:
+    texts = ["1", "2", None, "1", "3", "2", "13", None, "4", "1", "13", "5"]
+    samples, rows = Samples.of([{"n": text} for text in texts], {"number": "n"}), np.array([0, 2, 3, 4, 5, 6, 8, 9, 10])
+    encoder, advanced = Counting(), []
+    arguments = samples, "number", rows, tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {}, 3, (0, 1)
+    processor = load_or_compute_features(encoder, *arguments, advanced.append)
+    assert encoder.seen == 4  # of 1, 3, 2 and 4
+    assert sum(advanced) == len(rows) - 2  # 13 cannot be read, and is the text of two rows
+    (folder,) = tmp_path.iterdir()
+    stored = [np.load(part) for part in sorted(folder.glob("part-*.npy"))]
+    assert sum(map(len, stored)) == 6  # a place for each text, and for each row without one
+    for row in rows.tolist():
+        (item,) = samples.items(row, {"number": processor})
+        if texts[row] == "13":
+            assert isinstance(item, Reject)
+        elif (text := texts[row]) is None:
+            assert isinstance(item, Sample)
+            assert item.values == {}
+        else:
+            assert isinstance(item, Sample)
+            torch.testing.assert_close(item.values["number"], encoder.linear(torch.tensor([float(text)])).detach())
+    load_or_compute_features(encoder, *arguments, advanced.append)
+    assert encoder.seen == 4 + 1  # the part of 13 and 4 is computed again, as 13 may be readable by now
+
+
+class Rowwise(Numbers, RowLookupProcessor):
+    """Items that depend on the row, not on the cell."""
+
+    def item_of_row(self, row: int, column: str) -> float:
+        return float(row)
+
+
+def test_items_that_are_looked_up_by_row_are_each_encoded(tmp_path: Path) -> None:
+    encoder = Counting()
+    encoder.processor = Rowwise()
+    processor = make(encoder, tmp_path, Samples.of([{"n": "1"}] * 20, {"number": "n"}))
+    assert encoder.seen == len(ROWS)
+    torch.testing.assert_close(processor.item_of_row(9, "n"), encoder.linear(torch.tensor([9.0])).detach())
 
 
 def test_negatives_have_features_too(tmp_path: Path) -> None:
