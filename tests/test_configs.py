@@ -30,7 +30,7 @@ SMALL_CLIP: dict[str, Any] = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
     "text_cfg": {"width": 16, "heads": 2, "layers": 1},
 }
-LARGER = ("glyphs_full",)  # a larger variant of another one
+LARGER = ("glyphs_full", "glyphs_pretrained")  # larger variants of another one
 PRETRAINING = ("mlm", "word2vec")  # for `multimodal pretrain`
 FREEFONT = Path("/usr/share/fonts/truetype/freefont")  # Debian's package fonts-freefont-ttf
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -71,14 +71,15 @@ def with_a_small_clip(config: Path, settings: Any, folder: Path) -> Path:
 def with_a_small_bert(config: Path, settings: Any, folder: Path) -> Path:
     """The configuration, with a small new model of Hugging Face instead of a published one."""
     encoders = settings["model"].get("encoders", {}).values()
-    published = [encoder for encoder in encoders if encoder["class_path"] in ("huggingface", "sentence_transformers")]
+    kinds = ("huggingface", "sentence_transformers", "text.sentence_transformers")
+    published = [encoder for encoder in encoders if encoder["class_path"] in kinds]
     if not published:
         return config
     bert = folder / "bert"
     small_transformers.model(bert, "bert")
     small_transformers.tokenizer(bert)
     for encoder in published:
-        if encoder["class_path"] == "sentence_transformers":
+        if encoder["class_path"].endswith("sentence_transformers"):
             SentenceTransformer(str(bert), device="cpu", local_files_only=True).save(str(folder / "sentences"))
             encoder["init_args"]["weights"] = str(folder / "sentences")
         else:
