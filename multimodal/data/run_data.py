@@ -96,7 +96,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         data: a configuration file (``.yaml``) whose ``data:`` is used instead; the name of a table, or in Python a table in
             memory, whose columns have the same names as those of the run's table; or in Python a ``DataModule`` or
             ``Samples``. None: the run's data.
-        overrides: keys of ``data:`` that override the loaded settings; an empty ``key`` or ``group`` removes the run's.
+        overrides: keys of ``data:`` that override the loaded settings.
 
     Raises:
         MultimodalError: a configuration is missing or damaged; the message names it.
@@ -108,7 +108,7 @@ def load_run_data(run: Path | None, data: Any = None, overrides: Mapping[str, An
         >>> data.samples[0].values, data.test_split
         ({'text': 'a red cup'}, 'all')
     """
-    overrides = {n: None if n in ("key", "group") and value == "" else value for n, value in (overrides or {}).items()}
+    overrides = {name: None if name == "key" and value == "" else value for name, value in (overrides or {}).items()}
     check_names("data", overrides, SETTINGS)
     run_config = None if run is None else run / RUN_CONFIG
     config = _read_config(run_config) if run_config is not None and run_config.is_file() else {}

@@ -88,14 +88,6 @@ def test_rows_that_are_stored_need_the_column_of_keys_of_the_run(run: Path, tmp_
     load_run_data(run, str(other)).check_key()
 
 
-@pytest.mark.parametrize("setting", ["key", "group"])
-@pytest.mark.parametrize("value", ["", None])
-def test_rows_can_be_without_the_keys_and_groups_of_the_run(run: Path, setting: str, value: str | None) -> None:
-    data = load_run_data(run, overrides={setting: value})
-    assert settings_of(data) == settings_of(load_run_data(run)) | {setting: None}
-    assert (data.missing_key, data.missing_group) == (None, None)
-
-
 def test_another_table_is_read_with_the_settings_of_the_run(run: Path) -> None:
     assert settings_of(load_run_data(run, "glyphs")) == settings_of(load_run_data(run))
     with pytest.raises(UsageError, match="no table 'scenes'"):
