@@ -1,11 +1,11 @@
 """Cache of the features that frozen encoders compute for a table's rows: computed once, stored on disk, memory-mapped.
 
-Equal texts have equal features, so that only those of the first row with each text are computed. The name of a cache
-folder is a hash of everything that the features depend on: the encoder (its settings, processor, weights and source code),
-the table and how it is read, the column, those rows and the precision. The folder contains ``part-00000.npy``, ...: float32
-``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of what is before. A part that is damaged is
-computed again. A part is written atomically, so that a killed process loses only its current part, and several processes
-can share the folder.
+Rows with equal texts share their features, which are computed for the first of them. The name of a cache folder is a hash
+of everything that the features depend on: the encoder (its settings, processor, weights and source code), the table and how it
+is read, the column, the rows whose features are computed, and the precision. The folder contains ``part-00000.npy``, ...:
+float32 ``(rows of the part, width)``, NaN for unreadable rows, and after it the SHA-256 of what is before. A part that is
+damaged is computed again. A part is written atomically, so that a killed process loses only its current part, and several
+processes can share the folder.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Features:
         features = torch.from_numpy(np.array(self._mapped[part][offset]))
         if features.isnan().any():
             raise Unreadable(
-                "unreadable for a frozen encoder", f"row {row} was rejected when its features were computed."
+                "unreadable for a frozen encoder",
+                f"the value of row {row} could not be read when the features were computed.",
             )
         return features
 
@@ -141,7 +142,7 @@ def load_or_compute_features(
         batch_size: values that are encoded at a time.
         rank_and_world_size: rank of this process and number of processes. The processes divide the parts among them;
             the caller must then wait until all are done.
-        advance: called with the number of rows that have the features of a batch, or of a part that is skipped.
+        advance: called with the number of rows that are done: all those whose values are in a batch, or in a skipped part.
     """
     features_by_column = {}
     rank, world_size = rank_and_world_size
@@ -149,7 +150,7 @@ def load_or_compute_features(
     encoder.eval()
     for column in (*samples.schema.columns[modality], *samples.schema.negatives.get(modality, ())):
         column_samples = samples.single_column(modality, column)
-        computed, places = _rows_with_new_texts(column_samples, modality, rows, encoder)
+        computed, places = _distinct_texts(column_samples, modality, rows, encoder)
         features = Features(cache / _cache_name(encoder, column_samples, computed, context), rows, places)
         features.folder.mkdir(parents=True, exist_ok=True)
         has_value = column_samples.present(modality)[computed]
@@ -171,13 +172,14 @@ def load_or_compute_features(
     return FeatureProcessor(features_by_column)
 
 
-def _rows_with_new_texts(
+def _distinct_texts(
     samples: Samples, modality: str, rows: np.ndarray, encoder: Encoder
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the rows whose text no earlier one has; in a column with other values than texts, these are all rows.
+    """Find the distinct texts of a column; in a column with other values than texts, each row has its own.
 
     Returns:
-        Those rows, ``(c,)`` int64 ascending, and which of them each row's features are those of, ``(r,)`` int64.
+        The row number of the first row with each text, ``(c,)`` int64 ascending, and for each row the index of its text
+        among them, ``(r,)`` int64.
     """
     every_row = rows, np.arange(len(rows))
     if isinstance(encoder.processor, RowLookupProcessor):  # equal cells may have different items

@@ -262,3 +262,20 @@ def test_processes_divide_the_parts(tmp_path: Path, small_parts: None) -> None:
     assert [encoder.seen for encoder in encoders] == [3 + 1, 4]  # row 5 has no number, row 13 cannot be read
     assert len(list(tmp_path.iterdir())) == 1
     torch.testing.assert_close(processor.item_of_row(9, "n"), one.linear(torch.tensor([9.0])).detach())
+
+
+def test_processes_divide_the_parts_of_equal_texts(tmp_path: Path, small_parts: None) -> None:
+    texts = [str(row % 7 + 1) for row in range(20)]  # 7 texts in two parts
+    samples, rows = Samples.of([{"n": text} for text in texts], {"number": "n"}), np.arange(20)
+    encoders = [Counting(), Counting()]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    where = (tmp_path, contextlib.nullcontext, Rejects(1.0, 20), {})
+    processors = [
+        load_or_compute_features(encoder, samples, "number", rows, *where, rank_and_world_size=(number, 2))
+        for number, encoder in enumerate(encoders)
+    ]
+    assert [encoder.seen for encoder in encoders] == [4, 3]
+    for row in rows.tolist():
+        torch.testing.assert_close(
+            processors[1].item_of_row(row, "n"), encoders[0].linear(torch.tensor([float(texts[row])])).detach()
+        )
