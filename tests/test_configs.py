@@ -71,8 +71,8 @@ def with_a_small_clip(config: Path, settings: Any, folder: Path) -> Path:
 def with_a_small_bert(config: Path, settings: Any, folder: Path) -> Path:
     """The configuration, with a small new model of Hugging Face instead of a published one."""
     encoders = settings["model"].get("encoders", {}).values()
-    kinds = ("huggingface", "sentence_transformers", "text.sentence_transformers")
-    published = [encoder for encoder in encoders if encoder["class_path"] in kinds]
+    names = ("huggingface", "sentence_transformers")
+    published = [encoder for encoder in encoders if encoder["class_path"].rpartition(".")[2] in names]
     if not published:
         return config
     bert = folder / "bert"

@@ -192,7 +192,8 @@ def _distinct_texts(
         named = f"#{position}" if text is None else f"={text}"
         digests += blake2b(named.encode(errors="surrogatepass"), digest_size=16).digest()
     _, first, of_row = np.unique(np.frombuffer(digests, dtype="S16"), return_index=True, return_inverse=True)
-    return rows[np.sort(first)], np.argsort(np.argsort(first))[of_row]
+    new = np.sort(first)
+    return rows[new], np.searchsorted(new, first[of_row])
 
 
 @torch.no_grad()
@@ -212,14 +213,14 @@ def _compute(
     device = next(encoder.parameters()).device
     values = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
     for batch in loader:
+        places = np.searchsorted(rows, [int(key) for key in batch.keys])  # the keys of the samples are row numbers
         if modality in batch.inputs:
             inputs = {name: tensor.to(device) for name, tensor in batch.inputs[modality].items()}
             with context():
                 features = encoder(**inputs)
-            row_numbers = [int(batch.keys[row]) for row in batch.rows[modality].tolist()]  # the keys of the samples
-            values[np.searchsorted(rows, row_numbers)] = features.float().cpu().numpy()
+            values[places[batch.rows[modality].numpy()]] = features.float().cpu().numpy()
         if advance is not None:
-            advance(int(counts[np.searchsorted(rows, list(map(int, batch.keys)))].sum()))
+            advance(int(counts[places].sum()))
     return values
 
 
